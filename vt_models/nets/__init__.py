@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks, one file per paper, and the protocol that all of them follow.
+
+Importing this package needs no torch; importing a network's own module does (extra ``train``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+
+@runtime_checkable
+class SiameseNet(Protocol):
+    """A tracker's network, split into what runs once and what runs on every frame.
+
+    Attributes:
+        state_names: names of the tensors that ``encode_template`` returns, in order.
+        output_names: names of the tensors that ``search`` returns, in order. Either
+            ``("box", "score")``, box (B, 4) cx, cy, w, h as fractions of the search crop and
+            score (B,) in [0, 1], or ``("score_map", "box_map")``, (B, H, W) in [0, 1] and
+            (B, 4, H, W) cx, cy, w, h as fractions of the search crop.
+    """
+
+    state_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+
+    def encode_template(self, template: Tensor) -> tuple[Tensor, ...]:
+        """Compute all that depends on the template alone.
+
+        Args:
+            template: (B, 3, T, T) float32, normalised RGB. Some networks take a second argument
+                ``template_box`` (B, 4), x, y, w, h as fractions of the template crop.
+
+        Returns:
+            The template state, in the order of ``state_names``.
+        """
+        ...
+
+    def search(self, search: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """Find the target in a search region.
+
+        Args:
+            search: (B, 3, S, S) float32, normalised RGB.
+            state: what ``encode_template`` returned.
+
+        Returns:
+            The outputs, in the order of ``output_names``.
+        """
+        ...
+
+    def forward(self, template: Tensor, search: Tensor) -> dict[str, Tensor]:
+        """Training pass over a batch of pairs; the keys are the ones the family's loss knows."""
+        ...
+
+    def merge(self) -> Self:
+        """Fold the training form into the deploy form, in place. Calling it twice is harmless."""
+        ...
