@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Visual single-object trackers by name.
+
+    >>> import vt_models
+    >>> tracker = vt_models.create_tracker("asymtrack_lite0")     # doctest: +SKIP
+    >>> tracker.init(frame, (x, y, w, h))                         # doctest: +SKIP
+    >>> estimate = tracker.update(next_frame)                     # doctest: +SKIP
+
+Frames are (H, W, 3) uint8 RGB, boxes x, y, w, h in pixels. Importing this package imports
+neither numpy, OpenCV, ONNX Runtime nor torch; each name below loads what it needs when it is
+first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from vt_models.errors import (
+    BackendError,
+    DatasetError,
+    ExportError,
+    InputError,
+    RecipeError,
+    VtModelsError,
+    WeightsError,
+)
+from vt_models.registry import ModelSpec, get_spec, list_models
+
+if TYPE_CHECKING:
+    from vt_models.api import create_model, create_tracker
+    from vt_models.tracker import Estimate, Tracker
+
+__all__ = [
+    "BackendError",
+    "DatasetError",
+    "Estimate",
+    "ExportError",
+    "InputError",
+    "ModelSpec",
+    "RecipeError",
+    "Tracker",
+    "VtModelsError",
+    "WeightsError",
+    "create_model",
+    "create_tracker",
+    "get_spec",
+    "list_models",
+]
+
+_LAZY = {
+    "create_model": "vt_models.api",
+    "create_tracker": "vt_models.api",
+    "Estimate": "vt_models.tracker",
+    "Tracker": "vt_models.tracker",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name on first use (PEP 562)."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Public names, also those not loaded yet."""
+    return sorted(__all__)

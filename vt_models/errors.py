@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors raised by vt_models.
+
+Every message says what was wrong, the value, what was expected and what to do.
+A caller that wants to survive anything the package refuses catches `VtModelsError`.
+"""
+
+from __future__ import annotations
+
+
+class VtModelsError(Exception):
+    """Base of every error that vt_models raises on purpose."""
+
+
+class InputError(VtModelsError, ValueError):
+    """A frame, a box, a name or another argument that cannot be used."""
+
+
+class WeightsError(VtModelsError):
+    """A weights file or an export directory that is missing, damaged or of another model."""
+
+
+class BackendError(VtModelsError):
+    """A backend, a device or an execution provider that is not available, or that failed."""
+
+
+class DatasetError(VtModelsError):
+    """A dataset that is missing or does not have the expected layout."""
+
+
+class RecipeError(VtModelsError):
+    """A training recipe with an unknown key or a value out of range."""
+
+
+class ExportError(VtModelsError):
+    """An export that failed or did not reproduce the network; nothing was written."""
