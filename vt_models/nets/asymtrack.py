@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: Apache-2.0
+"""AsymTrack T, S and B.
+
+Zhu et al., "Two-stream Beats One-stream: Asymmetric Siamese Network for Efficient Visual Tracking"
+(AAAI 2025), https://github.com/jiawen-zhu/AsymTrack. Figure 2 of the paper is ``AsymTrack`` here,
+figure 3 ``EfficientTemplateModulation``, figure 4 ``ObjectPerceptionEnhancement``, both in
+``layers``. Where code and paper differ the published code and weights are followed: the dynamic
+kernels come from the template's prototype, and a last stride-2 convolution to 1/32 and a linear
+bottleneck stand between the backbone and the head.
+
+Maps are (B, C, H, W). Parameter names and shapes are the published ones; ``unused_published`` lists
+those tensors of a published checkpoint that no computation reads and that are not created here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vt_models.nets.heads import CornerHead, corner_score, locate
+from vt_models.nets.layers import (
+    EfficientTemplateModulation,
+    MapLinear,
+    MapNorm,
+    ObjectPerceptionEnhancement,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+CHANNELS = (32, 64, 128)
+HEAD_CHANNELS = 256
+GAMMA_INIT = 1e-4
+
+
+class AsymTrack(nn.Module):
+    """The asymmetric Siamese tracker, eq. 3: the template runs once, the search region every frame.
+
+    The backbone starts from EfficientMod-xxs on ImageNet (Ma et al., ICLR 2024) in the authors'
+    training, and everything else from random values; a fresh network here is random throughout.
+
+    Args:
+        depths: per stage, the expansion of each encoder block, for instance ``((1, 6), (1, 6),
+            (1,))``; the modulation, enhancement and attention blocks that follow are fixed.
+        detach_prototype: see ``EfficientTemplateModulation``; the authors' setting by default.
+    """
+
+    state_names = ("kernels_1", "kernels_2", "template_key", "template_value")
+    output_names = ("box", "score")
+
+    def __init__(
+        self, depths: tuple[tuple[int, ...], ...], *, detach_prototype: bool = True
+    ) -> None:
+        super().__init__()
+        self.backbone = Backbone(depths, detach_prototype)
+        self.bottleneck = MapLinear(HEAD_CHANNELS, HEAD_CHANNELS)
+        self.box_head = CornerHead(HEAD_CHANNELS)
+
+    def encode_template(self, template: Tensor) -> tuple[Tensor, ...]:
+        """Run the template branch.
+
+        Args:
+            template: (B, 3, T, T) float32, normalised RGB.
+
+        Returns:
+            ``kernels_1`` (B, 2, 5) and ``kernels_2`` (B, 4, 7), the dynamic kernels of the two
+            modulations; ``template_key`` and ``template_value`` (B, 8, (T/16)^2, 32) of the
+            attention block, the key already scaled.
+        """
+        return self.backbone.encode_template(template)
+
+    def search(self, search: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """Find the target in a search region.
+
+        Args:
+            search: (B, 3, S, S) float32, normalised RGB.
+            state: what ``encode_template`` returned.
+
+        Returns:
+            ``box`` (B, 4) cx, cy, w, h as fractions of the search crop, and ``score`` (B,) in
+            [0, 1], see ``vt_models.nets.heads.corner_score``.
+        """
+        corners = locate(*self.corner_logits(search, state))
+        return corners.box, corner_score(corners.top_left, corners.bottom_right)
+
+    def forward(self, template: Tensor, search: Tensor) -> dict[str, Tensor]:
+        """Training pass.
+
+        Args:
+            template: (B, 3, T, T) float32, normalised RGB.
+            search: (B, 3, S, S) float32, normalised RGB.
+
+        Returns:
+            ``box`` (B, 4) cx, cy, w, h as fractions of the search crop, for the L1 and GIoU losses
+            of eq. 9 (weights 5 and 2); ``score_tl`` and ``score_br`` (B, S/32, S/32), the corner
+            logits.
+        """
+        top_left, bottom_right = self.corner_logits(search, self.encode_template(template))
+        box = locate(top_left, bottom_right).box
+        return {"box": box, "score_tl": top_left, "score_br": bottom_right}
+
+    def corner_logits(self, search: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Search region and template state -> the two logit maps (B, S/32, S/32)."""
+        return self.box_head(self.bottleneck(self.backbone(search, *state)))
+
+    def merge(self) -> Self:
+        """Fold the enhancement branches and the head's batch norms, in place; returns itself.
+
+        Calling it twice is harmless. The result is for inference: it is put into eval mode.
+        """
+        self.eval()
+        for module in self.modules():
+            if isinstance(module, ObjectPerceptionEnhancement):
+                module.merge()
+        self.box_head.merge()
+        return self
+
+    def unused_published(self) -> tuple[str, ...]:
+        """Names of the tensors in a published checkpoint that no computation reads."""
+        return tuple(
+            f"{name}.{layer}.{leaf}"
+            for name, module in self.named_modules()
+            if isinstance(module, EfficientTemplateModulation)
+            for layer in module.UNUSED_PUBLISHED
+            for leaf in ("weight", "bias")
+        )
+
+
+class Backbone(nn.Module):
+    """The first three stages of EfficientMod, with template modulation: (B, 3, S, S) -> S/32."""
+
+    def __init__(self, depths: tuple[tuple[int, ...], ...], detach_prototype: bool) -> None:
+        super().__init__()
+        self.patch_embed = Downsample(3, CHANNELS[0], kernel=7, stride=4)
+        outputs = (*CHANNELS[1:], HEAD_CHANNELS)
+        self.layers = nn.ModuleList(
+            Stage(width, output, expansions, index, detach_prototype)
+            for index, (width, output, expansions) in enumerate(
+                zip(CHANNELS, outputs, depths, strict=True)
+            )
+        )
+
+    def encode_template(self, template: Tensor) -> tuple[Tensor, ...]:
+        z = self.patch_embed(template)
+        state: list[Tensor] = []
+        for stage in self.layers:
+            z = stage.encode_template(z, state)
+        return tuple(state)
+
+    def forward(self, search: Tensor, *state: Tensor) -> Tensor:
+        x = self.patch_embed(search)
+        pending = iter(state)
+        for stage in self.layers:
+            x = stage(x, pending)
+        return x
+
+
+class Stage(nn.Module):
+    """Encoder blocks, then ETM (from stage 1), OPE, attention (stage 2 only); then downsampling."""
+
+    def __init__(
+        self,
+        channels: int,
+        outputs: int,
+        expansions: tuple[int, ...],
+        index: int,
+        detach_prototype: bool,
+    ) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = [EncoderBlock(channels, expansion) for expansion in expansions]
+        if index >= 1:
+            blocks.append(EfficientTemplateModulation(channels, channels // 32, detach_prototype))
+        blocks.append(ObjectPerceptionEnhancement(channels))
+        if index == 2:
+            blocks.append(AttentionBlock(channels))
+        self.blocks = nn.ModuleList(blocks)
+        self.downsample = Downsample(channels, outputs, kernel=3, stride=2)
+
+    def encode_template(self, z: Tensor, state: list[Tensor]) -> Tensor:
+        """Run the template map through the stage; what modulates the search goes to ``state``."""
+        for block in self.blocks:
+            if isinstance(block, EfficientTemplateModulation):
+                state.append(block.encode_template(z))
+            elif isinstance(block, AttentionBlock):
+                state.extend(block.encode_template(z))
+                return z
+            else:
+                z = block(z)
+        return self.downsample(z)
+
+    def forward(self, x: Tensor, state: Iterator[Tensor]) -> Tensor:
+        for block in self.blocks:
+            if isinstance(block, EfficientTemplateModulation):
+                x = block(x, next(state))
+            elif isinstance(block, AttentionBlock):
+                x = block(x, next(state), next(state))
+            else:
+                x = block(x)
+        return self.downsample(x)
+
+
+class Downsample(nn.Module):
+    """Strided convolution and layer norm: (B, C_in, H, W) -> (B, C_out, H/stride, W/stride)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2)
+        self.norm = MapNorm(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.proj(x))
+
+
+class EncoderBlock(nn.Module):
+    """EfficientMod's block: ``x + gamma_1 * mlp(LN(x))``, gamma_1 starting at 1e-4."""
+
+    def __init__(self, channels: int, expansion: int) -> None:
+        super().__init__()
+        self.gamma_1 = nn.Parameter(torch.full((channels,), GAMMA_INIT))
+        self.norm = MapNorm(channels)
+        self.mlp = ContextModulation(channels, expansion)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.gamma_1[:, None, None] * self.mlp(self.norm(x))
+
+
+class ContextModulation(nn.Module):
+    """Context modeling fused with a parallel projection: ``fc2(act(fc1(x)) * context(x))``.
+
+    The context has C channels; with an expansion r > 1 it multiplies each of the r groups of C
+    channels of ``fc1(x)``, and a GELU precedes the product; with r = 1 there is no activation.
+    """
+
+    def __init__(self, channels: int, expansion: int) -> None:
+        super().__init__()
+        self.expansion = expansion
+        self.fc1 = MapLinear(channels, expansion * channels)
+        self.context_layer = ContextLayer(channels)
+        self.fc2 = MapLinear(expansion * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        context = self.context_layer(x)
+        value = self.fc1(x)
+        if self.expansion > 1:
+            groups = F.gelu(value).unflatten(1, (self.expansion, -1))
+            value = (groups * context[:, None]).flatten(1, 2)
+        else:
+            value = value * context
+        return self.fc2(value)
+
+
+class ContextLayer(nn.Module):
+    """The CM block: ``g(GELU(depthwise7x7(f(x))))``."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.f = MapLinear(channels, channels)
+        self.g = MapLinear(channels, channels)
+        depthwise = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
+        self.context_list = nn.ModuleList([depthwise])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.g(F.gelu(self.context_list[0](self.f(x))))
+
+
+class AttentionBlock(nn.Module):
+    """Transformer block over the search tokens, which also attend to the template's.
+
+    The published code concatenates search and template tokens, runs full self-attention and drops
+    the template tokens; as nothing reads their outputs, only their keys and values are needed, and
+    these do not change from frame to frame.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn = Attention(channels)
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = Mlp(channels, 4 * channels)
+
+    def encode_template(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Template map (B, C, h, w) -> scaled key and value, each (B, heads, h * w, head_dim)."""
+        _, key, value = self.attn.project(self.norm1(tokens(z)))
+        return key, value
+
+    def forward(self, x: Tensor, template_key: Tensor, template_value: Tensor) -> Tensor:
+        search = tokens(x)
+        search = search + self.attn(self.norm1(search), template_key, template_value)
+        search = search + self.mlp(self.norm2(search))
+        return search.transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+class Attention(nn.Module):
+    """Multi-head attention with 8 heads of at least 32 dimensions."""
+
+    HEADS = 8
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.head_dim = max(channels // self.HEADS, 32)
+        inner = self.HEADS * self.head_dim
+        self.qkv = nn.Linear(channels, 3 * inner, bias=False)
+        self.proj = nn.Linear(inner, channels)
+
+    def project(self, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens (B, N, C) -> query, key times head_dim^-0.5, value, each (B, heads, N, head_dim)."""
+        qkv = self.qkv(normed).unflatten(2, (3, self.HEADS, self.head_dim))
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        return query, key * self.head_dim**-0.5, value
+
+    def forward(self, normed: Tensor, template_key: Tensor, template_value: Tensor) -> Tensor:
+        query, key, value = self.project(normed)
+        key = torch.cat([key, template_key], dim=2)
+        value = torch.cat([value, template_value], dim=2)
+        weights = torch.softmax(query @ key.transpose(2, 3), dim=-1)
+        return self.proj((weights @ value).transpose(1, 2).flatten(2))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between them."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels, hidden)
+        self.fc2 = nn.Linear(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+def tokens(x: Tensor) -> Tensor:
+    """Map (B, C, H, W) -> tokens (B, H * W, C), row by row."""
+    return x.flatten(2).transpose(1, 2)
+
+
+def asymtrack_tiny() -> AsymTrack:
+    """AsymTrack-T: template 128, search 256, 3.05 M parameters, table 1."""
+    return AsymTrack(((1, 6), (1, 6), (1,)))
+
+
+def asymtrack_small() -> AsymTrack:
+    """AsymTrack-S: template 128, search 256, 3.36 M parameters, table 1."""
+    return AsymTrack(((1, 6), (1, 6), (1, 6, 1)))
+
+
+def asymtrack_base() -> AsymTrack:
+    """AsymTrack-B: the layout of S on a template of 192 and a search region of 384, table 1."""
+    return AsymTrack(((1, 6), (1, 6), (1, 6, 1)))
