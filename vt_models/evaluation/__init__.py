@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluation: data sets of annotated videos, metrics, and the runner. Imports no torch."""
+
+from __future__ import annotations
+
+from vt_models.evaluation.datasets import FolderDataset, VideoSequence, open_dataset
+from vt_models.evaluation.metrics import Accuracy, score_sequence
+from vt_models.evaluation.runner import Report, SequenceResult, evaluate, run_sequence
+
+__all__ = [
+    "Accuracy",
+    "FolderDataset",
+    "Report",
+    "SequenceResult",
+    "VideoSequence",
+    "evaluate",
+    "open_dataset",
+    "run_sequence",
+    "score_sequence",
+]
