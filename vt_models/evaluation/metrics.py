@@ -69,7 +69,7 @@ def success_auc(overlaps: FloatArray) -> float:
 
 def center_errors(predicted: FloatArray, truth: FloatArray) -> FloatArray:
     """Distance between the centres of (N, 4) boxes, (N,) pixels; inf for an unusable prediction."""
-    return _usable_or_inf(predicted, np.linalg.norm(_center_offsets(predicted, truth), axis=1))
+    return _distances(predicted, truth, np.float64(1))
 
 
 def norm_center_errors(predicted: FloatArray, truth: FloatArray) -> FloatArray:
@@ -80,8 +80,7 @@ def norm_center_errors(predicted: FloatArray, truth: FloatArray) -> FloatArray:
     Returns:
         (N,), inf for an unusable prediction.
     """
-    offsets = _center_offsets(predicted, truth) / truth[:, 2:]
-    return _usable_or_inf(predicted, np.linalg.norm(offsets, axis=1))
+    return _distances(predicted, truth, truth[:, 2:])
 
 
 def precision_rate(errors: FloatArray, threshold: float = PRECISION_THRESHOLD_PX) -> float:
@@ -151,11 +150,11 @@ def mean_accuracy(accuracies: Iterable[Accuracy]) -> Accuracy:
     )
 
 
-def _center_offsets(predicted: FloatArray, truth: FloatArray) -> FloatArray:
-    with np.errstate(invalid="ignore", over="ignore"):
-        return predicted[:, :2] + predicted[:, 2:] / 2 - truth[:, :2] - truth[:, 2:] / 2
-
-
-def _usable_or_inf(predicted: FloatArray, errors: FloatArray) -> FloatArray:
+def _distances(
+    predicted: FloatArray, truth: FloatArray, unit: FloatArray | np.float64
+) -> FloatArray:
     usable = np.isfinite(predicted).all(axis=1) & (predicted[:, 2:] > 0).all(axis=1)
-    return np.where(usable, errors, np.inf)
+    with np.errstate(invalid="ignore", over="ignore"):
+        centers = predicted[:, :2] + predicted[:, 2:] / 2
+        dx, dy = ((centers - truth[:, :2] - truth[:, 2:] / 2) / unit).T
+        return np.where(usable, np.hypot(dx, dy), np.inf)
