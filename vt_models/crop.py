@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vt_models.errors import InputError
 from vt_models.geometry import CropWindow, crop_window
 
 
@@ -39,10 +40,32 @@ def inside_frame(window: CropWindow, frame_shape: Sequence[int]) -> Inside:
     )
 
 
+def check_frame(frame: object) -> NDArray[np.uint8]:
+    """Return `frame` itself if a tracker can read it; no copy, any strides.
+
+    Args:
+        frame: (H, W, 3) uint8 RGB, not empty.
+
+    Raises:
+        InputError: not such an array.
+    """
+    if not isinstance(frame, np.ndarray):
+        raise InputError(f"frame must be a numpy array (H, W, 3) uint8, got {type(frame).__name__}")
+    if frame.ndim != 3 or frame.shape[2] != 3:
+        raise InputError(
+            f"frame must have shape (H, W, 3), got {frame.shape}; convert it to RGB first"
+        )
+    if frame.dtype != np.uint8:
+        raise InputError(f"frame must be uint8 in 0..255, got {frame.dtype}")
+    if frame.size == 0:
+        raise InputError(f"frame is empty, shape {frame.shape}")
+    return frame
+
+
 def crop(
     frame: NDArray[np.uint8], box: Sequence[float], factor: float, size: int
 ) -> tuple[NDArray[np.uint8], float]:
-    """Crop the square around a box and resize it.
+    """Crop the square around a box and resize it (the authors' `sample_target`).
 
     Args:
         frame: (H, W, 3) uint8.
@@ -56,32 +79,31 @@ def crop(
     Raises:
         InputError: the box is not finite or has no area.
     """
-    return Cropper(size)(frame, box, factor)
+    window = crop_window(box, factor)
+    return Cropper(size)(frame, window), size / window.side
 
 
 class Cropper:
-    """Crops into buffers that are kept between calls.
+    """Cuts windows out of frames into one buffer that is kept between calls.
 
     Attributes:
         size: side of the crops, pixels.
-
-    A returned crop is valid until the next call.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._output = np.empty((size, size, 3), np.uint8)
 
-    def __call__(
-        self, frame: NDArray[np.uint8], box: Sequence[float], factor: float
-    ) -> tuple[NDArray[np.uint8], float]:
-        """See `crop`."""
-        window = crop_window(box, factor)
-        resize_factor = self.size / window.side
+    def __call__(self, frame: NDArray[np.uint8], window: CropWindow) -> NDArray[np.uint8]:
+        """Cut `window` out of a (H, W, 3) uint8 frame.
+
+        Returns:
+            (size, size, 3) uint8, valid until the next call.
+        """
         inside = inside_frame(window, frame.shape)
         if inside.x2 <= inside.x1 or inside.y2 <= inside.y1:
             self._output.fill(0)
-            return self._output, resize_factor
+            return self._output
         view = frame[inside.y1 : inside.y2, inside.x1 : inside.x2]
         top, left = inside.y1 - window.y1, inside.x1 - window.x1
         bottom = window.y1 + window.side - inside.y2
@@ -89,7 +111,7 @@ class Cropper:
         if top or bottom or left or right:
             view = cv2.copyMakeBorder(view, top, bottom, left, right, cv2.BORDER_CONSTANT)
         cv2.resize(view, (self.size, self.size), dst=self._output)
-        return self._output, resize_factor
+        return self._output
 
 
 def padding_mask(

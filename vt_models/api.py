@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trackers and networks by name."""
+
+from __future__ import annotations
+
+import tempfile
+from importlib import import_module
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vt_models.errors import InputError, WeightsError
+from vt_models.exported import MANIFEST, ExportedModel, read_export
+from vt_models.registry import ModelSpec, get_spec
+from vt_models.runtime import (
+    OnnxEngine,
+    TorchEngine,
+    check_device,
+    check_threads,
+    import_torch,
+)
+from vt_models.tracker import Tracker
+
+if TYPE_CHECKING:
+    from torch import nn
+
+BACKENDS = ("onnxruntime", "torch")
+TORCH_WEIGHTS = "weights.safetensors"
+
+
+def create_tracker(
+    name: str,
+    weights: str | Path | None = None,
+    backend: str = "onnxruntime",
+    device: str = "auto",
+    threads: int | None = None,
+) -> Tracker:
+    """A ready tracker.
+
+    Args:
+        name: one of `list_models()`.
+        weights: None for what ships, a directory made by `vt-models export`, or a
+            `.safetensors` file (with backend "onnxruntime" it is exported to a temporary
+            directory first, which needs torch and takes some seconds).
+        backend: "onnxruntime" (needs no torch) or "torch".
+        device: "auto", "cpu", "cuda", or "tensorrt" (onnxruntime only).
+        threads: CPU threads; None is one with onnxruntime, and torch's own choice with torch.
+
+    Raises:
+        InputError: unknown name, backend or device.
+        WeightsError: no weights ship, or the given ones are missing, damaged or of another model.
+        BackendError: the backend or the device is not available.
+    """
+    spec = get_spec(name)
+    if backend not in BACKENDS:
+        raise InputError(f"no backend called {backend!r}; backends: {', '.join(BACKENDS)}")
+    check_device(device)
+    check_threads(threads)
+    path = _weights_path(spec, weights)
+    if backend == "torch":
+        net = create_model(name, _torch_weights(path))
+        spec = _read_export_of(spec, path).spec if path.is_dir() else spec
+        return Tracker(spec, TorchEngine(net, spec, device, threads))  # type: ignore[arg-type]
+    exported = _read_export_of(spec, path) if path.is_dir() else _export_now(spec, path)
+    return Tracker(exported.spec, OnnxEngine(exported, device, threads))
+
+
+def create_model(name: str, weights: str | Path | None = None) -> nn.Module:
+    """A network as a torch module in training form, in evaluation mode.
+
+    Args:
+        name: one of `list_models()`.
+        weights: a `.safetensors` file of this model; None leaves the network's own
+            initialisation.
+
+    Raises:
+        InputError: unknown name.
+        BackendError: torch is not installed.
+        WeightsError: the file is missing, damaged or of another model.
+    """
+    spec = get_spec(name)
+    import_torch()
+    module, function = spec.net.split(":")
+    net: Any = getattr(import_module(module), function)()
+    if weights is not None:
+        from vt_models.weights import load_weights
+
+        load_weights(net, _existing(Path(weights)), spec)
+    model: nn.Module = net.eval()
+    return model
+
+
+def shipped_directory(spec: ModelSpec) -> Path | None:
+    """The export directory that ships for a model, None where there is none."""
+    if spec.shipped_weights is None:
+        return None
+    directory = Path(str(files("vt_models"))) / "weights" / "shipped" / spec.shipped_weights
+    return directory if (directory / MANIFEST).is_file() else None
+
+
+def _weights_path(spec: ModelSpec, weights: str | Path | None) -> Path:
+    """The directory or file to load; WeightsError if there is nothing."""
+    if weights is not None:
+        return _existing(Path(weights))
+    directory = shipped_directory(spec)
+    if directory is None:
+        raise WeightsError(
+            f"no weights ship for {spec.name}; train them (`vt-models train`), or import a "
+            f"published checkpoint (`vt-models weights import FILE --model {spec.name} --output "
+            f"{spec.name}.safetensors`, see {spec.url}), and give them as weights="
+        )
+    return directory
+
+
+def _existing(path: Path) -> Path:
+    if path.is_dir() or (path.is_file() and path.suffix == ".safetensors"):
+        return path
+    wanted = "an export directory or a .safetensors file"
+    if not path.exists():
+        raise WeightsError(f"weights {path} do not exist; give {wanted}")
+    raise WeightsError(
+        f"weights {path} are not {wanted}; a published checkpoint is converted by "
+        "`vt-models weights import`"
+    )
+
+
+def _torch_weights(path: Path) -> Path:
+    """The safetensors file to load; of an export directory, the one inside."""
+    if not path.is_dir():
+        return path
+    inside = path / TORCH_WEIGHTS
+    if not inside.is_file():
+        raise WeightsError(
+            f"{path} has no {TORCH_WEIGHTS}, so backend 'torch' cannot load it; "
+            "give a .safetensors file or use backend 'onnxruntime'"
+        )
+    return inside
+
+
+def _read_export_of(spec: ModelSpec, directory: Path) -> ExportedModel:
+    """Read an export directory and check that it is of this model."""
+    exported = read_export(directory)
+    if exported.spec.name != spec.name:
+        raise WeightsError(
+            f"{directory} holds {exported.spec.name}, not {spec.name}; "
+            f"give weights of {spec.name} or ask for {exported.spec.name}"
+        )
+    return exported
+
+
+def _export_now(spec: ModelSpec, path: Path) -> ExportedModel:
+    """Export a .safetensors file to a temporary directory and read that."""
+    net = create_model(spec.name, path)
+    from vt_models.export import export_model
+
+    with tempfile.TemporaryDirectory(prefix="vt_models-") as directory:
+        target = Path(directory) / spec.name
+        export_model(net, spec, target, fp16_storage=False, source=path)
+        return read_export(target)

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An export directory on disk: model.json and the graphs it lists, read and checked.
+
+    template.onnx   template (1, T, T, 3) uint8 [+ template_box (1, 4) float32] -> state tensors
+    search.onnx     search (1, S, S, 3) uint8 + state tensors -> outputs
+    model.json      the model's specification, sha256 of every file, who made it and how exact
+
+Needs neither torch nor ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vt_models.errors import InputError, WeightsError
+from vt_models.registry import ModelSpec, get_spec
+
+FORMAT_VERSION = 1
+MANIFEST = "model.json"
+TEMPLATE_GRAPH = "template.onnx"
+SEARCH_GRAPH = "search.onnx"
+
+# What a user may not change by editing model.json: these belong to this version of the code.
+_CODE_FIELDS = frozenset({"name", "net", "shipped_weights", "paper", "url", "licence"})
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedModel:
+    """The contents of an export directory, every file checked against its sha256.
+
+    Attributes:
+        directory: where it was read from.
+        spec: the registry's specification with the values the export was made with.
+        state: shapes of the template state tensors by name, in order.
+        outputs: shapes of the search graph's outputs by name, in order.
+        files: contents of the listed files by name.
+        manifest: model.json as it stands.
+    """
+
+    directory: Path
+    spec: ModelSpec
+    state: dict[str, tuple[int, ...]]
+    outputs: dict[str, tuple[int, ...]]
+    files: dict[str, bytes]
+    manifest: dict[str, Any]
+
+
+def read_export(directory: str | Path) -> ExportedModel:
+    """Read and check an export directory.
+
+    Raises:
+        WeightsError: no such directory, no or broken model.json, another format version, an
+            unknown model, a missing file, or a file whose sha256 differs.
+    """
+    directory = Path(directory)
+    manifest = _read_manifest(directory / MANIFEST)
+    version = manifest.get("format_version")
+    if version != FORMAT_VERSION:
+        raise WeightsError(
+            f"{directory / MANIFEST} has format_version {version!r}, this version of vt_models "
+            f"reads {FORMAT_VERSION}; export the model again"
+        )
+    try:
+        return ExportedModel(
+            directory=directory,
+            spec=_spec_of(manifest),
+            state=_shapes(manifest["state"]),
+            outputs=_shapes(manifest["outputs"]),
+            files={name: _checked(directory, name, entry) for name, entry in _files_of(manifest)},
+            manifest=manifest,
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise WeightsError(
+            f"{directory / MANIFEST} is not a complete model description "
+            f"({type(error).__name__}: {error}); export the model again"
+        ) from error
+
+
+def sha256_of(data: bytes) -> str:
+    """Hexadecimal sha256."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def spec_fields(spec: ModelSpec) -> dict[str, Any]:
+    """The fields of a specification that model.json records."""
+    fields = dataclasses.asdict(spec)
+    return {name: value for name, value in fields.items() if name not in _CODE_FIELDS}
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise WeightsError(
+            f"{path} does not exist; give a directory made by `vt-models export`"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be read: {error}; export the model again") from error
+    if not isinstance(manifest, dict):
+        raise WeightsError(f"{path} does not hold a JSON object; export the model again")
+    return manifest
+
+
+def _spec_of(manifest: dict[str, Any]) -> ModelSpec:
+    """The registry's specification with the recorded values put in."""
+    try:
+        spec = get_spec(manifest["model"])
+    except InputError as error:
+        raise WeightsError(f"{MANIFEST} names an unknown model: {error}") from error
+    recorded = manifest["spec"]
+    known = spec_fields(spec)
+    if set(recorded) != set(known):
+        different = ", ".join(sorted(set(recorded) ^ set(known)))
+        raise WeightsError(
+            f"{MANIFEST} of {spec.name} and this version of vt_models differ in the fields "
+            f"{different}; export the model again"
+        )
+    values = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in recorded.items()
+    }
+    return dataclasses.replace(spec, **values)
+
+
+def _shapes(entry: dict[str, list[int]]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(int(n) for n in shape) for name, shape in entry.items()}
+
+
+def _files_of(manifest: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The listed files; both graphs must be among them, and names must be plain."""
+    files = manifest["files"]
+    for name in (TEMPLATE_GRAPH, SEARCH_GRAPH):
+        if name not in files:
+            raise WeightsError(f"{MANIFEST} does not list {name}; export the model again")
+    for name in files:
+        if Path(name).name != name or name in ("", ".", ".."):
+            raise WeightsError(f"{MANIFEST} lists {name!r}, which is not a plain file name")
+    return list(files.items())
+
+
+def _checked(directory: Path, name: str, entry: dict[str, Any]) -> bytes:
+    """The file's bytes, if they are what model.json says."""
+    path = directory / name
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error}; export the model again") from error
+    found, expected = sha256_of(data), entry["sha256"]
+    if found != expected:
+        raise WeightsError(
+            f"{path} was changed or damaged: its sha256 is {found[:16]}..., {MANIFEST} says "
+            f"{str(expected)[:16]}...; restore the file or export the model again"
+        )
+    return data
