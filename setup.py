@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Installs vt_ros (nodes) and vt_models (trackers), for colcon as well as for pip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+NAME = "vt_ros"
+SHARED = ("launch", "config", "recipes")  # folders that go to share/vt_ros as they are
+
+
+def requirements(name: str) -> list[str]:
+    """Returns the requirements in requirements/NAME.txt, without comments."""
+    lines = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in (text.split("#")[0].strip() for text in lines) if line]
+
+
+def shared_files() -> list[tuple[str, list[str]]]:
+    """Returns what belongs to share/vt_ros: (folder, files), paths relative to the root."""
+    found: dict[str, list[str]] = {}
+    for folder in SHARED:
+        for file in sorted((ROOT / folder).rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                relative = file.relative_to(ROOT)
+                found.setdefault(f"share/{NAME}/{relative.parent}", []).append(str(relative))
+    return list(found.items())
+
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    description="Single-object visual tracking for ROS 2, and its trackers as a Python package",
+    long_description="Follows one object, given by its box, through a camera's images.",
+    author="vt_ros maintainers",
+    author_email="maintainers@example.org",
+    maintainer="vt_ros maintainers",
+    maintainer_email="maintainers@example.org",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["vt_models", "vt_models.*", "vt_ros", "vt_ros.*"]),
+    package_data={
+        "vt_models": ["py.typed", "**/*.yaml", "**/*.json"],
+        "vt_models.weights": ["shipped/**"],
+        "vt_ros": ["py.typed"],
+    },
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+        *shared_files(),
+    ],
+    install_requires=requirements("runtime"),
+    extras_require={
+        "train": requirements("train"),
+        "lint": requirements("lint"),
+        "test": requirements("train") + requirements("test"),
+        "dev": requirements("train") + requirements("test") + requirements("lint"),
+    },
+    zip_safe=False,
+    entry_points={
+        "console_scripts": [
+            "tracker_node = vt_ros.tracker_node:main",
+            "camera_node = vt_ros.camera_node:main",
+            "demo = vt_ros.demo:main",
+            "vt-models = vt_models.cli:main",
+        ],
+    },
+)
