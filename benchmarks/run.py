@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Speed and accuracy of every model and of OpenCV's trackers, in one run (`make bench`).
+
+    python -m benchmarks.run --root ../shared/sequences --peer-weights ../shared/peers
+
+writes `speed.json` and `accuracy.json` into `benchmarks/results`. Without sequences the speed is
+measured on a synthetic video and the accuracy is left out. See docs/evaluation.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from vt_models.api import create_tracker, shipped_directory
+from vt_models.errors import VtModelsError
+from vt_models.evaluation import bench_command
+from vt_models.evaluation.command import available_peers, split_names, to_text
+from vt_models.evaluation.datasets import FolderDataset
+from vt_models.evaluation.peers import PEERS, create_peer
+from vt_models.evaluation.provenance import command_line, provenance
+from vt_models.evaluation.runner import evaluate
+from vt_models.registry import get_spec, list_models
+
+RESULTS = Path(__file__).resolve().parent / "results"
+SHARED = Path(os.environ.get("VT_SHARED_DIR", "../shared"))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the benchmarks; 2 and one line on standard error where that is impossible."""
+    args = _parser().parse_args(arguments)
+    has_sequences = args.root.is_dir()
+    if not has_sequences:
+        print(
+            f"{args.root}: no such directory; no accuracy, speed on a synthetic video",
+            file=sys.stderr,
+        )
+    try:
+        if args.only != "accuracy":
+            _write(args.output / "speed.json", _speed(args, has_sequences))
+        if args.only != "speed" and has_sequences:
+            _write(args.output / "accuracy.json", _accuracy(args))
+    except VtModelsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="benchmarks.run", description=__doc__)
+    add = parser.add_argument
+    add("--only", choices=("speed", "accuracy"), help="default: both")
+    add("--root", type=Path, default=SHARED / "sequences", help="default: %(default)s")
+    add("--sequence", default="tlp_Bike", help="speed is measured on it; default: %(default)s")
+    add("--peers", type=split_names, default=list(PEERS), help=f"default: {','.join(PEERS)}")
+    add("--peer-weights", type=Path, default=SHARED / "peers", help="default: %(default)s")
+    add("--models", type=split_names, default=list_models(), help="default: all")
+    add("--repeats", default="5", help="of the speed benchmark; default: %(default)s")
+    add("--output", type=Path, default=RESULTS, help="directory; default: benchmarks/results")
+    return parser
+
+
+def _speed(args: argparse.Namespace, has_sequences: bool) -> dict[str, Any]:
+    parser = argparse.ArgumentParser()
+    bench_command.add_arguments(parser)
+    options = ["--models", ",".join(args.models), "--repeats", args.repeats]
+    options += ["--peers", ",".join(args.peers), "--peer-weights", str(args.peer_weights)]
+    if has_sequences:
+        options += ["--root", str(args.root), "--sequence", args.sequence]
+    result = bench_command.bench(parser.parse_args(options))
+    print(bench_command.to_text(result))
+    return result
+
+
+def _accuracy(args: argparse.Namespace) -> dict[str, Any]:
+    """Every model that has weights, and the peers, over all sequences with one thread."""
+    about = provenance(command_line(), seed=0)
+    cv2.setNumThreads(1)
+    sequences = FolderDataset(args.root)
+    factories = {
+        name: partial(create_tracker, name, device="cpu", threads=1)
+        for name in args.models
+        if shipped_directory(get_spec(name)) is not None
+    }
+    for name in available_peers(args.peers, args.peer_weights):
+        factories[name] = partial(create_peer, name, args.peer_weights)
+    reports = [evaluate(factory, sequences, model=name) for name, factory in factories.items()]
+    print(to_text(reports))
+    return {
+        "benchmark": "accuracy",
+        **about,
+        "threads": 1,
+        "sequences": {sequence.name: len(sequence) for sequence in sequences},
+        "trackers": {report.model: report.to_dict() for report in reports},
+        "left_out": sorted({*args.models, *args.peers} - set(factories)),
+    }
+
+
+def _write(path: Path, result: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(f"written: {path}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

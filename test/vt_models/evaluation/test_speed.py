@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The speed benchmark: what is timed, how often, and what the result file holds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+import numpy as np
+import pytest
+
+from vt_models.errors import BackendError, InputError
+from vt_models.evaluation import bench_command, provenance, speed
+from vt_models.evaluation.datasets import FolderDataset
+from vt_models.evaluation.speed import available_models, measure, sequence_clip, synthetic_clip
+from vt_models.tracker import Estimate
+
+
+class SlowTracker:
+    """Takes a known time, and counts its calls."""
+
+    def __init__(self, name, log):
+        self.name, self.log = name, log
+
+    def init(self, frame, box):
+        self.box = box
+        self.log.append(self.name)
+        time.sleep(0.004)
+
+    def update(self, frame):
+        time.sleep(0.002)
+        return Estimate(self.box, 1.0)
+
+
+def test_measures_init_and_update_without_the_burn_in():
+    timing = measure(
+        {"slow": SlowTracker("slow", [])}, synthetic_clip(8), repeats=3, burn_in=2, progress=False
+    )["slow"]
+    assert timing.init_ms.shape == (3,)
+    assert timing.update_ms.shape == (3, 5)
+    assert (timing.init_ms >= 4.0).all()
+    assert (timing.update_ms >= 2.0).all()
+
+
+def test_trackers_take_turns():
+    log = []
+    trackers = {name: SlowTracker(name, log) for name in ("a", "b")}
+    measure(trackers, synthetic_clip(3), repeats=2, burn_in=0, progress=False)
+    assert log == ["a", "b", "a", "b"]
+
+
+def test_summary_by_hand():
+    timing = speed.Timing(np.array([1.0, 3.0]), np.array([[1.0, 2.0], [3.0, 6.0]]))
+    result = timing.to_dict()
+    assert (result["median_ms"], result["mean_ms"], result["init_ms"]) == (2.5, 3.0, 2.0)
+    assert result["p99_ms"] == pytest.approx(6 - 0.03 * 3)
+    assert [row["median_ms"] for row in result["repeats"]] == [1.5, 4.5]
+
+
+@pytest.mark.parametrize(("frames", "repeats", "burn_in"), [(5, 0, 0), (5, 1, 4), (5, 1, -1)])
+def test_nonsense_protocols_are_refused(frames, repeats, burn_in):
+    with pytest.raises(InputError, match="expected one or more"):
+        measure({}, synthetic_clip(frames), repeats=repeats, burn_in=burn_in)
+
+
+def test_the_synthetic_clip_is_reproducible_and_its_box_is_on_the_patch():
+    clip = synthetic_clip(2, seed=3)
+    assert np.array_equal(clip.frames[1], synthetic_clip(2, seed=3).frames[1])
+    x, y, w, h = (int(value) for value in clip.box)
+    inside = clip.frames[0][y : y + h, x : x + w].mean()
+    assert inside > clip.frames[0][:100].mean() + 50
+
+
+def test_a_clip_of_a_sequence(tmp_path, write_sequence):
+    write_sequence("a", ["5,5,10,10", "5,6,10,10", "5,7,10,10"])
+    clip = sequence_clip(FolderDataset(tmp_path)[0], 2)
+    assert (clip.source, len(clip.frames), clip.box) == ("a", 2, (5.0, 5.0, 10.0, 10.0))
+
+
+def test_models_that_cannot_run_are_left_out_with_the_reason(monkeypatch):
+    def refuse(name, device, threads, seed):
+        raise BackendError(f"{name}: no torch")
+
+    monkeypatch.setattr(speed, "model_tracker", refuse)
+    assert available_models(["a"], "cpu", 1, 0) == ({}, {"a": "a: no torch"})
+
+
+def test_bench_writes_what_a_reader_needs(monkeypatch, tmp_path, capsys):
+    slow = (SlowTracker("m", []), "shipped")
+    monkeypatch.setattr(bench_command, "available_models", lambda *args: ({"m": slow}, {}))
+    parser = argparse.ArgumentParser()
+    bench_command.add_arguments(parser)
+    file = tmp_path / "results" / "speed.json"
+    options = ["--frames", "4", "--burn-in", "1", "--repeats", "2", "--output", str(file)]
+    options += ["--peers", "vit", "--peer-weights", str(tmp_path)]
+    assert bench_command.run(parser.parse_args(options)) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[1].split()[0] == "m"
+    assert "left out: peer vit" in err
+    result = json.loads(file.read_text())
+    assert {"command", "commit", "modified", "machine", "versions", "seed"} <= set(result)
+    assert result["clip"]["source"] == "synthetic"
+    assert result["trackers"]["m"]["weights"] == "shipped"
+    assert len(result["trackers"]["m"]["repeats"]) == 2
+    assert "vittrack.onnx" in result["left_out"]["vit"]
+    assert bench_command.run(parser.parse_args([*options, "--json"])) == 0
+    assert json.loads(capsys.readouterr().out)["benchmark"] == "speed"
+
+
+@pytest.mark.parametrize(
+    ("argv", "command"),
+    [
+        (
+            ["/some/bin/vt-models", "bench", "--root", "my videos"],
+            "vt-models bench --root 'my videos'",
+        ),
+        (["/some/benchmarks/run.py", "--only", "speed"], "python -m benchmarks.run --only speed"),
+        (["/some/vt_models/__main__.py", "bench"], "python -m vt_models bench"),
+    ],
+)
+def test_the_command_is_what_one_would_type(monkeypatch, argv, command):
+    monkeypatch.setattr("sys.argv", argv)
+    assert provenance.command_line() == command
+
+
+def test_provenance_outside_a_repository(monkeypatch):
+    monkeypatch.setattr(provenance, "_git", lambda *args: None)
+    about = provenance.provenance("command", 0)
+    assert about["commit"] is None
+    assert about["modified"] is None
+    assert about["machine"]["cores"] >= 1

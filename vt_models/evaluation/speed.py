@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Time per frame of trackers, measured side by side on the same frames."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from vt_models.api import create_model, create_tracker, shipped_directory
+from vt_models.errors import BackendError, InputError
+from vt_models.evaluation.datasets import VideoSequence
+from vt_models.evaluation.runner import Box, Frame, SingleObjectTracker
+from vt_models.registry import get_spec
+from vt_models.runtime import import_torch
+
+SYNTHETIC_SIZE = (640, 480)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Decoded frames to measure on.
+
+    Attributes:
+        source: where they come from.
+        frames: (H, W, 3) uint8 RGB, two or more.
+        box: x, y, w, h in pixels of the target in the first frame.
+    """
+
+    source: str
+    frames: tuple[Frame, ...]
+    box: Box
+
+
+@dataclass(frozen=True, eq=False)
+class Timing:
+    """Durations of one tracker.
+
+    Attributes:
+        init_ms: (R,) of `init` in each repeat.
+        update_ms: (R, N) of each `update` in each repeat.
+    """
+
+    init_ms: NDArray[np.float64]
+    update_ms: NDArray[np.float64]
+
+    def to_dict(self) -> dict[str, object]:
+        """Median and 99th percentile over all updates, and the same for each repeat."""
+        repeats = [
+            {"init_ms": float(init), **_summary(updates)}
+            for init, updates in zip(self.init_ms, self.update_ms, strict=True)
+        ]
+        summary = _summary(self.update_ms)
+        return {**summary, "init_ms": float(np.median(self.init_ms)), "repeats": repeats}
+
+
+def measure(
+    trackers: Mapping[str, SingleObjectTracker],
+    clip: Clip,
+    *,
+    repeats: int = 5,
+    burn_in: int = 10,
+    progress: bool = True,
+) -> dict[str, Timing]:
+    """Time `init` and `update` of each tracker on frames that are decoded already.
+
+    The trackers take turns, one repeat of the clip each, so that a disturbance of the machine does
+    not fall on one of them alone. A repeat starts with `init` and `burn_in` updates that do not
+    count. Limit OpenCV's threads (`cv2.setNumThreads`) before, if they should be limited.
+
+    Raises:
+        InputError: fewer than one repeat, or no frame left after the burn-in.
+    """
+    if repeats < 1 or burn_in < 0 or len(clip.frames) < burn_in + 2:
+        raise InputError(
+            f"{repeats} repeats of {len(clip.frames)} frames with a burn-in of {burn_in}; "
+            "expected one or more, and two frames more than the burn-in"
+        )
+    runs: dict[str, list[tuple[float, list[float]]]] = {name: [] for name in trackers}
+    with tqdm(total=repeats * len(trackers), unit="run", disable=not progress) as bar:
+        for _ in range(repeats):
+            for name, tracker in trackers.items():
+                bar.set_postfix_str(name)
+                init_ms, update_ms = _run_clip(tracker, clip)
+                runs[name].append((init_ms, update_ms[burn_in:]))
+                bar.update()
+    return {
+        name: Timing(np.array([init for init, _ in run]), np.array([ms for _, ms in run]))
+        for name, run in runs.items()
+    }
+
+
+def model_tracker(
+    name: str, device: str = "cpu", threads: int = 1, seed: int = 0
+) -> tuple[SingleObjectTracker, str]:
+    """Build a model in ONNX Runtime with the weights it ships with, else with random ones.
+
+    Returns:
+        The tracker, and "shipped" or "random": random weights have the speed of trained ones, apart
+        from crops around boxes that mean nothing.
+
+    Raises:
+        InputError: unknown name.
+        BackendError: no weights ship and torch, which random ones need, is not installed.
+    """
+    spec = get_spec(name)
+    if shipped_directory(spec) is not None:
+        return create_tracker(name, device=device, threads=threads), "shipped"
+    torch = import_torch()
+    from vt_models.export import export_model
+
+    torch.manual_seed(seed)
+    with tempfile.TemporaryDirectory(prefix="vt_models-") as folder:
+        directory = Path(folder) / name
+        export_model(create_model(name), spec, directory)
+        return create_tracker(name, directory, device=device, threads=threads), "random"
+
+
+def available_models(
+    names: list[str], device: str, threads: int, seed: int
+) -> tuple[dict[str, tuple[SingleObjectTracker, str]], dict[str, str]]:
+    """Build the models that can run here.
+
+    Returns:
+        `model_tracker`'s answer by name, and for each model left out the reason.
+    """
+    built, left_out = {}, {}
+    for name in names:
+        try:
+            built[name] = model_tracker(name, device, threads, seed)
+        except BackendError as error:
+            left_out[name] = str(error)
+    return built, left_out
+
+
+def sequence_clip(sequence: VideoSequence, length: int) -> Clip:
+    """The first `length` frames of a sequence."""
+    frames = tuple(sequence.read_frame(i) for i in range(min(length, len(sequence))))
+    x, y, w, h = (float(value) for value in sequence.boxes[0])
+    return Clip(sequence.name, frames, (x, y, w, h))
+
+
+def synthetic_clip(length: int, seed: int = 0) -> Clip:
+    """A textured patch of 80 x 60 px that moves 2 px a frame over noise, 640 x 480."""
+    generator = np.random.default_rng(seed)
+    width, height = SYNTHETIC_SIZE
+    background = generator.integers(0, 120, (height, width, 3), np.uint8)
+    patch = generator.integers(60, 256, (60, 80, 3), np.uint8)
+    frames = []
+    for index in range(length):
+        frame = background.copy()
+        left = 100 + 2 * (index % 200)
+        frame[200:260, left : left + 80] = patch
+        frames.append(frame)
+    return Clip("synthetic", tuple(frames), (100.0, 200.0, 80.0, 60.0))
+
+
+def _run_clip(tracker: SingleObjectTracker, clip: Clip) -> tuple[float, list[float]]:
+    begin = time.perf_counter()
+    tracker.init(clip.frames[0], clip.box)
+    stamps = [time.perf_counter()]
+    for frame in clip.frames[1:]:
+        tracker.update(frame)
+        stamps.append(time.perf_counter())
+    return 1e3 * (stamps[0] - begin), (1e3 * np.diff(stamps)).tolist()
+
+
+def _summary(update_ms: NDArray[np.float64]) -> dict[str, float]:
+    return {
+        "median_ms": float(np.median(update_ms)),
+        "p99_ms": float(np.percentile(update_ms, 99)),
+        "mean_ms": float(np.mean(update_ms)),
+    }
