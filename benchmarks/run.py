@@ -3,7 +3,8 @@
 
     python -m benchmarks.run --root ../shared/sequences --peer-weights ../shared/peers
 
-writes `speed.json` and `accuracy.json` into `benchmarks/results`. Without sequences the speed is
+writes `speed.json` and `accuracy.json` into `benchmarks/results/local`, which git ignores; add
+`--output benchmarks/results` to make results to commit. Without sequences the speed is
 measured on a synthetic video and the accuracy is left out. See docs/evaluation.md.
 """
 
@@ -29,7 +30,7 @@ from vt_models.evaluation.provenance import command_line, provenance
 from vt_models.evaluation.runner import evaluate
 from vt_models.registry import get_spec, list_models
 
-RESULTS = Path(__file__).resolve().parent / "results"
+RESULTS = Path("benchmarks/results/local")
 SHARED = Path(os.environ.get("VT_SHARED_DIR", "../shared"))
 
 
@@ -63,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--peer-weights", type=Path, default=SHARED / "peers", help="default: %(default)s")
     add("--models", type=split_names, default=list_models(), help="default: all")
     add("--repeats", default="5", help="of the speed benchmark; default: %(default)s")
-    add("--output", type=Path, default=RESULTS, help="directory; default: benchmarks/results")
+    add("--output", type=Path, default=RESULTS, help="directory; default: %(default)s")
     return parser
 
 

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 
@@ -15,7 +14,6 @@ from vt_models.evaluation.command import split_names
 from vt_models.evaluation.datasets import open_dataset
 from vt_models.evaluation.peers import PEERS, create_peer, missing_reason
 from vt_models.evaluation.provenance import command_line, provenance
-from vt_models.evaluation.runner import SingleObjectTracker
 from vt_models.evaluation.speed import (
     Clip,
     available_models,
@@ -24,6 +22,11 @@ from vt_models.evaluation.speed import (
     synthetic_clip,
 )
 from vt_models.registry import list_models
+
+if TYPE_CHECKING:
+    import argparse
+
+    from vt_models.evaluation.runner import SingleObjectTracker
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         args.output.parent.mkdir(parents=True, exist_ok=True)
         args.output.write_text(text, encoding="utf-8")
-    print(text if args.json else to_text(result), end="")
+    sys.stdout.write(text if args.json else to_text(result))
     return 0
 
 
@@ -71,7 +74,7 @@ def bench(args: argparse.Namespace) -> dict[str, Any]:
         else:
             left_out[name] = reason
     for reason in left_out.values():
-        print(f"left out: {reason}", file=sys.stderr)
+        sys.stderr.write(f"left out: {reason}\n")
     timings = measure(trackers, clip, repeats=args.repeats, burn_in=args.burn_in)
     return {
         "benchmark": "speed",

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 
@@ -17,6 +16,10 @@ from vt_models.errors import InputError
 from vt_models.evaluation.datasets import DATASETS, open_dataset
 from vt_models.evaluation.peers import PEERS, create_peer, missing_reason
 from vt_models.evaluation.runner import Numbers, Report, evaluate
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable
 
 COLUMNS = {
     "AO": "ao",
@@ -64,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         for report in reports:
             report.save(args.output / report.model)
-    print(json.dumps(to_json(reports), indent=2) if args.json else to_text(reports))
+    text = json.dumps(to_json(reports), indent=2) if args.json else to_text(reports)
+    sys.stdout.write(text + "\n")
     return 0
 
 
@@ -85,7 +89,7 @@ def available_peers(names: Iterable[str], weights: Path | None) -> list[str]:
         if reason is None:
             available.append(name)
         else:
-            print(f"left out: {reason}", file=sys.stderr)
+            sys.stderr.write(f"left out: {reason}\n")
     return available
 
 

@@ -7,13 +7,15 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, overload
+from typing import TYPE_CHECKING, TypeAlias, overload
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from vt_models.errors import DatasetError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 JPEG_SUFFIXES = frozenset({".jpg", ".jpeg"})

@@ -7,18 +7,22 @@ counts in its time per frame (0.01 ms at 480 x 270 on an EPYC core).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from vt_models.errors import BackendError, InputError
-from vt_models.geometry import Box
 from vt_models.tracker import Estimate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from vt_models.geometry import Box
 
 # A cv2 tracker or its parameters; OpenCV 4 and 5 differ in what their type stubs declare.
 CvObject = Any

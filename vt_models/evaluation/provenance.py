@@ -56,12 +56,8 @@ def machine() -> dict[str, object]:
 def versions() -> dict[str, str]:
     """Python's version and those of the installed packages that decide numbers."""
     found = {"python": platform.python_version(), "opencv": cv2.__version__}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    installed = {package: _version(package) for package in PACKAGES}
+    return found | {package: version for package, version in installed.items() if version}
 
 
 def command_line() -> str:
@@ -74,6 +70,13 @@ def command_line() -> str:
     else:
         words = [program.name]
     return shlex.join([*words, *sys.argv[1:]])
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _cpu_model() -> str | None:

@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import cv2
 import numpy as np
@@ -22,11 +22,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vt_models.errors import DatasetError, InputError, VtModelsError
-from vt_models.evaluation.datasets import VideoSequence
 from vt_models.evaluation.metrics import Accuracy, mean_accuracy, score_sequence
 
+if TYPE_CHECKING:
+    from vt_models.evaluation.datasets import VideoSequence
+    from vt_models.geometry import Box
+
 Frame: TypeAlias = NDArray[np.uint8]
-Box: TypeAlias = tuple[float, float, float, float]
 Numbers: TypeAlias = dict[str, float]
 
 

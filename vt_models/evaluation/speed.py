@@ -5,20 +5,25 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vt_models.api import create_model, create_tracker, shipped_directory
 from vt_models.errors import BackendError, InputError
-from vt_models.evaluation.datasets import VideoSequence
-from vt_models.evaluation.runner import Box, Frame, SingleObjectTracker
 from vt_models.registry import get_spec
 from vt_models.runtime import import_torch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from vt_models.evaluation.datasets import VideoSequence
+    from vt_models.evaluation.runner import Box, Frame, SingleObjectTracker
 
 SYNTHETIC_SIZE = (640, 480)
 
@@ -113,7 +118,7 @@ def model_tracker(
     if shipped_directory(spec) is not None:
         return create_tracker(name, device=device, threads=threads), "shipped"
     torch = import_torch()
-    from vt_models.export import export_model
+    from vt_models.export import export_model  # noqa: PLC0415  (imports torch)
 
     torch.manual_seed(seed)
     with tempfile.TemporaryDirectory(prefix="vt_models-") as folder:
@@ -134,7 +139,7 @@ def available_models(
     for name in names:
         try:
             built[name] = model_tracker(name, device, threads, seed)
-        except BackendError as error:
+        except BackendError as error:  # noqa: PERF203  (a handful of models)
             left_out[name] = str(error)
     return built, left_out
 

@@ -18,10 +18,10 @@ METRICS = ["ao", "sr50", "sr75", "auc", "precision", "norm_precision", "ms_per_f
 class StaticTracker:
     """Stays where it began."""
 
-    def init(self, frame, box):
+    def init(self, _frame, box):
         self.box = box
 
-    def update(self, frame):
+    def update(self, _frame):
         return Estimate(self.box, 1.0)
 
 
@@ -56,11 +56,11 @@ def static_peer(monkeypatch):
         def init(self, frame, box):
             pass
 
-        def update(self, frame):
+        def update(self, _frame):
             return False, (0, 0, 0, 0)
 
-    monkeypatch.setattr(peers, "_cv_module", lambda name, spec: None)
-    monkeypatch.setattr(peers, "_create_cv_tracker", lambda owner, title, files: Blind())
+    monkeypatch.setattr(peers, "_cv_module", lambda *_: None)
+    monkeypatch.setattr(peers, "_create_cv_tracker", lambda *_: Blind())
 
 
 def test_prints_a_table_with_a_total(run, capsys):

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from vt_models.errors import DatasetError
 from vt_models.evaluation.datasets import FolderDataset, open_dataset, read_boxes, read_image
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BOX = "10,10,20,16"
 ABSENT = "nan,nan,nan,nan"

@@ -44,11 +44,10 @@ def test_success_is_strict_and_has_21_thresholds():
 
 def test_center_errors_by_hand():
     truth = boxes((10, 10, 20, 40), (10, 10, 20, 40))
-    # centres (20, 30); predicted (23, 34) and (20, 30)
+    # the centre of the truth is 20, 30; those predicted are 23, 34 and 20, 30
     predicted = boxes((13, 14, 20, 40), (0, 20, 40, 20))
     assert center_errors(predicted, truth).tolist() == [5.0, 0.0]
-    # 3 / 20 and 4 / 40
-    expected = math.hypot(0.15, 0.1)
+    expected = math.hypot(3 / 20, 4 / 40)
     assert norm_center_errors(predicted, truth).tolist() == pytest.approx([expected, 0.0])
 
 

@@ -27,7 +27,7 @@ class ScriptedCvTracker:
     def init(self, frame, box):
         self.frame, self.start = frame, box
 
-    def update(self, frame):
+    def update(self, _frame):
         return next(self.calls)
 
 

@@ -32,10 +32,10 @@ class Guess:
 class StaticTracker:
     """Stays where it began."""
 
-    def init(self, frame, box):
+    def init(self, _frame, box):
         self.box = box
 
-    def update(self, frame):
+    def update(self, _frame):
         return Guess(self.box)
 
 
@@ -45,10 +45,10 @@ class TruthTracker:
     def __init__(self, dataset):
         self._sequences = iter(dataset)
 
-    def init(self, frame, box):
+    def init(self, _frame, _box):
         self._rest = iter(np.nan_to_num(next(self._sequences).boxes[1:]))
 
-    def update(self, frame):
+    def update(self, _frame):
         return Guess(tuple(next(self._rest)))
 
 
@@ -133,7 +133,7 @@ def test_processes_give_the_boxes_of_one_process(dataset):
 
 def test_an_error_of_the_tracker_names_sequence_and_frame(dataset):
     class Failing(StaticTracker):
-        def update(self, frame):
+        def update(self, _frame):
             raise InputError("no luck")
 
     with pytest.raises(VtModelsError, match="moves, frame 2: no luck"):

@@ -23,12 +23,12 @@ class SlowTracker:
     def __init__(self, name, log):
         self.name, self.log = name, log
 
-    def init(self, frame, box):
+    def init(self, _frame, box):
         self.box = box
         self.log.append(self.name)
         time.sleep(0.004)
 
-    def update(self, frame):
+    def update(self, _frame):
         time.sleep(0.002)
         return Estimate(self.box, 1.0)
 
@@ -88,7 +88,7 @@ def test_models_that_cannot_run_are_left_out_with_the_reason(monkeypatch):
 
 def test_bench_writes_what_a_reader_needs(monkeypatch, tmp_path, capsys):
     slow = (SlowTracker("m", []), "shipped")
-    monkeypatch.setattr(bench_command, "available_models", lambda *args: ({"m": slow}, {}))
+    monkeypatch.setattr(bench_command, "available_models", lambda *_: ({"m": slow}, {}))
     parser = argparse.ArgumentParser()
     bench_command.add_arguments(parser)
     file = tmp_path / "results" / "speed.json"
@@ -125,7 +125,7 @@ def test_the_command_is_what_one_would_type(monkeypatch, argv, command):
 
 
 def test_provenance_outside_a_repository(monkeypatch):
-    monkeypatch.setattr(provenance, "_git", lambda *args: None)
+    monkeypatch.setattr(provenance, "_git", lambda *_: None)
     about = provenance.provenance("command", 0)
     assert about["commit"] is None
     assert about["modified"] is None
