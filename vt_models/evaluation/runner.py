@@ -201,17 +201,20 @@ def _run_in_processes(
 
 
 class _Worker:
-    """The tracker of a worker process."""
+    """The tracker of a worker process, built with its first sequence so that errors get out."""
 
-    tracker: SingleObjectTracker
+    factory: TrackerFactory
+    tracker: SingleObjectTracker | None = None
 
     @classmethod
     def start(cls, factory: TrackerFactory) -> None:
         cv2.setNumThreads(1)
-        cls.tracker = factory()
+        cls.factory = staticmethod(factory)
 
     @classmethod
     def run(cls, sequence: VideoSequence) -> SequenceResult:
+        if cls.tracker is None:
+            cls.tracker = cls.factory()
         return run_sequence(cls.tracker, sequence)
 
 

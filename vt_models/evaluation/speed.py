@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vt_models.evaluation.datasets import VideoSequence
-    from vt_models.evaluation.runner import Box, Frame, SingleObjectTracker
+    from vt_models.evaluation.runner import Frame, SingleObjectTracker
+    from vt_models.geometry import Box
 
 SYNTHETIC_SIZE = (640, 480)
 

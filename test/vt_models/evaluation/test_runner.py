@@ -131,6 +131,11 @@ def test_processes_give_the_boxes_of_one_process(dataset):
         assert one.accuracy == two.accuracy
 
 
+def test_an_error_gets_out_of_a_process(dataset):
+    with pytest.raises(BackendError, match="peer vit: needs"):
+        evaluate(partial(create_peer, "vit"), dataset, jobs=2, progress=False)
+
+
 def test_an_error_of_the_tracker_names_sequence_and_frame(dataset):
     class Failing(StaticTracker):
         def update(self, _frame):
