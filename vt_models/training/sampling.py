@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which two crops make a training pair.
+
+Every pair is a pure function of (seed, sample number): a run that is killed and resumed continues
+with the very pairs it would have seen, however many workers read the data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vt_models.training.data import ImagePack, Target, Track
+from vt_models.training.recipe import SamplingConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A template and a search view.
+
+    Attributes:
+        template: What to track.
+        search: Where to look for it; its box is the answer, or, for a negative pair, the object
+            the search crop is centred on.
+        present: False when the target is not in the search view.
+    """
+
+    template: Target
+    search: Target
+    present: bool
+
+
+class PairSampler:
+    """Draws pairs from an `ImagePack` by the shares of a `SamplingConfig`."""
+
+    def __init__(self, pack: ImagePack, config: SamplingConfig, seed: int) -> None:
+        self._pack = pack
+        self._config = config
+        self._seed = seed
+        shares = {
+            "clip": config.clip_share if pack.tracks else 0.0,
+            "still": config.still_share if pack.stills else 0.0,
+            "region": config.region_share,
+        }
+        total = sum(shares.values())
+        self._kinds = tuple(shares)
+        self._probabilities = np.array([shares[k] / total for k in self._kinds])
+        self._track_weights = _balanced_track_weights(pack.tracks)
+
+    def rng(self, number: int) -> np.random.Generator:
+        """The random stream of sample `number`; augmentation goes on drawing from it."""
+        return np.random.default_rng([self._seed, number])
+
+    def draw(self, rng: np.random.Generator) -> Pair:
+        """Draws one pair."""
+        kind = self._kinds[rng.choice(len(self._kinds), p=self._probabilities)]
+        pair = {"clip": self._clip, "still": self._still, "region": self._region}[kind](rng)
+        if rng.random() < self._config.negative_share:
+            return self._negative(pair.template, rng)
+        return pair
+
+    def _clip(self, rng: np.random.Generator) -> Pair:
+        track = self._pack.tracks[rng.choice(len(self._pack.tracks), p=self._track_weights)]
+        first = int(rng.integers(len(track.targets)))
+        frames = np.asarray(track.frames)
+        gap = np.abs(frames - frames[first])
+        near = np.flatnonzero((gap > 0) & (gap <= self._config.max_gap))
+        second = int(rng.choice(near)) if len(near) else first
+        return Pair(track.targets[first], track.targets[second], True)
+
+    def _still(self, rng: np.random.Generator) -> Pair:
+        target = self._pack.stills[int(rng.integers(len(self._pack.stills)))]
+        return Pair(target, target, True)
+
+    def _region(self, rng: np.random.Generator) -> Pair:
+        """Any region of any image is a target whose box under a known warp is known."""
+        index = int(rng.integers(len(self._pack.images)))
+        height, width = self._pack.images[index].shape[:2]
+        side = np.exp(rng.uniform(np.log(16.0), np.log(max(0.5 * min(height, width), 17.0))))
+        aspect = np.exp(rng.uniform(-0.7, 0.7))
+        w, h = min(side * aspect**0.5, 0.9 * width), min(side / aspect**0.5, 0.9 * height)
+        box = (float(rng.uniform(0, width - w)), float(rng.uniform(0, height - h)), w, h)
+        target = Target(index, box, "", f"region of {index}")
+        return Pair(target, target, True)
+
+    def _negative(self, template: Target, rng: np.random.Generator) -> Pair:
+        """A view without the target: around an object of another scene."""
+        for _ in range(20):
+            other = self._any_target(rng)
+            if other.scene != template.scene and other.image != template.image:
+                return Pair(template, other, False)
+        return Pair(template, template, True)
+
+    def _any_target(self, rng: np.random.Generator) -> Target:
+        if self._pack.tracks and (not self._pack.stills or rng.random() < 0.5):
+            track = self._pack.tracks[int(rng.integers(len(self._pack.tracks)))]
+            return track.targets[int(rng.integers(len(track.targets)))]
+        if self._pack.stills:
+            return self._pack.stills[int(rng.integers(len(self._pack.stills)))]
+        return self._region(rng).template
+
+
+def _balanced_track_weights(tracks: list[Track]) -> np.ndarray:
+    """Square-root weights: a crowd scene with many tracks must not crowd out the other videos."""
+    if not tracks:
+        return np.zeros(0)
+    videos = [track.key.rsplit("/", 1)[0] for track in tracks]
+    counts = {video: videos.count(video) for video in set(videos)}
+    weights = np.array([1.0 / counts[video] ** 0.5 for video in videos])
+    return weights / weights.sum()

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Validation of a network in training: the tracker that users run, on whole sequences."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from vt_models.evaluation.datasets import FolderDataset
+from vt_models.evaluation.runner import evaluate
+from vt_models.registry import ModelSpec
+from vt_models.runtime import TorchEngine
+from vt_models.tracker import Tracker
+
+
+def validate(
+    net: nn.Module, spec: ModelSpec, sequences: FolderDataset, device: torch.device
+) -> dict[str, float]:
+    """Tracks every sequence with a merged copy of the network.
+
+    Returns:
+        The totals of `vt_models.evaluation`: ao, sr50, sr75, auc, precision, norm_precision,
+        ms_per_frame.
+    """
+    merged = copy.deepcopy(net).eval().to(memory_format=torch.contiguous_format)
+    engine = TorchEngine(merged, spec, device.type, None)  # type: ignore[arg-type]
+    return evaluate(lambda: Tracker(spec, engine), sequences, model=spec.name).total
