@@ -60,7 +60,7 @@ def create_tracker(
     if backend == "torch":
         net = create_model(name, _torch_weights(path))
         spec = _read_export_of(spec, path).spec if path.is_dir() else spec
-        return Tracker(spec, TorchEngine(net, spec, device, threads))  # type: ignore[arg-type]
+        return Tracker(spec, TorchEngine(net, spec, device, threads))
     exported = _read_export_of(spec, path) if path.is_dir() else _export_now(spec, path)
     return Tracker(exported.spec, OnnxEngine(exported, device, threads))
 
@@ -83,7 +83,7 @@ def create_model(name: str, weights: str | Path | None = None) -> nn.Module:
     module, function = spec.net.split(":")
     net: Any = getattr(import_module(module), function)()
     if weights is not None:
-        from vt_models.weights import load_weights
+        from vt_models.weights import load_weights  # noqa: PLC0415 - needs torch
 
         load_weights(net, _existing(Path(weights)), spec)
     model: nn.Module = net.eval()
@@ -151,7 +151,7 @@ def _read_export_of(spec: ModelSpec, directory: Path) -> ExportedModel:
 def _export_now(spec: ModelSpec, path: Path) -> ExportedModel:
     """Export a .safetensors file to a temporary directory and read that."""
     net = create_model(spec.name, path)
-    from vt_models.export import export_model
+    from vt_models.export import export_model  # noqa: PLC0415 - needs torch
 
     with tempfile.TemporaryDirectory(prefix="vt_models-") as directory:
         target = Path(directory) / spec.name

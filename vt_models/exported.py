@@ -120,9 +120,8 @@ def _spec_of(manifest: dict[str, Any]) -> ModelSpec:
             f"{MANIFEST} of {spec.name} and this version of vt_models differ in the fields "
             f"{different}; export the model again"
         )
-    values = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in recorded.items()
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in recorded.items()
     }
     return dataclasses.replace(spec, **values)
 

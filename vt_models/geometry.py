@@ -9,18 +9,22 @@ continuous: a box covers [x, x + w) x [y, y + h), the image [0, W) x [0, H).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from vt_models.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
 
 Box: TypeAlias = tuple[float, float, float, float]
 
 # Beyond this no image reaches, and all arithmetic on boxes stays exact enough in float64.
 COORDINATE_LIMIT = 1e6
+_WINDOW_LIMIT = 2**24
 
 
 class CropWindow(NamedTuple):
@@ -85,7 +89,8 @@ def iou(boxes_a: ArrayLike, boxes_b: ArrayLike) -> NDArray[np.floating]:
     """Intersection over union of xywh boxes, element by element.
 
     Args:
-        boxes_a, boxes_b: (..., 4) xywh; leading dimensions broadcast, so that
+        boxes_a: (..., 4) xywh.
+        boxes_b: (..., 4) xywh; leading dimensions broadcast, so that
             `iou(a[:, None], b[None])` is the matrix of all pairs.
 
     Returns:
@@ -173,7 +178,7 @@ def crop_window(box: Sequence[float], factor: float) -> CropWindow:
         factor: side of the window over the mean side of the box, > 0.
 
     Raises:
-        InputError: the box is not finite, or has no area.
+        InputError: the box is not finite, has no area, or is absurdly large or far away.
 
     >>> crop_window((10.0, 10.0, 20.0, 20.0), 2.0)
     CropWindow(x1=0, y1=0, side=40)
@@ -187,4 +192,6 @@ def crop_window(box: Sequence[float], factor: float) -> CropWindow:
         raise InputError(f"no crop around box {tuple(box)!r}: it must be finite") from error
     if side < 1 or w < 0:
         raise InputError(f"no crop around box {tuple(box)!r}: width and height must be > 0")
+    if max(side, abs(x1), abs(y1)) > _WINDOW_LIMIT:
+        raise InputError(f"no crop around box {tuple(box)!r}: beyond {_WINDOW_LIMIT} pixels")
     return CropWindow(x1, y1, side)

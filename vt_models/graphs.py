@@ -8,11 +8,14 @@ of operations of training: (x / 255 - mean) / std.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
-from vt_models.nets import SiameseNet
-from vt_models.registry import ModelSpec
+if TYPE_CHECKING:
+    from vt_models.nets import SiameseNet
+    from vt_models.registry import ModelSpec
 
 
 class Normalise(nn.Module):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every model by name: one frozen dataclass each, no numpy, no torch.
 
-    >>> from vt_models.registry import get_spec
-    >>> get_spec("asymtrack_t").search_size
-    256
+>>> from vt_models.registry import get_spec
+>>> get_spec("asymtrack_t").search_size
+256
 """
 
 from __future__ import annotations

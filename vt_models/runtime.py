@@ -7,7 +7,6 @@ An engine keeps the state of one template, so each tracker has its own.
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -15,13 +14,15 @@ from numpy.typing import NDArray
 
 from vt_models.errors import BackendError, InputError, WeightsError
 from vt_models.exported import SEARCH_GRAPH, TEMPLATE_GRAPH, ExportedModel, read_export
-from vt_models.registry import ModelSpec
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import onnxruntime
     import torch
 
     from vt_models.nets import SiameseNet
+    from vt_models.registry import ModelSpec
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda", "tensorrt"]
 Array: TypeAlias = NDArray[np.float32]
@@ -120,11 +121,10 @@ class OnnxEngine:
 
     def _bind_outputs(self) -> onnxruntime.IOBinding:
         """A binding of the search graph whose outputs land in `self._outputs`."""
-        from onnxruntime import OrtValue
-
+        value_on = import_onnxruntime().OrtValue.ortvalue_from_numpy
         binding = self._search_session.io_binding()
         for name, array in self._outputs.items():
-            binding.bind_ortvalue_output(name, OrtValue.ortvalue_from_numpy(array))
+            binding.bind_ortvalue_output(name, value_on(array))
         return binding
 
 
@@ -148,22 +148,19 @@ def _session(
 def _session_on(
     exported: ExportedModel, graph: str, device: Device, threads: int | None
 ) -> onnxruntime.InferenceSession:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise BackendError(f"onnxruntime is missing ({error}); pip install onnxruntime") from error
+    runtime = import_onnxruntime()
     wanted = _PROVIDERS[device]
-    available = onnxruntime.get_available_providers()
+    available = runtime.get_available_providers()
     if wanted[0] not in available:
         raise BackendError(
             f"device {device!r} needs {wanted[0]}, this onnxruntime has "
             f"{', '.join(available)}; install onnxruntime-gpu or choose device 'cpu'"
         )
     providers = [(name, _PROVIDER_OPTIONS.get(name, {})) for name in wanted if name in available]
-    if device != "cpu" and hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()
+    if device != "cpu" and hasattr(runtime, "preload_dlls"):
+        runtime.preload_dlls()
     try:
-        session = onnxruntime.InferenceSession(
+        session = runtime.InferenceSession(
             exported.files[graph],
             sess_options=_session_options(threads),
             providers=providers,
@@ -183,10 +180,9 @@ def _session_on(
 
 def _session_options(threads: int | None) -> onnxruntime.SessionOptions:
     """One thread unless told otherwise, and threads that sleep while they wait."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    runtime = import_onnxruntime()
+    options = runtime.SessionOptions()
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = threads or 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -205,9 +201,7 @@ def _check_names(
         )
 
 
-def _run(
-    session: onnxruntime.InferenceSession, binding: onnxruntime.IOBinding, graph: str
-) -> None:
+def _run(session: onnxruntime.InferenceSession, binding: onnxruntime.IOBinding, graph: str) -> None:
     try:
         session.run_with_iobinding(binding)
     except Exception as error:  # onnxruntime's exceptions share no narrower base
@@ -239,7 +233,7 @@ class TorchEngine:
     ) -> None:
         device, threads = check_device(device), check_threads(threads)
         torch = import_torch()
-        from vt_models.graphs import SearchGraph, TemplateGraph
+        from vt_models.graphs import SearchGraph, TemplateGraph  # noqa: PLC0415 - needs torch
 
         self.spec = spec
         self._torch = torch
@@ -294,10 +288,21 @@ class ExactInference:
             context.__exit__(*error)
 
 
+def import_onnxruntime() -> Any:
+    """The onnxruntime module, or a BackendError that says how to get it."""
+    try:
+        import onnxruntime  # noqa: PLC0415 - loaded where it is used
+    except ImportError as error:
+        raise BackendError(
+            f"this needs onnxruntime, which cannot be imported ({error}); pip install onnxruntime"
+        ) from error
+    return onnxruntime
+
+
 def import_torch() -> Any:
     """The torch module, or a BackendError that says how to get it."""
     try:
-        import torch
+        import torch  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise BackendError(
             f"this needs torch, which cannot be imported ({error}); "

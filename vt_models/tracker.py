@@ -8,9 +8,8 @@ that is the business of the target keeper around it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,11 @@ from numpy.typing import NDArray
 from vt_models.crop import Cropper, check_frame, inside_frame
 from vt_models.errors import InputError
 from vt_models.geometry import Box, CropWindow, check_box, clip_box, crop_window
-from vt_models.registry import ModelSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vt_models.registry import ModelSpec
 
 Array = NDArray[np.float32]
 
@@ -92,9 +95,7 @@ class Tracker:
         """The specification of the model."""
         return self._spec
 
-    def init(
-        self, frame: NDArray[np.uint8], box: Sequence[float], text: str | None = None
-    ) -> None:
+    def init(self, frame: NDArray[np.uint8], box: Sequence[float], text: str | None = None) -> None:
         """Start on a new target; everything known about a former one is forgotten.
 
         Args:
@@ -147,8 +148,7 @@ class Tracker:
     def _box_within(self, frame: NDArray[np.uint8], box: Box) -> tuple[Box, CropWindow]:
         """The former box and its search window; the box is clipped if the window misses it."""
         window = crop_window(box, self._spec.search_factor)
-        inside = inside_frame(window, frame.shape)
-        if inside.x2 > inside.x1 and inside.y2 > inside.y1:
+        if not inside_frame(window, frame.shape).is_empty():
             return box, window
         box = clip_box(box, frame.shape, self._spec.clip_margin)
         return box, crop_window(box, self._spec.search_factor)
@@ -157,8 +157,7 @@ class Tracker:
 def _template_window(frame: NDArray[np.uint8], box: Box, factor: float) -> CropWindow:
     """The template's window; InputError if it shows no pixel of the frame."""
     window = crop_window(box, factor)
-    inside = inside_frame(window, frame.shape)
-    if inside.x2 <= inside.x1 or inside.y2 <= inside.y1:
+    if inside_frame(window, frame.shape).is_empty():
         x, y, w, h = box
         raise InputError(
             f"box x={x:g} y={y:g} w={w:g} h={h:g} has its centre too far outside the "
