@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,21 +10,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 SPREAD_TOLERANCE = 2.0
 """Variance in cells^2, beyond the least possible, at which a corner map's certainty is 1/e."""
-
-
-class Corners(NamedTuple):
-    """What the two logit maps of a corner head say.
-
-    Attributes:
-        box: (B, 4) cx, cy, w, h as fractions of the search crop. Width and height may be negative
-            where the network contradicts itself.
-        top_left: (B, H, W) probability of the top-left corner over the cells; sums to 1.
-        bottom_right: the same for the bottom-right corner.
-    """
-
-    box: Tensor
-    top_left: Tensor
-    bottom_right: Tensor
 
 
 class CornerHead(nn.Module):
@@ -74,14 +57,24 @@ class CornerHead(nn.Module):
                 setattr(self, name, nn.Sequential(fused, nn.Identity(), layer[2]))
 
 
-def locate(logits_tl: Tensor, logits_br: Tensor) -> Corners:
-    """Corner logits (B, H, W) -> box and probabilities, by soft-argmax."""
-    top_left, bottom_right = _softmax_map(logits_tl), _softmax_map(logits_br)
-    height, width = logits_tl.shape[-2:]
-    x1, y1 = _expectation(top_left.sum(1)) / width, _expectation(top_left.sum(2)) / height
-    x2, y2 = _expectation(bottom_right.sum(1)) / width, _expectation(bottom_right.sum(2)) / height
-    box = torch.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], dim=-1)
-    return Corners(box, top_left, bottom_right)
+def locate(logits_tl: Tensor, logits_br: Tensor) -> tuple[Tensor, Tensor]:
+    """Read box and confidence from the two logit maps.
+
+    Args:
+        logits_tl: (B, N, N) of the top-left corner.
+        logits_br: (B, N, N) of the bottom-right corner.
+
+    Returns:
+        box (B, 4), cx, cy, w, h as fractions of the search crop, by soft-argmax; width and height
+        are negative where the corners contradict each other. score (B,), see ``corner_score``.
+    """
+    logits = torch.stack([logits_tl, logits_br], dim=1)
+    probability = torch.softmax(logits.flatten(2), dim=-1).unflatten(2, logits.shape[2:])
+    marginals = _marginals(probability)
+    corners = _mean_cell(marginals) / logits.shape[-1]
+    top_left, bottom_right = corners.unbind(1)
+    box = torch.cat([(top_left + bottom_right) / 2, bottom_right - top_left], dim=-1)
+    return box, _score(marginals)
 
 
 def corner_score(top_left: Tensor, bottom_right: Tensor) -> Tensor:
@@ -100,48 +93,37 @@ def corner_score(top_left: Tensor, bottom_right: Tensor) -> Tensor:
     ones 0.
 
     Args:
-        top_left: (B, H, W), each map non-negative and adding up to 1.
+        top_left: (B, N, N), each map non-negative and adding up to 1.
         bottom_right: the same.
 
     Returns:
         (B,) in [0, 1].
     """
-    certainty = torch.sqrt(_certainty(top_left) * _certainty(bottom_right))
-    ordered_x = _ordered(top_left.sum(1), bottom_right.sum(1))
-    ordered_y = _ordered(top_left.sum(2), bottom_right.sum(2))
-    return certainty * ordered_x * ordered_y
+    return _score(_marginals(torch.stack([top_left, bottom_right], dim=1)))
 
 
-def _certainty(probability: Tensor) -> Tensor:
-    """(B, H, W) -> (B,): how far one corner's map is from its sharpest form."""
-    excess = _excess_variance(probability.sum(1)) + _excess_variance(probability.sum(2))
-    return torch.exp(-excess / SPREAD_TOLERANCE)
+def _marginals(probability: Tensor) -> Tensor:
+    """(B, corner, N, N) -> (B, corner, axis, N): over columns (axis 0, x) and rows (axis 1, y)."""
+    return torch.stack([probability.sum(2), probability.sum(3)], dim=2)
 
 
-def _excess_variance(marginal: Tensor) -> Tensor:
-    """(B, N) -> (B,): variance in cells^2 beyond what the expectation's own fraction needs."""
-    cells = _cells(marginal)
-    mean = _expectation(marginal)
-    variance = (marginal * (cells - mean[:, None]) ** 2).sum(-1)
+def _mean_cell(marginals: Tensor) -> Tensor:
+    """(B, corner, axis, N) -> (B, corner, axis): the expected cell index."""
+    return (marginals * _cells(marginals)).sum(-1)
+
+
+def _score(marginals: Tensor) -> Tensor:
+    """(B, corner, axis, N) -> (B,): the formula of ``corner_score``."""
+    cells, mean = _cells(marginals), _mean_cell(marginals)
+    deviation = cells - mean[..., None]
+    variance = (marginals * deviation * deviation).sum(-1)
     fraction = mean - torch.floor(mean)
-    return F.relu(variance - fraction * (1 - fraction))
+    excess = F.relu(variance - fraction * (1 - fraction)).sum((1, 2))
+    not_beyond = (cells[:, None] <= cells[None, :]).to(marginals.dtype)
+    top_left, bottom_right = marginals.unbind(1)
+    ordered = ((top_left @ not_beyond) * bottom_right).sum(-1).clamp(0, 1)
+    return torch.exp(excess * (-0.5 / SPREAD_TOLERANCE)) * ordered[:, 0] * ordered[:, 1]
 
 
-def _ordered(first: Tensor, second: Tensor) -> Tensor:
-    """(B, N), (B, N) -> (B,): probability that a draw from ``first`` is not beyond ``second``'s."""
-    cells = _cells(first)
-    not_beyond = (cells[:, None] <= cells[None, :]).to(first.dtype)
-    return ((first @ not_beyond) * second).sum(-1).clamp(0, 1)
-
-
-def _softmax_map(logits: Tensor) -> Tensor:
-    return torch.softmax(logits.flatten(1), dim=-1).unflatten(1, logits.shape[1:])
-
-
-def _expectation(marginal: Tensor) -> Tensor:
-    """(B, N) -> (B,): the mean cell index."""
-    return (marginal * _cells(marginal)).sum(-1)
-
-
-def _cells(marginal: Tensor) -> Tensor:
-    return torch.arange(marginal.shape[-1], dtype=marginal.dtype, device=marginal.device)
+def _cells(marginals: Tensor) -> Tensor:
+    return torch.arange(marginals.shape[-1], dtype=marginals.dtype, device=marginals.device)
