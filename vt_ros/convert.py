@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages to arrays and back.
+
+Images become (H, W, 3) uint8 RGB; boxes become x, y, w, h floats (left, top, width, height) in
+pixels of the source image, where messages hold the centre and the size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import Image
+from vision_msgs.msg import BoundingBox2D, Detection2D, ObjectHypothesisWithPose
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from std_msgs.msg import Header
+
+Pixels = NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+
+CLASS_ID = "target"
+
+
+class ConversionError(ValueError):
+    """An image message that cannot be read: its encoding, size, step or length."""
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How an encoding lies in memory, and how it becomes RGB.
+
+    Attributes:
+        channels: bytes per pixel of a row; step must be at least width * channels.
+        code: OpenCV's conversion to RGB; None: it is RGB already and is viewed, not copied.
+        even_width: two pixels share their colour, so the width must be even.
+        half_extra_rows: half as many rows of colour lie below the picture (4:2:0), so the height
+            must be even.
+        smallest: least width and height that can be converted.
+    """
+
+    channels: int
+    code: int | None
+    even_width: bool = False
+    half_extra_rows: bool = False
+    smallest: int = 1
+
+
+# OpenCV names a Bayer pattern by its second row and second column, ROS by its first pixels:
+# ROS rggb is OpenCV BG.
+_BAYER_SMALLEST = 3
+_LAYOUTS: dict[str, _Layout] = {
+    "rgb8": _Layout(3, None),
+    "bgr8": _Layout(3, cv2.COLOR_BGR2RGB),
+    "mono8": _Layout(1, cv2.COLOR_GRAY2RGB),
+    "rgba8": _Layout(4, cv2.COLOR_RGBA2RGB),
+    "bgra8": _Layout(4, cv2.COLOR_BGRA2RGB),
+    "yuv422_yuy2": _Layout(2, cv2.COLOR_YUV2RGB_YUY2, even_width=True),
+    "yuyv": _Layout(2, cv2.COLOR_YUV2RGB_YUY2, even_width=True),
+    "uyvy": _Layout(2, cv2.COLOR_YUV2RGB_UYVY, even_width=True),
+    "yuv422": _Layout(2, cv2.COLOR_YUV2RGB_UYVY, even_width=True),
+    "nv12": _Layout(1, cv2.COLOR_YUV2RGB_NV12, even_width=True, half_extra_rows=True, smallest=2),
+    "bayer_rggb8": _Layout(1, cv2.COLOR_BayerBG2RGB, smallest=_BAYER_SMALLEST),
+    "bayer_bggr8": _Layout(1, cv2.COLOR_BayerRG2RGB, smallest=_BAYER_SMALLEST),
+    "bayer_gbrg8": _Layout(1, cv2.COLOR_BayerGR2RGB, smallest=_BAYER_SMALLEST),
+    "bayer_grbg8": _Layout(1, cv2.COLOR_BayerGB2RGB, smallest=_BAYER_SMALLEST),
+}
+
+ENCODINGS = tuple(_LAYOUTS)
+
+
+class ImageReader:
+    """Reads image messages into RGB arrays, with one output buffer for the whole stream.
+
+    >>> reader = ImageReader()
+    >>> frame = reader.read(message)              # doctest: +SKIP
+    """
+
+    def __init__(self) -> None:
+        self._buffer: Pixels = np.empty((0, 0, 3), np.uint8)
+
+    def read(self, message: Image) -> Pixels:
+        """An image message as (H, W, 3) uint8 RGB.
+
+        Args:
+            message: any encoding of `ENCODINGS`, any step that a row fits into. Bytes have no
+                endianness, so is_bigendian does not matter for these encodings. Another
+                encoding is given to cv_bridge where that is installed.
+
+        Returns:
+            For rgb8 a read-only view of the message's data (rows may be padded), otherwise
+            this reader's buffer, valid until the next call.
+
+        Raises:
+            ConversionError: unknown encoding, or a size, step or data length that disagree.
+        """
+        layout = _LAYOUTS.get(message.encoding)
+        if layout is None:
+            return _read_with_cv_bridge(message)
+        rows = _check(message, layout)
+        plane = _view(message, rows, layout.channels)
+        if layout.code is None:
+            return plane
+        self._resize(message.height, message.width)
+        cv2.cvtColor(plane, layout.code, dst=self._buffer)
+        return self._buffer
+
+    def _resize(self, height: int, width: int) -> None:
+        if self._buffer.shape[:2] != (height, width):
+            self._buffer = np.empty((height, width, 3), np.uint8)
+
+
+def image_to_rgb(message: Image) -> Pixels:
+    """One image message as (H, W, 3) uint8 RGB; see `ImageReader.read`."""
+    return ImageReader().read(message)
+
+
+def _check(message: Image, layout: _Layout) -> int:
+    """Rows in the data; ConversionError if the message contradicts itself."""
+    name, width, height = message.encoding, message.width, message.height
+    shown = f"{name} image of {width}x{height}"
+    if min(width, height) < layout.smallest:
+        raise ConversionError(
+            f"{shown} is too small: at least {layout.smallest}x{layout.smallest} pixels"
+        )
+    if layout.even_width and width % 2:
+        raise ConversionError(f"{shown} has an odd width, but two pixels share their colour")
+    if layout.half_extra_rows and height % 2:
+        raise ConversionError(f"{shown} has an odd height, but two rows share their colour")
+    if message.step < width * layout.channels:
+        raise ConversionError(
+            f"{shown} has step {message.step}, but a row takes {width * layout.channels} bytes; "
+            "the camera driver fills width, encoding or step wrongly"
+        )
+    rows = height * 3 // 2 if layout.half_extra_rows else height
+    if len(message.data) != message.step * rows:
+        raise ConversionError(
+            f"{shown} with step {message.step} holds {len(message.data)} bytes, expected "
+            f"{message.step * rows}; the camera driver fills height, step or data wrongly"
+        )
+    return rows
+
+
+def _view(message: Image, rows: int, channels: int) -> Pixels:
+    """(rows, width[, channels]) view of the data, without a copy."""
+    data = np.frombuffer(message.data, np.uint8)
+    shape: tuple[int, ...] = (rows, message.width)
+    strides: tuple[int, ...] = (message.step, channels)
+    if channels > 1:
+        shape, strides = (*shape, channels), (*strides, 1)
+    return np.lib.stride_tricks.as_strided(data, shape, strides, writeable=False)
+
+
+def _read_with_cv_bridge(message: Image) -> Pixels:
+    """An encoding that is not in the table, through cv_bridge where it is installed."""
+    decode = _cv_bridge_decoder()
+    name = message.encoding
+    if decode is None:
+        raise ConversionError(
+            f"encoding {name!r} cannot be read; publish one of {', '.join(ENCODINGS)}"
+            + ("" if name else " (the message names no encoding)")
+            + ", or install cv_bridge, which knows more"
+        )
+    try:
+        frame = np.asarray(decode(message, "rgb8"))
+    except (TypeError, ValueError, RuntimeError, KeyError, cv2.error) as error:
+        raise ConversionError(f"cv_bridge cannot read encoding {name!r}: {error}") from error
+    if frame.dtype != np.uint8 or frame.shape != (message.height, message.width, 3):
+        raise ConversionError(
+            f"cv_bridge turned encoding {name!r} into {frame.dtype} {frame.shape}, expected "
+            f"uint8 {(message.height, message.width, 3)}"
+        )
+    return frame
+
+
+def _cv_bridge_decoder() -> Callable[[Image, str], object] | None:
+    """cv_bridge's decoder, None where it is absent or was built for another numpy."""
+    try:
+        bridge = import_module("cv_bridge").CvBridge()
+    except (ImportError, AttributeError):
+        return None
+    decoder: Callable[[Image, str], object] = bridge.imgmsg_to_cv2
+    return decoder
+
+
+_CHANNELS = {"rgb8": 3, "bgr8": 3, "mono8": 1}
+
+
+def array_to_image(pixels: Pixels, header: Header, encoding: str = "rgb8") -> Image:
+    """An image message from an array.
+
+    Args:
+        pixels: (H, W, 3) uint8 for "rgb8" and "bgr8", (H, W) for "mono8", any strides.
+        header: copied by reference into the message.
+        encoding: "rgb8", "bgr8" or "mono8": what the array holds, nothing is converted.
+
+    Raises:
+        ConversionError: another encoding, shape or type.
+    """
+    channels = _CHANNELS.get(encoding)
+    if channels is None:
+        raise ConversionError(f"cannot write {encoding!r}; known: {', '.join(_CHANNELS)}")
+    good = pixels.ndim == 2 if channels == 1 else pixels.ndim == 3 and pixels.shape[2] == channels
+    if not good or pixels.dtype != np.uint8:
+        raise ConversionError(f"{encoding} cannot hold {pixels.dtype} {pixels.shape}")
+    message = Image()
+    message.header = header
+    message.height, message.width = pixels.shape[:2]
+    message.encoding = encoding
+    message.step = message.width * channels
+    # Bytes, not the array: the setter checks an ndarray element by element (71 ms at 640x480).
+    message.data = pixels.tobytes()
+    return message
+
+
+def bounding_box_from_xywh(box: Sequence[float]) -> BoundingBox2D:
+    """x, y, w, h (left, top, width, height) as a message of centre and size; theta is 0.
+
+    >>> message = bounding_box_from_xywh((10.0, 20.0, 4.0, 6.0))
+    >>> message.center.position.x, message.center.position.y, message.size_x, message.size_y
+    (12.0, 23.0, 4.0, 6.0)
+    """
+    x, y, w, h = (float(value) for value in box)
+    message = BoundingBox2D()
+    message.center.position.x = x + 0.5 * w
+    message.center.position.y = y + 0.5 * h
+    message.size_x = w
+    message.size_y = h
+    return message
+
+
+def xywh_from_bounding_box(message: BoundingBox2D) -> Box:
+    """A message of centre and size as x, y, w, h; values are passed on unchecked, NaN too."""
+    w, h = message.size_x, message.size_y
+    centre = message.center.position
+    return centre.x - 0.5 * w, centre.y - 0.5 * h, w, h
+
+
+def detection_from_box(
+    box: Sequence[float], score: float, header: Header, target_id: int
+) -> Detection2D:
+    """One detection of the target.
+
+    Args:
+        box: x, y, w, h in pixels of the source image.
+        score: confidence in [0, 1].
+        header: of the source image, unchanged.
+        target_id: number of the target, becomes the detection's `id`.
+
+    Returns:
+        A detection with one hypothesis of class "target". Its pose is not used: an image alone
+        gives no position in space.
+    """
+    hypothesis = ObjectHypothesisWithPose()
+    hypothesis.hypothesis.class_id = CLASS_ID
+    hypothesis.hypothesis.score = float(score)
+    detection = Detection2D()
+    detection.header = header
+    detection.id = str(target_id)
+    detection.bbox = bounding_box_from_xywh(box)
+    detection.results.append(hypothesis)
+    return detection
