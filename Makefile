@@ -1,0 +1,50 @@
+# Everything a newcomer needs: `make demo` and `make test`. Each target first brings `.venv` up to
+# date (scripts/setup_env.py), which takes a fraction of a second when nothing has changed.
+#   ARGS="..."     words handed on to the program, e.g. make test ARGS="test/vt_models -k crop"
+#   PYTHON=...     the Python to build on; default python3
+
+PYTHON ?= python3
+ARGS ?=
+SETUP = $(PYTHON) scripts/setup_env.py
+RUN = . .venv/bin/activate &&
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train-setup demo test lint bench clean distclean python-found
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+setup: python-found ## make .venv: ROS 2 (from PyPI where none is sourced), messages, this package
+	@$(SETUP) runtime
+
+train-setup: python-found ## add what training, importing and exporting need (torch; 5 GB)
+	@$(SETUP) train
+
+demo: python-found ## track a real object in a real video through ROS 2 nodes
+	@$(SETUP) demo
+	@$(RUN) python -m vt_ros.demo $(ARGS)
+
+test: python-found ## set up everything, lint, and run all tests that are not marked slow
+	@$(SETUP) test
+	@$(MAKE) --no-print-directory lint
+	@$(RUN) python -m pytest --junitxml=build/test_results.xml $(ARGS)
+
+lint: python-found ## style (ruff) and types (mypy)
+	@$(SETUP) lint
+	@$(RUN) ruff check . && ruff format --check . && mypy
+
+bench: python-found ## measure speed and accuracy on this machine
+	@$(SETUP) runtime
+	@$(RUN) python -m benchmarks.run $(ARGS)
+
+clean: ## remove what builds, tests and demos made; keeps .venv
+	rm -rf build install log dist demo_output *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +
+
+distclean: clean ## the same, and remove .venv
+	rm -rf .venv .setup.lock
+
+python-found:
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON) on this machine: run" \
+	  "\`sudo apt install python3 python3-venv python3-dev g++\` and try again." >&2; exit 1; }

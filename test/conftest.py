@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures and settings that all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# A slow machine must not turn a true property into a failure.
+settings.register_profile("vt_ros", deadline=None, print_blob=True)
+settings.load_profile("vt_ros")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Folder with reference vectors and sequences that are not in the repository.
+
+    `VT_SHARED_DIR`, or `shared` beside the repository; the test is skipped where there is none.
+    """
+    folder = Path(os.environ.get("VT_SHARED_DIR") or ROOT.parent / "shared")
+    if not folder.is_dir():
+        pytest.skip(f"no reference data in {folder}; set VT_SHARED_DIR to their folder")
+    return folder
