@@ -14,7 +14,6 @@ those tensors of a published checkpoint that no computation reads and that are n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,6 +29,8 @@ from vt_models.nets.layers import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from typing_extensions import Self
 
 CHANNELS = (32, 64, 128)
@@ -61,6 +62,7 @@ class AsymTrack(nn.Module):
         self.box_head = CornerHead(HEAD_CHANNELS)
 
     def encode_template(self, template: Tensor) -> tuple[Tensor, ...]:
+        """Template (B, 3, T, T) -> the template state, see ``AsymTrack.encode_template``."""
         """Run the template branch.
 
         Args:
@@ -150,6 +152,7 @@ class Backbone(nn.Module):
         return tuple(state)
 
     def forward(self, search: Tensor, *state: Tensor) -> Tensor:
+        """Search region (B, 3, S, S) and template state -> map (B, 256, S/32, S/32)."""
         x = self.patch_embed(search)
         pending = iter(state)
         for stage in self.layers:
@@ -191,6 +194,7 @@ class Stage(nn.Module):
         return self.downsample(z)
 
     def forward(self, x: Tensor, state: Iterator[Tensor]) -> Tensor:
+        """Search map (B, C, H, W) -> (B, C_out, H/2, W/2); takes its tensors off ``state``."""
         for block in self.blocks:
             if isinstance(block, EfficientTemplateModulation):
                 x = block(x, next(state))
@@ -210,6 +214,7 @@ class Downsample(nn.Module):
         self.norm = MapNorm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C_in, H, W) -> (B, C_out, H/stride, W/stride)."""
         return self.norm(self.proj(x))
 
 
@@ -223,6 +228,7 @@ class EncoderBlock(nn.Module):
         self.mlp = ContextModulation(channels, expansion)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) -> the same shape."""
         return x + self.gamma_1[:, None, None] * self.mlp(self.norm(x))
 
 
@@ -242,6 +248,7 @@ class ContextModulation(nn.Module):
         self.fc2 = MapLinear(expansion * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) -> the same shape."""
         context = self.context_layer(x)
         if self.expansion == 1:
             return self.fc2(self.fc1(x) * context)
@@ -279,6 +286,7 @@ class ContextLayer(nn.Module):
         self.context_list = nn.ModuleList([depthwise])
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) -> context of the same shape."""
         return self.g(F.gelu(self.context_list[0](self.f(x))))
 
 
@@ -303,6 +311,7 @@ class AttentionBlock(nn.Module):
         return key, value
 
     def forward(self, x: Tensor, template_key: Tensor, template_value: Tensor) -> Tensor:
+        """Search map (B, C, H, W) -> the same shape, having attended to itself and the template."""
         search = tokens(x)
         search = search + self.attn(self.norm1(search), template_key, template_value)
         search = search + self.mlp(self.norm2(search))
@@ -332,6 +341,7 @@ class Attention(nn.Module):
         return query, key, value
 
     def forward(self, normed: Tensor, template_key: Tensor, template_value: Tensor) -> Tensor:
+        """Normalised search tokens (B, N, C) -> (B, N, C)."""
         query, key, value = self.project(normed)
         key = torch.cat([key, template_key], dim=2)
         value = torch.cat([value, template_value], dim=2)
@@ -349,6 +359,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Tokens (B, N, C) -> the same shape."""
         return self.fc2(F.gelu(self.fc1(x)))
 
 

@@ -22,6 +22,7 @@ class MapLinear(nn.Linear):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C_in, H, W) -> (B, C_out, H, W)."""
         return F.conv2d(x, self.weight[:, :, None, None], self.bias)
 
 
@@ -29,6 +30,7 @@ class MapNorm(nn.LayerNorm):
     """Layer norm over the channels of each position of a map: (B, C, H, W) -> (B, C, H, W)."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) -> the same shape."""
         x = x.permute(0, 2, 3, 1)
         x = F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
         return x.permute(0, 3, 1, 2)
@@ -39,8 +41,8 @@ class ObjectPerceptionEnhancement(nn.Module):
 
     ``branches`` parallel 3x3 convolutions hold the semantic descriptors W_i; each has a local
     descriptor ``-sigmoid(theta) * sum_3x3(W_i)``, a 1x1 convolution that reuses W_i. As all of them
-    are linear they add up to one 3x3 convolution, in training too (the sum over the weights costs
-    nothing beside the sum over the maps, and differs from it by 2e-7). ``merge`` keeps only the sum.
+    are linear they add up to one 3x3 convolution, in training too (adding weights costs nothing
+    beside adding maps, and the results differ by 2e-7). ``merge`` keeps only the sum.
 
     ``theta`` starts at 0 (half of the plain convolution's response to a constant map is removed);
     ``ibe_scale`` starts at 0, so a fresh module is the identity.
@@ -69,6 +71,7 @@ class ObjectPerceptionEnhancement(nn.Module):
         return semantic + F.pad(local, (1, 1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) -> the same shape."""
         enhanced = F.relu(self.ln(F.conv2d(x, self.kernel(), padding=1)))
         return x + self.ibe_scale[:, None, None] * enhanced
 
@@ -145,7 +148,7 @@ class EfficientTemplateModulation(nn.Module):
         self.ln = MapNorm(channels)
 
     def prototype(self, z: Tensor) -> Tensor:
-        """Template map (B, C, H, W) -> prototype P_z (B, N, C), eq. 4: a plain sum over positions."""
+        """Template map (B, C, H, W) -> prototype P_z (B, N, C), eq. 4: a plain sum."""
         prototype = _contract(self.pre_kernels(z), z)
         return prototype.detach() if self.detach_prototype else prototype
 
@@ -175,5 +178,5 @@ class EfficientTemplateModulation(nn.Module):
 
 
 def _contract(weights: Tensor, features: Tensor) -> Tensor:
-    """Prototypes (B, N, C): features (B, C, H, W) summed over positions with weights (B, N, H, W)."""
+    """Features (B, C, H, W) summed over positions, weighted by (B, N, H, W) -> (B, N, C)."""
     return weights.flatten(2) @ features.flatten(2).transpose(1, 2)
