@@ -8,8 +8,8 @@ enhancement (OPE, eq. 8) that is one 3x3 convolution after `merge`.
 What differs, and why: the backbone is EfficientNet-Lite0 up to stride 16, because ImageNet weights
 for it are at hand; the template also enters through pixel-wise cosine similarities between the
 cells of both branches, which use the pretrained features from the first step on, where
-ETM alone has to learn matching from scratch; the head is dense (a score and a box for each cell of a
-stride-8 map) so that the score says how sure the network is.
+ETM alone has to learn matching from scratch; the head is dense (a score and a box for each cell of
+a stride-8 map) so that the score says how sure the network is.
 
     template 128 -> stride 8 (16x16, pooled to 8x8) and stride 16 (8x8)
     search   256 -> stride 8 (32x32)                and stride 16 (16x16)
@@ -75,7 +75,8 @@ class Projection(nn.Sequential):
     """1x1 convolution and batch norm."""
 
     def __init__(self, channels: int, out_channels: int) -> None:
-        super().__init__(nn.Conv2d(channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels))
+        conv = nn.Conv2d(channels, out_channels, 1, bias=False)
+        super().__init__(conv, nn.BatchNorm2d(out_channels))
 
 
 class SeparableBlock(nn.Module):
@@ -91,6 +92,7 @@ class SeparableBlock(nn.Module):
         self.pointwise = Projection(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same."""
         return F.relu(x + self.pointwise(self.depthwise(x)))
 
 
@@ -170,7 +172,9 @@ class AsymTrackLite(nn.Module):
         self.project8 = Projection(STRIDE8_CHANNELS, channels8)
         self.project16 = Projection(STRIDE16_CHANNELS, channels16)
         self.enhance16 = ObjectPerceptionEnhancement(channels16)
-        self.modulate16 = EfficientTemplateModulation(channels16, prototypes, detach_prototype=False)
+        self.modulate16 = EfficientTemplateModulation(
+            channels16, prototypes, detach_prototype=False
+        )
         self.similarity = CellSimilarity()
         similar = CellSimilarity.OUT_CHANNELS
         self.fuse16 = nn.Sequential(

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from vt_models.training.recipe import AugmentConfig
-
 if TYPE_CHECKING:
     import torch
+
+    from vt_models.training.recipe import AugmentConfig
 
 Box = tuple[float, float, float, float]
 
@@ -50,6 +50,10 @@ def jittered_view(
 
     Args:
         box: x, y, w, h in pixels of the image.
+        factor: Side of the window in mean sides of the box.
+        centre_jitter: Full range of the shift, in mean sides of the box.
+        scale_jitter: Standard deviation of the natural logarithm of each side's scale.
+        rng: Where the randomness comes from.
     """
     x, y, w, h = box
     scale = np.exp(rng.standard_normal(2) * scale_jitter)
@@ -66,6 +70,7 @@ def crop_view(
 
     Args:
         image: (H, W, 3) uint8.
+        view: The window.
         size: Side of the result.
         surroundings: Another image that shows where the window leaves `image`; None for black, as
             at inference.
@@ -138,6 +143,7 @@ def occlude(
         crop: (S, S, 3) uint8, changed in place.
         box: cxcywh, fractions of the crop.
         foreign: (H, W, 3) uint8, any image.
+        rng: Where the randomness comes from.
     """
     size = crop.shape[0]
     w, h = box[2:] * size

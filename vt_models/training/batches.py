@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from vt_models.registry import ModelSpec
 from vt_models.training.augment import (
     Box,
     View,
@@ -23,9 +22,14 @@ from vt_models.training.augment import (
     motion_blur,
     occlude,
 )
-from vt_models.training.data import ImagePack
-from vt_models.training.recipe import Recipe
 from vt_models.training.sampling import Pair, PairSampler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vt_models.registry import ModelSpec
+    from vt_models.training.data import ImagePack
+    from vt_models.training.recipe import Recipe
 
 Sample = dict[str, np.ndarray]
 LABEL_ATTEMPTS = 10
@@ -158,9 +162,14 @@ def make_loader(
 def to_device(sample: dict[str, Tensor], spec: ModelSpec, device: torch.device) -> Batch:
     """Moves a collated sample to the device as bytes, and colours and normalises it there."""
     moved = {k: v.to(device, non_blocking=True) for k, v in sample.items()}
+
+    def finished(crops: Tensor, index: int) -> Tensor:
+        coloured = apply_colour(_to_map(crops), moved["colour"][:, index], moved["gray"])
+        return _normalise(coloured, spec)
+
     return Batch(
-        _normalise(apply_colour(_to_map(moved["template"]), moved["colour"][:, 0], moved["gray"]), spec),
-        _normalise(apply_colour(_to_map(moved["search"]), moved["colour"][:, 1], moved["gray"]), spec),
+        finished(moved["template"], 0),
+        finished(moved["search"], 1),
         moved["template_box"],
         moved["box"],
         moved["present"],

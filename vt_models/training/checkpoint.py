@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from vt_models.errors import WeightsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
@@ -45,5 +47,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise WeightsError(f"{path} is not a training checkpoint of vt_models: {error}") from error
     missing = {"model", "optimizer", "samples", "recipe"} - set(state)
     if missing:
-        raise WeightsError(f"{path} lacks {sorted(missing)}: not a training checkpoint of vt_models.")
+        raise WeightsError(
+            f"{path} lacks {sorted(missing)}: not a training checkpoint of vt_models."
+        )
     return state

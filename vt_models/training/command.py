@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import nn
@@ -25,6 +23,10 @@ from vt_models.training.loop import Hooks, Progress, Trainer, seed_everything
 from vt_models.training.recipe import Recipe, load_recipe
 from vt_models.training.validation import validate
 from vt_models.training.weights import save_trained
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable
 
 Item = TypeVar("Item")
 FINAL_WEIGHTS = "weights.safetensors"
@@ -75,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     save_trained(trainer.averaged_net, recipe, trainer.samples, final)
     _say(f"weights: {final}")
     if args.json:
-        print(json.dumps({"weights": str(final), "samples": trainer.samples}))
+        print(json.dumps({"weights": str(final), "samples": trainer.samples}))  # noqa: T201
     return 0
 
 
@@ -93,7 +95,7 @@ def _new_net(recipe: Recipe) -> nn.Module:
         load = getattr(net, "load_imagenet_backbone", None)
         if load is None:
             raise InputError(
-                f"{recipe.model} has no ImageNet weights that can be loaded: set `pretrained: none`."
+                f"{recipe.model} has no ImageNet weights to load: set `pretrained: none`."
             )
         load(_imagenet_file(get_spec(recipe.model).name))
     return net

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
 from vt_models.errors import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
 
 MIN_SIDE_PX = 6.0
 """Boxes with a shorter side carry too few pixels to learn from (they are kept as background)."""
@@ -84,7 +86,9 @@ class ImagePack:
 
 
 def load_image_pack(
-    root: Path, limit: int | None = None, progress: Callable[[Iterable[Path]], Iterable[Path]] = iter
+    root: Path,
+    limit: int | None = None,
+    progress: Callable[[Iterable[Path]], Iterable[Path]] = iter,
 ) -> ImagePack:
     """Reads and decodes an image pack.
 
@@ -110,7 +114,7 @@ def load_image_pack(
         if image.shape[:2] != (record["height"], record["width"]):
             raise DatasetError(
                 f"{path} is {image.shape[1]}x{image.shape[0]} but its annotation says "
-                f"{record['width']}x{record['height']}: boxes would not fit; use the matching files."
+                f"{record['width']}x{record['height']}: use matching files."
             )
     return ImagePack(images, _stills(records), _tracks(records), [_all_boxes(r) for r in records])
 
@@ -118,18 +122,19 @@ def load_image_pack(
 def _read_annotations(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise DatasetError(f"{path} does not exist: give the folder that holds annotations.jsonl.")
-    records = []
     with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                record = json.loads(line)
-                for box in record["boxes"]:
-                    _check_bbox(box["bbox"])
-                records.append({k: record.get(k) for k in ("orig_frame", "frame")} | record)
-                _ = record["image"], int(record["width"]), int(record["height"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise DatasetError(f"{path}:{number}: not a usable annotation ({error!r}).") from error
-    return records
+        return [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+
+
+def _parse(line: str, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+        for box in record["boxes"]:
+            _check_bbox(box["bbox"])
+        sizes = {"width": int(record["width"]), "height": int(record["height"])}
+        return {"image": str(record["image"]), "orig_frame": None, "frame": None} | record | sizes
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{where}: not a usable annotation ({error!r}).") from error
 
 
 def _check_bbox(bbox: list[float]) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +15,14 @@ from vt_models.errors import RecipeError, VtModelsError
 from vt_models.registry import get_spec
 from vt_models.training.batches import Batch, PairDataset, make_loader, to_device
 from vt_models.training.checkpoint import load_checkpoint, save_checkpoint
-from vt_models.training.data import ImagePack
 from vt_models.training.losses import loss_for
 from vt_models.training.recipe import OptimConfig, Recipe, to_dict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from vt_models.training.data import ImagePack
 
 LOG_EVERY_STEPS = 20
 
@@ -56,8 +59,8 @@ class Hooks:
         on_validate: Called with the averaged network and the number of samples.
     """
 
-    on_progress: Callable[[Progress], None] = lambda progress: None
-    on_validate: Callable[[nn.Module, int], None] = lambda net, samples: None
+    on_progress: Callable[[Progress], None] | None = None
+    on_validate: Callable[[nn.Module, int], None] | None = None
 
 
 @dataclass
@@ -173,11 +176,12 @@ class Trainer:
             waited = time.perf_counter() - asked
             meter.add(self._step(to_device(sample, self.spec, self.device)), waited)
             if meter.steps == LOG_EVERY_STEPS:
-                hooks.on_progress(self._report(meter))
+                if hooks.on_progress:
+                    hooks.on_progress(self._report(meter))
                 meter = _Meter()
             if self._crossed(self.recipe.checkpoint_every):
                 self.save()
-            if self._crossed(self.recipe.validate_every):
+            if hooks.on_validate and self._crossed(self.recipe.validate_every):
                 hooks.on_validate(self.averaged_net, self.samples)
                 self._net.train()
             asked = time.perf_counter()
@@ -196,7 +200,7 @@ class Trainer:
             raise DivergedError(
                 f"The loss or its gradient is not finite after {self.samples} samples "
                 f"({', '.join(f'{k}={float(v):.4g}' for k, v in terms.items())}); "
-                f"{self.checkpoint_path} is intact. Lower optim.lr or lengthen optim.warmup_samples."
+                f"{self.checkpoint_path} is intact. Lower optim.lr or lengthen the warm-up."
             )
         self._optimizer.step()
         self.samples += len(batch.box)

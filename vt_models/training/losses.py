@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vt_models.registry import ModelSpec
 from vt_models.training.recipe import LossConfig
+
+if TYPE_CHECKING:
+    from vt_models.registry import ModelSpec
 
 LossFunction = Callable[[dict[str, Tensor], Tensor, Tensor, LossConfig], dict[str, Tensor]]
 
@@ -19,7 +22,8 @@ def iou_and_giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Overlap of boxes, and its generalised form (Rezatofighi et al., CVPR 2019).
 
     Args:
-        a, b: (..., 4) cxcywh.
+        a: (..., 4) cxcywh.
+        b: (..., 4) cxcywh.
 
     Returns:
         IoU in [0, 1] and GIoU in [-1, 1], (...).
@@ -42,6 +46,7 @@ def box_loss(
         outputs: `box` (B, 4).
         box: (B, 4) ground truth.
         present: (B,) bool; pairs without the target do not count.
+        config: Weights of the terms.
     """
     predicted, truth = outputs["box"].float()[present], box[present]
     if not len(truth):
@@ -74,6 +79,7 @@ def dense_loss(
         outputs: `logits` (B, H, W), `boxes` (B, 4, H, W).
         box: (B, 4) ground truth; ignored where `present` is False.
         present: (B,) bool.
+        config: Weights of the terms.
     """
     logits, boxes = outputs["logits"], outputs["boxes"].permute(0, 2, 3, 1)
     positive = central_cells(box, logits.shape[1:]) & present[:, None, None]

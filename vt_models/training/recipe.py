@@ -6,13 +6,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import yaml
 
 from vt_models.errors import RecipeError, VtModelsError
 from vt_models.registry import get_spec
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Section = TypeVar("Section")
 
@@ -153,7 +155,9 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise RecipeError(f"{path} cannot be read ({error.strerror}): give a recipe file.") from error
+        raise RecipeError(
+            f"{path} cannot be read ({error.strerror}): give a recipe file."
+        ) from error
     try:
         data = yaml.safe_load(text)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -207,7 +211,8 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
 
 def _build(cls: type[Section], data: Any, where: _Location, prefix: str) -> Section:
     if not isinstance(data, dict):
-        raise RecipeError(f"{where.at(prefix.rstrip('.'))}: `{prefix.rstrip('.')}` must be a mapping.")
+        section = prefix.rstrip(".")
+        raise RecipeError(f"{where.at(section)}: `{section}` must be a mapping.")
     hints = get_type_hints(cls)
     values: dict[str, Any] = {}
     for key, value in data.items():
@@ -240,9 +245,10 @@ def _convert(kind: Any, value: Any, where: _Location, key: str) -> Any:
         return int(value)
     if kind is str and isinstance(value, str):
         return value
-    if kind == tuple[str, ...] and isinstance(value, list) and all(isinstance(v, str) for v in value):
+    texts = kind == tuple[str, ...]
+    if texts and isinstance(value, list) and all(isinstance(v, str) for v in value):
         return tuple(value)
-    wanted = "list of texts" if kind == tuple[str, ...] else kind.__name__
+    wanted = "list of texts" if texts else kind.__name__
     raise RecipeError(f"{where.at(key)}: `{key}` must be a {wanted}, not {value!r}.")
 
 
@@ -257,6 +263,13 @@ _FRACTIONS = (
     "optim.decay_start",
     "optim.ema",
 )
+_POSITIVE = (
+    "optim.samples",
+    "optim.batch_size",
+    "optim.lr",
+    "optim.grad_clip",
+    "checkpoint_every",
+)
 _CHOICES = {
     "pretrained": ("none", "imagenet"),
     "optim.decay": ("step", "linear"),
@@ -270,18 +283,16 @@ def _check_values(recipe: Recipe, file: str) -> None:
     except VtModelsError as error:
         raise RecipeError(f"{file}: {error}") from error
     flat = _flatten(to_dict(recipe))
-    for key, value in flat.items():
-        if isinstance(value, (int, float)) and value < 0:
-            raise RecipeError(f"{file}: `{key}` must not be negative, but is {value}.")
-    for key in _FRACTIONS:
-        if flat[key] > 1:
-            raise RecipeError(f"{file}: `{key}` is a fraction in [0, 1], but is {flat[key]}.")
+    numbers = {k: v for k, v in flat.items() if isinstance(v, (int, float))}
+    for key, value in numbers.items():
+        if value < 0 or (key in _POSITIVE and value == 0):
+            least = "greater than 0" if key in _POSITIVE else "0 or more"
+            raise RecipeError(f"{file}: `{key}` must be {least}, but is {value}.")
+        if key in _FRACTIONS and value > 1:
+            raise RecipeError(f"{file}: `{key}` is a fraction in [0, 1], but is {value}.")
     for key, allowed in _CHOICES.items():
         if flat[key] not in allowed:
             raise RecipeError(f"{file}: `{key}` is {flat[key]!r}; allowed: {', '.join(allowed)}.")
-    for key in ("optim.samples", "optim.batch_size", "optim.lr", "optim.grad_clip", "checkpoint_every"):
-        if flat[key] <= 0:
-            raise RecipeError(f"{file}: `{key}` must be greater than 0, but is {flat[key]}.")
     s = recipe.sampling
     if s.clip_share + s.still_share + s.region_share <= 0:
         raise RecipeError(f"{file}: all shares under `sampling` are 0: no pair could be drawn.")

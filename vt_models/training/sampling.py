@@ -8,11 +8,14 @@ with the very pairs it would have seen, however many workers read the data.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vt_models.training.data import ImagePack, Target, Track
-from vt_models.training.recipe import SamplingConfig
+
+if TYPE_CHECKING:
+    from vt_models.training.recipe import SamplingConfig
 
 
 @dataclass(frozen=True, slots=True)

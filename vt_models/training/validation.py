@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from vt_models.evaluation.datasets import FolderDataset
 from vt_models.evaluation.runner import evaluate
-from vt_models.registry import ModelSpec
 from vt_models.runtime import TorchEngine
 from vt_models.tracker import Tracker
+
+if TYPE_CHECKING:
+    from vt_models.evaluation.datasets import FolderDataset
+    from vt_models.registry import ModelSpec
 
 
 def validate(
@@ -25,5 +28,5 @@ def validate(
         ms_per_frame.
     """
     merged = copy.deepcopy(net).eval().to(memory_format=torch.contiguous_format)
-    engine = TorchEngine(merged, spec, device.type, None)  # type: ignore[arg-type]
+    engine = TorchEngine(merged, spec, device.type, None)
     return evaluate(lambda: Tracker(spec, engine), sequences, model=spec.name).total

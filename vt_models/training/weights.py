@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors.torch import save_file
-from torch import nn
 
 from vt_models.training.recipe import Recipe, to_dict
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
 
 
 def save_trained(net: nn.Module, recipe: Recipe, samples: int, path: Path) -> None:
