@@ -71,7 +71,7 @@ class ImagePack:
         images: RGB uint8 arrays (H, W, 3).
         stills: Targets of photographs.
         tracks: Targets of videos.
-        boxes: For each image all its boxes, (N, 4) float32 xywh pixels, small and difficult ones too.
+        boxes: For each image all its boxes, (N, 4) float32 xywh pixels, whatever their size.
     """
 
     images: list[np.ndarray]
