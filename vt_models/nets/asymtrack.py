@@ -62,7 +62,6 @@ class AsymTrack(nn.Module):
         self.box_head = CornerHead(HEAD_CHANNELS)
 
     def encode_template(self, template: Tensor) -> tuple[Tensor, ...]:
-        """Template (B, 3, T, T) -> the template state, see ``AsymTrack.encode_template``."""
         """Run the template branch.
 
         Args:
@@ -145,6 +144,7 @@ class Backbone(nn.Module):
         )
 
     def encode_template(self, template: Tensor) -> tuple[Tensor, ...]:
+        """Template (B, 3, T, T) -> the template state, see ``AsymTrack.encode_template``."""
         z = self.patch_embed(template)
         state: list[Tensor] = []
         for stage in self.layers:

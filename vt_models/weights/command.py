@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vt-models weights`: published checkpoints made into weights files of this package."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+    from vt_models.weights.importer import ImportedCheckpoint
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the actions of `vt-models weights` and their options."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    importing = actions.add_parser(
+        "import",
+        help="make a published checkpoint into a .safetensors file",
+        description="Make a checkpoint as its authors publish it into a .safetensors file. "
+        "Nothing in the checkpoint is executed.",
+    )
+    add = importing.add_argument
+    add("file", type=Path, metavar="FILE", help="the checkpoint, for instance .pth.tar")
+    add("--model", required=True, help="name of the model, see `vt-models models`")
+    add("--output", required=True, type=Path, help="the .safetensors file to write")
+    add("--json", action="store_true", help="one JSON object on standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run `vt-models weights`; raises VtModelsError for what the command prints in one line."""
+    from vt_models.weights.importer import import_checkpoint  # noqa: PLC0415 (heavy)
+
+    imported = import_checkpoint(args.file, args.model)
+    output = imported.save(args.output)
+    text = json.dumps(_to_json(imported, output), indent=2) if args.json else _to_text(imported)
+    sys.stdout.write(text + "\n")
+    if not args.json:
+        sys.stdout.write(f"wrote {output}\n")
+    return 0
+
+
+def _to_json(imported: ImportedCheckpoint, output: Path) -> dict[str, object]:
+    return {
+        "model": imported.model,
+        "output": str(output),
+        "tensors": len(imported.tensors),
+        "values": _values(imported),
+        "unused": list(imported.unused),
+        "epoch": imported.epoch,
+        "source": imported.source,
+        "source_sha256": imported.source_sha256,
+    }
+
+
+def _to_text(imported: ImportedCheckpoint) -> str:
+    epoch = "" if imported.epoch is None else f", epoch {imported.epoch}"
+    lines = [
+        f"{imported.source} (sha256 {imported.source_sha256}{epoch})",
+        f"{len(imported.tensors)} tensors, {_values(imported)} values, for {imported.model}",
+    ]
+    if imported.unused:
+        lines.append(f"{len(imported.unused)} published tensors that nothing reads, left out:")
+        lines.extend(f"  {name}" for name in imported.unused)
+    return "\n".join(lines)
+
+
+def _values(imported: ImportedCheckpoint) -> int:
+    return sum(tensor.size for tensor in imported.tensors.values())

@@ -1,0 +1,433 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads a file made by `torch.save` without running anything that is written in it.
+
+A checkpoint is a pickle, and a pickle is a program: it may name any function of any installed
+package and have it called. `torch.load` is not used here at all. The pickle machine of Python's
+standard library runs with its one door to the outside, the look-up of names, replaced: the few
+names of `_look_up` give objects of this module that describe tensors, and every other name gives an
+inert placeholder that takes what it is given and forgets it. Tensors stay descriptions until their
+numbers are asked for; their bytes are then read as numbers and nothing else.
+
+Both layouts of `torch.save` are read: the zip archive of torch >= 1.6 and the sequence of pickles
+before it. torch is not imported.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import pickletools
+import struct
+import zipfile
+from collections import OrderedDict
+from math import prod
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from vt_models.errors import WeightsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+ITEM_SIZES = {
+    "float64": 8,
+    "float32": 4,
+    "float16": 2,
+    "bfloat16": 2,
+    "int64": 8,
+    "int32": 4,
+    "int16": 2,
+    "int8": 1,
+    "uint8": 1,
+    "bool": 1,
+}
+"""Bytes an element takes, by name of the element type."""
+
+_STORAGES = {
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+}
+_MAX_PICKLE_BYTES = 64 * 2**20
+_MAX_MEMO_INDEX = 10**7
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_PROTOCOL = 1001
+
+
+class Storage(NamedTuple):
+    """A block of numbers in the file: its name, element type and number of elements."""
+
+    key: str
+    dtype: str
+    numel: int
+
+
+class StoredTensor(NamedTuple):
+    """A tensor as a view of a storage; offset and strides count elements."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @property
+    def dtype(self) -> str:
+        """Name of the element type, for instance "float32"."""
+        return self.storage.dtype
+
+
+class Source(Protocol):
+    """Where the numbers of a checkpoint are."""
+
+    def read(self, storages: Iterable[Storage]) -> dict[str, bytes]:
+        """The bytes of storages, by key."""
+
+
+class Checkpoint(NamedTuple):
+    """What a checkpoint file holds.
+
+    Attributes:
+        path: the file.
+        content: plain containers, strings and numbers, `StoredTensor` for each tensor, and a
+            placeholder without content for everything else.
+        source: gives the tensors' numbers.
+    """
+
+    path: Path
+    content: Any
+    source: Source
+
+    def arrays(self, tensors: Mapping[str, StoredTensor]) -> dict[str, NDArray[Any]]:
+        """The numbers of tensors, each a contiguous array of its own.
+
+        Raises:
+            WeightsError: numpy has no such element type, a tensor leaves its storage, or bytes are
+                missing.
+        """
+        for name, tensor in tensors.items():
+            if tensor.dtype == "bfloat16":
+                raise WeightsError(f"{self.path}: {name} is bfloat16, which is not read here")
+            if not _fits(tensor):
+                raise _damaged(self.path, f"{name} leaves its storage")
+        data = self.source.read({tensor.storage for tensor in tensors.values()})
+        return {name: _array(tensor, data) for name, tensor in tensors.items()}
+
+
+def read_checkpoint(file: str | Path) -> Checkpoint:
+    """Read a file made by `torch.save`; nothing in it is executed.
+
+    Raises:
+        WeightsError: the file is missing, cut short, damaged, or not such a file.
+    """
+    path = Path(file)
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(2)
+        if start == b"PK":
+            return _read_zip(path)
+        if start[:1] == b"\x80":
+            return _read_legacy(path)
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
+    raise _not_a_checkpoint(path)
+
+
+def _read_zip(path: Path) -> Checkpoint:
+    """The layout since torch 1.6: ROOT/data.pkl and ROOT/data/KEY in an uncompressed archive."""
+    with _open_archive(path) as archive:
+        names = archive.namelist()
+        roots = [name.removesuffix("/data.pkl") for name in names if name.endswith("/data.pkl")]
+        if len(roots) != 1 or f"{roots[0]}/constants.pkl" in names:
+            raise _not_a_checkpoint(path)
+        order = f"{roots[0]}/byteorder"
+        if order in names and _read_entry(archive, order, 16, path) != b"little":
+            raise WeightsError(f"{path} is not little-endian, which is not read here")
+        data = _read_entry(archive, f"{roots[0]}/data.pkl", _MAX_PICKLE_BYTES, path)
+    content = _InertUnpickler(io.BytesIO(data), path).read()
+    return Checkpoint(path, content, _ZipSource(path, roots[0]))
+
+
+class _ZipSource:
+    """Storages as entries of an archive."""
+
+    def __init__(self, path: Path, root: str) -> None:
+        self._path = path
+        self._root = root
+
+    def read(self, storages: Iterable[Storage]) -> dict[str, bytes]:
+        """The bytes of storages, by key."""
+        data = {}
+        with _open_archive(self._path) as archive:
+            for storage in storages:
+                name, size = f"{self._root}/data/{storage.key}", _size(storage)
+                data[storage.key] = _read_entry(archive, name, size, self._path)
+                if len(data[storage.key]) < size:
+                    raise _damaged(self._path, f"storage {storage.key} is too short")
+        return data
+
+
+def _open_archive(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _read_entry(archive: zipfile.ZipFile, name: str, limit: int, path: Path) -> bytes:
+    """An entry's bytes. torch never compresses, so a compressed entry (a bomb?) is refused."""
+    try:
+        entry = archive.getinfo(name)
+        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > limit:
+            raise _damaged(path, f"entry {name} is compressed or too large")
+        return archive.read(entry)
+    except KeyError as error:
+        raise _damaged(path, f"entry {name} is missing") from error
+    except (zipfile.BadZipFile, EOFError, RuntimeError) as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _read_legacy(path: Path) -> Checkpoint:
+    """The layout before torch 1.6: five pickles, then each storage as its length and its bytes."""
+    with path.open("rb") as stream:
+        if _InertUnpickler(stream, path).read() != _LEGACY_MAGIC:
+            raise _not_a_checkpoint(path)
+        protocol = _InertUnpickler(stream, path).read()
+        system = _InertUnpickler(stream, path).read()
+        little = isinstance(system, dict) and system.get("little_endian") is True
+        if protocol != _LEGACY_PROTOCOL or not little:
+            raise WeightsError(f"{path} has a layout of torch.save that is not read here")
+        unpickler = _InertUnpickler(stream, path)
+        content = unpickler.read()
+        keys = _InertUnpickler(stream, path).read()
+        if not isinstance(keys, list) or any(key not in unpickler.storages for key in keys):
+            raise _damaged(path, "its list of storages does not fit its tensors")
+        offsets = _legacy_offsets(stream, [unpickler.storages[key] for key in keys], path)
+    return Checkpoint(path, content, _LegacySource(path, offsets))
+
+
+def _legacy_offsets(stream: IO[bytes], storages: list[Storage], path: Path) -> dict[str, int]:
+    """Where in the file the numbers of each storage begin, by key."""
+    offsets: dict[str, int] = {}
+    for storage in storages:
+        header = stream.read(8)
+        if len(header) < 8 or struct.unpack("<q", header)[0] != storage.numel:
+            raise _damaged(path, f"storage {storage.key} has another size")
+        offsets[storage.key] = stream.tell()
+        stream.seek(_size(storage), io.SEEK_CUR)
+    return offsets
+
+
+class _LegacySource:
+    """Storages at offsets of a file."""
+
+    def __init__(self, path: Path, offsets: dict[str, int]) -> None:
+        self._path = path
+        self._offsets = offsets
+
+    def read(self, storages: Iterable[Storage]) -> dict[str, bytes]:
+        """The bytes of storages, by key."""
+        data = {}
+        with self._path.open("rb") as stream:
+            for storage in storages:
+                if storage.key not in self._offsets:
+                    raise _damaged(self._path, f"storage {storage.key} is missing")
+                stream.seek(self._offsets[storage.key])
+                data[storage.key] = stream.read(_size(storage))
+                if len(data[storage.key]) < _size(storage):
+                    raise _damaged(self._path, f"storage {storage.key} is too short")
+        return data
+
+
+class _InertUnpickler(pickle.Unpickler):
+    """A pickle machine that can build containers and tensor descriptions, and nothing else.
+
+    Args:
+        stream: positioned at the pickle; left behind it.
+        path: the file, for messages.
+
+    Attributes:
+        storages: every storage that the pickle referred to, by key.
+    """
+
+    def __init__(self, stream: IO[bytes], path: Path) -> None:
+        super().__init__(stream)
+        self.storages: dict[str, Storage] = {}
+        self._stream = stream
+        self._path = path
+
+    def read(self) -> Any:
+        """Read one pickle.
+
+        Raises:
+            WeightsError: it is cut short or damaged.
+        """
+        start = self._stream.tell()
+        try:
+            _check_opcodes(self._stream)
+            self._stream.seek(start)
+            return self.load()
+        except OSError:
+            raise
+        except Exception as error:  # a damaged pickle raises nearly every exception there is
+            raise _damaged(self._path, f"{type(error).__name__}: {error}") from error
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Called by the machine for every name in the pickle; never imports anything."""
+        return _look_up(module, name)
+
+    def persistent_load(self, pid: Any) -> Storage:
+        """Called by the machine for every reference to a storage."""
+        kind, storage_type, key, _, numel, *view = pid
+        if (
+            kind != "storage"
+            or not isinstance(storage_type, _StorageType)
+            or view not in ([], [None])
+        ):
+            raise pickle.UnpicklingError(f"unknown reference {kind!r}")
+        storage = Storage(_text(key), storage_type.dtype, _natural(numel))
+        if self.storages.setdefault(storage.key, storage) != storage:
+            raise pickle.UnpicklingError(f"storage {storage.key} is described in two ways")
+        return storage
+
+
+def _check_opcodes(stream: IO[bytes]) -> None:
+    """Walk through a pickle without running it.
+
+    Refuses what would let a short file reserve much memory, and the extension codes, which the
+    machine may resolve from a cache of the process instead of asking for the name.
+    """
+    start = stream.tell()
+    for opcode, argument, position in pickletools.genops(stream):
+        if position is not None and position - start > _MAX_PICKLE_BYTES:
+            raise pickle.UnpicklingError("too large")
+        if opcode.name in {"EXT1", "EXT2", "EXT4"}:
+            raise pickle.UnpicklingError("extension codes are not read")
+        if opcode.name.endswith("PUT") and int(argument or 0) > _MAX_MEMO_INDEX:
+            raise pickle.UnpicklingError("memo index out of range")
+
+
+class _StorageType(NamedTuple):
+    """What a storage class of torch is here: the name of its element type."""
+
+    dtype: str
+
+
+class _RebuildTensor:
+    """What torch's function that makes a tensor from a storage is here."""
+
+    __slots__ = ()
+
+    def __call__(
+        self, storage: Storage, offset: int, shape: Any, strides: Any, *_: Any
+    ) -> StoredTensor:
+        if not isinstance(storage, Storage) or len(shape) != len(strides):
+            raise pickle.UnpicklingError("a tensor without a storage")
+        sizes = tuple(_natural(size) for size in shape)
+        steps = tuple(_natural(step) for step in strides)
+        return StoredTensor(storage, _natural(offset), sizes, steps)
+
+
+class _RebuildParameter:
+    """What torch's function that makes a parameter from a tensor is here."""
+
+    __slots__ = ()
+
+    def __call__(self, tensor: Any, *_: Any) -> Any:
+        return tensor
+
+
+class _Inert:
+    """Stands for any other class, function or object: takes everything, keeps and does nothing."""
+
+    def __new__(cls, *_: Any, **__: Any) -> _Inert:
+        return object.__new__(cls)
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def __call__(self, *_: Any, **__: Any) -> _Inert:
+        return self
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+    def __setitem__(self, _: Any, __: Any) -> None:
+        pass
+
+    def append(self, _: Any) -> None:
+        """Called by the machine for a placeholder of a list."""
+
+    def extend(self, _: Any) -> None:
+        """Called by the machine for a placeholder of a list."""
+
+    def add(self, _: Any) -> None:
+        """Called by the machine for a placeholder of a set."""
+
+
+def _look_up(module: str, name: str) -> Any:
+    """What a name in a pickle stands for; objects without state, or made for this one look-up."""
+    if module == "torch" and name in _STORAGES:
+        return _StorageType(_STORAGES[name])
+    if module == "torch._utils" and name in {"_rebuild_tensor", "_rebuild_tensor_v2"}:
+        return _RebuildTensor()
+    if module == "torch._utils" and name == "_rebuild_parameter":
+        return _RebuildParameter()
+    if (module, name) == ("torch", "Size"):
+        return tuple
+    if (module, name) == ("collections", "OrderedDict"):
+        return OrderedDict
+    return type("Inert", (_Inert,), {})
+
+
+def _natural(value: Any) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise pickle.UnpicklingError(f"{value!r} is not a size")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise pickle.UnpicklingError(f"{value!r} is not a name")
+    return value
+
+
+def _size(storage: Storage) -> int:
+    return storage.numel * ITEM_SIZES[storage.dtype]
+
+
+def _fits(tensor: StoredTensor) -> bool:
+    """Whether a view stays inside its storage and is not larger than it."""
+    count = prod(tensor.shape)
+    if count == 0:
+        return True
+    reach = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.strides, strict=True))
+    return tensor.offset + reach < tensor.storage.numel and count <= tensor.storage.numel
+
+
+def _array(tensor: StoredTensor, data: Mapping[str, bytes]) -> NDArray[Any]:
+    kind = np.dtype(tensor.dtype)
+    if prod(tensor.shape) == 0:
+        return np.zeros(tensor.shape, kind)
+    flat = np.frombuffer(data[tensor.storage.key], kind.newbyteorder("<"))[tensor.offset :]
+    strides = [step * flat.itemsize for step in tensor.strides]
+    view = np.lib.stride_tricks.as_strided(flat, tensor.shape, strides, writeable=False)
+    return np.array(view, dtype=kind, order="C")
+
+
+def _damaged(path: Path, reason: str) -> WeightsError:
+    return WeightsError(f"{path} is cut short or damaged ({reason}); fetch it again")
+
+
+def _not_a_checkpoint(path: Path) -> WeightsError:
+    return WeightsError(f"{path} is not a checkpoint written by torch.save")

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our own weights files: `.safetensors` whose metadata say which model they are of.
+
+Metadata, all strings: ``format`` ("vt_models"), ``model`` (its name), and whatever says where the
+numbers come from (``source_sha256``, ``recipe``, ...).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from vt_models.errors import InputError, WeightsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from vt_models.registry import ModelSpec
+
+FORMAT = "vt_models"
+SUFFIX = ".safetensors"
+SHOWN = 3
+"""How many keys an error message names before it only counts them."""
+
+Layout = dict[str, tuple[str, tuple[int, ...]]]
+"""Key of each tensor to its dtype's name and its shape."""
+
+
+def load_weights(net: nn.Module, file: str | Path, spec: ModelSpec) -> dict[str, str]:
+    """Load a `.safetensors` file of this package into a network, in place.
+
+    Args:
+        net: the network in training form (not merged).
+        file: written by `vt-models train` or `vt-models weights import`.
+        spec: the model that the network is of.
+
+    Returns:
+        The file's metadata.
+
+    Raises:
+        WeightsError: the file is missing, damaged, of another model, or its keys, shapes or dtypes
+            are not exactly the network's. The network is then unchanged.
+    """
+    path = Path(file)
+    tensors, metadata = _read(path)
+    _check_model(path, metadata, spec)
+    expected = layout_of(net)
+    found = {name: (dtype_name(tensor), tuple(tensor.shape)) for name, tensor in tensors.items()}
+    if difference := describe_difference(expected, found):
+        raise WeightsError(f"{path} does not fit {spec.name}: {difference}")
+    net.load_state_dict(tensors, strict=True)
+    return metadata
+
+
+def save_weights(
+    tensors: Mapping[str, NDArray[np.generic]],
+    file: str | Path,
+    model: str,
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """Write tensors as a weights file, atomically: the file appears whole or not at all.
+
+    Args:
+        tensors: arrays by key.
+        file: where to; its name ends in `.safetensors` and its directory exists.
+        model: name of the model the tensors are of.
+        metadata: more facts to keep beside the tensors.
+
+    Returns:
+        The path written.
+
+    Raises:
+        InputError: the name does not end in `.safetensors`.
+        WeightsError: the file cannot be written there.
+    """
+    path = Path(file)
+    if path.suffix != SUFFIX:
+        raise InputError(f"output {path} must end in {SUFFIX}")
+    content = save(dict(tensors), {**(metadata or {}), "format": FORMAT, "model": model})
+    try:
+        _write_atomically(path, content)
+    except OSError as error:
+        raise WeightsError(f"cannot write {path}: {error.strerror or error}") from error
+    return path
+
+
+def layout_of(net: nn.Module) -> Layout:
+    """Key, dtype and shape of every tensor that a network loads."""
+    state = net.state_dict()
+    return {name: (dtype_name(tensor), tuple(tensor.shape)) for name, tensor in state.items()}
+
+
+def dtype_name(tensor: Any) -> str:
+    """Name of the dtype of a torch tensor or a numpy array, for instance "float32"."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def describe_difference(expected: Layout, found: Layout) -> str:
+    """What keeps `found` from being loaded as `expected`, in a sentence; "" if nothing does."""
+    common = [name for name in expected if name in found]
+    shapes = [
+        f"{name} (is {list(found[name][1])}, should be {list(expected[name][1])})"
+        for name in common
+        if found[name][1] != expected[name][1]
+    ]
+    dtypes = [
+        f"{name} (is {found[name][0]}, should be {expected[name][0]})"
+        for name in common
+        if found[name][0] != expected[name][0]
+    ]
+    parts = [
+        _listed("missing", [name for name in expected if name not in found]),
+        _listed("unexpected", [name for name in found if name not in expected]),
+        _listed("of another shape", shapes),
+        _listed("of another dtype", dtypes),
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _listed(what: str, names: list[str]) -> str:
+    """Count of tensors, what is wrong with them, and the first few names; "" for none."""
+    if not names:
+        return ""
+    more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    noun = "tensor" if len(names) == 1 else "tensors"
+    return f"{len(names)} {noun} {what}: {', '.join(names[:SHOWN])}{more}"
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """All tensors (torch, on the CPU) and the metadata of a file."""
+    if not path.is_file():
+        raise WeightsError(f"no weights file {path}")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is not a whole {SUFFIX} file: {error}") from error
+
+
+def _check_model(path: Path, metadata: dict[str, str], spec: ModelSpec) -> None:
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(
+            f"{path} was not written by vt_models (its metadata have no format {FORMAT!r}); "
+            "train weights or import a published checkpoint with `vt-models weights import`"
+        )
+    model = metadata.get("model")
+    if model != spec.name:
+        raise WeightsError(f"{path} holds weights of {model}, not of {spec.name}")
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    """Write beside the target, flush to the disk, then rename."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    partial = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.chmod(0o666 & ~_umask())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """The process's file mode mask, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
