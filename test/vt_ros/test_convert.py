@@ -193,11 +193,10 @@ def test_any_message_is_read_or_refused(encoding, width, height, step, data, big
     image.is_bigendian, image.data = big_endian, data
     try:
         frame = image_to_rgb(image)
-    except ConversionError as error:
-        assert str(error)
-    else:
-        assert frame.shape == (height, width, 3)
-        assert frame.dtype == np.uint8
+    except ConversionError:
+        return
+    assert frame.shape == (height, width, 3)
+    assert frame.dtype == np.uint8
 
 
 @pytest.mark.parametrize("encoding", ["mono16", "32FC1", "8UC3", ""])
@@ -214,7 +213,7 @@ def fake_cv_bridge(monkeypatch, convert):
 
 
 def test_cv_bridge_serves_other_encodings(monkeypatch):
-    fake_cv_bridge(monkeypatch, lambda image, encoding: np.full((2, 3, 3), 7, np.uint8))
+    fake_cv_bridge(monkeypatch, lambda *_: np.full((2, 3, 3), 7, np.uint8))
     frame = image_to_rgb(Image(encoding="mono16", width=3, height=2, step=6, data=bytes(12)))
     assert (frame == 7).all()
 
@@ -228,7 +227,7 @@ def test_what_cv_bridge_cannot_do_is_refused(monkeypatch):
     fake_cv_bridge(monkeypatch, fail)
     with pytest.raises(ConversionError, match="not this one"):
         image_to_rgb(image)
-    fake_cv_bridge(monkeypatch, lambda image, encoding: np.zeros((2, 3), np.uint16))
+    fake_cv_bridge(monkeypatch, lambda *_: np.zeros((2, 3), np.uint16))
     with pytest.raises(ConversionError, match="uint16"):
         image_to_rgb(image)
 
@@ -240,7 +239,7 @@ def test_array_to_image_and_back(encoding):
     header = Header(frame_id="camera")
     image = array_to_image(pixels[:, ::-1], header, encoding)
     assert image.header is header
-    assert (image.width, image.height, image.step) == (7, 5, 7 * (len(shape) == 3 and 3 or 1))
+    assert (image.width, image.height, image.step) == (7, 5, 21 if len(shape) == 3 else 7)
     expected = {
         "rgb8": lambda p: p,
         "bgr8": lambda p: p[:, :, ::-1],

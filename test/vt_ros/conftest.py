@@ -1,0 +1,382 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real nodes in processes of their own, over real DDS, each test in a domain of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+try:
+    import rclpy
+    from rclpy.executors import (
+        ExternalShutdownException,
+        ShutdownException,
+        SingleThreadedExecutor,
+    )
+except ImportError:  # every test module here skips itself then
+    rclpy = None
+
+from vt_models.exported import sha256_of, spec_fields
+from vt_models.registry import get_spec
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Read by Fast DDS when the first participant of this process is made.
+os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(ROOT / "config" / "fastdds.xml")
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+
+# Long enough for a loaded machine; a test that passes never waits this long.
+PATIENCE = 60.0
+
+
+@contextlib.contextmanager
+def own_domain():
+    """A domain id that no other test on this machine uses meanwhile."""
+    numbers = list(range(1, 102))
+    random.shuffle(numbers)
+    for number in numbers:
+        lock = Path(tempfile.gettempdir()) / f"vt_ros_test_domain_{number}.lock"
+        with lock.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue
+            yield number
+            return
+    pytest.fail("all ROS domains are in use")
+
+
+class Process:
+    """A node in a process, its output in a file."""
+
+    def __init__(self, command, environment, log):
+        self.log = log
+        with log.open("w") as file:
+            self._process = subprocess.Popen(
+                command, env=environment, stdout=file, stderr=subprocess.STDOUT
+            )
+
+    @property
+    def pid(self):
+        return self._process.pid
+
+    @property
+    def output(self):
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def alive(self):
+        return self._process.poll() is None
+
+    def send(self, number):
+        self._process.send_signal(number)
+
+    def wait(self, timeout=PATIENCE):
+        return self._process.wait(timeout)
+
+    def stop(self):
+        """SIGINT as by Ctrl-C; the exit code."""
+        if self.alive:
+            self.send(signal.SIGINT)
+        try:
+            return self.wait()
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise AssertionError(f"did not end after SIGINT:\n{self.output}") from None
+
+
+class Ros:
+    """A ROS node of the test, spinning in a thread, and the processes it started."""
+
+    def __init__(self, domain, folder):
+        self.domain, self._folder = domain, folder
+        self.processes = []
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, domain_id=domain)
+        self.node = rclpy.create_node("test", context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def _spin(self):
+        with contextlib.suppress(ExternalShutdownException, ShutdownException):
+            self._executor.spin()
+
+    def start(self, module, *arguments, **parameters):
+        """Start `python -m vt_ros.MODULE` with parameters; `__` in a name stands for a dot."""
+        command = [sys.executable, "-m", f"vt_ros.{module}", *arguments, "--ros-args"]
+        for name, value in parameters.items():
+            text = json.dumps(value)
+            command += ["-p", f"{name.replace('__', '.')}:={text}"]
+        environment = {**os.environ, "ROS_DOMAIN_ID": str(self.domain)}
+        log = self._folder / f"{module}_{len(self.processes)}.log"
+        process = Process(command, environment, log)
+        self.processes.append(process)
+        return process
+
+    def collect(self, message_type, topic, qos=100):
+        """A list that grows with every message of a topic."""
+        messages = []
+        self.node.create_subscription(message_type, topic, messages.append, qos)
+        return messages
+
+    def publisher(self, message_type, topic, qos=5, subscribers=1):
+        """A publisher that has found its subscribers."""
+        publisher = self.node.create_publisher(message_type, topic, qos)
+        self.until(lambda: publisher.get_subscription_count() >= subscribers, f"who reads {topic}")
+        return publisher
+
+    def call(self, service_type, name, request=None, timeout=PATIENCE):
+        """The response of a service."""
+        return self.finish(self.call_async(service_type, name, request), name, timeout)
+
+    def call_async(self, service_type, name, request=None):
+        client = self.node.create_client(service_type, name)
+        assert client.wait_for_service(PATIENCE), f"no service {name}:\n{self.logs()}"
+        return client.call_async(request if request is not None else service_type.Request())
+
+    def finish(self, future, what, timeout=PATIENCE):
+        self.until(future.done, f"the answer of {what}", timeout)
+        return future.result()
+
+    def until(self, condition, what, timeout=PATIENCE):
+        """Wait until a condition holds; its value."""
+        end = time.monotonic() + timeout
+        while True:
+            value = condition()
+            if value:
+                return value
+            if time.monotonic() > end:
+                pytest.fail(f"waited {timeout:g} s for {what}; the processes say:\n{self.logs()}")
+            time.sleep(0.01)
+
+    def logs(self):
+        return "\n".join(f"--- {p.log.name} ---\n{p.output}" for p in self.processes)
+
+    def close(self):
+        """End the processes; each must end well after Ctrl-C."""
+        running = [process for process in self.processes if process.alive]
+        codes = [process.stop() for process in running]
+        self._executor.shutdown()
+        self._thread.join()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self._context)
+        assert not any(codes), f"exit codes {codes}:\n{self.logs()}"
+        assert "Traceback" not in self.logs()
+
+
+@contextlib.contextmanager
+def ros_session(folder):
+    with own_domain() as domain:
+        session = Ros(domain, folder)
+        try:
+            yield session
+        finally:
+            session.close()
+
+
+@pytest.fixture
+def ros(tmp_path):
+    """A ROS node in a domain of its own, for one test."""
+    with ros_session(tmp_path) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def shared_ros(tmp_path_factory):
+    """The same for all tests of a module."""
+    with ros_session(tmp_path_factory.mktemp("ros")) as session:
+        yield session
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """An export directory of a network that follows a colour; small, exact, without training."""
+    return write_tiny_model(tmp_path_factory.mktemp("tiny_model"))
+
+
+@pytest.fixture(scope="session")
+def slow_model(tmp_path_factory):
+    """The same network with needless work, so that a frame takes at least some 0.1 s."""
+    return write_tiny_model(tmp_path_factory.mktemp("slow_model"), needless_products=14)
+
+
+CELLS = 32
+
+
+def write_tiny_model(folder, needless_products=0):
+    """Write the two graphs and their description, as `vt-models export` lays them out."""
+    onnx = pytest.importorskip("onnx", reason="the tiny test model is written with onnx")
+    graphs = {
+        "template.onnx": template_graph(onnx.helper, onnx.TensorProto),
+        "search.onnx": search_graph(onnx.helper, onnx.TensorProto, needless_products),
+    }
+    files = {}
+    for name, graph in graphs.items():
+        opset = [onnx.helper.make_opsetid("", 17)]
+        model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
+        onnx.checker.check_model(model)
+        data = model.SerializeToString()
+        (folder / name).write_bytes(data)
+        files[name] = {"sha256": sha256_of(data), "bytes": len(data)}
+    manifest = {
+        "format_version": 1,
+        "model": "asymtrack_lite0",
+        "spec": spec_fields(get_spec("asymtrack_lite0")),
+        "state": {"colour": [1, 3, 1, 1], "size": [1, 2, 1, 1]},
+        "outputs": {"score_map": [1, CELLS, CELLS], "box_map": [1, 4, CELLS, CELLS]},
+        "files": files,
+        "producer": {},
+        "weights": {},
+        "parity": {},
+    }
+    (folder / "model.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return folder
+
+
+def constant(helper, proto, name, values):
+    values = np.asarray(values)
+    kind = proto.INT64 if values.dtype == np.int64 else proto.FLOAT
+    return helper.make_tensor(name, kind, values.shape, values.ravel().tolist())
+
+
+def template_graph(h, proto):
+    """Colour: the mean of the crop's middle, RGB in [0, 1]. Size: of the box in a search crop."""
+    nodes = [
+        h.make_node("Slice", ["template", "from", "to", "axes"], ["middle"]),
+        h.make_node("Cast", ["middle"], ["numbers"], to=proto.FLOAT),
+        h.make_node("Div", ["numbers", "white"], ["fractions"]),
+        h.make_node("ReduceMean", ["fractions"], ["mean"], axes=[1, 2], keepdims=1),
+        h.make_node("Transpose", ["mean"], ["colour"], perm=[0, 3, 1, 2]),
+        h.make_node("Slice", ["template_box", "two", "four", "one"], ["sides"]),
+        h.make_node("Mul", ["sides", "half"], ["sides_in_search"]),
+        h.make_node("Reshape", ["sides_in_search", "shape"], ["size"]),
+    ]
+    constants = {
+        "from": np.array([48, 48]),
+        "to": np.array([80, 80]),
+        "axes": np.array([1, 2]),
+        "white": np.float32(255),
+        "two": np.array([2]),
+        "four": np.array([4]),
+        "one": np.array([1]),
+        "half": np.float32(0.5),
+        "shape": np.array([1, 2, 1, 1]),
+    }
+    return h.make_graph(
+        nodes,
+        "template",
+        [
+            h.make_tensor_value_info("template", proto.UINT8, [1, 128, 128, 3]),
+            h.make_tensor_value_info("template_box", proto.FLOAT, [1, 4]),
+        ],
+        [
+            h.make_tensor_value_info("colour", proto.FLOAT, [1, 3, 1, 1]),
+            h.make_tensor_value_info("size", proto.FLOAT, [1, 2, 1, 1]),
+        ],
+        [constant(h, proto, name, value) for name, value in constants.items()],
+    )
+
+
+def search_graph(h, proto, needless_products):
+    """Score: how much of a target-sized square around a cell has the colour."""
+    centres = (np.arange(CELLS, dtype=np.float32) + 0.5) / CELLS
+    grid = np.stack(np.meshgrid(centres, centres))[None]
+    side = 1024
+    nodes = [
+        h.make_node("Cast", ["search"], ["numbers"], to=proto.FLOAT),
+        h.make_node("Div", ["numbers", "white"], ["fractions"]),
+        h.make_node("Transpose", ["fractions"], ["planes"], perm=[0, 3, 1, 2]),
+        h.make_node("AveragePool", ["planes"], ["cells"], kernel_shape=[8, 8], strides=[8, 8]),
+        h.make_node("Sub", ["cells", "colour"], ["difference"]),
+        h.make_node("Mul", ["difference", "difference"], ["square"]),
+        h.make_node("ReduceSum", ["square", "channel"], ["distance"], keepdims=1),
+        h.make_node("Mul", ["distance", "steepness"], ["exponent"]),
+        h.make_node("Exp", ["exponent"], ["alike"]),
+        h.make_node("AveragePool", ["alike"], ["smooth"], kernel_shape=[7, 7], pads=[3, 3, 3, 3]),
+        h.make_node("Reshape", ["smooth", "map_shape"], ["plain_map"]),
+        h.make_node("Expand", ["size", "size_shape"], ["sizes"]),
+        h.make_node("Concat", ["grid", "sizes"], ["box_map"], axis=1),
+        h.make_node("ReduceMean", ["cells"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        h.make_node("Mul", ["mean", "nothing"], ["zero"]),
+        h.make_node("Expand", ["zero", "matrix_shape"], ["product_0"]),
+    ]
+    nodes += [
+        h.make_node("MatMul", [f"product_{k}", "product_0"], [f"product_{k + 1}"])
+        for k in range(needless_products)
+    ]
+    nodes += [
+        h.make_node("ReduceSum", [f"product_{needless_products}"], ["rest"], keepdims=0),
+        h.make_node("Add", ["plain_map", "rest"], ["score_map"]),
+    ]
+    constants = {
+        "white": np.float32(255),
+        "channel": np.array([1]),
+        "steepness": np.float32(-50),
+        "map_shape": np.array([1, CELLS, CELLS]),
+        "size_shape": np.array([1, 2, CELLS, CELLS]),
+        "grid": grid,
+        "nothing": np.float32(0),
+        "matrix_shape": np.array([side, side] if needless_products else [1, 1]),
+    }
+    return h.make_graph(
+        nodes,
+        "search",
+        [
+            h.make_tensor_value_info("search", proto.UINT8, [1, 256, 256, 3]),
+            h.make_tensor_value_info("colour", proto.FLOAT, [1, 3, 1, 1]),
+            h.make_tensor_value_info("size", proto.FLOAT, [1, 2, 1, 1]),
+        ],
+        [
+            h.make_tensor_value_info("score_map", proto.FLOAT, [1, CELLS, CELLS]),
+            h.make_tensor_value_info("box_map", proto.FLOAT, [1, 4, CELLS, CELLS]),
+        ],
+        [constant(h, proto, name, value) for name, value in constants.items()],
+    )
+
+
+class Scene:
+    """A red square of 48 pixels that moves over a grey, weakly textured background."""
+
+    def __init__(self, width=320, height=240, side=48):
+        self.size, self.side = (width, height), side
+        self._background = np.random.default_rng(3).integers(90, 130, (height, width, 3), np.uint8)
+
+    def box(self, step):
+        """x, y, w, h at a step; it moves 3 pixels a step along a closed path."""
+        width, height = self.size
+        angle = step * 0.035
+        x = (width - self.side) * (0.5 + 0.4 * np.cos(angle))
+        y = (height - self.side) * (0.5 + 0.35 * np.sin(angle))
+        return float(round(x)), float(round(y)), float(self.side), float(self.side)
+
+    def frame(self, step):
+        """(H, W, 3) uint8 RGB."""
+        x, y, w, h = map(int, self.box(step))
+        frame = self._background.copy()
+        frame[y : y + h, x : x + w] = (220, 30, 40)
+        return frame
+
+    def empty(self):
+        """The background alone."""
+        return self._background.copy()
+
+
+@pytest.fixture
+def scene():
+    return Scene()

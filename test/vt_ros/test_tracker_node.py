@@ -1,0 +1,526 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tracker node in a process of its own, fed by this test."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+
+import cv2
+from builtin_interfaces.msg import Time
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import DescribeParameters, ListParameters, SetParameters
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
+from vision_msgs.msg import Detection2DArray
+
+from vt_interfaces.msg import TrackStatus
+from vt_interfaces.srv import SetTarget
+from vt_ros.convert import array_to_image, bounding_box_from_xywh, xywh_from_bounding_box
+
+pytestmark = pytest.mark.ros
+
+TRACKING, LOST, IDLE = (
+    TrackStatus.STATE_TRACKING,
+    TrackStatus.STATE_LOST,
+    TrackStatus.STATE_IDLE,
+)
+Answer = SetTarget.Response
+
+
+class Feed:
+    """Publishes a scene to a tracker, frame by frame, and collects what it answers."""
+
+    def __init__(self, ros, scene):
+        self.ros, self.scene = ros, scene
+        self.status = ros.collect(TrackStatus, "tracker/status")
+        self.detections = ros.collect(Detection2DArray, "tracker/detections")
+        self.step = 0
+        self._stamps = itertools.count(1_700_000_000)
+        self.publisher = ros.publisher(Image, "image_raw", qos_profile_sensor_data)
+        ros.until(lambda: ros.node.count_publishers("tracker/status") == 1, "tracker/status")
+        self.until_connected()
+
+    def until_connected(self):
+        """Until an image gets through and its status comes back."""
+        self.ros.until(lambda: self.send() and self.status, "the first status")
+
+    def header(self):
+        return Header(stamp=Time(sec=next(self._stamps), nanosec=123456789), frame_id="optical")
+
+    def send(self, pixels=None, patience=1.0):
+        """Publish one frame and wait a little for its status, which is returned (or None)."""
+        pixels = self.scene.frame(self.step) if pixels is None else pixels
+        return self.send_message(array_to_image(pixels, self.header()), patience)
+
+    def send_message(self, message, patience=1.0):
+        self.publisher.publish(message)
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            for status in reversed(self.status):
+                if status.header == message.header:
+                    return status
+            time.sleep(0.002)
+        return None
+
+    def answered(self, pixels=None, message=None):
+        """The status of a frame that must be processed; it is sent again if it got lost."""
+
+        def attempt():
+            if message is None:
+                return self.send(pixels, patience=5.0)
+            message.header = self.header()
+            return self.send_message(message, patience=5.0)
+
+        return self.ros.until(attempt, "a status")
+
+    def move(self, steps):
+        """Let the target move on; the last status."""
+        status = None
+        for _ in range(steps):
+            self.step += 1
+            status = self.answered()
+        return status
+
+    def detection(self, status):
+        """The detections that belong to a status."""
+        return self.ros.until(
+            lambda: next((d for d in self.detections[::-1] if d.header == status.header), None),
+            "the detections",
+        )
+
+    def request(self, box=None, **fields):
+        box = self.scene.box(self.step) if box is None else box
+        return SetTarget.Request(box=bounding_box_from_xywh(box), **fields)
+
+    def set_target(self, box=None, **fields):
+        self.answered()
+        return self.ros.call(SetTarget, "tracker/set_target", self.request(box, **fields))
+
+    def assert_on_target(self, status):
+        assert status.state == TRACKING, status
+        (detection,) = self.detection(status).detections
+        box, true = xywh_from_bounding_box(detection.bbox), self.scene.box(self.step)
+        assert np.abs(np.subtract(box, true)).max() <= 6.0, (box, true)
+
+
+@pytest.fixture
+def start(ros, tiny_model, scene):
+    """Start an active tracker with the tiny model; its feed."""
+
+    def start(**parameters):
+        given = {"weights": str(tiny_model), "set_target_timeout": 5.0, **parameters}
+        ros.start("tracker_node", **given)
+        return Feed(ros, scene)
+
+    return start
+
+
+def test_follows_a_moving_target(start):
+    feed = start()
+    idle = feed.answered()
+    assert (idle.state, idle.target_id, idle.score, idle.inference_ms) == (IDLE, 0, 0.0, 0.0)
+    assert not feed.detection(idle).detections
+    assert idle.model == "asymtrack_lite0"
+
+    answer = feed.set_target()
+    assert answer.success, answer.message
+    assert (answer.error_code, answer.target_id) == (Answer.ERROR_NONE, 1)
+    assert xywh_from_bounding_box(answer.box) == feed.scene.box(feed.step)
+    assert answer.header.frame_id == "optical"
+
+    for _ in range(25):
+        feed.assert_on_target(feed.move(1))
+    last = feed.status[-1]
+    assert last.target_id == 1
+    assert 0.5 < last.score <= 1.0
+    assert last.inference_ms > 0.0
+    detection = feed.detection(last).detections[0]
+    assert detection.header == last.header
+    assert detection.id == "1"
+    assert detection.results[0].hypothesis.class_id == "target"
+    assert detection.results[0].hypothesis.score == pytest.approx(last.score)
+    assert last.frames_processed == len({status.header.stamp.sec for status in feed.status})
+
+
+def test_a_target_that_is_gone_is_lost_and_has_no_box(start):
+    feed = start(lost_frames=3)
+    assert feed.set_target().success
+    feed.assert_on_target(feed.move(1))
+    states = [feed.answered(feed.scene.empty()) for _ in range(4)]
+    assert [status.state for status in states] == [TRACKING, TRACKING, LOST, LOST]
+    assert [len(feed.detection(status).detections) for status in states] == [1, 1, 0, 0]
+    assert feed.set_target().target_id == 2
+    feed.assert_on_target(feed.move(1))
+
+
+@pytest.mark.parametrize("stamp", [0, 5_000_000_000])
+def test_image_age(start, stamp):
+    feed = start()
+    message = array_to_image(feed.scene.frame(0), Header())
+    sec = stamp and int(time.time()) - stamp // 1_000_000_000
+
+    def attempt():
+        message.header = Header(stamp=Time(sec=sec, nanosec=0))
+        return feed.send_message(message)
+
+    age = feed.ros.until(attempt, "a status").image_age_ms
+    if stamp:
+        assert 4000.0 < age < 65000.0
+    else:
+        assert math.isnan(age)
+
+
+BAD_BOXES = {
+    "nan": (math.nan, 10.0, 40.0, 40.0),
+    "infinite": (10.0, 10.0, math.inf, 40.0),
+    "no width": (10.0, 10.0, 0.0, 40.0),
+    "negative": (10.0, 10.0, 40.0, -40.0),
+    "right of the image": (320.0, 10.0, 40.0, 40.0),
+    "above the image": (10.0, -80.0, 40.0, 40.0),
+    "beyond all images": (1e9, 1e9, 1e9, 1e9),
+}
+
+
+def test_a_refused_request_leaves_the_target_alone(start):
+    feed = start()
+    assert feed.set_target().success
+    for name, box in BAD_BOXES.items():
+        answer = feed.set_target(box)
+        assert not answer.success, name
+        assert answer.error_code == Answer.ERROR_INVALID_BOX, name
+        assert answer.message, name
+        assert answer.target_id == 0, name
+    for fields, code in (
+        ({"mode": SetTarget.Request.MODE_TEXT, "text": "the red square"}, 4),
+        ({"mode": SetTarget.Request.MODE_BOX_AND_TEXT, "text": "the red square"}, 4),
+        ({"mode": SetTarget.Request.MODE_POINT}, Answer.ERROR_POINT_UNSUPPORTED),
+        ({"mode": 99}, Answer.ERROR_INVALID_MODE),
+        ({"stamp": Time(sec=5)}, Answer.ERROR_STAMP_NOT_FOUND),
+    ):
+        answer = feed.set_target(**fields)
+        assert (answer.success, answer.error_code) == (False, code), answer
+    assert "not available with model asymtrack_lite0" in feed.set_target(mode=2, text="it").message
+    status = feed.move(3)
+    feed.assert_on_target(status)
+    assert status.target_id == 1
+
+
+def test_starts_on_the_frame_of_a_stamp(start):
+    feed = start()
+    status = feed.answered()
+    answer = feed.ros.call(SetTarget, "tracker/set_target", feed.request(stamp=status.header.stamp))
+    assert answer.success, answer.message
+    assert answer.header == status.header
+    feed.assert_on_target(feed.move(2))
+
+
+def test_a_request_waits_for_the_frame_of_its_stamp(start):
+    feed = start(set_target_timeout=60.0)
+    message = array_to_image(feed.scene.frame(feed.step), feed.header())
+    request = feed.request(stamp=message.header.stamp)
+    future = feed.ros.call_async(SetTarget, "tracker/set_target", request)
+    time.sleep(0.3)
+    assert not future.done()
+    feed.ros.until(lambda: feed.send_message(message), "the status")
+    answer = feed.ros.finish(future, "set_target")
+    assert answer.success, answer.message
+    assert answer.header == message.header
+
+
+def test_without_images_a_request_is_refused_in_time(ros, tiny_model):
+    ros.start("tracker_node", weights=str(tiny_model), set_target_timeout=0.3)
+    ros.until(lambda: ros.node.count_subscribers("image_raw"), "an active tracker")
+    request = SetTarget.Request(box=bounding_box_from_xywh((10.0, 10.0, 20.0, 20.0)))
+    answer = ros.call(SetTarget, "tracker/set_target", request)
+    assert (answer.success, answer.error_code) == (False, Answer.ERROR_NO_IMAGE)
+    assert "0.3 s" in answer.message
+
+
+def test_a_camera_that_stopped_has_no_newest_frame(start):
+    feed = start(set_target_timeout=0.3)
+    feed.answered()
+    time.sleep(1.0)
+    answer = feed.ros.call(SetTarget, "tracker/set_target", feed.request())
+    assert (answer.success, answer.error_code) == (False, Answer.ERROR_NO_IMAGE)
+    assert "ago" in answer.message
+
+
+def test_clear_target(start):
+    feed = start()
+    answer = feed.ros.call(Trigger, "tracker/clear_target")
+    assert (answer.success, answer.message) == (True, "there was no target")
+    assert feed.set_target().success
+    answer = feed.ros.call(Trigger, "tracker/clear_target")
+    assert (answer.success, answer.message) == (True, "target 1 cleared")
+    status = feed.answered()
+    assert (status.state, status.target_id) == (IDLE, 0)
+    assert not feed.detection(status).detections
+    assert feed.set_target().target_id == 2
+
+
+def test_bad_images_are_counted_and_good_ones_tracked_after_them(start):
+    feed = start()
+    assert feed.set_target().success
+    good = array_to_image(feed.scene.frame(feed.step), Header())
+    before = feed.answered().frames_rejected
+    for name, value in (
+        ("encoding", "mono16"),
+        ("encoding", "nonsense"),
+        ("step", 3),
+        ("height", 0),
+        ("width", 2**32 - 1),
+        ("data", bytes(7)),
+        ("data", b""),
+    ):
+        bad = array_to_image(feed.scene.frame(feed.step), Header())
+        setattr(bad, name, value)
+        status = feed.answered(message=bad)
+        assert "image refused" in status.message, name
+        assert not feed.detection(status).detections
+        feed.assert_on_target(feed.answered(message=good))
+    status = feed.answered()
+    assert status.frames_rejected >= before + 7
+    assert status.target_id == 1
+    assert "image refused" in feed.ros.logs()
+
+
+def test_bytes_that_are_no_message_do_no_harm(start):
+    feed = start()
+    for garbage in (b"\x00", b"\x00\x01\x00\x00", bytes(40), b"\xff" * 64, bytes(range(256))):
+        feed.publisher.publish(garbage)
+    assert feed.answered().state == IDLE
+
+
+@pytest.mark.parametrize("encoding", ["bgr8", "mono8", "nv12"])
+def test_other_encodings_arrive_in_the_right_colours(start, encoding):
+    """Frames of another encoding must still show the target that was set on an rgb8 frame."""
+    feed = start()
+    frame = feed.scene.frame(feed.step)
+    header, size = Header(), {"width": 320, "height": 240}
+    if encoding == "nv12":
+        yuv = cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420)
+        chroma = yuv[240:].reshape(2, -1).T.ravel()
+        data = yuv[:240].tobytes() + chroma.tobytes()
+        message = Image(encoding="nv12", step=320, data=data, **size)
+    elif encoding == "mono8":
+        message = array_to_image(frame[:, :, 0].copy(), header, "mono8")
+    else:
+        message = array_to_image(frame[:, :, ::-1], header, "bgr8")
+    if encoding == "mono8":
+        feed.answered(message=message)
+        answer = feed.ros.call(SetTarget, "tracker/set_target", feed.request())
+        assert answer.success
+    else:
+        assert feed.set_target().success
+    feed.assert_on_target(feed.answered(message=message))
+
+
+def test_a_new_image_size_ends_in_lost_until_the_target_is_set_anew(start):
+    feed = start(lost_frames=2)
+    assert feed.set_target().success
+    small = feed.scene
+    feed.scene = type(small)(640, 480)
+    status = feed.answered()
+    assert status.state == LOST
+    assert "from 320x240 to 640x480" in status.message
+    assert not feed.detection(status).detections
+    assert feed.answered().state == LOST
+    assert feed.set_target().target_id == 2
+    feed.assert_on_target(feed.move(2))
+
+
+def test_services_answer_while_a_frame_is_processed(ros, slow_model, scene):
+    """The slow network holds the worker nearly all the time; nobody waits for it in line."""
+    ros.start("tracker_node", weights=str(slow_model), set_target_timeout=30.0)
+    feed = Feed(ros, scene)
+    assert feed.set_target().success
+    stop = threading.Event()
+
+    def flood():
+        while not stop.wait(0.02):
+            feed.publisher.publish(array_to_image(feed.scene.frame(0), feed.header()))
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    try:
+        busy = ros.until(
+            lambda: next((s for s in feed.status if s.inference_ms > 0.0), None), "a slow frame"
+        )
+        for _ in range(20):
+            assert ros.call(GetState, "tracker/get_state").current_state.id == 3
+        number = 1
+        for _ in range(3):
+            answer = ros.call(SetTarget, "tracker/set_target", feed.request())
+            assert answer.success, answer.message
+            number += 1
+            assert answer.target_id == number
+        assert ros.call(Trigger, "tracker/clear_target").message == f"target {number} cleared"
+    finally:
+        stop.set()
+        thread.join()
+    assert busy.inference_ms > 20.0
+    assert feed.status[-1].frames_dropped > 0
+
+
+def test_the_debug_image_is_drawn_while_somebody_looks(start):
+    feed = start(debug_image__scale=0.5, debug_image__rate=0.0)
+    assert feed.set_target().success
+    pictures = feed.ros.collect(Image, "tracker/debug_image", 1)
+    feed.ros.until(lambda: feed.move(1) and pictures, "a debug image")
+    picture = pictures[-1]
+    assert (picture.width, picture.height, picture.encoding) == (160, 120, "rgb8")
+    assert picture.header in [status.header for status in feed.status]
+    pixels = np.frombuffer(picture.data, np.uint8).reshape(120, 160, 3)
+    assert (pixels == (60, 220, 60)).all(-1).any(), "no green box"
+
+
+def change_state(ros, transition):
+    request = ChangeState.Request(transition=Transition(id=transition))
+    return ros.call(ChangeState, "tracker/change_state", request).success
+
+
+def state(ros):
+    return ros.call(GetState, "tracker/get_state").current_state.id
+
+
+def test_lifecycle_from_outside(ros, tiny_model, scene):
+    ros.start("tracker_node", autostart=False, weights=str(tiny_model))
+    assert state(ros) == State.PRIMARY_STATE_UNCONFIGURED
+    request = SetTarget.Request(box=bounding_box_from_xywh(scene.box(0)))
+    for transition in (None, Transition.TRANSITION_CONFIGURE):
+        if transition is not None:
+            assert change_state(ros, transition)
+        answer = ros.call(SetTarget, "tracker/set_target", request)
+        assert (answer.success, answer.error_code) == (False, Answer.ERROR_NOT_ACTIVE)
+        assert not ros.call(Trigger, "tracker/clear_target").success
+        assert ros.node.count_subscribers("image_raw") == 0
+    assert state(ros) == State.PRIMARY_STATE_INACTIVE
+    assert not change_state(ros, Transition.TRANSITION_CONFIGURE), "there is no such transition"
+
+    for _ in range(2):
+        assert change_state(ros, Transition.TRANSITION_ACTIVATE)
+        feed = Feed(ros, scene)
+        assert feed.answered().state == IDLE
+        assert feed.set_target().success
+        feed.assert_on_target(feed.move(2))
+        assert change_state(ros, Transition.TRANSITION_DEACTIVATE)
+        assert state(ros) == State.PRIMARY_STATE_INACTIVE
+        before = len(feed.status)
+        feed.send(patience=0.3)
+        assert len(feed.status) == before, "an inactive tracker works"
+        assert change_state(ros, Transition.TRANSITION_CLEANUP)
+        assert state(ros) == State.PRIMARY_STATE_UNCONFIGURED
+        assert change_state(ros, Transition.TRANSITION_CONFIGURE)
+        ros.node.destroy_publisher(feed.publisher)
+    assert feed.status[-1].target_id == 2, "numbers of targets go on"
+    assert change_state(ros, Transition.TRANSITION_INACTIVE_SHUTDOWN)
+    assert state(ros) == State.PRIMARY_STATE_FINALIZED
+
+
+def test_deactivation_answers_a_request_that_waits(ros, tiny_model):
+    ros.start("tracker_node", weights=str(tiny_model), set_target_timeout=60.0)
+    ros.until(lambda: ros.node.count_subscribers("image_raw"), "an active tracker")
+    request = SetTarget.Request(box=bounding_box_from_xywh((10.0, 10.0, 20.0, 20.0)))
+    future = ros.call_async(SetTarget, "tracker/set_target", request)
+    time.sleep(0.3)
+    assert change_state(ros, Transition.TRANSITION_DEACTIVATE)
+    assert ros.finish(future, "set_target").error_code == Answer.ERROR_NOT_ACTIVE
+
+
+def set_parameter(ros, name, value):
+    kinds = {
+        bool: (ParameterType.PARAMETER_BOOL, "bool_value"),
+        int: (ParameterType.PARAMETER_INTEGER, "integer_value"),
+        float: (ParameterType.PARAMETER_DOUBLE, "double_value"),
+        str: (ParameterType.PARAMETER_STRING, "string_value"),
+    }
+    kind, field = kinds[type(value)]
+    parameter = Parameter(name=name, value=ParameterValue(type=kind, **{field: value}))
+    request = SetParameters.Request(parameters=[parameter])
+    return ros.call(SetParameters, "tracker/set_parameters", request).results[0]
+
+
+def test_a_model_that_cannot_be_loaded_fails_and_can_be_corrected(ros, tiny_model, tmp_path):
+    process = ros.start("tracker_node", autostart=True, model="asymtrack_lite9")
+    ros.until(lambda: "autostart ended" in process.output, "the failure in the log")
+    assert "no model called 'asymtrack_lite9'" in process.output
+    assert state(ros) == State.PRIMARY_STATE_UNCONFIGURED
+
+    assert set_parameter(ros, "model", "asymtrack_lite0").successful
+    assert set_parameter(ros, "weights", str(tmp_path / "nowhere")).successful
+    assert not change_state(ros, Transition.TRANSITION_CONFIGURE)
+    assert "nowhere do not exist" in process.output
+    assert state(ros) == State.PRIMARY_STATE_UNCONFIGURED
+
+    assert set_parameter(ros, "weights", str(tiny_model)).successful
+    assert change_state(ros, Transition.TRANSITION_CONFIGURE)
+    assert change_state(ros, Transition.TRANSITION_ACTIVATE)
+
+
+def test_parameters(start):
+    feed = start()
+    ros = feed.ros
+    for name, value, reason in (
+        ("model", "asymtrack_t", "model cannot change now"),
+        ("device", "cpu", "clean up the node first"),
+        ("lost_threshold", 1.5, "range"),
+        ("lost_frames", 0, "range"),
+        ("lost_threshold", "high", "type"),
+        ("debug_image.scale", 0.0, "range"),
+    ):
+        result = set_parameter(ros, name, value)
+        assert not result.successful, name
+        assert reason in result.reason, (name, result.reason)
+    assert set_parameter(ros, "lost_frames", 1).successful
+    assert feed.set_target().success
+    assert feed.answered(feed.scene.empty()).state == LOST, "the new rule counts at once"
+
+    names = ros.call(ListParameters, "tracker/list_parameters").result.names
+    own = [name for name in names if not name.startswith(("use_sim_time", "qos", "start_type"))]
+    request = DescribeParameters.Request(names=own)
+    descriptors = ros.call(DescribeParameters, "tracker/describe_parameters", request).descriptors
+    for descriptor in descriptors:
+        assert descriptor.description, descriptor.name
+        if descriptor.type == ParameterType.PARAMETER_DOUBLE:
+            assert descriptor.floating_point_range, descriptor.name
+        if descriptor.type == ParameterType.PARAMETER_INTEGER:
+            assert descriptor.integer_range, descriptor.name
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        ({"device": "abacus"}, "expected one of auto, cpu"),
+        ({"lost_frames": 0}, "lost_frames"),
+        ({"lost_threshold": "high"}, "lost_threshold"),
+    ],
+)
+def test_a_wrong_parameter_at_start_is_one_sentence(ros, parameters, reason):
+    process = ros.start("tracker_node", **parameters)
+    assert process.wait() == 2
+    assert reason in process.output
+    assert "Traceback" not in process.output
+
+
+@pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM"])
+def test_ends_well_by_a_signal_while_tracking(ros, slow_model, scene, signal_name):
+    process = ros.start("tracker_node", weights=str(slow_model), set_target_timeout=30.0)
+    feed = Feed(ros, scene)
+    assert feed.set_target().success
+    feed.send(patience=0.02)
+    process.send(getattr(signal, signal_name))
+    assert process.wait() == 0, process.output
+    assert "Traceback" not in process.output

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures for people: the box and the state on a frame, and several frames on one sheet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Pixels = NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+GREEN: Colour = (60, 220, 60)
+YELLOW: Colour = (250, 210, 40)
+RED: Colour = (240, 60, 50)
+GREY: Colour = (190, 190, 190)
+BLACK: Colour = (0, 0, 0)
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def scaled(frame: Pixels, scale: float) -> Pixels:
+    """A contiguous copy of a (H, W, 3) frame, its sides times `scale` (at least one pixel)."""
+    if scale == 1.0:
+        return np.array(frame, order="C")
+    height, width = frame.shape[:2]
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def draw_box(image: Pixels, box: Sequence[float], colour: Colour, scale: float = 1.0) -> None:
+    """Draw a box onto an image, in place.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, contiguous.
+        box: x, y, w, h in pixels of the source frame, finite.
+        colour: RGB.
+        scale: sides of the image over sides of the source frame.
+    """
+    x, y, w, h = (value * scale for value in box)
+    thickness = max(1, round(min(image.shape[:2]) / 180))
+    corners = (round(x), round(y)), (round(x + w), round(y + h))
+    cv2.rectangle(image, *corners, BLACK, thickness + 2, cv2.LINE_AA)
+    cv2.rectangle(image, *corners, colour, thickness, cv2.LINE_AA)
+
+
+def draw_text(image: Pixels, text: str, colour: Colour) -> None:
+    """Write one line at the top left, in place, on a dark bar so that it can be read anywhere."""
+    size = max(0.35, min(image.shape[0], image.shape[1] * 0.6) / 600)
+    (width, height), base = cv2.getTextSize(text, _FONT, size, 1)
+    cv2.rectangle(image, (0, 0), (width + 8, height + base + 6), BLACK, cv2.FILLED)
+    cv2.putText(image, text, (4, height + 3), _FONT, size, colour, 1, cv2.LINE_AA)
+
+
+def contact_sheet(pictures: Sequence[Pixels], columns: int, gap: int = 4) -> Pixels:
+    """Pictures of one size, in rows, with a gap between them.
+
+    Args:
+        pictures: (H, W, 3) uint8, at least one.
+        columns: of the sheet.
+        gap: pixels.
+
+    Returns:
+        (rows * (H + gap) + gap, columns * (W + gap) + gap, 3) uint8.
+    """
+    height, width = pictures[0].shape[:2]
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    shape = (rows * (height + gap) + gap, columns * (width + gap) + gap, 3)
+    sheet = np.full(shape, 24, np.uint8)
+    for index, picture in enumerate(pictures):
+        row, column = divmod(index, columns)
+        top, left = gap + row * (height + gap), gap + column * (width + gap)
+        sheet[top : top + height, left : left + width] = picture
+    return sheet

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node parameters as tables: name, default, description, range, and whether they change live."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from rclpy.node import Node
+    from rclpy.parameter import Parameter
+
+Value = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One parameter of a node.
+
+    Attributes:
+        name: as users write it; a dot makes a group.
+        default: its value and its type.
+        description: shown by `ros2 param describe`.
+        low, high: inclusive range of a number.
+        choices: the only strings allowed; empty: any.
+        live: takes effect at once; otherwise only when the node is configured or started.
+    """
+
+    name: str
+    default: Value
+    description: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    live: bool = False
+
+    def descriptor(self) -> ParameterDescriptor:
+        """What ROS is told about this parameter; rclpy enforces type and range."""
+        message = ParameterDescriptor(name=self.name, description=self.description)
+        if self.choices:
+            message.additional_constraints = f"one of {', '.join(self.choices)}"
+        if self.low is None or self.high is None:
+            return message
+        if isinstance(self.default, float):
+            message.floating_point_range = [
+                FloatingPointRange(from_value=float(self.low), to_value=float(self.high))
+            ]
+        else:
+            message.integer_range = [
+                IntegerRange(from_value=int(self.low), to_value=int(self.high), step=1)
+            ]
+        return message
+
+    def refusal(self, value: object) -> str:
+        """Why a value is not among the choices; empty when it is fine."""
+        if not self.choices or value in self.choices:
+            return ""
+        return f"{self.name} is {value!r}, expected one of {', '.join(self.choices)}"
+
+
+def declare(node: Node, settings: Iterable[Setting]) -> None:
+    """Declare a table of parameters on a node; a choice that is not offered is refused.
+
+    Raises:
+        rclpy.exceptions.ParameterException: a value given at start is of the wrong type, out of
+            range or not among the choices.
+    """
+    table = {setting.name: setting for setting in settings}
+
+    def check(parameters: list[Parameter]) -> SetParametersResult:
+        refusals = [
+            table[parameter.name].refusal(parameter.value)
+            for parameter in parameters
+            if parameter.name in table
+        ]
+        reason = "; ".join(filter(None, refusals))
+        return SetParametersResult(successful=not reason, reason=reason)
+
+    node.add_on_set_parameters_callback(check)
+    for setting in table.values():
+        node.declare_parameter(setting.name, setting.default, setting.descriptor())
+
+
+def freeze(
+    node: Node, settings: Iterable[Setting], remedy: str, frozen: Callable[[], bool] | None = None
+) -> None:
+    """Refuse changes of parameters that are not live, from now on.
+
+    Args:
+        node: they are declared on.
+        settings: the node's table.
+        remedy: what to do instead, a clause.
+        frozen: asked at every change; None: always.
+    """
+    fixed = {setting.name for setting in settings if not setting.live}
+
+    def check(parameters: list[Parameter]) -> SetParametersResult:
+        names = sorted(parameter.name for parameter in parameters if parameter.name in fixed)
+        if not names or (frozen is not None and not frozen()):
+            return SetParametersResult(successful=True)
+        reason = f"{', '.join(names)} cannot change now; {remedy}"
+        return SetParametersResult(successful=False, reason=reason)
+
+    node.add_on_set_parameters_callback(check)
+
+
+def value_of(node: Node, name: str) -> Value:
+    """Present value of a declared parameter."""
+    value: Value = node.get_parameter(name).value
+    return value

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the files beside the code lie: configuration and demo footage."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+PACKAGE = "vt_ros"
+FAST_DDS_PROFILE = "fastdds.xml"
+FAST_DDS_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
+
+
+def config_file(name: str) -> Path:
+    """Path of a file of the folder `config`.
+
+    Looked for beside the source tree first, then where ROS (ament index) or pip installed it.
+
+    Raises:
+        FileNotFoundError: it is in none of these places; the message names them.
+    """
+    folders = [Path(__file__).resolve().parents[1], *_ament_share(), _pip_share()]
+    for folder in folders:
+        path = folder / "config" / name
+        if path.is_file():
+            return path
+    places = ", ".join(str(folder / "config") for folder in folders)
+    raise FileNotFoundError(f"{name} is in none of {places}; install {PACKAGE} again")
+
+
+def footage_file(name: str) -> Path:
+    """Path of a demo video, whether it is there or not; `make setup` puts it there."""
+    return Path(sys.prefix) / "share" / f"{PACKAGE}_footage" / name
+
+
+def _pip_share() -> Path:
+    return Path(sys.prefix) / "share" / PACKAGE
+
+
+def _ament_share() -> list[Path]:
+    """The package's share folder according to ROS; nothing outside a ROS environment."""
+    prefixes = filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep))
+    return [Path(prefix) / "share" / PACKAGE for prefix in prefixes]
