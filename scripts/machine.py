@@ -70,7 +70,7 @@ def sourced_distro(environment: dict, venv: Path) -> str | None:
     prefixes = [p for p in environment.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
     if distro in OLD_DISTROS or environment.get("ROS_VERSION") == "1":
         raise SetupError(
-            f"ROS {distro or '1'} is sourced here, but this project needs ROS 2 Jazzy or newer: use "
+            f"ROS {distro or '1'} is sourced here, but this project needs Jazzy or newer: use "
             "a terminal without it (Jazzy then comes from PyPI), or source a newer one."
         )
     return distro if distro and any(Path(p) != venv for p in prefixes) else None
