@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vt_models.api import create_model, create_tracker, shipped_directory
-from vt_models.errors import BackendError, InputError
+from vt_models.errors import BackendError, ExportError, InputError
 from vt_models.registry import get_spec
 from vt_models.runtime import import_torch
 
@@ -114,6 +114,7 @@ def model_tracker(
     Raises:
         InputError: unknown name.
         BackendError: no weights ship and torch, which random ones need, is not installed.
+        ExportError: random weights could not be exported.
     """
     spec = get_spec(name)
     if shipped_directory(spec) is not None:
@@ -140,7 +141,7 @@ def available_models(
     for name in names:
         try:
             built[name] = model_tracker(name, device, threads, seed)
-        except BackendError as error:  # noqa: PERF203  (a handful of models)
+        except (BackendError, ExportError) as error:
             left_out[name] = str(error)
     return built, left_out
 
