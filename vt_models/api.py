@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vt_models.errors import InputError, WeightsError
+from vt_models.errors import BackendError, InputError, WeightsError
 from vt_models.exported import MANIFEST, ExportedModel, read_export
 from vt_models.registry import ModelSpec, get_spec
 from vt_models.runtime import (
@@ -75,13 +75,19 @@ def create_model(name: str, weights: str | Path | None = None) -> nn.Module:
 
     Raises:
         InputError: unknown name.
-        BackendError: torch is not installed.
+        BackendError: torch, or another package of the [train] extra, is not installed.
         WeightsError: the file is missing, damaged or of another model.
     """
     spec = get_spec(name)
     import_torch()
     module, function = spec.net.split(":")
-    net: Any = getattr(import_module(module), function)()
+    try:
+        build = getattr(import_module(module), function)
+    except ModuleNotFoundError as error:
+        raise BackendError(
+            f"{name} needs the Python package {error.name!r}; pip install 'vt_ros[train]'"
+        ) from error
+    net: Any = build()
     if weights is not None:
         from vt_models.weights import load_weights  # noqa: PLC0415 - needs torch
 

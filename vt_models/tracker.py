@@ -199,17 +199,15 @@ class BoxDecoder:
         Returns:
             The proposal, None if the outputs are not finite (or absurd: beyond a million crops).
         """
-        box, score = outputs
-        value = float(score.reshape(-1)[0])
-        if not (np.abs(box).max() <= _FRACTION_LIMIT and math.isfinite(value)):
+        fractions, score = outputs[0].reshape(-1).tolist(), float(outputs[1].reshape(-1)[0])
+        if not (math.isfinite(score) and all(abs(v) <= _FRACTION_LIMIT for v in fractions)):
             return None
         resize_factor = self._size / window.side
-        scaled = box.reshape(-1).astype(np.float32) * np.float32(self._size)
-        cx, cy, w, h = (scaled / np.float32(resize_factor)).tolist()
+        cx, cy, w, h = (value * self._size / resize_factor for value in fractions)
         half_side = 0.5 * self._size / resize_factor
         cx += former[0] + 0.5 * former[2] - half_side
         cy += former[1] + 0.5 * former[3] - half_side
-        return Proposal((cx - 0.5 * w, cy - 0.5 * h, w, h), value)
+        return Proposal((cx - 0.5 * w, cy - 0.5 * h, w, h), score)
 
 
 class DenseDecoder:

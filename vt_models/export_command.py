@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vt-models export`: weights to an export directory."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `vt-models export`."""
+    add = parser.add_argument
+    add("name", metavar="NAME", help="name of the model, see `vt-models models`")
+    add("--weights", required=True, type=Path, help=".safetensors file of this model")
+    add("--output", required=True, type=Path, help="directory to create")
+    add("--float32", action="store_true", help="store weights as float32; default: float16")
+    add("--json", action="store_true", help="one JSON object on standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run `vt-models export`; raises VtModelsError for what the command line prints in one line."""
+    from vt_models.api import create_model  # noqa: PLC0415 - loads OpenCV
+    from vt_models.exported import MANIFEST  # noqa: PLC0415 - loads OpenCV
+    from vt_models.registry import get_spec  # noqa: PLC0415 - loads OpenCV
+
+    spec = get_spec(args.name)
+    net = create_model(args.name, args.weights)
+    from vt_models.export import export_model  # noqa: PLC0415 - needs torch
+
+    directory = export_model(
+        net, spec, args.output, fp16_storage=not args.float32, source=args.weights
+    )
+    manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+    if args.json:
+        sys.stdout.write(json.dumps({"output": str(directory), **manifest}, indent=2) + "\n")
+        return 0
+    parity = manifest["parity"]
+    size = sum(entry["bytes"] for entry in manifest["files"].values())
+    sys.stdout.write(
+        f"{directory}: {size / 1e6:.1f} MB, differs from torch by {parity['output_abs']:.1e} on "
+        f"outputs and {parity['sequence_px']:.1e} px over 12 frames\n"
+    )
+    return 0
