@@ -31,7 +31,7 @@ def config_file(name: str) -> Path:
 
 def footage_file(name: str) -> Path:
     """Path of a demo video, whether it is there or not; `make setup` puts it there."""
-    return Path(sys.prefix) / "share" / f"{PACKAGE}_footage" / name
+    return _pip_share() / "footage" / name
 
 
 def _pip_share() -> Path:
