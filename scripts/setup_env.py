@@ -338,14 +338,15 @@ class Environment:
 
     def build_variables(self) -> dict:
         """Returns the process environment in which CMake finds this environment first."""
+        ament = self.variables.get("AMENT_PREFIX_PATH", "")
+        folders = {
+            "PATH": (self.path / "bin", self.variables.get("PATH", "")),
+            "AMENT_PREFIX_PATH": (self.path, ament),
+            "CMAKE_PREFIX_PATH": (self.path, ament, self.variables.get("CMAKE_PREFIX_PATH", "")),
+        }
         variables = dict(self.variables, VIRTUAL_ENV=str(self.path))
-        for name, folder in (
-            ("PATH", self.path / "bin"),
-            ("AMENT_PREFIX_PATH", self.path),
-            ("CMAKE_PREFIX_PATH", self.path),
-        ):
-            rest = variables.get(name, "")
-            variables[name] = f"{folder}{os.pathsep}{rest}" if rest else str(folder)
+        for name, parts in folders.items():
+            variables[name] = os.pathsep.join(str(part) for part in parts if str(part))
         return variables
 
     def build_interfaces(self) -> None:
