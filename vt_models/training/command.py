@@ -20,9 +20,9 @@ from vt_models.evaluation.datasets import FolderDataset
 from vt_models.registry import get_spec
 from vt_models.training.data import load_image_pack
 from vt_models.training.loop import Hooks, Progress, Trainer, seed_everything
-from vt_models.training.recipe import Recipe, load_recipe
+from vt_models.training.recipe import Recipe, load_recipe, to_dict
 from vt_models.training.validation import validate
-from vt_models.training.weights import save_trained
+from vt_models.weights import save_weights
 
 if TYPE_CHECKING:
     import argparse
@@ -74,11 +74,19 @@ def run(args: argparse.Namespace) -> int:
     ):
         trainer.run(_hooks(trainer, validation, board, bar))
     final = directory / FINAL_WEIGHTS
-    save_trained(trainer.averaged_net, recipe, trainer.samples, final)
+    _save_trained(trainer, final)
     _say(f"weights: {final}")
     if args.json:
         print(json.dumps({"weights": str(final), "samples": trainer.samples}))  # noqa: T201
     return 0
+
+
+def _save_trained(trainer: Trainer, path: Path) -> None:
+    """The averaged network, with the recipe that made it."""
+    state = trainer.averaged_net.state_dict()
+    tensors = {name: value.cpu().contiguous().numpy() for name, value in state.items()}
+    facts = {"recipe": json.dumps(to_dict(trainer.recipe)), "samples": str(trainer.samples)}
+    save_weights(tensors, path, trainer.recipe.model, facts)
 
 
 def _device(name: str) -> torch.device:

@@ -71,13 +71,11 @@ class ImagePack:
         images: RGB uint8 arrays (H, W, 3).
         stills: Targets of photographs.
         tracks: Targets of videos.
-        boxes: For each image all its boxes, (N, 4) float32 xywh pixels, whatever their size.
     """
 
     images: list[np.ndarray]
     stills: list[Target]
     tracks: list[Track]
-    boxes: list[np.ndarray]
 
     @property
     def nbytes(self) -> int:
@@ -116,7 +114,7 @@ def load_image_pack(
                 f"{path} is {image.shape[1]}x{image.shape[0]} but its annotation says "
                 f"{record['width']}x{record['height']}: use matching files."
             )
-    return ImagePack(images, _stills(records), _tracks(records), [_all_boxes(r) for r in records])
+    return ImagePack(images, _stills(records), _tracks(records))
 
 
 def _read_annotations(path: Path) -> list[dict[str, Any]]:
@@ -148,10 +146,6 @@ def _decode(path: Path) -> np.ndarray:
     if image is None:
         raise DatasetError(f"{path} cannot be read as an image: replace or remove it.")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def _all_boxes(record: dict[str, Any]) -> np.ndarray:
-    return np.asarray([b["bbox"] for b in record["boxes"]], np.float32).reshape(-1, 4)
 
 
 def _usable(box: dict[str, Any], record: dict[str, Any]) -> bool:

@@ -28,8 +28,7 @@ def iou_and_giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         IoU in [0, 1] and GIoU in [-1, 1], (...).
     """
-    a1, a2 = a[..., :2] - a[..., 2:] / 2, a[..., :2] + a[..., 2:] / 2
-    b1, b2 = b[..., :2] - b[..., 2:] / 2, b[..., :2] + b[..., 2:] / 2
+    (a1, a2), (b1, b2) = corners(a).split(2, -1), corners(b).split(2, -1)
     intersection = (torch.minimum(a2, b2) - torch.maximum(a1, b1)).clamp(min=0).prod(-1)
     union = a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - intersection
     hull = (torch.maximum(a2, b2) - torch.minimum(a1, b1)).clamp(min=0).prod(-1)
@@ -37,10 +36,16 @@ def iou_and_giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return iou, iou - (hull - union) / hull.clamp(min=1e-9)
 
 
+def corners(box: Tensor) -> Tensor:
+    """(..., 4) cxcywh -> (..., 4) x1, y1, x2, y2."""
+    centre, half = box[..., :2], box[..., 2:] / 2
+    return torch.cat([centre - half, centre + half], -1)
+
+
 def box_loss(
     outputs: dict[str, Tensor], box: Tensor, present: Tensor, config: LossConfig
 ) -> dict[str, Tensor]:
-    """The authors' loss of a network that predicts one box (eq. 9): L1 and GIoU.
+    """The authors' loss of a network that predicts one box (eq. 9): L1 of the corners, and GIoU.
 
     Args:
         outputs: `box` (B, 4).
@@ -53,7 +58,7 @@ def box_loss(
         zero = outputs["box"].sum() * 0.0
         return {"total": zero, "giou": zero.detach(), "l1": zero.detach(), "iou": zero.detach()}
     iou, giou = iou_and_giou(predicted, truth)
-    l1 = F.l1_loss(predicted, truth)
+    l1 = F.l1_loss(corners(predicted), corners(truth))
     giou_loss = (1 - giou).mean()
     total = config.giou * giou_loss + config.l1 * l1
     return {

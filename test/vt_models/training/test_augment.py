@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A crop and its label must tell the same story."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vt_models.training.augment import (
+    View,
+    box_in_view,
+    crop_view,
+    jittered_view,
+    motion_blur,
+    occlude,
+)
+
+SIZE = 128
+BOX = (60.0, 40.0, 36.0, 22.0)
+
+
+def _ellipse_image() -> np.ndarray:
+    """A white ellipse inscribed in BOX, drawn at sub-pixel accuracy."""
+    ys, xs = np.mgrid[0:160, 0:200] + 0.5
+    x, y, w, h = BOX
+    inside = ((xs - x - w / 2) / (w / 2)) ** 2 + ((ys - y - h / 2) / (h / 2)) ** 2 <= 1
+    return np.repeat((inside * 255).astype(np.uint8)[:, :, None], 3, 2)
+
+
+@given(
+    dx=st.floats(-25, 25),
+    dy=st.floats(-25, 25),
+    side=st.floats(90, 220),
+    aspect=st.floats(0.8, 1.25),
+    angle=st.floats(-0.7, 0.7),
+    mirrored=st.booleans(),
+)
+def test_label_is_where_the_pixels_go(
+    dx: float, dy: float, side: float, aspect: float, angle: float, mirrored: bool
+) -> None:
+    view = View((78.0 + dx, 51.0 + dy), side, aspect, angle, mirrored)
+    crop = crop_view(_ellipse_image(), view, SIZE)
+    rows, columns = np.nonzero(crop[:, :, 0] > 127)
+    cx, cy, w, h = box_in_view(BOX, view) * SIZE
+    seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    expected = np.clip([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2], 0, SIZE)
+    assert np.abs(seen - expected).max() < 2.0
+
+
+def test_unjittered_view_is_the_inference_crop() -> None:
+    rng = np.random.default_rng(0)
+    view = jittered_view(BOX, 4.0, 0.0, 0.0, rng)
+    assert view.centre == (78.0, 51.0)
+    assert view.side == pytest.approx(4.0 * np.sqrt(36.0 * 22.0))
+    assert box_in_view(BOX, view)[:2] == pytest.approx([0.5, 0.5])
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_shift_stays_within_the_authors_bound(seed: int) -> None:
+    view = jittered_view(BOX, 4.0, 3.5, 0.0, np.random.default_rng(seed))
+    bound = 0.5 * 3.5 * np.sqrt(36.0 * 22.0) + 1e-6
+    assert abs(view.centre[0] - 78.0) <= bound
+    assert abs(view.centre[1] - 51.0) <= bound
+
+
+def test_outside_is_black_or_foreign() -> None:
+    image = np.full((50, 50, 3), 200, np.uint8)
+    view = View((25.0, 25.0), 200.0)
+    assert crop_view(image, view, SIZE)[0, 0].tolist() == [0, 0, 0]
+    foreign = np.full((30, 40, 3), 77, np.uint8)
+    filled = crop_view(image, view, SIZE, foreign)
+    assert filled[0, 0].tolist() == [77, 77, 77]
+    assert filled[SIZE // 2, SIZE // 2].tolist() == [200, 200, 200]
+
+
+@given(seed=st.integers(0, 1000))
+def test_occlusion_stays_inside_the_target(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    box = np.array([0.4, 0.5, 0.3, 0.2], np.float32)
+    crop = np.zeros((SIZE, SIZE, 3), np.uint8)
+    foreign = np.full((200, 200, 3), 255, np.uint8)
+    rows, columns = np.nonzero(occlude(crop, box, foreign, rng)[:, :, 0])
+    assert 0 < len(rows) <= 0.46 * (0.3 * SIZE) * (0.2 * SIZE) * 1.2
+    assert columns.min() >= (0.4 - 0.15) * SIZE - 1
+    assert columns.max() <= (0.4 + 0.15) * SIZE
+    assert rows.min() >= (0.5 - 0.1) * SIZE - 1
+    assert rows.max() <= (0.5 + 0.1) * SIZE
+
+
+def test_blur_keeps_brightness() -> None:
+    rng = np.random.default_rng(3)
+    crop = cv2.GaussianBlur(rng.integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8), (9, 9), 3)
+    blurred = motion_blur(crop, rng)
+    assert blurred.std() < crop.std()
+    assert abs(float(blurred.mean()) - float(crop.mean())) < 2

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training learns, survives being killed, and repeats its numbers. Real networks, tiny data."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from safetensors.numpy import load_file  # noqa: E402
+
+from vt_models.api import create_model  # noqa: E402
+from vt_models.errors import RecipeError, WeightsError  # noqa: E402
+from vt_models.registry import get_spec  # noqa: E402
+from vt_models.training.batches import PairDataset, make_loader, to_device  # noqa: E402
+from vt_models.training.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from vt_models.training.data import load_image_pack  # noqa: E402
+from vt_models.training.loop import (  # noqa: E402
+    DivergedError,
+    Hooks,
+    Trainer,
+    learning_rate_scale,
+    seed_everything,
+)
+from vt_models.training.recipe import OptimConfig, load_recipe  # noqa: E402
+
+pytestmark = pytest.mark.train
+
+RECIPE = """
+model: {model}
+seed: 3
+checkpoint_every: 8
+augment: {{search_centre: 1.0, search_scale: 0.1, crop_flip: 0, rotation_deg: 10, blur: 0.2,
+          occlusion: 0.2, foreign_border: 0.5, template_centre: 0.1}}
+sampling: {{clip_share: 0.5, still_share: 0.4, region_share: 0.1, negative_share: 0.1}}
+optim: {{samples: 24, batch_size: 4, lr: 1e-3, backbone_lr_factor: 1, grad_clip: 5, ema: 0.9,
+        backbone_freeze_samples: 8, warmup_samples: 8, decay: linear}}
+loss: {{score: 1.0}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _recipe_file(folder: Path, model: str = "asymtrack_lite0") -> Path:
+    path = folder / "tiny.yaml"
+    path.write_text(RECIPE.format(model=model))
+    return path
+
+
+def _trainer(folder: Path, pack: Path, overrides: list[str], model: str) -> Trainer:
+    recipe = load_recipe(_recipe_file(folder, model), overrides)
+    seed_everything(recipe.seed)
+    net = create_model(recipe.model)
+    return Trainer(net, recipe, load_image_pack(pack), folder, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("model", ["asymtrack_lite0", "asymtrack_t"])
+def test_loss_falls_on_a_tiny_set(tmp_path: Path, mini_pack: Path, model: str) -> None:
+    overrides = [
+        "sampling.clip_share=1",
+        "sampling.still_share=0",
+        "sampling.region_share=0",
+        "sampling.negative_share=0",
+        "optim.samples=240",
+        "optim.backbone_freeze_samples=0",
+        "optim.decay_start=1.0",
+        "checkpoint_every=1000",
+        "augment.search_centre=0.5",
+        "augment.occlusion=0",
+        "augment.rotation_deg=0",
+    ]
+    losses: list[float] = []
+    trainer = _trainer(tmp_path, mini_pack, overrides, model)
+    trainer.run(Hooks(on_progress=lambda progress: losses.append(progress.terms["total"])))
+    assert len(losses) == 3
+    assert losses[-1] < 0.75 * losses[0]
+
+
+def test_resume_gives_the_same_numbers(tmp_path: Path, mini_pack: Path) -> None:
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    straight.mkdir()
+    stopped.mkdir()
+    first = _trainer(straight, mini_pack, [], "asymtrack_lite0")
+    first.run()
+
+    class PowerCut(Exception):  # noqa: N818
+        pass
+
+    def cut(net: object, samples: int) -> None:
+        raise PowerCut
+
+    overrides = ["validate_every=12"]
+    second = _trainer(stopped, mini_pack, overrides, "asymtrack_lite0")
+    with pytest.raises(PowerCut):
+        second.run(Hooks(on_validate=cut))
+    third = _trainer(stopped, mini_pack, overrides, "asymtrack_lite0")
+    assert third.resume()
+    assert third.samples == 8
+    third.run()
+    expected, found = first.averaged_net.state_dict(), third.averaged_net.state_dict()
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+def test_workers_do_not_change_the_data(mini_pack: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(_recipe_file(tmp_path))
+    dataset = PairDataset(load_image_pack(mini_pack), get_spec(recipe.model), recipe)
+    here = list(make_loader(dataset, 4, 4, 16, 0, pin=False))
+    there = list(make_loader(dataset, 4, 4, 16, 2, pin=False))
+    assert len(here) == len(there) == 3
+    for a, b in zip(here, there, strict=True):
+        assert all(torch.equal(a[key], b[key]) for key in a)
+    batch = to_device(here[0], get_spec(recipe.model), torch.device("cpu"))
+    assert batch.search.shape == (4, 3, 256, 256)
+    assert batch.search.abs().max() <= 1.0
+    assert bool(((batch.box[:, :2] > 0) & (batch.box[:, :2] < 1)).all())
+
+
+def test_a_killed_command_continues(tmp_path: Path, mini_pack: Path) -> None:
+    command = [sys.executable, "-m", "vt_models", "train", str(_recipe_file(tmp_path))]
+    command += ["--data", str(mini_pack), "--threads", "1", "--workers", "0", "--output"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    run = tmp_path / "killed"
+    process = subprocess.Popen([*command, str(run)], stderr=subprocess.DEVNULL, env=environment)
+    deadline = time.monotonic() + 240
+    while not (run / "last.pt").is_file():
+        assert process.poll() is None, "the command ended before its first checkpoint"
+        assert time.monotonic() < deadline, "no checkpoint within 240 s"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert load_checkpoint(run / "last.pt")["samples"] >= 8
+    for folder in (run, tmp_path / "whole"):
+        subprocess.run([*command, str(folder)], check=True, capture_output=True, env=environment)
+    killed = load_file(run / "weights.safetensors")
+    whole = load_file(tmp_path / "whole" / "weights.safetensors")
+    assert all(np.array_equal(killed[key], whole[key]) for key in whole)
+
+
+def test_not_a_number_stops_with_the_checkpoint_intact(tmp_path: Path, mini_pack: Path) -> None:
+    trainer = _trainer(tmp_path, mini_pack, ["optim.lr=1e30"], "asymtrack_lite0")
+    trainer.save()
+    with pytest.raises(DivergedError, match=r"last\.pt is intact"):
+        trainer.run()
+    assert load_checkpoint(trainer.checkpoint_path)["samples"] < 24
+
+
+def test_checkpoint_of_another_model_or_of_nothing(tmp_path: Path, mini_pack: Path) -> None:
+    trainer = _trainer(tmp_path, mini_pack, [], "asymtrack_lite0")
+    assert not trainer.resume()
+    trainer.save()
+    other = _trainer(tmp_path, mini_pack, [], "asymtrack_t")
+    with pytest.raises(RecipeError, match="asymtrack_lite0"):
+        other.resume()
+    (tmp_path / "last.pt").write_bytes(b"half a file")
+    with pytest.raises(WeightsError, match="not a training checkpoint"):
+        trainer.resume()
+
+
+def test_a_failed_write_keeps_the_old_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "last.pt"
+    state = {"model": {}, "optimizer": {}, "samples": 1, "recipe": {}}
+    save_checkpoint(state, path)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(WeightsError, match="No space left"):
+        save_checkpoint(state | {"samples": 2}, path)
+    assert load_checkpoint(path)["samples"] == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_learning_rate_schedule() -> None:
+    step = OptimConfig(samples=1000, batch_size=10, decay_start=0.8)
+    assert [learning_rate_scale(n, step) for n in (0, 790, 800, 990)] == [1.0, 1.0, 0.1, 0.1]
+    linear = OptimConfig(
+        samples=1000, batch_size=10, warmup_samples=90, decay_start=0.5, decay="linear"
+    )
+    assert learning_rate_scale(0, linear) == pytest.approx(0.1)
+    assert learning_rate_scale(750, linear) == pytest.approx(0.5)
+    assert learning_rate_scale(1000, linear) == pytest.approx(0.01)
