@@ -307,8 +307,8 @@ class AttentionBlock(nn.Module):
 
     def encode_template(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Template map (B, C, h, w) -> key and value, each (B, heads, h * w, head_dim)."""
-        _, key, value = self.attn.project(self.norm1(tokens(z)))
-        return key, value
+        normed = self.norm1(tokens(z))
+        return self.attn.key(normed), self.attn.value(normed)
 
     def forward(self, x: Tensor, template_key: Tensor, template_value: Tensor) -> Tensor:
         """Search map (B, C, H, W) -> the same shape, having attended to itself and the template."""
@@ -330,24 +330,30 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(channels, 3 * inner, bias=False)
         self.proj = nn.Linear(inner, channels)
 
-    def project(self, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens (B, N, C) -> query, key and value, each (B, heads, N, head_dim)."""
-        inner = self.HEADS * self.head_dim
-        weights = (self.qkv.weight[start : start + inner] for start in range(0, 3 * inner, inner))
-        query, key, value = (
-            F.linear(normed, weight).unflatten(2, (self.HEADS, -1)).transpose(1, 2)
-            for weight in weights
-        )
-        return query, key, value
+    def query(self, normed: Tensor) -> Tensor:
+        """Normalised tokens (B, N, C) -> (B, heads, N, head_dim), as are key and value."""
+        return self._project(normed, 0)
+
+    def key(self, normed: Tensor) -> Tensor:
+        """See ``query``."""
+        return self._project(normed, 1)
+
+    def value(self, normed: Tensor) -> Tensor:
+        """See ``query``."""
+        return self._project(normed, 2)
 
     def forward(self, normed: Tensor, template_key: Tensor, template_value: Tensor) -> Tensor:
         """Normalised search tokens (B, N, C) -> (B, N, C)."""
-        query, key, value = self.project(normed)
-        key = torch.cat([key, template_key], dim=2)
-        value = torch.cat([value, template_value], dim=2)
-        similarity = (query * self.head_dim**-0.5) @ key.transpose(2, 3)
-        weights = torch.softmax(similarity, dim=-1)
+        key = torch.cat([self.key(normed), template_key], dim=2)
+        value = torch.cat([self.value(normed), template_value], dim=2)
+        query = self.query(normed) * self.head_dim**-0.5
+        weights = torch.softmax(query @ key.transpose(2, 3), dim=-1)
         return self.proj((weights @ value).transpose(1, 2).flatten(2))
+
+    def _project(self, normed: Tensor, part: int) -> Tensor:
+        inner = self.HEADS * self.head_dim
+        weight = self.qkv.weight[part * inner : (part + 1) * inner]
+        return F.linear(normed, weight).unflatten(2, (self.HEADS, -1)).transpose(1, 2)
 
 
 class Mlp(nn.Module):

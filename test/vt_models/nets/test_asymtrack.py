@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""AsymTrack beside the paper: layout of the weights, sizes, cost, and what is computed when."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the training packages")
+
+from torch import nn  # noqa: E402
+
+from vt_models.nets import SiameseNet, asymtrack  # noqa: E402
+from vt_models.nets.layers import (  # noqa: E402
+    EfficientTemplateModulation,
+    MapNorm,
+    ObjectPerceptionEnhancement,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.train
+
+BUILD = {
+    "tiny": asymtrack.asymtrack_tiny,
+    "small": asymtrack.asymtrack_small,
+    "base": asymtrack.asymtrack_base,
+}
+SIZES = {"tiny": (128, 256), "small": (128, 256), "base": (192, 384)}
+COUNTED = (nn.Conv2d, nn.Linear, nn.LayerNorm, nn.BatchNorm2d)
+
+
+@pytest.mark.parametrize("variant", BUILD)
+def test_state_dict_is_the_published_one(
+    variant: str, manifest: Callable[[str], dict[str, list[int]]]
+) -> None:
+    net = BUILD[variant]()
+    published = manifest(variant)
+    unused = net.unused_published()
+
+    shapes = {key: list(value.shape) for key, value in net.state_dict().items()}
+
+    assert len(set(unused)) == len(unused) == 12
+    assert shapes == {key: shape for key, shape in published.items() if key not in unused}
+    assert set(unused) <= set(published)
+
+
+@pytest.mark.parametrize("variant", BUILD)
+def test_merged_state_dict_is_the_published_deploy_form_without_batch_norms(
+    variant: str, manifest: Callable[[str], dict[str, list[int]]]
+) -> None:
+    net = BUILD[variant]().merge()
+    deploy = manifest(f"{variant}.deploy")
+
+    shapes = {key: list(value.shape) for key, value in net.state_dict().items()}
+
+    folded = {key for key in deploy if key.startswith("box_head.") and key.split(".")[-2] == "1"}
+    expected = set(deploy) - set(net.unused_published()) - folded
+    assert shapes == {key: deploy[key] for key in expected}
+
+
+def test_follows_the_net_protocol() -> None:
+    assert isinstance(asymtrack.asymtrack_tiny(), SiameseNet)
+
+
+@pytest.mark.parametrize(
+    ("variant", "millions"), [("tiny", 3.053), ("small", 3.363), ("base", 3.363)]
+)
+def test_parameters_are_the_paper_s(variant: str, millions: float) -> None:
+    """Table 1 counts the deploy form, with thop: modules it knows, not free-standing parameters."""
+    net = BUILD[variant]()
+    merge_enhancement(net)
+
+    count = sum(
+        parameter.numel()
+        for module in net.modules()
+        if isinstance(module, COUNTED)
+        for parameter in module.parameters(recurse=False)
+    )
+
+    assert round(count / 1e6, 3) == millions
+
+
+@pytest.mark.parametrize(("variant", "giga"), [("tiny", 0.708), ("small", 0.807), ("base", 1.815)])
+def test_operations_are_the_paper_s_less_what_is_not_needed(variant: str, giga: float) -> None:
+    """Both branches once, counted as thop does: convolutions, linear layers, 4 a normalised value.
+
+    The authors' code also runs the template through the whole attention block and the last
+    downsampling, which nothing reads; with these added the counts agree to 1.6 %.
+    """
+    net = BUILD[variant]().eval()
+    merge_enhancement(net)
+    template, search = (torch.zeros(1, 3, size, size) for size in SIZES[variant])
+    template_tokens, search_tokens = ((size // 16) ** 2 for size in SIZES[variant])
+
+    modules = count_operations(net, template, search)
+    projections = 128 * (768 * search_tokens + 512 * template_tokens)
+    ours = modules + projections
+
+    not_needed = template_tokens * (128 * (256 + 256 + 1024) + 256 * 128 * 9 // 4)
+    assert ours < giga * 1e9
+    assert (ours + not_needed) / 1e9 == pytest.approx(giga, rel=0.016)
+
+
+@pytest.mark.parametrize("variant", BUILD)
+@torch.no_grad()
+def test_searching_computes_nothing_of_the_template(variant: str) -> None:
+    net = BUILD[variant]().eval()
+    template_size, search_size = SIZES[variant]
+    state = net.encode_template(torch.rand(1, 3, template_size, template_size))
+    seen: list[int] = []
+    for module in net.modules():
+        if isinstance(module, EfficientTemplateModulation):
+            for part in (module.pre_kernels, module.conv_att.weight_linear):
+                part.register_forward_hook(lambda *_: seen.append(1))
+    attention = net.backbone.layers[2].blocks[-1]
+    attention.norm1.register_forward_hook(lambda _m, i, _o: seen.extend(range(i[0].shape[1])))
+
+    net.search(torch.rand(1, 3, search_size, search_size), *state)
+
+    assert len(seen) == (search_size // 16) ** 2
+    assert [tuple(tensor.shape) for tensor in state] == [
+        (1, 2, 5),
+        (1, 4, 7),
+        (1, 8, (template_size // 16) ** 2, 32),
+        (1, 8, (template_size // 16) ** 2, 32),
+    ]
+
+
+@torch.no_grad()
+def test_each_pair_of_a_batch_is_on_its_own() -> None:
+    net = noisy(asymtrack.asymtrack_tiny().eval())
+    templates, searches = torch.rand(3, 3, 128, 128), torch.rand(3, 3, 256, 256)
+
+    together = net(templates, searches)["box"]
+    alone = torch.cat([net(templates[i : i + 1], searches[i : i + 1])["box"] for i in range(3)])
+
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+    assert (together[0] - together[1]).abs().max() > 1e-4
+
+
+@torch.no_grad()
+def test_merging_twice_changes_nothing() -> None:
+    net = noisy(asymtrack.asymtrack_tiny().eval())
+    template, search = torch.rand(1, 3, 128, 128), torch.rand(1, 3, 256, 256)
+    before = net(template, search)["box"]
+    once = copy.deepcopy(net).merge()
+    twice = copy.deepcopy(once).merge()
+
+    torch.testing.assert_close(once(template, search)["box"], before, atol=1e-5, rtol=0)
+    assert torch.equal(twice(template, search)["box"], once(template, search)["box"])
+
+
+def test_a_training_step_reaches_every_parameter_but_the_template_s_projection() -> None:
+    """As published, the prototype is detached: `pre_kernels` never gets a gradient."""
+    net = noisy(asymtrack.asymtrack_tiny().train())
+
+    outputs = net(torch.rand(2, 3, 128, 128), torch.rand(2, 3, 256, 256))
+    (outputs["box"] ** 2).sum().backward()
+
+    without = {name for name, parameter in net.named_parameters() if parameter.grad is None}
+    assert without == {
+        f"backbone.layers.{block}.pre_kernels.{leaf}"
+        for block in ("1.blocks.2", "2.blocks.1")
+        for leaf in ("weight", "bias")
+    }
+    assert all(p.grad.isfinite().all() for p in net.parameters() if p.grad is not None)
+
+
+def test_the_template_s_projection_learns_where_the_prototype_is_not_detached() -> None:
+    net = noisy(asymtrack.AsymTrack(((1, 6), (1, 6), (1,)), detach_prototype=False).train())
+
+    outputs = net(torch.rand(2, 3, 128, 128), torch.rand(2, 3, 256, 256))
+    (outputs["box"] ** 2).sum().backward()
+
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+def test_fresh_parameters_start_where_the_authors_have_them() -> None:
+    net = asymtrack.asymtrack_small()
+
+    for name, parameter in net.named_parameters():
+        if name.endswith("gamma_1"):
+            assert (parameter == 1e-4).all()
+        if name.endswith(("theta", "ibe_scale")):
+            assert (parameter == 0).all()
+
+
+def noisy(net: Any) -> Any:
+    """Give parameters that start at 0 or nearly so a value, so that every path counts."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if name.endswith(("theta", "ibe_scale", "gamma_1")):
+                parameter.copy_(torch.rand(parameter.shape, generator=generator))
+    return net
+
+
+def merge_enhancement(net: Any) -> None:
+    for module in net.modules():
+        if isinstance(module, ObjectPerceptionEnhancement):
+            module.merge()
+
+
+def count_operations(net: Any, template: Any, search: Any) -> int:
+    """Operations of one template and one search pass in modules, by thop's rules."""
+    total: list[int] = []
+
+    def count(module: Any, _inputs: Any, output: Any) -> None:
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            total.append(output.numel() * module.weight[0].numel())
+        elif isinstance(module, MapNorm | nn.LayerNorm | nn.BatchNorm2d):
+            total.append(output.numel() * 4)
+        elif isinstance(module, ObjectPerceptionEnhancement):
+            total.append(output.numel() * module.kernel()[0].numel())
+
+    for module in net.modules():
+        module.register_forward_hook(count)
+    with torch.no_grad():
+        net.search(search, *net.encode_template(template))
+    return sum(total)
