@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import vt_models
+from vt_models import InputError, get_spec, list_models
+from vt_models.nets import SiameseNet
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_specification_is_sane(name) -> None:
+    spec = get_spec(name)
+    assert spec.name == name
+    assert spec.template_size % 16 == 0
+    assert spec.search_size % 16 == 0
+    assert 0.0 < spec.template_factor < spec.search_factor
+    assert all(0.0 < value < 1.0 for value in (*spec.mean, *spec.std))
+    assert spec.decoder in ("box", "dense")
+    for value in (spec.window_influence, spec.size_smoothing):
+        assert 0.0 <= value <= 1.0
+    assert spec.scale_penalty >= 0.0
+    if spec.decoder == "box":
+        assert (spec.window_influence, spec.size_smoothing, spec.scale_penalty) == (0.0, 0.0, 0.0)
+    assert spec.paper
+    assert spec.url.startswith("https://")
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_network_follows_the_protocol(name) -> None:
+    pytest.importorskip("torch", reason="needs the training packages")
+    spec = get_spec(name)
+    module, function = spec.net.split(":")
+    assert callable(getattr(importlib.import_module(module), function))
+    net = vt_models.create_model(name)
+    assert isinstance(net, SiameseNet)
+    assert not net.training
+    expected = ("box", "score") if spec.decoder == "box" else ("score_map", "box_map")
+    assert tuple(net.output_names) == expected
+
+
+def test_the_default_comes_first() -> None:
+    assert list_models()[0] == "asymtrack_lite0"
+
+
+@pytest.mark.parametrize("name", ["asymtrack-t", "", None, 3, []])
+def test_an_unknown_name_lists_the_names(name) -> None:
+    with pytest.raises(InputError, match="asymtrack_lite0, asymtrack_t"):
+        get_spec(name)
+
+
+def test_a_near_miss_is_suggested() -> None:
+    with pytest.raises(InputError, match="did you mean 'asymtrack_t'"):
+        get_spec("asymtrak_t")
+
+
+def test_public_names_are_there() -> None:
+    for name in vt_models.__all__:
+        assert getattr(vt_models, name) is not None
+        assert name in dir(vt_models)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        vt_models.no_such_name  # noqa: B018
+
+
+def test_importing_the_package_is_light() -> None:
+    code = (
+        "import sys, vt_models; vt_models.list_models();"
+        "print([m for m in ('numpy', 'cv2', 'onnxruntime', 'torch') if m in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert result.stdout.strip() == "[]"
