@@ -69,6 +69,11 @@ class VideoFile:
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate = float(rate) if 0.0 < rate <= _HIGHEST_RATE else DEFAULT_RATE
 
+    @property
+    def length(self) -> int:
+        """Frames in the whole file, as it says itself; some files do not know."""
+        return max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+
     def read(self) -> Pixels | None:
         """The next frame; None at the end."""
         if self._stop is not None and self._next >= self._stop:

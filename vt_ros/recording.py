@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a tracked stream leaves behind: an annotated video, a table, a contact sheet, numbers."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from vt_ros.draw import GREEN, GREY, RED, contact_sheet, draw_box, draw_text, scaled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from vt_ros.convert import Box
+    from vt_ros.draw import Pixels
+
+VIDEO, TABLE, SHEET = "tracked.mp4", "track.csv", "contact_sheet.png"
+COLUMNS = ("frame", "stamp", "state", "x", "y", "w", "h", "score", "inference_ms", "latency_ms")
+
+_TILES = 12
+_TILE_COLUMNS = 4
+_TILE_WIDTH = 480
+_MOST_TILES_HELD = 240
+_COLOURS = {"TRACKING": GREEN, "LOST": RED}
+
+
+@dataclass(frozen=True)
+class Row:
+    """The result of one frame.
+
+    Attributes:
+        frame: number in the file, from 0.
+        stamp: of the image, nanoseconds.
+        state: name of the tracker's state.
+        box: x, y, w, h in pixels; None while there is none.
+        score: in [0, 1].
+        inference_ms: time in the tracker.
+        latency_ms: from the image's stamp to the result.
+    """
+
+    frame: int
+    stamp: int
+    state: str
+    box: Box | None
+    score: float
+    inference_ms: float
+    latency_ms: float
+
+    def values(self) -> list[str]:
+        """Cells in the order of `COLUMNS`; a box that is not there is empty."""
+        box = [f"{value:.2f}" for value in self.box] if self.box else [""] * 4
+        times = f"{self.inference_ms:.2f}", f"{self.latency_ms:.2f}"
+        stamp = f"{self.stamp / 1e9:.9f}"
+        return [str(self.frame), stamp, self.state, *box, f"{self.score:.4f}", *times]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Numbers over all rows; milliseconds, and frames per second by the images' stamps."""
+
+    frames: int
+    missed: int
+    fps: float
+    latency_p50: float
+    latency_p99: float
+    inference_p50: float
+    lowest_score: float
+    lost_frames: int
+    last_state: str
+
+    @property
+    def good(self) -> bool:
+        """Something was tracked, and it was never lost."""
+        return self.frames > 0 and self.lost_frames == 0 and self.last_state == "TRACKING"
+
+
+class Recorder:
+    """Writes results as they come.
+
+    Args:
+        folder: made if it is not there; files of a former run are replaced.
+        rate: of the video, frames per second.
+    """
+
+    def __init__(self, folder: Path, rate: float) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._rate = rate
+        self._table = (folder / TABLE).open("w", newline="", encoding="utf-8")
+        self._csv = csv.writer(self._table)
+        self._csv.writerow(COLUMNS)
+        self._video: cv2.VideoWriter | None = None
+        self._rows: list[Row] = []
+        self._tiles: list[Pixels] = []
+        self._tile_stride = 1
+
+    def add(self, row: Row, frame: Pixels) -> None:
+        """Record one result and its (H, W, 3) uint8 RGB frame."""
+        self._rows.append(row)
+        self._csv.writerow(row.values())
+        picture = scaled(frame, 1.0)
+        colour = _COLOURS.get(row.state, GREY)
+        if row.box is not None:
+            draw_box(picture, row.box, colour)
+        self._add_tile(picture, row, colour)
+        draw_text(picture, _caption(row), colour)
+        self._write(picture)
+
+    def close(self) -> Summary:
+        """Finish all files."""
+        self._table.close()
+        if self._video is not None:
+            self._video.release()
+        if self._tiles:
+            chosen = _evenly(self._tiles, _TILES)
+            sheet = contact_sheet(chosen, _TILE_COLUMNS)
+            cv2.imwrite(str(self._folder / SHEET), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+        return summarise(self._rows)
+
+    def _write(self, picture: Pixels) -> None:
+        height, width = picture.shape[:2]
+        if self._video is None:
+            path, codec = str(self._folder / VIDEO), cv2.VideoWriter.fourcc(*"mp4v")
+            self._video = cv2.VideoWriter(path, codec, self._rate, (width, height))
+        self._video.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+
+    def _add_tile(self, picture: Pixels, row: Row, colour: tuple[int, int, int]) -> None:
+        """Keep a small copy; of a long video only every second, fourth ... one."""
+        if (len(self._rows) - 1) % self._tile_stride:
+            return
+        tile = scaled(picture, _TILE_WIDTH / picture.shape[1])
+        draw_text(tile, _caption(row), colour)
+        self._tiles.append(tile)
+        if len(self._tiles) > _MOST_TILES_HELD:
+            self._tiles = self._tiles[::2]
+            self._tile_stride *= 2
+
+
+def summarise(rows: Sequence[Row]) -> Summary:
+    """Numbers over rows in the order of their frames."""
+    if not rows:
+        nan = float("nan")
+        return Summary(0, 0, 0.0, nan, nan, nan, nan, 0, "nothing")
+    span = (rows[-1].stamp - rows[0].stamp) / 1e9
+    latency = [row.latency_ms for row in rows]
+    return Summary(
+        frames=len(rows),
+        missed=rows[-1].frame - rows[0].frame + 1 - len(rows),
+        fps=(len(rows) - 1) / span if span > 0 else 0.0,
+        latency_p50=float(np.percentile(latency, 50)),
+        latency_p99=float(np.percentile(latency, 99)),
+        inference_p50=float(np.median([row.inference_ms for row in rows])),
+        lowest_score=min(row.score for row in rows),
+        lost_frames=sum(row.state == "LOST" for row in rows),
+        last_state=rows[-1].state,
+    )
+
+
+def _caption(row: Row) -> str:
+    return f"frame {row.frame}  {row.state}  {row.score:.2f}"
+
+
+def _evenly(pictures: Sequence[Pixels], count: int) -> list[Pixels]:
+    """At most `count` pictures, the first and the last among them."""
+    if len(pictures) <= count:
+        return list(pictures)
+    return [pictures[round(k)] for k in np.linspace(0, len(pictures) - 1, count)]
