@@ -66,7 +66,7 @@ def test_public_names_are_there() -> None:
         vt_models.no_such_name  # noqa: B018
 
 
-def test_importing_the_package_is_light() -> None:
+def test_importing_the_package_is_light(repository) -> None:
     code = (
         "import sys, vt_models; vt_models.list_models();"
         "print([m for m in ('numpy', 'cv2', 'onnxruntime', 'torch') if m in sys.modules])"
