@@ -63,6 +63,15 @@ _MAX_PICKLE_BYTES = 64 * 2**20
 _MAX_MEMO_INDEX = 10**7
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
+_ARCHIVE_FAULTS = (
+    zipfile.BadZipFile,
+    EOFError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+)
+"""What zipfile raises for damaged archives."""
 
 
 class Storage(NamedTuple):
@@ -180,7 +189,7 @@ class _ZipSource:
 def _open_archive(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+    except _ARCHIVE_FAULTS as error:
         raise _damaged(path, str(error)) from error
 
 
@@ -193,7 +202,7 @@ def _read_entry(archive: zipfile.ZipFile, name: str, limit: int, path: Path) -> 
         return archive.read(entry)
     except KeyError as error:
         raise _damaged(path, f"entry {name} is missing") from error
-    except (zipfile.BadZipFile, EOFError, RuntimeError) as error:
+    except _ARCHIVE_FAULTS as error:
         raise _damaged(path, str(error)) from error
 
 
@@ -219,11 +228,14 @@ def _read_legacy(path: Path) -> Checkpoint:
 def _legacy_offsets(stream: IO[bytes], storages: list[Storage], path: Path) -> dict[str, int]:
     """Where in the file the numbers of each storage begin, by key."""
     offsets: dict[str, int] = {}
+    end = path.stat().st_size
     for storage in storages:
         header = stream.read(8)
         if len(header) < 8 or struct.unpack("<q", header)[0] != storage.numel:
             raise _damaged(path, f"storage {storage.key} has another size")
         offsets[storage.key] = stream.tell()
+        if offsets[storage.key] + _size(storage) > end:
+            raise _damaged(path, f"storage {storage.key} is too short")
         stream.seek(_size(storage), io.SEEK_CUR)
     return offsets
 

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -20,7 +21,6 @@ from vt_models.errors import InputError, WeightsError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
     from torch import nn
 
@@ -85,7 +85,8 @@ def save_weights(
     path = Path(file)
     if path.suffix != SUFFIX:
         raise InputError(f"output {path} must end in {SUFFIX}")
-    content = save(dict(tensors), {**(metadata or {}), "format": FORMAT, "model": model})
+    arrays = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
+    content = save(arrays, {**(metadata or {}), "format": FORMAT, "model": model})
     try:
         _write_atomically(path, content)
     except OSError as error:

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights files of this package: strict to load, atomic to write."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the training packages")
+
+from safetensors.numpy import save_file  # noqa: E402
+
+from vt_models.errors import InputError, WeightsError  # noqa: E402
+from vt_models.registry import get_spec  # noqa: E402
+from vt_models.weights import load_weights, save_weights  # noqa: E402
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.train
+
+SPEC = get_spec("asymtrack_t")
+
+
+def network() -> Any:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Conv2d(2, 3, 1), torch.nn.BatchNorm2d(3))
+
+
+def numbers(net: Any) -> dict[str, Any]:
+    return {name: np.asarray(tensor.numpy() + 1) for name, tensor in net.state_dict().items()}
+
+
+def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
+    net = network()
+    tensors = numbers(net)
+    path = save_weights(tensors, tmp_path / "w.safetensors", SPEC.name, {"epoch": "3"})
+
+    metadata = load_weights(net, path, SPEC)
+
+    assert metadata == {"format": "vt_models", "model": SPEC.name, "epoch": "3"}
+    for name, tensor in net.state_dict().items():
+        np.testing.assert_array_equal(tensor.numpy(), tensors[name])
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"0.weight": None}, "1 tensor missing: 0.weight"),
+        ({"9.weight": np.zeros(2)}, "1 tensor unexpected: 9.weight"),
+        ({"0.bias": np.zeros(4, np.float32)}, "0.bias (is [4], should be [3])"),
+        ({"0.bias": np.zeros(3, np.float16)}, "0.bias (is float16, should be float32)"),
+    ],
+)
+def test_a_file_that_does_not_fit_changes_nothing(
+    tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
+    net = network()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    tensors = {k: v for k, v in {**numbers(net), **changes}.items() if v is not None}
+    path = save_weights(tensors, tmp_path / "w.safetensors", SPEC.name)
+
+    with pytest.raises(WeightsError) as refusal:
+        load_weights(net, path, SPEC)
+
+    assert reason in str(refusal.value)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    path = save_weights(numbers(network()), tmp_path / "w.safetensors", "asymtrack_b")
+
+    with pytest.raises(WeightsError, match="holds weights of asymtrack_b, not of asymtrack_t"):
+        load_weights(network(), path, SPEC)
+
+
+def test_a_file_of_unknown_origin_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file(numbers(network()), path)
+
+    with pytest.raises(WeightsError, match="was not written by vt_models"):
+        load_weights(network(), path, SPEC)
+
+
+@pytest.mark.parametrize("size", [0, 7, 100, -1])
+def test_a_file_that_is_cut_short_is_refused(tmp_path: Path, size: int) -> None:
+    path = save_weights(numbers(network()), tmp_path / "w.safetensors", SPEC.name)
+    path.write_bytes(path.read_bytes()[:size])
+
+    with pytest.raises(WeightsError, match="not a whole"):
+        load_weights(network(), path, SPEC)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"no weights file .*missing"):
+        load_weights(network(), tmp_path / "missing.safetensors", SPEC)
+
+
+def test_a_write_that_fails_leaves_the_former_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_weights(numbers(network()), tmp_path / "w.safetensors", SPEC.name)
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(WeightsError, match="No space left"):
+        save_weights({"a": np.zeros(2)}, path, SPEC.name)
+
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_directory_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="cannot write"):
+        save_weights({"a": np.zeros(2)}, tmp_path / "no" / "w.safetensors", SPEC.name)
+
+
+def test_the_suffix_is_checked(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"must end in \.safetensors"):
+        save_weights({"a": np.zeros(2)}, tmp_path / "w.pth", SPEC.name)
