@@ -108,7 +108,8 @@ def small_model(request: pytest.FixtureRequest) -> tuple[Any, ModelSpec]:
 @pytest.fixture(scope="session")
 def exported_small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An export directory of the small dense network, under the name asymtrack_lite0."""
-    pytest.importorskip("onnx", reason="needs the training packages")
+    for package in ("torch", "onnx"):
+        pytest.importorskip(package, reason="needs the training packages")
     from vt_models.export import export_model  # noqa: PLC0415 - needs torch
 
     directory = tmp_path_factory.mktemp("export") / "small"

@@ -61,8 +61,8 @@ def test_help_lists_every_command(capsys) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_and_the_two_functions(name, capsys) -> None:
-    if name == "train":
-        pytest.importorskip("torch", reason="needs the training packages")
+    for package in {"train": ("torch",), "weights": ("safetensors",)}.get(name, ()):
+        pytest.importorskip(package, reason="needs the training packages")
     module = importlib.import_module(COMMANDS[name].module)
     assert callable(module.run)
     with pytest.raises(SystemExit) as stop:
@@ -75,7 +75,7 @@ def test_help_imports_no_command(repository) -> None:
     code = "import sys; from vt_models.cli import _parser; _parser(None);"
     code += "print([m for m in sys.modules if m in ('numpy', 'cv2', 'torch')])"
     result = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=repository
     )
     assert result.stdout.strip() == "[]"
 

@@ -72,6 +72,6 @@ def test_importing_the_package_is_light(repository) -> None:
         "print([m for m in ('numpy', 'cv2', 'onnxruntime', 'torch') if m in sys.modules])"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=repository
     )
     assert result.stdout.strip() == "[]"
