@@ -25,17 +25,7 @@ from vt_models.export import export_model  # noqa: E402
 from vt_models.folding import fold_batch_norms, round_to_half  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Torch threads that spin beside other tests make each other slow."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("fp16_storage", [True, False], ids=["fp16", "fp32"])
