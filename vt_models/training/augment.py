@@ -162,6 +162,39 @@ def occlude(
     return crop
 
 
+def erase(
+    crop: np.ndarray, box: np.ndarray, foreign: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Paints the whole target over, so that the crop is the scene without it.
+
+    The paint is the crop itself, shifted by more than the target's size, or another image. Its
+    edge is soft, so that the edge is not what tells an absent target.
+
+    Args:
+        crop: (S, S, 3) uint8.
+        box: cxcywh, fractions of the crop.
+        foreign: (H, W, 3) uint8, any image.
+        rng: Where the randomness comes from.
+
+    Returns:
+        (S, S, 3) uint8.
+    """
+    size = crop.shape[0]
+    if rng.random() < 0.6:
+        shift = (box[2:] * rng.uniform(1.3, 1.8) * rng.choice([-1, 1], 2) * size).astype(int)
+        along = int(rng.integers(2))
+        paint = np.roll(crop, int(shift[along]), axis=1 - along)
+    else:
+        paint = cv2.resize(foreign, (size, size))
+    grown = box[2:] * rng.uniform(1.1, 1.4)
+    (x1, y1), (x2, y2) = (((box[:2] + s * grown / 2) * size).astype(int) for s in (-1, 1))
+    mask = np.zeros((size, size, 1), np.float32)
+    mask[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)] = 1.0
+    soft = cv2.GaussianBlur(mask, (0, 0), float(rng.uniform(0.5, 4.0)))[:, :, None]
+    mask = np.maximum(soft, mask * (soft > 0.5))
+    return (crop * (1.0 - mask) + paint * mask).astype(np.uint8)
+
+
 @dataclass(frozen=True, slots=True)
 class ColourDraw:
     """Colour changes of one pair, drawn with the sample so that they are reproducible.

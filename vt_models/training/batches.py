@@ -18,6 +18,7 @@ from vt_models.training.augment import (
     box_in_view,
     crop_view,
     draw_colour,
+    erase,
     jittered_view,
     motion_blur,
     occlude,
@@ -67,14 +68,14 @@ class PairDataset(Dataset[Sample]):
         pair = self._sampler.draw(rng)
         flip = bool(rng.random() < self._config.joint_flip)
         template, template_box = self._template(pair, flip, rng)
-        search, box = self._search(pair, flip, rng)
+        search, box, present = self._search(pair, flip, rng)
         colour = draw_colour(self._config, rng)
         return {
             "template": template,
             "search": search,
             "template_box": template_box,
             "box": box,
-            "present": np.array(pair.present),
+            "present": np.array(present),
             "colour": colour.values,
             "gray": np.array(colour.gray),
         }
@@ -97,16 +98,19 @@ class PairDataset(Dataset[Sample]):
 
     def _search(
         self, pair: Pair, flip: bool, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, bool]:
         target = pair.search
         view, box = self._search_view(target.box, self._mirror(flip, rng), rng)
         outside = self._any_image(rng) if rng.random() < self._config.foreign_border else None
         crop = crop_view(self._pack.images[target.image], view, self._spec.search_size, outside)
-        if pair.present and rng.random() < self._config.occlusion:
+        present = pair.present
+        if present and rng.random() < self._config.occlusion:
             crop = occlude(crop, box, self._any_image(rng), rng)
+        if present and rng.random() < self._config.erase:
+            crop, present = erase(crop, box, self._any_image(rng), rng), False
         if rng.random() < self._config.blur:
             crop = motion_blur(crop, rng)
-        return crop, box
+        return crop, box, present
 
     def _any_image(self, rng: np.random.Generator) -> np.ndarray:
         return self._pack.images[int(rng.integers(len(self._pack.images)))]

@@ -53,6 +53,7 @@ class AugmentConfig:
         aspect: Largest natural-log change of the aspect ratio of the search crop.
         blur: Probability that the search crop is blurred as by motion.
         occlusion: Probability that a part of the target is covered by a foreign patch.
+        erase: Probability that the target is painted over, which makes the pair a negative one.
         foreign_border: Probability that what lies outside the image is filled with another image
             instead of black.
     """
@@ -71,6 +72,7 @@ class AugmentConfig:
     aspect: float = 0.0
     blur: float = 0.0
     occlusion: float = 0.0
+    erase: float = 0.0
     foreign_border: float = 0.0
 
 
@@ -259,6 +261,7 @@ _FRACTIONS = (
     "augment.gray",
     "augment.blur",
     "augment.occlusion",
+    "augment.erase",
     "augment.foreign_border",
     "optim.decay_start",
     "optim.ema",

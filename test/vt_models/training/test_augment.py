@@ -13,6 +13,7 @@ from vt_models.training.augment import (
     View,
     box_in_view,
     crop_view,
+    erase,
     jittered_view,
     motion_blur,
     occlude,
@@ -96,3 +97,16 @@ def test_blur_keeps_brightness() -> None:
     blurred = motion_blur(crop, rng)
     assert blurred.std() < crop.std()
     assert abs(float(blurred.mean()) - float(crop.mean())) < 2
+
+
+@given(seed=st.integers(0, 1000))
+def test_erasing_leaves_nothing_of_the_target(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    crop = np.full((SIZE, SIZE, 3), 60, np.uint8)
+    box = np.array([0.5, 0.4, 0.25, 0.2], np.float32)
+    rows, columns = slice(38, 64), slice(48, 80)
+    crop[rows, columns] = 255
+    foreign = np.full((90, 120, 3), 90, np.uint8)
+    erased = erase(crop, box, foreign, rng)
+    assert erased[rows, columns].max() < 255 * 0.75
+    assert (erased[:16] == 60).all()

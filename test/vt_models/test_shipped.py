@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The weights that ship, in the tracker that users get by default, on real video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vt_models import create_tracker, get_spec, list_models
+from vt_models.api import shipped_directory
+from vt_models.evaluation import FolderDataset, evaluate
+from vt_models.evaluation.datasets import VideoSequence
+
+SHIPPED = [name for name in list_models() if shipped_directory(get_spec(name)) is not None]
+LARGEST = 8_000_000
+LEAST_AO = 0.62
+
+
+def _emptied(video: VideoSequence, index: int) -> np.ndarray:
+    """A frame of a fixed camera whose target is replaced by the background that it covers.
+
+    The background comes from the frame in which the target is farthest away.
+    """
+    away = np.abs(video.boxes[:, :2] - video.boxes[index, :2]).sum(1).argmax()
+    x, y, w, h = video.boxes[index]
+    x1, y1 = int(x - 0.2 * w), int(y - 0.2 * h)
+    x2, y2 = int(x + 1.2 * w), int(y + 1.2 * h)
+    frame = video.read_frame(index).copy()
+    frame[y1:y2, x1:x2] = video.read_frame(int(away))[y1:y2, x1:x2]
+    return frame
+
+
+def test_the_default_model_ships() -> None:
+    assert "asymtrack_lite0" in SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_size_and_model_card(name: str) -> None:
+    directory = shipped_directory(get_spec(name))
+    assert directory is not None
+    assert sum(file.stat().st_size for file in directory.iterdir()) <= LARGEST
+    card = (directory / "MODEL_CARD.md").read_text(encoding="utf-8")
+    for fact in ("Data", "Samples", "Hours", "Hardware", "Commit", "Seed", "AO", "Apache-2.0"):
+        assert fact in card
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("start", [0, 30, 60])
+def test_score_falls_when_background_takes_the_targets_place(
+    name: str, start: int, shared_dir: Path
+) -> None:
+    video = FolderDataset(shared_dir / "sequences", ["otb_Crossing"])[0]
+    tracker = create_tracker(name)
+    tracker.init(video.read_frame(start), tuple(video.boxes[start]))
+    last = start + 20
+    with_target = [tracker.update(video.read_frame(i)).score for i in range(start + 1, last)]
+    without = [tracker.update(_emptied(video, i)).score for i in range(last, last + 10)]
+    assert np.mean(with_target) > 0.5
+    assert np.mean(without) < 0.6 * np.mean(with_target)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_accuracy_on_real_videos(name: str, shared_dir: Path) -> None:
+    names = ["otb_Crossing", "otb_Girl", "davis_car-roundabout", "otb_Surfer", "uavdt_S1301"]
+    sequences = FolderDataset(shared_dir / "sequences", names)
+    report = evaluate(lambda: create_tracker(name), sequences, model=name, progress=False)
+    assert report.total["ao"] > LEAST_AO
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHIPPED)
+def test_accuracy_on_all_sequences(name: str, shared_dir: Path) -> None:
+    sequences = FolderDataset(shared_dir / "sequences")
+    report = evaluate(lambda: create_tracker(name), sequences, model=name, progress=False)
+    assert report.total["ao"] > LEAST_AO
