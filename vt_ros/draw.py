@@ -30,7 +30,8 @@ def scaled(frame: Pixels, scale: float) -> Pixels:
         return np.array(frame, order="C")
     height, width = frame.shape[:2]
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
+    interpolation = cv2.INTER_AREA if scale < 1.0 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(frame, size, interpolation=interpolation), np.uint8)
 
 
 def draw_box(image: Pixels, box: Sequence[float], colour: Colour, scale: float = 1.0) -> None:

@@ -103,13 +103,13 @@ class Recorder:
         """Record one result and its (H, W, 3) uint8 RGB frame."""
         self._rows.append(row)
         self._csv.writerow(row.values())
-        picture = scaled(frame, 1.0)
-        colour = _COLOURS.get(row.state, GREY)
-        if row.box is not None:
-            draw_box(picture, row.box, colour)
-        self._add_tile(picture, row, colour)
-        draw_text(picture, _caption(row), colour)
-        self._write(picture)
+        self._write(_annotated(frame, row, 1.0))
+        # Of a long video only every second, fourth ... tile is kept.
+        if (len(self._rows) - 1) % self._tile_stride == 0:
+            self._tiles.append(_annotated(frame, row, _TILE_WIDTH / frame.shape[1]))
+        if len(self._tiles) > _MOST_TILES_HELD:
+            self._tiles = self._tiles[::2]
+            self._tile_stride *= 2
 
     def close(self) -> Summary:
         """Finish all files."""
@@ -128,17 +128,6 @@ class Recorder:
             path, codec = str(self._folder / VIDEO), cv2.VideoWriter.fourcc(*"mp4v")
             self._video = cv2.VideoWriter(path, codec, self._rate, (width, height))
         self._video.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-
-    def _add_tile(self, picture: Pixels, row: Row, colour: tuple[int, int, int]) -> None:
-        """Keep a small copy; of a long video only every second, fourth ... one."""
-        if (len(self._rows) - 1) % self._tile_stride:
-            return
-        tile = scaled(picture, _TILE_WIDTH / picture.shape[1])
-        draw_text(tile, _caption(row), colour)
-        self._tiles.append(tile)
-        if len(self._tiles) > _MOST_TILES_HELD:
-            self._tiles = self._tiles[::2]
-            self._tile_stride *= 2
 
 
 def summarise(rows: Sequence[Row]) -> Summary:
@@ -161,8 +150,14 @@ def summarise(rows: Sequence[Row]) -> Summary:
     )
 
 
-def _caption(row: Row) -> str:
-    return f"frame {row.frame}  {row.state}  {row.score:.2f}"
+def _annotated(frame: Pixels, row: Row, scale: float) -> Pixels:
+    """A copy of the frame, its sides times `scale`, with box, number, state and score."""
+    picture = scaled(frame, scale)
+    colour = _COLOURS.get(row.state, GREY)
+    if row.box is not None:
+        draw_box(picture, row.box, colour, scale)
+    draw_text(picture, f"frame {row.frame}  {row.state}  {row.score:.2f}", colour)
+    return picture
 
 
 def _evenly(pictures: Sequence[Pixels], count: int) -> list[Pixels]:

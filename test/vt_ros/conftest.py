@@ -104,7 +104,7 @@ class Ros:
 
     def __init__(self, domain, folder):
         self.domain, self._folder = domain, folder
-        self.processes = []
+        self.processes, self.hosts = [], []
         self._context = rclpy.Context()
         rclpy.init(context=self._context, domain_id=domain)
         self.node = rclpy.create_node("test", context=self._context)
@@ -166,7 +166,9 @@ class Ros:
             time.sleep(0.01)
 
     def logs(self):
-        return "\n".join(f"--- {p.log.name} ---\n{p.output}" for p in self.processes)
+        return "\n".join(
+            f"--- {p.log.name} ---\n{p.output}" for p in (*self.hosts, *self.processes)
+        )
 
     def close(self):
         """End the processes; each must end well after Ctrl-C."""
@@ -181,26 +183,35 @@ class Ros:
 
 
 @contextlib.contextmanager
-def ros_session(folder):
-    with own_domain() as domain:
-        session = Ros(domain, folder)
-        try:
-            yield session
-        finally:
-            session.close()
+def ros_session(domain, folder):
+    """A session that is closed, and its processes ended, whatever happens."""
+    session = Ros(domain, folder)
+    try:
+        yield session
+    finally:
+        session.close()
 
 
 @pytest.fixture
 def ros(tmp_path):
     """A ROS node in a domain of its own, for one test."""
-    with ros_session(tmp_path) as session:
+    with own_domain() as domain, ros_session(domain, tmp_path) as session:
         yield session
 
 
 @pytest.fixture(scope="module")
 def shared_ros(tmp_path_factory):
-    """The same for all tests of a module."""
-    with ros_session(tmp_path_factory.mktemp("ros")) as session:
+    """The same for a module: its processes serve all tests."""
+    folder = tmp_path_factory.mktemp("ros")
+    with own_domain() as domain, ros_session(domain, folder) as session:
+        yield session
+
+
+@pytest.fixture
+def guest(shared_ros, tmp_path):
+    """A ROS node of one test, in the domain where the module's processes run."""
+    with ros_session(shared_ros.domain, tmp_path) as session:
+        session.hosts = shared_ros.processes
         yield session
 
 

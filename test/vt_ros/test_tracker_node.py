@@ -54,8 +54,8 @@ class Feed:
         self.until_connected()
 
     def until_connected(self):
-        """Until an image gets through and its status comes back."""
-        self.ros.until(lambda: self.send() and self.status, "the first status")
+        """Until an image gets through and its status and detections come back."""
+        self.ros.until(lambda: self.send() and self.detections, "the first answer")
 
     def header(self):
         return Header(stamp=Time(sec=next(self._stamps), nanosec=123456789), frame_id="optical")
@@ -116,20 +116,40 @@ class Feed:
         assert np.abs(np.subtract(box, true)).max() <= 6.0, (box, true)
 
 
+LIVE = {
+    "lost_threshold": 0.2,
+    "lost_frames": 5,
+    "set_target_timeout": 5.0,
+    "debug_image.scale": 1.0,
+    "debug_image.rate": 10.0,
+}
+
+
+@pytest.fixture(scope="module")
+def running(shared_ros, tiny_model):
+    """One active tracker for all tests that only need one; starting it takes seconds."""
+    return shared_ros.start("tracker_node", weights=str(tiny_model), set_target_timeout=5.0)
+
+
 @pytest.fixture
-def start(ros, tiny_model, scene):
-    """Start an active tracker with the tiny model; its feed."""
+def start(running, guest, scene):
+    """Set live parameters of the running tracker; its feed. Afterwards all is as before."""
 
     def start(**parameters):
-        given = {"weights": str(tiny_model), "set_target_timeout": 5.0, **parameters}
-        ros.start("tracker_node", **given)
-        return Feed(ros, scene)
+        for name, value in parameters.items():
+            assert set_parameter(guest, name.replace("__", "."), value).successful
+        return Feed(guest, scene)
 
-    return start
+    yield start
+    assert running.alive, running.output
+    for name, value in LIVE.items():
+        assert set_parameter(guest, name, value).successful
+    guest.call(Trigger, "tracker/clear_target")
 
 
-def test_follows_a_moving_target(start):
-    feed = start()
+def test_follows_a_moving_target(ros, tiny_model, scene):
+    ros.start("tracker_node", weights=str(tiny_model), set_target_timeout=5.0)
+    feed = Feed(ros, scene)
     idle = feed.answered()
     assert (idle.state, idle.target_id, idle.score, idle.inference_ms) == (IDLE, 0, 0.0, 0.0)
     assert not feed.detection(idle).detections
@@ -162,7 +182,7 @@ def test_a_target_that_is_gone_is_lost_and_has_no_box(start):
     states = [feed.answered(feed.scene.empty()) for _ in range(4)]
     assert [status.state for status in states] == [TRACKING, TRACKING, LOST, LOST]
     assert [len(feed.detection(status).detections) for status in states] == [1, 1, 0, 0]
-    assert feed.set_target().target_id == 2
+    assert feed.set_target().target_id == states[-1].target_id + 1
     feed.assert_on_target(feed.move(1))
 
 
@@ -196,7 +216,8 @@ BAD_BOXES = {
 
 def test_a_refused_request_leaves_the_target_alone(start):
     feed = start()
-    assert feed.set_target().success
+    target = feed.set_target().target_id
+    assert target
     for name, box in BAD_BOXES.items():
         answer = feed.set_target(box)
         assert not answer.success, name
@@ -215,7 +236,7 @@ def test_a_refused_request_leaves_the_target_alone(start):
     assert "not available with model asymtrack_lite0" in feed.set_target(mode=2, text="it").message
     status = feed.move(3)
     feed.assert_on_target(status)
-    assert status.target_id == 1
+    assert status.target_id == target
 
 
 def test_starts_on_the_frame_of_a_stamp(start):
@@ -262,18 +283,18 @@ def test_clear_target(start):
     feed = start()
     answer = feed.ros.call(Trigger, "tracker/clear_target")
     assert (answer.success, answer.message) == (True, "there was no target")
-    assert feed.set_target().success
+    target = feed.set_target().target_id
     answer = feed.ros.call(Trigger, "tracker/clear_target")
-    assert (answer.success, answer.message) == (True, "target 1 cleared")
+    assert (answer.success, answer.message) == (True, f"target {target} cleared")
     status = feed.answered()
     assert (status.state, status.target_id) == (IDLE, 0)
     assert not feed.detection(status).detections
-    assert feed.set_target().target_id == 2
+    assert feed.set_target().target_id == target + 1
 
 
 def test_bad_images_are_counted_and_good_ones_tracked_after_them(start):
     feed = start()
-    assert feed.set_target().success
+    target = feed.set_target().target_id
     good = array_to_image(feed.scene.frame(feed.step), Header())
     before = feed.answered().frames_rejected
     for name, value in (
@@ -293,7 +314,7 @@ def test_bad_images_are_counted_and_good_ones_tracked_after_them(start):
         feed.assert_on_target(feed.answered(message=good))
     status = feed.answered()
     assert status.frames_rejected >= before + 7
-    assert status.target_id == 1
+    assert status.target_id == target
     assert "image refused" in feed.ros.logs()
 
 
@@ -338,7 +359,7 @@ def test_a_new_image_size_ends_in_lost_until_the_target_is_set_anew(start):
     assert "from 320x240 to 640x480" in status.message
     assert not feed.detection(status).detections
     assert feed.answered().state == LOST
-    assert feed.set_target().target_id == 2
+    assert feed.set_target().target_id == status.target_id + 1
     feed.assert_on_target(feed.move(2))
 
 

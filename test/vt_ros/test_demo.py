@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo as a user runs it, and what it records."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+
+from vt_models import get_spec
+from vt_models.api import shipped_directory
+from vt_ros.demo import CLIPS, main
+from vt_ros.draw import GREEN, contact_sheet, draw_box, draw_text, scaled
+from vt_ros.frames import VideoFile
+from vt_ros.recording import Recorder, Row, summarise
+
+
+def row(frame, state="TRACKING", score=0.9, box=(10.0, 10.0, 20.0, 20.0)):
+    return Row(frame, 1_000_000_000 + frame * 40_000_000, state, box, score, 5.0, float(frame))
+
+
+def test_summary_of_rows():
+    rows = [row(7), row(8, score=0.3), row(10), row(11, state="LOST", box=None)]
+    summary = summarise(rows)
+    assert (summary.frames, summary.missed, summary.lost_frames) == (4, 1, 1)
+    assert summary.fps == pytest.approx(3 / 0.16)
+    assert summary.latency_p50 == pytest.approx(9.0)
+    assert summary.inference_p50 == 5.0
+    assert summary.lowest_score == 0.3
+    assert summary.last_state == "LOST"
+    assert not summary.good
+    assert summarise(rows[:3]).good
+    assert not summarise([]).good
+
+
+def test_recorder_writes_video_table_and_sheet(tmp_path):
+    recorder = Recorder(tmp_path / "out", 25.0)
+    frame = np.full((120, 160, 3), 90, np.uint8)
+    frame.setflags(write=False)
+    for number in range(30):
+        recorder.add(row(number) if number else row(0, state="LOST", box=None), frame)
+    assert recorder.close().frames == 30
+    video = VideoFile(tmp_path / "out" / "tracked.mp4")
+    assert (video.length, video.rate) == (30, 25.0)
+    video.close()
+    with (tmp_path / "out" / "track.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(entry["frame"]) for entry in rows] == list(range(30))
+    assert (rows[0]["state"], rows[0]["x"]) == ("LOST", "")
+    assert (rows[1]["state"], float(rows[1]["w"])) == ("TRACKING", 20.0)
+    sheet = cv2.imread(str(tmp_path / "out" / "contact_sheet.png"))
+    assert sheet.shape == (3 * 364 + 4, 4 * 484 + 4, 3)
+
+
+def test_a_long_recording_holds_few_pictures(tmp_path):
+    recorder = Recorder(tmp_path, 25.0)
+    for number in range(1000):
+        recorder.add(row(number), np.zeros((16, 32, 3), np.uint8))
+    assert len(recorder._tiles) <= 240
+    recorder.close()
+
+
+def test_drawing_stays_inside_and_leaves_the_source_alone():
+    frame = np.full((60, 80, 3), 50, np.uint8)
+    picture = scaled(frame, 1.0)
+    draw_box(picture, (-1e4, -5.0, 1e5, 30.5), GREEN)
+    draw_text(picture, "TRACKING", GREEN)
+    assert (frame == 50).all()
+    assert (picture != 50).any()
+    assert scaled(frame, 0.5).shape == (30, 40, 3)
+    assert scaled(frame, 0.001).shape == (1, 1, 3)
+    assert contact_sheet([frame] * 5, 3, gap=2).shape == (2 * 62 + 2, 3 * 82 + 2, 3)
+
+
+def test_arguments_that_do_not_fit_together(capsys):
+    for arguments in (["--video", "film.mp4"], ["--box", "1,2,3,4"], ["--box", "1,2,3"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+    assert "belong together" in capsys.readouterr().err
+
+
+@pytest.fixture
+def film(tmp_path, scene):
+    """60 frames of a moving square; then, for 15 frames, without it."""
+    path = tmp_path / "film.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 30.0, scene.size)
+    for step in range(75):
+        frame = scene.frame(step) if step < 60 else scene.empty()
+        writer.write(frame[:, :, ::-1])
+    writer.release()
+    return path
+
+
+def demo(*arguments, **options):
+    command = [sys.executable, "-m", "vt_ros.demo", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=200, check=False, **options
+    )
+
+
+def rows_of(folder):
+    with (folder / "track.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.ros
+def test_demo_follows_a_target_from_an_exact_frame(film, scene, tiny_model, tmp_path):
+    box = ",".join(map(str, scene.box(5)))
+    result = demo(
+        *("--video", film, "--box", box, "--start-frame", 5, "--stop-frame", 55),
+        *("--weights", tiny_model, "--output", tmp_path / "out"),
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    for word in ("frames", "latency", "p50", "p99", "TRACKING at the end"):
+        assert word in result.stdout
+    rows = rows_of(tmp_path / "out")
+    assert int(rows[0]["frame"]) == 5
+    assert int(rows[-1]["frame"]) == 54
+    for entry in rows:
+        found = [float(entry[name]) for name in "xywh"]
+        assert np.abs(np.subtract(found, scene.box(int(entry["frame"])))).max() <= 8.0, entry
+    for name in ("tracked.mp4", "contact_sheet.png"):
+        assert (tmp_path / "out" / name).stat().st_size > 10_000
+
+
+@pytest.mark.ros
+def test_demo_says_when_the_target_was_lost(film, scene, tiny_model, tmp_path):
+    box = ",".join(map(str, scene.box(40)))
+    result = demo(
+        *("--video", film, "--box", box, "--start-frame", 40, "--rate", 15.0),
+        *("--weights", tiny_model, "--output", tmp_path / "out"),
+    )
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "not kept" in result.stderr
+    assert rows_of(tmp_path / "out")[-1]["state"] == "LOST"
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--model", "asymtrack_lite9"], "no model called 'asymtrack_lite9'"),
+        (["--box", "900,900,20,20"], "outside the 320x240 frame"),
+        (["--start-frame", "500"], "has 75 frames"),
+    ],
+)
+def test_demo_that_cannot_run_says_why(film, tiny_model, tmp_path, arguments, reason):
+    given = ["--video", film, "--box", "10,10,40,40", "--weights", tiny_model]
+    result = demo(*given, "--output", tmp_path / "out", *arguments)
+    assert result.returncode == 1
+    assert reason in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.ros
+def test_demo_ends_its_nodes_when_interrupted(film, tiny_model, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "vt_ros.demo", "--video", str(film), "--rate", "1.0"]
+    command += ["--box", "10,10,40,40", "--weights", str(tiny_model), "--output", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    end = time.monotonic() + 100.0
+    log = out / "tracker.log"
+    while not (log.is_file() and "target 1 set" in log.read_text()):
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert b"Traceback" not in output
+    for name in ("tracker", "camera"):
+        assert "Traceback" not in (out / f"{name}.log").read_text()
+    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    assert str(film) not in listing.stdout
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize("clip", sorted(CLIPS))
+def test_demo_keeps_its_targets_with_the_weights_that_ship(clip, tmp_path):
+    if shipped_directory(get_spec("asymtrack_lite0")) is None:
+        pytest.skip("no weights of asymtrack_lite0 are here")
+    if not CLIPS[clip].video.is_file():
+        pytest.skip(f"no footage in {CLIPS[clip].video}; `make demo` brings it")
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    result = demo("--clip", clip, "--output", tmp_path, env=environment)
+    assert result.returncode == 0, result.stdout + result.stderr
+    rows = rows_of(tmp_path)
+    assert {entry["state"] for entry in rows} == {"TRACKING"}
+    if clip == "cyclist":
+        x, y, w, h = (float(rows[-1][name]) for name in "xywh")
+        # His shoulders in the last frame, read off the picture.
+        assert x < 405
+        assert x + w > 455
+        assert y < 50
+        assert y + h > 120
