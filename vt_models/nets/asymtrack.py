@@ -267,7 +267,7 @@ class ContextModulation(nn.Module):
     def _sum_of_groups(self, x: Tensor, context: Tensor) -> Tensor:
         channels = context.shape[1]
         groups = [slice(i * channels, (i + 1) * channels) for i in range(self.expansion)]
-        parts = []
+        parts: list[Tensor] = []
         for group in groups:
             value = F.conv2d(x, self.fc1.weight[group, :, None, None], self.fc1.bias[group])
             weight = self.fc2.weight[:, group, None, None]
