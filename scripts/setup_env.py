@@ -157,7 +157,7 @@ class Environment:
         requirement = "requirements/{}.txt".format
         constraints = requirement("constraints")
         self.steps = {
-            "venv": Step(f"virtual environment ({ros})", (ros,), (), self.make_venv),
+            "venv": Step(f"virtual environment ({ros})", (ros, f"in {root}"), (), self.make_venv),
             "packages": Step(
                 "runtime packages" + ("" if self.distro else " and ROS 2 Jazzy from PyPI"),
                 (requirement("runtime"), requirement("build"), requirement("ros"), constraints),
@@ -166,21 +166,21 @@ class Environment:
             ),
             "interfaces": Step(
                 "messages and services",
-                ("vt_interfaces", "vision_msgs_fallback"),
-                ("packages",),
+                ("vt_interfaces", "vision_msgs_fallback", requirement("ros")),
+                ("venv",),
                 self.build_interfaces,
             ),
             "package": Step(
                 "vt_ros itself",
                 ("setup.py", "setup.cfg", "pyproject.toml", "requirements"),
-                ("packages",),
+                ("venv",),
                 self.install_this,
             ),
             "footage": Step("demo footage", (FOOTAGE_WHEEL,), ("venv",), self.fetch_footage),
             "train": Step(
                 "training packages (torch; a few minutes)",
                 (requirement("train"), constraints),
-                ("packages",),
+                ("venv",),
                 lambda: self.pip_install("-r", self.root / requirement("train")),
             ),
             "lint": Step(
@@ -192,7 +192,7 @@ class Environment:
             "test": Step(
                 "test tools",
                 (requirement("test"), constraints),
-                ("packages",),
+                ("venv",),
                 lambda: self.pip_install("-r", self.root / requirement("test")),
             ),
         }
