@@ -7,7 +7,7 @@ import json
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
@@ -122,7 +122,7 @@ def _imagenet_file(model: str) -> Path:
 
 
 def _hooks(
-    trainer: Trainer, validation: FolderDataset | None, board: SummaryWriter, bar: tqdm[None]
+    trainer: Trainer, validation: FolderDataset | None, board: SummaryWriter, bar: tqdm[Any]
 ) -> Hooks:
     def on_progress(progress: Progress) -> None:
         bar.update(progress.samples - bar.n)

@@ -26,11 +26,13 @@ def iou_and_giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         b: (..., 4) cxcywh.
 
     Returns:
-        IoU in [0, 1] and GIoU in [-1, 1], (...).
+        IoU in [0, 1] and GIoU in [-1, 1], (...). Negative sizes, which a corner head can predict,
+        count as 0: as a product of two they would be an area, and the loss unbounded below.
     """
     (a1, a2), (b1, b2) = corners(a).split(2, -1), corners(b).split(2, -1)
     intersection = (torch.minimum(a2, b2) - torch.maximum(a1, b1)).clamp(min=0).prod(-1)
-    union = a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - intersection
+    area_a, area_b = a[..., 2:].clamp(min=0).prod(-1), b[..., 2:].clamp(min=0).prod(-1)
+    union = area_a + area_b - intersection
     hull = (torch.maximum(a2, b2) - torch.minimum(a1, b1)).clamp(min=0).prod(-1)
     iou = intersection / union.clamp(min=1e-9)
     return iou, iou - (hull - union) / hull.clamp(min=1e-9)

@@ -39,6 +39,13 @@ def test_authors_box_loss(shared_dir: Path) -> None:
     assert terms["total"].item() == pytest.approx(expected, abs=1e-5)
 
 
+def test_giou_is_bounded_when_corners_are_swapped() -> None:
+    swapped = torch.tensor([[0.5, 0.5, -0.4, -0.4], [0.2, 0.2, -0.3, 0.2]])
+    iou, giou = iou_and_giou(swapped, torch.tensor([[0.5, 0.5, 0.2, 0.2]]).expand(2, -1))
+    assert iou.tolist() == [0, 0]
+    assert bool(((giou >= -1) & (giou <= 0)).all())
+
+
 def test_box_loss_without_any_target_is_zero_but_differentiable() -> None:
     box = torch.rand(2, 4, requires_grad=True)
     terms = box_loss({"box": box}, torch.rand(2, 4), torch.zeros(2, dtype=torch.bool), LossConfig())
