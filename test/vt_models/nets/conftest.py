@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
     from types import ModuleType
 
@@ -35,26 +34,6 @@ class Golden:
     searches: dict[str, Any]
     vectors: dict[str, NDArray[np.float32]]
     sub: Callable[[Any, int], NDArray[np.float32]]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="session")
-def golden_init(shared_dir: Path) -> ModuleType:
-    """The reference's generator of weights and inputs."""
-    path = shared_dir / "reference" / "golden_init.py"
-    spec = importlib.util.spec_from_file_location("golden_init", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")

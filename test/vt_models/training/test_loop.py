@@ -47,11 +47,6 @@ loss: {{score: 1.0}}
 """
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def _recipe_file(folder: Path, model: str = "asymtrack_lite0") -> Path:
     path = folder / "tiny.yaml"
     path.write_text(RECIPE.format(model=model))

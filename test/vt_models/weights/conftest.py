@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from collections import OrderedDict
@@ -15,7 +14,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 VARIANTS = {"asymtrack_t": "tiny", "asymtrack_s": "small", "asymtrack_b": "base"}
@@ -24,26 +23,6 @@ TRAINER_CLASSES = {
     "lib.train.admin.settings": "Settings",
     "lib.train.admin.local": "EnvironmentSettings",
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="session")
-def golden_init(shared_dir: Path) -> ModuleType:
-    """The reference's generator of weights and inputs."""
-    path = shared_dir / "reference" / "golden_init.py"
-    spec = importlib.util.spec_from_file_location("golden_init", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")
