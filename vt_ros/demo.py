@@ -54,6 +54,9 @@ _PATIENCE = 120.0
 _QUIET = 1.5  # seconds without a result, after which none is expected any more
 _HIGHEST_DOMAIN = 101
 
+# Should somebody else be in the same ROS domain, the topics are still this run's own.
+_NAMESPACE = f"/demo_{os.getpid()}"
+
 _STATE_NAMES = {
     TrackStatus.STATE_IDLE: "IDLE",
     TrackStatus.STATE_TRACKING: "TRACKING",
@@ -255,7 +258,8 @@ class Process:
     """One node, its output in a log file."""
 
     def __init__(self, module: str, parameters: dict[str, object], log: Path) -> None:
-        command = [sys.executable, "-m", f"vt_ros.{module}", "--ros-args"]
+        command = [sys.executable, "-m", f"vt_ros.{module}"]
+        command += ["--ros-args", "-r", f"__ns:={_NAMESPACE}"]
         for name, value in parameters.items():
             text = str(value).lower() if isinstance(value, bool) else str(value)
             command += ["-p", f"{name}:={text}"]
@@ -324,7 +328,7 @@ def run(arguments: argparse.Namespace) -> Summary:
     folder.mkdir(parents=True, exist_ok=True)
     _isolate()
     rclpy.init()
-    node = rclpy.create_node("demo")
+    node = rclpy.create_node("demo", namespace=_NAMESPACE)
     try:
         with _nodes(arguments, clip, folder) as processes:
             demo = Demo(node, processes, video.rate)

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future as ThreadFuture
 
     from rclpy.parameter import Parameter
+    from rclpy.subscription import Subscription
+    from rclpy.timer import Timer
 
     from vt_models.tracker import Tracker
 
@@ -132,7 +134,7 @@ class TrackerNode(LifecycleNode):
         self._tracker: Tracker | None = None
         freeze(self, SETTINGS, _FIXED, lambda: self._tracker is not None)
         self._pipeline: Pipeline | None = None
-        self._subscription = None
+        self._subscription: Subscription | None = None
         self._last_target_id = 0
         self._last_debug_image = float("-inf")
         # A request waits for a frame, and one request at a time: were it in the default group,
@@ -143,7 +145,7 @@ class TrackerNode(LifecycleNode):
         )
         self.create_service(Trigger, "~/clear_target", self._on_clear_target)
         self._survive_wrong_transitions()
-        self._autostart_timer = None
+        self._autostart_timer: Timer | None = None
         if value_of(self, "autostart"):
             steady = Clock(clock_type=ClockType.STEADY_TIME)
             self._autostart_timer = self.create_timer(0.0, self._autostart, clock=steady)
@@ -194,7 +196,8 @@ class TrackerNode(LifecycleNode):
             callback_group=MutuallyExclusiveCallbackGroup(),
             raw=True,
         )
-        self.get_logger().info(f"active: waiting for images on {self._subscription.topic_name}")
+        topic = self.resolve_topic_name("image_raw")
+        self.get_logger().info(f"active: waiting for images on {topic}")
         return TransitionCallbackReturn.SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -231,8 +234,9 @@ class TrackerNode(LifecycleNode):
         )
 
     def _autostart(self) -> None:
-        self.destroy_timer(self._autostart_timer)
-        self._autostart_timer = None
+        if self._autostart_timer is not None:
+            self.destroy_timer(self._autostart_timer)
+            self._autostart_timer = None
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
         else:
