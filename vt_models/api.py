@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vt_models.errors import BackendError, InputError, WeightsError
-from vt_models.exported import MANIFEST, ExportedModel, read_export
+from vt_models.exported import MANIFEST, TORCH_WEIGHTS, ExportedModel, read_export
 from vt_models.registry import ModelSpec, get_spec
 from vt_models.runtime import (
     OnnxEngine,
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 BACKENDS = ("onnxruntime", "torch")
-TORCH_WEIGHTS = "weights.safetensors"
 
 
 def create_tracker(

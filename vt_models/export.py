@@ -35,6 +35,7 @@ from vt_models.exported import (
     MANIFEST,
     SEARCH_GRAPH,
     TEMPLATE_GRAPH,
+    TORCH_WEIGHTS,
     read_export,
     sha256_of,
     spec_fields,
@@ -43,6 +44,7 @@ from vt_models.folding import fold_batch_norms, round_to_half
 from vt_models.graphs import SearchGraph, TemplateGraph
 from vt_models.parity import OUTPUT_TOLERANCE, SEQUENCE_TOLERANCE_PX, check_engines
 from vt_models.runtime import OnnxEngine, TorchEngine
+from vt_models.weights.tensors import save_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,6 +116,7 @@ def export_model(
         built = Path(scratch) / "export"
         built.mkdir()
         contents = {graph.file: _onnx_bytes(graph, fp16_storage) for graph in graphs}
+        contents[TORCH_WEIGHTS] = _torch_weights(net, spec, built, fp16_storage)
         for name, data in contents.items():
             (built / name).write_bytes(data)
         manifest = _manifest(net, spec, graphs, contents, source)
@@ -127,6 +130,21 @@ def export_model(
         _write_json(built / MANIFEST, manifest)
         _move_into_place(built, directory)
     return directory
+
+
+def _torch_weights(net: Any, spec: ModelSpec, built: Path, fp16_storage: bool) -> bytes:
+    """The network as it was given, for the torch backend and for further training.
+
+    With `fp16_storage` kernels and matrices are stored as float16; norms and biases, which are
+    few and sensitive, are not.
+    """
+    tensors = {name: value.cpu().numpy() for name, value in net.state_dict().items()}
+    if fp16_storage:
+        tensors = {
+            name: array.astype(np.float16) if array.ndim >= 2 else array
+            for name, array in tensors.items()
+        }
+    return save_weights(tensors, built / TORCH_WEIGHTS, spec.name).read_bytes()
 
 
 def _check_target(directory: Path) -> None:

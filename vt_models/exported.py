@@ -3,6 +3,7 @@
 
     template.onnx   template (1, T, T, 3) uint8 [+ template_box (1, 4) float32] -> state tensors
     search.onnx     search (1, S, S, 3) uint8 + state tensors -> outputs
+    weights.safetensors  the network in training form, for the torch backend
     model.json      the model's specification, sha256 of every file, who made it and how exact
 
 Needs neither torch nor ONNX Runtime.
@@ -21,6 +22,7 @@ from vt_models.errors import InputError, WeightsError
 from vt_models.registry import ModelSpec, get_spec
 
 FORMAT_VERSION = 1
+TORCH_WEIGHTS = "weights.safetensors"
 MANIFEST = "model.json"
 TEMPLATE_GRAPH = "template.onnx"
 SEARCH_GRAPH = "search.onnx"

@@ -23,6 +23,7 @@ onnx = pytest.importorskip("onnx", reason="needs the training packages")
 from vt_models import export as export_module  # noqa: E402
 from vt_models.export import export_model  # noqa: E402
 from vt_models.folding import fold_batch_norms, round_to_half  # noqa: E402
+from vt_models.weights import load_weights  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +36,7 @@ def test_an_export_is_complete_and_exact(small_model, tmp_path, fp16_storage) ->
     directory = export_model(net, spec, tmp_path / "deep" / "out", fp16_storage=fp16_storage)
 
     names = {path.name for path in directory.iterdir()}
-    assert names == {"template.onnx", "search.onnx", "model.json"}
+    assert names == {"template.onnx", "search.onnx", "weights.safetensors", "model.json"}
     manifest = json.loads((directory / "model.json").read_text())
     assert manifest["model"] == spec.name
     assert manifest["spec"]["search_size"] == spec.search_size
@@ -52,6 +53,19 @@ def test_an_export_is_complete_and_exact(small_model, tmp_path, fp16_storage) ->
     assert [path.name for path in directory.parent.iterdir()] == ["out"]
     for key, value in net.state_dict().items():
         assert torch.equal(value, before[key])
+
+
+@pytest.mark.parametrize("fp16_storage", [True, False], ids=["fp16", "fp32"])
+def test_the_network_itself_goes_along(small_model, tmp_path, fp16_storage) -> None:
+    net, spec = small_model
+    directory = export_model(net, spec, tmp_path / "out", fp16_storage=fp16_storage)
+    again = copy.deepcopy(net)
+    for parameter in again.parameters():
+        torch.nn.init.zeros_(parameter)
+    load_weights(again, directory / "weights.safetensors", spec)
+    for key, value in net.state_dict().items():
+        rounded = value.half().float() if fp16_storage and value.ndim >= 2 else value
+        assert torch.equal(again.state_dict()[key], rounded)
 
 
 def test_fp32_storage_equals_the_network_as_given(small_model, tmp_path) -> None:

@@ -48,12 +48,16 @@ def load_weights(net: nn.Module, file: str | Path, spec: ModelSpec) -> dict[str,
 
     Raises:
         WeightsError: the file is missing, damaged, of another model, or its keys, shapes or dtypes
-            are not exactly the network's. The network is then unchanged.
+            are not exactly the network's (but float16, as exports store it, is widened to
+            float32). The network is then unchanged.
     """
     path = Path(file)
     tensors, metadata = _read(path)
     _check_model(path, metadata, spec)
     expected = layout_of(net)
+    for name, tensor in tensors.items():
+        if dtype_name(tensor) == "float16" and expected.get(name, ("",))[0] == "float32":
+            tensors[name] = tensor.float()
     found = {name: (dtype_name(tensor), tuple(tensor.shape)) for name, tensor in tensors.items()}
     if difference := describe_difference(expected, found):
         raise WeightsError(f"{path} does not fit {spec.name}: {difference}")

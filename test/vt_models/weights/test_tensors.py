@@ -46,13 +46,25 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
         np.testing.assert_array_equal(tensor.numpy(), tensors[name])
 
 
+def test_half_precision_is_widened(tmp_path: Path) -> None:
+    net = network()
+    tensors = {
+        name: array.astype(np.float16) if array.dtype == np.float32 else array
+        for name, array in numbers(net).items()
+    }
+    load_weights(net, save_weights(tensors, tmp_path / "w.safetensors", SPEC.name), SPEC)
+    for name, tensor in net.state_dict().items():
+        np.testing.assert_array_equal(tensor.numpy(), tensors[name].astype(np.float32))
+        assert tensor.dtype != torch.float16
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"0.weight": None}, "1 tensor missing: 0.weight"),
         ({"9.weight": np.zeros(2)}, "1 tensor unexpected: 9.weight"),
         ({"0.bias": np.zeros(4, np.float32)}, "0.bias (is [4], should be [3])"),
-        ({"0.bias": np.zeros(3, np.float16)}, "0.bias (is float16, should be float32)"),
+        ({"0.bias": np.zeros(3, np.float64)}, "0.bias (is float64, should be float32)"),
     ],
 )
 def test_a_file_that_does_not_fit_changes_nothing(
