@@ -12,6 +12,7 @@ from vt_models import create_tracker, get_spec, list_models
 from vt_models.api import shipped_directory
 from vt_models.evaluation import FolderDataset, evaluate
 from vt_models.evaluation.datasets import VideoSequence
+from vt_models.geometry import iou
 
 SHIPPED = [name for name in list_models() if shipped_directory(get_spec(name)) is not None]
 LARGEST = 8_000_000
@@ -55,8 +56,9 @@ def test_both_backends_track_alike(name: str, shared_dir: Path) -> None:
         evaluate(lambda b=backend: create_tracker(name, backend=b), sequences).results[0].boxes
         for backend in ("onnxruntime", "torch")
     ]
-    # Both round to float16, but ONNX after batch norms were folded and torch before.
-    assert np.abs(boxes[0] - boxes[1]).max() < 3.0
+    # Both round to float16, but ONNX after batch norms were folded and torch before: now and then
+    # a neighbouring cell wins.
+    assert iou(boxes[0], boxes[1]).mean() > 0.9
 
 
 @pytest.mark.parametrize("name", SHIPPED)

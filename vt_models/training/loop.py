@@ -199,7 +199,7 @@ class Trainer:
         if not torch.isfinite(norm):
             raise DivergedError(
                 f"The loss or its gradient is not finite after {self.samples} samples "
-                f"({', '.join(f'{k}={float(v):.4g}' for k, v in terms.items())}); "
+                f"({', '.join(f'{k}={v.item():.4g}' for k, v in terms.items())}); "
                 f"{self.checkpoint_path} is intact. Lower optim.lr or lengthen the warm-up."
             )
         self._optimizer.step()
