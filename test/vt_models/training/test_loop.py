@@ -10,14 +10,17 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from safetensors.numpy import load_file  # noqa: E402
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
 
 from vt_models.api import create_model  # noqa: E402
+from vt_models.cli import main  # noqa: E402
 from vt_models.errors import RecipeError, WeightsError  # noqa: E402
 from vt_models.registry import get_spec  # noqa: E402
 from vt_models.training.batches import PairDataset, make_loader, to_device  # noqa: E402
@@ -140,6 +143,28 @@ def test_a_killed_command_continues(tmp_path: Path, mini_pack: Path) -> None:
     killed = load_file(run / "weights.safetensors")
     whole = load_file(tmp_path / "whole" / "weights.safetensors")
     assert all(np.array_equal(killed[key], whole[key]) for key in whole)
+
+
+def test_the_command_validates_and_logs(tmp_path: Path, mini_pack: Path) -> None:
+    sequence = tmp_path / "sequences" / "clip"
+    (sequence / "img").mkdir(parents=True)
+    boxes = []
+    for frame in range(4):
+        image = cv2.imread(str(mini_pack / f"clip0_{frame}.png"))
+        cv2.imwrite(str(sequence / "img" / f"{frame + 1:06d}.jpg"), image)
+        boxes.append(f"{30 + 8 * frame},{40 + 2 * frame},24,30")
+    (sequence / "groundtruth.txt").write_text("\n".join(boxes) + "\n")
+    words = ["train", str(_recipe_file(tmp_path)), "--data", str(mini_pack), "--workers", "0"]
+    words += ["--output", str(tmp_path / "run"), "--validate-on", str(tmp_path / "sequences")]
+    words += ["--set", "optim.samples=80", "--set", "validate_every=40", "--threads", "1"]
+    assert main(words) == 0
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    board.Reload()
+    tags = set(board.Tags()["scalars"])
+    assert {"train/total", "train/lr", "speed/pairs_per_second", "speed/data_wait"} <= tags
+    validations = board.Scalars("validation/ao")
+    assert [event.step for event in validations] == [40, 80]
+    assert all(0.0 <= event.value <= 1.0 for event in validations)
 
 
 def test_not_a_number_stops_with_the_checkpoint_intact(tmp_path: Path, mini_pack: Path) -> None:
