@@ -22,7 +22,7 @@ ARGUMENTS = {
     "namespace": ("", "Namespace of the nodes."),
     "params_file": (str(CONFIG / "tracker.yaml"), "YAML file with the parameters of the nodes."),
     "use_sim_time": ("false", "Take the time from /clock."),
-    "use_respawn": ("false", "Start a node again when it has ended with an error."),
+    "use_respawn": ("false", "Start a node again when it has ended."),
     "log_level": ("info", "debug, info, warn, error or fatal."),
     "image": ("image_raw", "Topic of the images."),
     "autostart": ("", "true or false; empty: as in params_file."),
