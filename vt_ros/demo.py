@@ -51,6 +51,7 @@ EXIT_KEPT, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 # Loading on a slow, busy machine takes long; a demo that works never waits for it.
 _PATIENCE = 120.0
+_DISCOVERY = 0.3
 _QUIET = 1.5  # seconds without a result, after which none is expected any more
 _HIGHEST_DOMAIN = 101
 
@@ -214,6 +215,9 @@ class Demo:
 
     def _call(self, client: Any, request: object, name: str) -> Any:
         self._spin_until(client.service_is_ready, f"the service {name}")
+        # The server knows this client a little later; an answer before that is lost.
+        known = time.monotonic() + _DISCOVERY
+        self._spin_until(lambda: time.monotonic() > known, "discovery")
         future: Future = client.call_async(request)
         self._spin_until(future.done, f"the answer of {name}")
         return future.result()
