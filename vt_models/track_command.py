@@ -95,18 +95,23 @@ def _track(
 ) -> _Track:
     """Track through all frames."""
     track = _Track([], [])
-    bar = tqdm(source, total=source.count, unit="frame", file=sys.stderr)
-    for frame in bar:
-        start = time.perf_counter()
-        if track.estimates:
-            estimate = tracker.update(frame)
-        else:
-            tracker.init(frame, box, text)
-            estimate = Estimate(box, 1.0)
-        track.seconds.append(time.perf_counter() - start)
-        track.estimates.append(estimate)
-        for writer in writers:
-            writer.write(draw_box(frame, estimate.box, f"{estimate.score:.2f}"))
+    with contextlib.ExitStack() as stack:
+        bar = None
+        for frame in source:
+            start = time.perf_counter()
+            if bar is not None:
+                estimate = tracker.update(frame)
+            else:
+                tracker.init(frame, box, text)
+                estimate = Estimate(box, 1.0)
+            track.seconds.append(time.perf_counter() - start)
+            track.estimates.append(estimate)
+            if bar is None:  # only now: a box that is refused leaves one line, no bar above it
+                bar = tqdm(total=source.count, unit="frame", file=sys.stderr)
+                stack.enter_context(bar)
+            bar.update()
+            for writer in writers:
+                writer.write(draw_box(frame, estimate.box, f"{estimate.score:.2f}"))
     return track
 
 
