@@ -142,7 +142,7 @@ def available_models(
         try:
             built[name] = model_tracker(name, device, threads, seed)
         except (BackendError, ExportError) as error:
-            left_out[name] = str(error)
+            left_out[name] = f"{name}: {error}"
     return built, left_out
 
 

@@ -80,7 +80,7 @@ def test_a_clip_of_a_sequence(tmp_path, write_sequence):
 
 def test_models_that_cannot_run_are_left_out_with_the_reason(monkeypatch):
     def refuse(name, device, threads, seed):
-        raise BackendError(f"{name}: no torch")
+        raise BackendError("no torch")
 
     monkeypatch.setattr(speed, "model_tracker", refuse)
     assert available_models(["a"], "cpu", 1, 0) == ({}, {"a": "a: no torch"})
