@@ -176,9 +176,10 @@ def evaluate(
     if not len(sequences):
         raise InputError("no sequence to run over")
     runs = _run_here if jobs == 1 else _run_in_processes
+    finished = runs(tracker_factory, sequences, jobs)
     with tqdm(total=len(sequences), desc=model, unit="seq", disable=not progress) as bar:
         results = []
-        for result in runs(tracker_factory, sequences, jobs):
+        for result in finished:
             bar.set_postfix_str(f"{result.name} AO {result.accuracy.ao:.3f}")
             bar.update()
             results.append(result)
