@@ -44,10 +44,19 @@ def corners(box: Tensor) -> Tensor:
     return torch.cat([centre - half, centre + half], -1)
 
 
+def inside_crop(box: Tensor) -> Tensor:
+    """The part of boxes that lies in the crop: (..., 4) cxcywh -> (..., 4) cxcywh in [0, 1]."""
+    low, high = corners(box).clamp(0, 1).split(2, -1)
+    return torch.cat([(low + high) / 2, high - low], -1)
+
+
 def box_loss(
     outputs: dict[str, Tensor], box: Tensor, present: Tensor, config: LossConfig
 ) -> dict[str, Tensor]:
     """The authors' loss of a network that predicts one box (eq. 9): L1 of the corners, and GIoU.
+
+    As in their code, the truth is the part of the box that lies in the crop. Absent targets are
+    weighted with 0 and not taken out: picking rows would make a GPU wait for their number.
 
     Args:
         outputs: `box` (B, 4).
@@ -55,19 +64,17 @@ def box_loss(
         present: (B,) bool; pairs without the target do not count.
         config: Weights of the terms.
     """
-    predicted, truth = outputs["box"].float()[present], box[present]
-    if not len(truth):
-        zero = outputs["box"].sum() * 0.0
-        return {"total": zero, "giou": zero.detach(), "l1": zero.detach(), "iou": zero.detach()}
+    predicted, truth = outputs["box"].float(), inside_crop(box)
+    share = present / present.sum().clamp(min=1)
     iou, giou = iou_and_giou(predicted, truth)
-    l1 = F.l1_loss(corners(predicted), corners(truth))
-    giou_loss = (1 - giou).mean()
+    l1 = ((corners(predicted) - corners(truth)).abs().mean(-1) * share).sum()
+    giou_loss = ((1 - giou) * share).sum()
     total = config.giou * giou_loss + config.l1 * l1
     return {
         "total": total,
         "giou": giou_loss.detach(),
         "l1": l1.detach(),
-        "iou": iou.mean().detach(),
+        "iou": (iou * share).sum().detach(),
     }
 
 
@@ -91,16 +98,17 @@ def dense_loss(
     logits, boxes = outputs["logits"], outputs["boxes"].permute(0, 2, 3, 1)
     positive = central_cells(box, logits.shape[1:]) & present[:, None, None]
     count = positive.sum().clamp(min=1)
-    truth = box[:, None, None, :].expand_as(boxes)[positive]
-    iou, giou = iou_and_giou(boxes[positive], truth)
+    cells = positive.nonzero(as_tuple=True)  # once: a GPU has to wait for their number
+    fitted, truth = boxes[cells], box[cells[0]]
+    iou, giou = iou_and_giou(fitted, truth)
     target = torch.zeros_like(logits)
-    target[positive] = iou.detach().clamp(0, 1)
+    target[cells] = iou.detach().clamp(0, 1)
     weight = torch.where(positive, target.clamp(min=0.1), 0.75 * logits.detach().sigmoid().square())
     bce = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     # Normalised by images beside positives: a batch of absent targets must not explode.
-    score = (weight * bce).sum() / torch.maximum(count, positive.new_tensor(len(box)).long())
+    score = (weight * bce).sum() / count.clamp(min=len(box))
     giou_loss = (1 - giou).sum() / count
-    l1 = (boxes[positive] - truth).abs().sum() / (4 * count)
+    l1 = (fitted - truth).abs().sum() / (4 * count)
     total = config.score * score + config.giou * giou_loss + config.l1 * l1
     return {
         "total": total,

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -57,6 +59,23 @@ def test_unjittered_view_is_the_inference_crop() -> None:
     assert view.centre == (78.0, 51.0)
     assert view.side == pytest.approx(4.0 * np.sqrt(36.0 * 22.0))
     assert box_in_view(BOX, view)[:2] == pytest.approx([0.5, 0.5])
+
+
+def test_label_against_the_authors(shared_dir: Path) -> None:
+    """Sizes are theirs; centres lie half a crop pixel further, because they map pixel centres.
+
+    Their tracker maps boxes back without that half pixel, as ours does: here labels and tracker
+    agree, and `test_label_is_where_the_pixels_go` shows that the pixels agree with both.
+    """
+    golden = np.load(shared_dir / "reference" / "train_helpers.golden.npz")
+    label, extract = golden["crop_label_in_extract"].astype(float)
+    view = jittered_view(tuple(extract), 5.0, 0.0, 0.0, np.random.default_rng(0))
+    view = View(view.centre, float(np.ceil(view.side)))
+    x, y, w, h = golden["crop_label_norm_xywh_f5_s320"]
+    theirs = np.array([x + w / 2, y + h / 2, w, h])
+    half_pixel = 0.5 / 320
+    ours = box_in_view(tuple(label), view) - [half_pixel, half_pixel, 0, 0]
+    assert ours == pytest.approx(theirs, abs=1e-6)
 
 
 @given(seed=st.integers(0, 2**32 - 1))

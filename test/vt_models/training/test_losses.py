@@ -14,6 +14,7 @@ from vt_models.training.losses import (  # noqa: E402
     box_loss,
     central_cells,
     dense_loss,
+    inside_crop,
     iou_and_giou,
 )
 from vt_models.training.recipe import LossConfig  # noqa: E402
@@ -37,6 +38,28 @@ def test_authors_box_loss(shared_dir: Path) -> None:
     assert terms["l1"].item() == pytest.approx(float(golden["l1_mean"]), abs=1e-6)
     expected = 2 * float(golden["giou_loss"]) + 5 * float(golden["l1_mean"])
     assert terms["total"].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_truth_ends_at_the_crop_as_the_authors_have_it(shared_dir: Path) -> None:
+    golden = np.load(shared_dir / "reference" / "train_helpers.golden.npz")
+    xywh = torch.from_numpy(golden["boxes_xywh"])
+    truth = torch.cat([xywh[:, :2] + xywh[:, 2:] / 2, xywh[:, 2:]], 1)
+    clipped = _cxcywh(golden["giou_gt_xyxy"])
+    assert not torch.allclose(truth, clipped, atol=1e-3)
+    assert torch.allclose(inside_crop(truth), clipped, atol=1e-6)
+    predicted = _cxcywh(golden["giou_pred_xyxy"])
+    terms = box_loss({"box": predicted}, truth, torch.ones(4, dtype=torch.bool), LossConfig())
+    assert terms["giou"].item() == pytest.approx(float(golden["giou_loss"]), abs=1e-6)
+    assert terms["l1"].item() == pytest.approx(float(golden["l1_mean"]), abs=1e-6)
+
+
+def test_absent_targets_do_not_count_in_the_box_loss() -> None:
+    box, truth = torch.rand(3, 4), torch.rand(3, 4)
+    present = torch.tensor([True, False, True])
+    some = box_loss({"box": box}, truth, present, LossConfig())
+    kept = box_loss({"box": box[present]}, truth[present], present[present], LossConfig())
+    for name, value in kept.items():
+        assert some[name].item() == pytest.approx(value.item(), abs=1e-6)
 
 
 def test_giou_is_bounded_when_corners_are_swapped() -> None:
@@ -87,3 +110,13 @@ def test_an_absent_target_asks_for_low_scores_only() -> None:
     unsure = {"logits": torch.full((1, 8, 8), -8.0), "boxes": _dense_outputs(1.0, box)["boxes"]}
     assert sure["total"] > 10 * dense_loss(unsure, box, absent, config)["total"] > 0
     assert sure["giou"] == 0
+
+
+def test_a_batch_of_absent_targets_weighs_no_more_than_one_of_them() -> None:
+    box = torch.tensor([[0.5, 0.5, 0.4, 0.3]]).expand(6, -1)
+    absent, config = torch.zeros(6, dtype=torch.bool), LossConfig(score=1.0)
+    outputs = _dense_outputs(2.0, box)
+    one = dense_loss({k: v[:1] for k, v in outputs.items()}, box[:1], absent[:1], config)
+    assert dense_loss(outputs, box, absent, config)["total"].item() == pytest.approx(
+        one["total"].item()
+    )
