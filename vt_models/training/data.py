@@ -130,9 +130,18 @@ def _parse(line: str, where: str) -> dict[str, Any]:
         for box in record["boxes"]:
             _check_bbox(box["bbox"])
         sizes = {"width": int(record["width"]), "height": int(record["height"])}
-        return {"image": str(record["image"]), "orig_frame": None, "frame": None} | record | sizes
+        if "video" in record:
+            record["source"] = str(record["source"])
+            record["orig_frame"] = _frame_number(record)
+        return {"image": str(record["image"])} | record | sizes
     except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{where}: not a usable annotation ({error!r}).") from error
+
+
+def _frame_number(record: dict[str, Any]) -> int:
+    """Position in the original video, or in the clip where that is not known."""
+    frame = record.get("orig_frame")
+    return int(record["frame"] if frame is None else frame)
 
 
 def _check_bbox(bbox: list[float]) -> None:
@@ -175,8 +184,8 @@ def _tracks(records: list[dict[str, Any]]) -> list[Track]:
         if "video" not in record:
             continue
         for box, target in _targets(record, i):
-            frame = record["orig_frame"] if record["orig_frame"] is not None else record["frame"]
-            found[f"{record['source']}/{box.get('track', 0)}"].append((int(frame or 0), target))
+            key = f"{record['source']}/{box.get('track', 0)}"
+            found[key].append((record["orig_frame"], target))
     tracks = []
     for key, entries in sorted(found.items()):
         entries.sort(key=lambda entry: entry[0])

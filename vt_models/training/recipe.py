@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
@@ -29,6 +30,7 @@ class SamplingConfig:
         region_share: Weight of pairs from two views of an arbitrary image region.
         negative_share: Fraction of all pairs whose search view does not show the target.
         max_gap: Largest distance between the two frames of a track, in frames of the video.
+        order: "any", or "causal": the search frame is later than the template (the authors').
     """
 
     clip_share: float = 0.5
@@ -36,6 +38,7 @@ class SamplingConfig:
     region_share: float = 0.0
     negative_share: float = 0.0
     max_gap: int = 200
+    order: str = "any"
 
 
 @dataclass(frozen=True)
@@ -156,10 +159,8 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise RecipeError(
-            f"{path} cannot be read ({error.strerror}): give a recipe file."
-        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} cannot be read ({error}): give a recipe file.") from error
     try:
         data = yaml.safe_load(text)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -208,7 +209,10 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
         data = data.setdefault(section, {})
         if not isinstance(data, dict):
             raise RecipeError(f"Override {override!r}: {section!r} is not a section.")
-    data[last] = yaml.safe_load(value)
+    try:
+        data[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"Override {override!r}: {value!r} is not valid YAML.") from error
 
 
 def _build(cls: type[Section], data: Any, where: _Location, prefix: str) -> Section:
@@ -274,6 +278,7 @@ _POSITIVE = (
     "checkpoint_every",
 )
 _CHOICES = {
+    "sampling.order": ("any", "causal"),
     "pretrained": ("none", "imagenet"),
     "optim.decay": ("step", "linear"),
     "optim.precision": ("fp32", "bf16"),
@@ -288,6 +293,8 @@ def _check_values(recipe: Recipe, file: str) -> None:
     flat = _flatten(to_dict(recipe))
     numbers = {k: v for k, v in flat.items() if isinstance(v, (int, float))}
     for key, value in numbers.items():
+        if not math.isfinite(value):
+            raise RecipeError(f"{file}: `{key}` must be a finite number, but is {value}.")
         if value < 0 or (key in _POSITIVE and value == 0):
             least = "greater than 0" if key in _POSITIVE else "0 or more"
             raise RecipeError(f"{file}: `{key}` must be {least}, but is {value}.")
@@ -296,6 +303,11 @@ def _check_values(recipe: Recipe, file: str) -> None:
     for key, allowed in _CHOICES.items():
         if flat[key] not in allowed:
             raise RecipeError(f"{file}: `{key}` is {flat[key]!r}; allowed: {', '.join(allowed)}.")
+    if recipe.optim.samples < recipe.optim.batch_size:
+        raise RecipeError(
+            f"{file}: `optim.samples` is {recipe.optim.samples}, less than one batch "
+            f"(`optim.batch_size` {recipe.optim.batch_size}): nothing would be trained."
+        )
     s = recipe.sampling
     if s.clip_share + s.still_share + s.region_share <= 0:
         raise RecipeError(f"{file}: all shares under `sampling` are 0: no pair could be drawn.")

@@ -7,11 +7,13 @@ with the very pairs it would have seen, however many workers read the data.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vt_models.errors import DatasetError
 from vt_models.training.data import ImagePack, Target, Track
 
 if TYPE_CHECKING:
@@ -35,7 +37,11 @@ class Pair:
 
 
 class PairSampler:
-    """Draws pairs from an `ImagePack` by the shares of a `SamplingConfig`."""
+    """Draws pairs from an `ImagePack` by the shares of a `SamplingConfig`.
+
+    Raises:
+        DatasetError: The pack has nothing of the kinds that the shares ask for.
+    """
 
     def __init__(self, pack: ImagePack, config: SamplingConfig, seed: int) -> None:
         self._pack = pack
@@ -47,6 +53,13 @@ class PairSampler:
             "region": config.region_share,
         }
         total = sum(shares.values())
+        if total <= 0:
+            raise DatasetError(
+                f"No pair can be drawn: the pack has {len(pack.tracks)} tracks and "
+                f"{len(pack.stills)} targets in stills, and the recipe asks for clip_share "
+                f"{config.clip_share}, still_share {config.still_share}, region_share "
+                f"{config.region_share} (under `sampling`)."
+            )
         self._kinds = tuple(shares)
         self._probabilities = np.array([shares[k] / total for k in self._kinds])
         self._track_weights = _balanced_track_weights(pack.tracks)
@@ -65,11 +78,21 @@ class PairSampler:
 
     def _clip(self, rng: np.random.Generator) -> Pair:
         track = self._pack.tracks[rng.choice(len(self._pack.tracks), p=self._track_weights)]
+        if self._config.order == "causal":
+            return self._causal(track, rng)
         first = int(rng.integers(len(track.targets)))
         frames = np.asarray(track.frames)
         gap = np.abs(frames - frames[first])
         near = np.flatnonzero((gap > 0) & (gap <= self._config.max_gap))
         second = int(rng.choice(near)) if len(near) else first
+        return Pair(track.targets[first], track.targets[second], True)
+
+    def _causal(self, track: Track, rng: np.random.Generator) -> Pair:
+        """The authors' order: the search frame comes later; the next one where all are too far."""
+        first = int(rng.integers(len(track.targets) - 1))
+        gap = np.asarray(track.frames) - track.frames[first]
+        near = np.flatnonzero((gap > 0) & (gap <= self._config.max_gap))
+        second = int(rng.choice(near)) if len(near) else first + 1
         return Pair(track.targets[first], track.targets[second], True)
 
     def _still(self, rng: np.random.Generator) -> Pair:
@@ -109,6 +132,6 @@ def _balanced_track_weights(tracks: list[Track]) -> np.ndarray:
     if not tracks:
         return np.zeros(0)
     videos = [track.key.rsplit("/", 1)[0] for track in tracks]
-    counts = {video: videos.count(video) for video in set(videos)}
+    counts = Counter(videos)
     weights = np.array([1.0 / counts[video] ** 0.5 for video in videos])
     return weights / weights.sum()

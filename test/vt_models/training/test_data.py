@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from vt_models.errors import DatasetError
-from vt_models.training.data import load_image_pack
+from vt_models.training.data import ImagePack, load_image_pack
 from vt_models.training.recipe import SamplingConfig
 from vt_models.training.sampling import PairSampler
 
@@ -57,6 +57,11 @@ def _cut_line(root: Path) -> None:
             _edit(4, lambda r: r.update(boxes=[{"bbox": [1, 2, float("nan"), 4]}])),
             ["annotations.jsonl:4", "finite"],
         ),
+        (_edit(9, lambda r: r.pop("source")), ["annotations.jsonl:9", "source"]),
+        (
+            _edit(9, lambda r: r.update(orig_frame=None, frame="first")),
+            ["annotations.jsonl:9", "first"],
+        ),
     ],
 )
 def test_damage_is_named(
@@ -79,6 +84,25 @@ def test_pairs_depend_on_seed_and_number_only(mini_pack: Path) -> None:
     assert [two.draw(two.rng(n)) for n in reversed(range(50))] == drawn[::-1]
     other = PairSampler(pack, config, 2)
     assert [other.draw(other.rng(n)) for n in range(50)] != drawn
+
+
+@pytest.mark.parametrize(("max_gap", "gaps"), [(20, {10, 20}), (5, {10})])
+def test_causal_pairs_look_forward(mini_pack: Path, max_gap: int, gaps: set[int]) -> None:
+    pack = load_image_pack(mini_pack)
+    sampler = PairSampler(pack, SamplingConfig(1, 0, max_gap=max_gap, order="causal"), 0)
+    frames = {
+        t: f for track in pack.tracks for t, f in zip(track.targets, track.frames, strict=True)
+    }
+    pairs = [sampler.draw(sampler.rng(n)) for n in range(300)]
+    assert {frames[p.search] - frames[p.template] for p in pairs} == gaps
+    assert {frames[p.template] for p in pairs} == {0, 10, 20, 30, 40}
+
+
+def test_a_pack_without_what_the_shares_ask_for_is_refused(mini_pack: Path) -> None:
+    pack = ImagePack([np.zeros((9, 9, 3), np.uint8)], [], [])
+    with pytest.raises(DatasetError, match="0 tracks and 0 targets in stills"):
+        PairSampler(pack, SamplingConfig(), 0)
+    assert PairSampler(load_image_pack(mini_pack), SamplingConfig(), 0)
 
 
 def test_shares_gap_and_negatives(mini_pack: Path) -> None:

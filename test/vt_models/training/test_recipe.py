@@ -64,6 +64,9 @@ def test_mistakes_are_named_by_line(tmp_path: Path, text: str, line: int, words:
             "model: asymtrack_t\nsampling: {clip_share: 0, still_share: 0, region_share: 0}\n",
             ["sampling"],
         ),
+        ("model: asymtrack_t\noptim:\n  lr: .nan\n", ["optim.lr", "finite"]),
+        ("model: asymtrack_t\noptim:\n  samples: 10\n", ["optim.samples", "less than one batch"]),
+        ("model: asymtrack_t\nsampling:\n  order: random\n", ["random", "any, causal"]),
         ("- 1\n", ["mapping"]),
         ("model: [\n", ["YAML"]),
     ],
@@ -83,8 +86,13 @@ def test_numbers_as_people_write_them_and_overrides(tmp_path: Path) -> None:
     assert to_dict(recipe)["loss"]["score"] == 0.5
     with pytest.raises(RecipeError, match=r"section\.key=value"):
         load_recipe(path, ["optim.samples"])
+    with pytest.raises(RecipeError, match="not valid YAML"):
+        load_recipe(path, ["optim.frozen=["])
 
 
-def test_missing_file(tmp_path: Path) -> None:
+def test_missing_file_or_no_text(tmp_path: Path) -> None:
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RecipeError, match=r"binary\.yaml cannot be read"):
+        load_recipe(tmp_path / "binary.yaml")
     with pytest.raises(RecipeError, match=r"nowhere\.yaml"):
         load_recipe(tmp_path / "nowhere.yaml")
