@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,11 +42,16 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         WeightsError: Not such a file.
     """
+    broken = (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError) as error:
-        raise WeightsError(f"{path} is not a training checkpoint of vt_models: {error}") from error
-    missing = {"model", "optimizer", "samples", "recipe"} - set(state)
+    except (*broken, pickle.UnpicklingError) as error:
+        raise WeightsError(
+            f"{path} is not a training checkpoint of vt_models ({type(error).__name__}): "
+            "give another --output, or start again with --restart."
+        ) from error
+    found = set(state) if isinstance(state, dict) else set()
+    missing = {"model", "ema", "optimizer", "samples", "recipe"} - found
     if missing:
         raise WeightsError(
             f"{path} lacks {sorted(missing)}: not a training checkpoint of vt_models."

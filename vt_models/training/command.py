@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,7 +29,8 @@ from vt_models.weights import save_weights
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+    from types import FrameType
 
 Item = TypeVar("Item")
 FINAL_WEIGHTS = "weights.safetensors"
@@ -41,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--validate-on", type=Path, help="folder of sequences to validate on at intervals")
     add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="replace a setting")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    add("--workers", type=int, default=1, help="processes that cut crops; default: 1")
+    add("--workers", type=int, help="processes that cut crops; default: 1, with a GPU up to 8")
     add("--threads", type=int, help="CPU threads of torch; default: torch's own choice")
     add("--restart", action="store_true", help="ignore the checkpoint of an earlier run")
     add("--json", action="store_true", help="one JSON object on standard output at the end")
@@ -50,9 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs `vt-models train`; a second call after a kill continues where the first one was."""
     recipe = load_recipe(args.recipe, args.set)
-    if args.workers < 0:
-        raise InputError(f"--workers is {args.workers}; expected 0 or more.")
     device = _device(args.device)
+    workers = _default_workers(device) if args.workers is None else args.workers
+    if workers < 0:
+        raise InputError(f"--workers is {workers}; expected 0 or more.")
+    if args.threads is not None and args.threads < 1:
+        raise InputError(f"--threads is {args.threads}; expected 1 or more.")
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     directory = args.output or Path("runs") / args.recipe.stem
@@ -65,20 +72,50 @@ def run(args: argparse.Namespace) -> int:
     )
     seed_everything(recipe.seed)
     net = _new_net(recipe)
-    trainer = Trainer(net, recipe, pack, directory, device, args.workers)
+    trainer = Trainer(net, recipe, pack, directory, device, workers)
     if not args.restart and trainer.resume():
         _say(f"resumed {trainer.checkpoint_path} at {trainer.samples} samples")
     with (
         SummaryWriter(str(directory / "tensorboard")) as board,
         tqdm(total=recipe.optim.samples, initial=trainer.samples, unit="pair") as bar,
+        _stopped_by_signals(trainer),
     ):
         trainer.run(_hooks(trainer, validation, board, bar))
+    if not trainer.finished:
+        _say(f"stopped at {trainer.samples} samples; the same command continues there")
+        return 130
     final = directory / FINAL_WEIGHTS
     _save_trained(trainer, final)
     _say(f"weights: {final}")
     if args.json:
         print(json.dumps({"weights": str(final), "samples": trainer.samples}))  # noqa: T201
     return 0
+
+
+@contextmanager
+def _stopped_by_signals(trainer: Trainer) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM ends the run after its step, saved; a second one at once."""
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        restore()
+        trainer.stop()
+
+    for number in former:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        restore()
+
+
+def _default_workers(device: torch.device) -> int:
+    """One feeds a CPU; a GPU wants all cores but the one that drives it, and at most 8."""
+    return 1 if device.type == "cpu" else max(1, min(8, (os.cpu_count() or 2) - 1))
 
 
 def _save_trained(trainer: Trainer, path: Path) -> None:

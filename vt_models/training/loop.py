@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from vt_models.errors import RecipeError, VtModelsError
+from vt_models.errors import RecipeError, VtModelsError, WeightsError
 from vt_models.registry import get_spec
 from vt_models.training.batches import Batch, PairDataset, make_loader, to_device
 from vt_models.training.checkpoint import load_checkpoint, save_checkpoint
@@ -29,6 +30,10 @@ LOG_EVERY_STEPS = 20
 
 class DivergedError(VtModelsError):
     """The loss is no longer a number."""
+
+
+class DataWorkerError(VtModelsError):
+    """A process that cuts crops died."""
 
 
 @dataclass
@@ -69,8 +74,10 @@ class _Meter:
     steps: int = 0
     waited: float = 0.0
     started: float = field(default_factory=time.perf_counter)
+    finite: Tensor | None = None
 
-    def add(self, terms: dict[str, Tensor], waited: float) -> None:
+    def add(self, terms: dict[str, Tensor], finite: Tensor, waited: float) -> None:
+        self.finite = finite if self.finite is None else self.finite & finite
         for name, value in terms.items():
             self.terms[name] = self.terms.get(name, torch.zeros_like(value)) + value.detach()
         self.steps += 1
@@ -109,6 +116,7 @@ class Trainer:
         self._ema = copy.deepcopy(self._net).eval() if recipe.optim.ema > 0 else None
         self._optimizer = make_optimizer(self._net, recipe.optim)
         self._loss = loss_for(self.spec)
+        self._stopping = False
 
     @property
     def checkpoint_path(self) -> Path:
@@ -124,7 +132,8 @@ class Trainer:
         """Continues from `last.pt` when there is one.
 
         Raises:
-            RecipeError: It belongs to another model.
+            RecipeError: It belongs to another model, or other parameters learned in it.
+            WeightsError: It is damaged, or of another version of the network.
         """
         if not self.checkpoint_path.is_file():
             return False
@@ -135,12 +144,48 @@ class Trainer:
                 f"{self.checkpoint_path} is of {model}, the recipe trains {self.recipe.model}: "
                 "choose another --output."
             )
-        self._net.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        if self._ema is not None:
-            self._ema.load_state_dict(state["ema"] if state["ema"] is not None else state["model"])
+        self._check_same_parameters(state["recipe"]["optim"])
+        try:
+            self._net.load_state_dict(state["model"])
+            if self._ema is not None:
+                self._ema.load_state_dict(state["model"] if state["ema"] is None else state["ema"])
+            self._load_optimizer(state["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise WeightsError(
+                f"{self.checkpoint_path} does not fit this version of {model} "
+                f"({str(error).splitlines()[0]}): give another --output, or --restart."
+            ) from error
         self.samples = int(state["samples"])
         return True
+
+    def _check_same_parameters(self, former: dict[str, Any]) -> None:
+        """AdamW's state goes by position: it fits the parameters that learned before only."""
+        optim = self.recipe.optim
+        before = (tuple(former["frozen"]), former["backbone_lr_factor"] == 0)
+        if before != (optim.frozen, optim.backbone_lr_factor == 0):
+            raise RecipeError(
+                f"{self.checkpoint_path} was trained with optim.frozen {list(former['frozen'])} "
+                f"and backbone_lr_factor {former['backbone_lr_factor']}, the recipe says "
+                f"{list(optim.frozen)} and {optim.backbone_lr_factor}: what learns cannot change "
+                "within a run. Set them as before, or give another --output."
+            )
+
+    def _load_optimizer(self, state: dict[str, Any]) -> None:
+        """Moments and step counts from the checkpoint, rates and weight decay from the recipe."""
+        settings = ("peak_lr", "weight_decay")
+        wanted = [{k: group[k] for k in settings} for group in self._optimizer.param_groups]
+        self._optimizer.load_state_dict(state)
+        for group, values in zip(self._optimizer.param_groups, wanted, strict=True):
+            group.update(values)
+
+    @property
+    def finished(self) -> bool:
+        """No whole batch is left of the recipe's samples."""
+        return self.samples + self.recipe.optim.batch_size > self.recipe.optim.samples
+
+    def stop(self) -> None:
+        """Lets `run` end after the step it is in, with a checkpoint (for signal handlers)."""
+        self._stopping = True
 
     def save(self) -> None:
         """Writes `last.pt`."""
@@ -154,12 +199,24 @@ class Trainer:
         save_checkpoint(state, self.checkpoint_path)
 
     def run(self, hooks: Hooks | None = None) -> None:
-        """Trains until the recipe's number of samples, from wherever this trainer is.
+        """Trains until the recipe's number of samples or `stop`, from wherever this trainer is.
 
         Raises:
             DivergedError: The loss is not finite; `last.pt` holds the state before.
+            DataWorkerError: A data process died (most often: out of memory).
         """
-        hooks = hooks or Hooks()
+        try:
+            self._run(hooks or Hooks())
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            raise DataWorkerError(
+                f"A process that cuts crops died after {self.samples} samples ({error}): is there "
+                "enough memory (and /dev/shm)? The same command continues at the last "
+                "checkpoint; fewer --workers need less, --workers 0 needs none."
+            ) from error
+
+    def _run(self, hooks: Hooks) -> None:
         optim = self.recipe.optim
         loader = make_loader(
             self._dataset,
@@ -174,20 +231,43 @@ class Trainer:
         asked = time.perf_counter()
         for sample in loader:
             waited = time.perf_counter() - asked
-            meter.add(self._step(to_device(sample, self.spec, self.device)), waited)
-            if meter.steps == LOG_EVERY_STEPS:
+            terms, finite = self._step(to_device(sample, self.spec, self.device))
+            meter.add(terms, finite, waited)
+            save = self._crossed(self.recipe.checkpoint_every)
+            check = hooks.on_validate and self._crossed(self.recipe.validate_every)
+            report = meter.steps == LOG_EVERY_STEPS
+            if save or check or report:
+                self._require_finite(meter)
+            if report:
                 if hooks.on_progress:
                     hooks.on_progress(self._report(meter))
                 meter = _Meter()
-            if self._crossed(self.recipe.checkpoint_every):
+            if save:
                 self.save()
-            if hooks.on_validate and self._crossed(self.recipe.validate_every):
+            if check and hooks.on_validate:
                 hooks.on_validate(self.averaged_net, self.samples)
                 self._net.train()
+            if self._stopping:
+                break
             asked = time.perf_counter()
+        self._require_finite(meter)
+        if meter.steps and hooks.on_progress:
+            hooks.on_progress(self._report(meter))
         self.save()
 
-    def _step(self, batch: Batch) -> dict[str, Tensor]:
+    def _require_finite(self, meter: _Meter) -> None:
+        """Looks at the steps since the last report: at every step, a GPU would have to wait."""
+        if meter.finite is None or bool(meter.finite):
+            return
+        terms = ", ".join(f"{k}={float(v) / meter.steps:.4g}" for k, v in meter.terms.items())
+        raise DivergedError(
+            f"The loss or its gradient is not finite after {self.samples} samples (mean of "
+            f"{meter.steps} steps: {terms}); {self.checkpoint_path} is intact. Lower optim.lr or "
+            "lengthen the warm-up."
+        )
+
+    def _step(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        """Loss terms, and whether the gradient was finite; nothing here waits for the device."""
         optim = self.recipe.optim
         self._set_learning_rates()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=optim.precision == "bf16"):
@@ -196,17 +276,11 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         terms["total"].backward()
         norm = nn.utils.clip_grad_norm_(self._net.parameters(), optim.grad_clip)
-        if not torch.isfinite(norm):
-            raise DivergedError(
-                f"The loss or its gradient is not finite after {self.samples} samples "
-                f"({', '.join(f'{k}={v.item():.4g}' for k, v in terms.items())}); "
-                f"{self.checkpoint_path} is intact. Lower optim.lr or lengthen the warm-up."
-            )
         self._optimizer.step()
         self.samples += len(batch.box)
         if self._ema is not None:
             self._average(self._ema)
-        return terms
+        return terms, torch.isfinite(norm)
 
     def _forward(self, batch: Batch) -> dict[str, Tensor]:
         if "template_box" in self.spec.template_inputs:
@@ -217,13 +291,13 @@ class Trainer:
     def _average(self, ema: nn.Module) -> None:
         """EMA of parameters and buffers, faster at the start (as in timm)."""
         step = self.samples / self.recipe.optim.batch_size
-        rate = 1.0 - min(self.recipe.optim.ema, (1.0 + step) / (10.0 + step))
-        own = self._net.state_dict()
-        for key, average in ema.state_dict().items():
-            if average.is_floating_point():
-                average.lerp_(own[key], rate)
-            else:
-                average.copy_(own[key])
+        decay = min(self.recipe.optim.ema, (1.0 + step) / (10.0 + step))
+        pairs = list(zip(_tensors(ema), _tensors(self._net), strict=True))
+        real = [pair for pair in pairs if pair[0].is_floating_point()]
+        get_ema_multi_avg_fn(decay)([a for a, _ in real], [own for _, own in real], None)
+        for average, own in pairs:
+            if not average.is_floating_point():
+                average.copy_(own)
 
     def _set_learning_rates(self) -> None:
         scale = learning_rate_scale(self.samples, self.recipe.optim)
@@ -251,6 +325,11 @@ class Trainer:
         )
 
 
+def _tensors(net: nn.Module) -> list[Tensor]:
+    """Parameters and buffers."""
+    return [*net.parameters(), *net.buffers()]
+
+
 def learning_rate_scale(samples: int, optim: OptimConfig) -> float:
     """Factor on the peak learning rate after `samples` pairs."""
     if samples < optim.warmup_samples:
@@ -268,7 +347,17 @@ def make_optimizer(net: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
     """AdamW with four groups: backbone or not, decayed (matrices, kernels) or not (the rest).
 
     Frozen parameters are in none of them and need no gradient.
+
+    Raises:
+        RecipeError: A prefix in `frozen` names nothing, or nothing is left to learn.
     """
+    names = [name for name, _ in net.named_parameters()]
+    for prefix in optim.frozen:
+        if not any(name.startswith(prefix) for name in names):
+            raise RecipeError(
+                f"optim.frozen: no parameter begins with {prefix!r}; they begin with "
+                f"{', '.join(sorted({'.'.join(name.split('.')[:2]) for name in names}))}."
+            )
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
         backbone = name.startswith("backbone.")
@@ -276,6 +365,8 @@ def make_optimizer(net: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
             parameter.requires_grad_(False)
             continue
         groups.setdefault((backbone, parameter.ndim >= 2), []).append(parameter)
+    if not groups:
+        raise RecipeError("optim.frozen leaves nothing to learn: name fewer parameters.")
     return torch.optim.AdamW(
         [
             {

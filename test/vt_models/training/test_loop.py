@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from vt_models.training.batches import PairDataset, make_loader, to_device  # no
 from vt_models.training.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from vt_models.training.data import load_image_pack  # noqa: E402
 from vt_models.training.loop import (  # noqa: E402
+    DataWorkerError,
     DivergedError,
     Hooks,
     Trainer,
@@ -110,6 +112,59 @@ def test_resume_gives_the_same_numbers(tmp_path: Path, mini_pack: Path) -> None:
     assert all(torch.equal(expected[key], found[key]) for key in expected)
 
 
+def test_a_finished_run_is_resumed_without_a_step(tmp_path: Path, mini_pack: Path) -> None:
+    overrides = ["optim.samples=5"]
+    first = _trainer(tmp_path, mini_pack, overrides, "asymtrack_lite0")
+    reports: list[int] = []
+    first.run(Hooks(on_progress=lambda progress: reports.append(progress.samples)))
+    assert reports == [4], "the last steps are reported too"
+    assert first.finished
+    second = _trainer(tmp_path, mini_pack, overrides, "asymtrack_lite0")
+    assert second.resume()
+    second.run(Hooks(on_progress=lambda progress: reports.append(progress.samples)))
+    assert (second.samples, reports) == (4, [4])
+
+
+def test_resume_takes_rates_from_the_recipe(tmp_path: Path, mini_pack: Path) -> None:
+    _trainer(tmp_path, mini_pack, [], "asymtrack_lite0").save()
+    changes = ["optim.lr=5e-4", "optim.weight_decay=0.5", "optim.backbone_lr_factor=0.1"]
+    changed = _trainer(tmp_path, mini_pack, changes, "asymtrack_lite0")
+    assert changed.resume()
+    groups = changed._optimizer.param_groups
+    assert {round(group["peak_lr"], 9) for group in groups} == {5e-4, 5e-5}
+    assert {group["weight_decay"] for group in groups} == {0.0, 0.5}
+
+
+@pytest.mark.parametrize(
+    "change", ["optim.frozen=[backbone.stem]", "optim.backbone_lr_factor=0"], ids=str
+)
+def test_what_learns_cannot_change_in_a_run(tmp_path: Path, mini_pack: Path, change: str) -> None:
+    _trainer(tmp_path, mini_pack, [], "asymtrack_lite0").save()
+    changed = _trainer(tmp_path, mini_pack, [change], "asymtrack_lite0")
+    with pytest.raises(RecipeError, match="what learns cannot change"):
+        changed.resume()
+
+
+def test_frozen_names_that_do_not_fit(tmp_path: Path, mini_pack: Path) -> None:
+    with pytest.raises(RecipeError, match=r"'bakbone'.*backbone\.stem"):
+        _trainer(tmp_path, mini_pack, ["optim.frozen=[bakbone]"], "asymtrack_lite0")
+    with pytest.raises(RecipeError, match="nothing to learn"):
+        _trainer(tmp_path, mini_pack, ["optim.frozen=['']"], "asymtrack_lite0")
+
+
+def test_a_dead_data_process_is_named(
+    tmp_path: Path, mini_pack: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(dataset: PairDataset, number: int) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    trainer = _trainer(tmp_path, mini_pack, [], "asymtrack_lite0")
+    monkeypatch.setattr(PairDataset, "__getitem__", die)
+    trainer._workers = 1
+    with pytest.raises(DataWorkerError, match=r"after 0 samples.*--workers 0"):
+        trainer.run()
+
+
 def test_workers_do_not_change_the_data(mini_pack: Path, tmp_path: Path) -> None:
     recipe = load_recipe(_recipe_file(tmp_path))
     dataset = PairDataset(load_image_pack(mini_pack), get_spec(recipe.model), recipe)
@@ -143,6 +198,29 @@ def test_a_killed_command_continues(tmp_path: Path, mini_pack: Path) -> None:
     killed = load_file(run / "weights.safetensors")
     whole = load_file(tmp_path / "whole" / "weights.safetensors")
     assert all(np.array_equal(killed[key], whole[key]) for key in whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_stopped_command_saves_and_says_so(
+    tmp_path: Path, mini_pack: Path, number: signal.Signals
+) -> None:
+    command = [sys.executable, "-m", "vt_models", "train", str(_recipe_file(tmp_path))]
+    command += ["--data", str(mini_pack), "--threads", "1", "--workers", "1"]
+    command += ["--set", "optim.samples=40000", "--output", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 240
+    while not (tmp_path / "run" / "last.pt").is_file():
+        assert process.poll() is None, "the command ended before its first checkpoint"
+        assert time.monotonic() < deadline, "no checkpoint within 240 s"
+        time.sleep(0.02)
+    # A terminal sends Ctrl-C to the data processes as well; a service manager asks the parent.
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    _, words = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in words
+    samples = load_checkpoint(tmp_path / "run" / "last.pt")["samples"]
+    assert f"stopped at {samples} samples; the same command continues there" in words
+    assert not (tmp_path / "run" / "weights.safetensors").exists()
 
 
 def test_the_command_validates_and_logs(tmp_path: Path, mini_pack: Path) -> None:
@@ -182,8 +260,22 @@ def test_checkpoint_of_another_model_or_of_nothing(tmp_path: Path, mini_pack: Pa
     other = _trainer(tmp_path, mini_pack, [], "asymtrack_t")
     with pytest.raises(RecipeError, match="asymtrack_lite0"):
         other.resume()
-    (tmp_path / "last.pt").write_bytes(b"half a file")
-    with pytest.raises(WeightsError, match="not a training checkpoint"):
+    for wrong in (b"half a file", b"{}", bytes(99), pickle.dumps({"model": Path("x")}, 2)):
+        (tmp_path / "last.pt").write_bytes(wrong)
+        with pytest.raises(WeightsError, match=r"not a training checkpoint.*--restart"):
+            trainer.resume()
+    torch.save([1, 2], tmp_path / "last.pt")
+    with pytest.raises(WeightsError, match="lacks"):
+        trainer.resume()
+
+
+def test_checkpoint_of_another_version_of_the_network(tmp_path: Path, mini_pack: Path) -> None:
+    trainer = _trainer(tmp_path, mini_pack, [], "asymtrack_lite0")
+    trainer.save()
+    state = load_checkpoint(trainer.checkpoint_path)
+    state["model"].popitem()
+    save_checkpoint(state, trainer.checkpoint_path)
+    with pytest.raises(WeightsError, match="does not fit this version of asymtrack_lite0"):
         trainer.resume()
 
 
@@ -191,7 +283,7 @@ def test_a_failed_write_keeps_the_old_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "last.pt"
-    state = {"model": {}, "optimizer": {}, "samples": 1, "recipe": {}}
+    state = {"model": {}, "ema": None, "optimizer": {}, "samples": 1, "recipe": {}}
     save_checkpoint(state, path)
 
     def full(descriptor: int) -> None:
