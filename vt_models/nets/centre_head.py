@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The centre head of OSTrack, ProContEXT and PJVLT: a score, an offset and a size a cell."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vt_models.nets.towers import Towers
+
+LEAST = 1e-4
+"""Scores and sizes lie in [LEAST, 1 - LEAST], as published: the focal loss takes logarithms."""
+
+
+class CentreMaps(NamedTuple):
+    """What a centre head says about each cell, all in float32.
+
+    Attributes:
+        score: (B, H, W) in [1e-4, 1 - 1e-4], how likely the target's centre is there.
+        offset: (B, 2, H, W) x, y of the centre within the cell, in cells, unbounded.
+        size: (B, 2, H, W) width and height as fractions of the crop, in [1e-4, 1 - 1e-4].
+    """
+
+    score: Tensor
+    offset: Tensor
+    size: Tensor
+
+    @property
+    def boxes(self) -> Tensor:
+        """(B, 4, H, W) cx, cy, w, h as fractions of the crop: the box of each cell."""
+        height, width = self.score.shape[1:]
+        options = {"dtype": self.offset.dtype, "device": self.offset.device}
+        columns = torch.arange(width, **options)
+        rows = torch.arange(height, **options)
+        cx = (self.offset[:, 0] + columns) / width
+        cy = (self.offset[:, 1] + rows[:, None]) / height
+        return torch.cat([torch.stack([cx, cy], dim=1), self.size], dim=1)
+
+
+class CentreHead(Towers):
+    """CenterNet's head (Zhou et al., "Objects as Points", 2019) as OSTrack has it (section 3.3).
+
+    Args:
+        channels: C of the (B, C, H, W) input.
+        width: channels after the first convolution of each tower.
+    """
+
+    def __init__(self, channels: int, width: int = 256) -> None:
+        super().__init__(channels, width, {"ctr": 1, "offset": 2, "size": 2})
+
+    def forward(self, x: Tensor) -> CentreMaps:
+        """Map (B, C, H, W) -> the maps of score, offset and size."""
+        return CentreMaps(
+            score=bounded(self.tower(x, "ctr"))[:, 0],
+            offset=self.tower(x, "offset").float(),
+            size=bounded(self.tower(x, "size")),
+        )
+
+
+def bounded(logits: Tensor) -> Tensor:
+    """The sigmoid in float32, held in [LEAST, 1 - LEAST]."""
+    return logits.float().sigmoid().clamp(LEAST, 1.0 - LEAST)
+
+
+def box_at_peak(score: Tensor, boxes: Tensor) -> Tensor:
+    """The box of the cell with the highest score.
+
+    Args:
+        score: (B, H, W).
+        boxes: (B, 4, H, W).
+
+    Returns:
+        (B, 4); gradients reach the box, not the choice.
+    """
+    peak = score.flatten(1).argmax(dim=1)
+    return boxes.flatten(2).gather(2, peak[:, None, None].expand(-1, 4, 1))[..., 0]

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A one-stream vision transformer: template and search tokens attend to one another.
+
+Ye et al., "Joint Feature Learning and Relation Modeling for Tracking: A One-Stream Framework"
+(OSTrack, ECCV 2022): a plain pre-norm ViT (timm's blocks) over the tokens of templates and search
+region together, and candidate elimination, which drops those search tokens that the template
+attends to least. ProContEXT and the visual half of PJVLT are built on it. Parameter names are the
+published ones.
+
+Tokens are (B, N, C), those of a map row by row. Templates come first, the search region last.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from timm.layers import PatchEmbed
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+NORM_EPSILON = 1e-6
+INIT_STD = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViTConfig:
+    """Layout of a one-stream ViT; the defaults are ViT-B/16.
+
+    Attributes:
+        template_size, search_size: side of the square crops, pixels.
+        templates: how many template crops stand before the search region.
+        patch: side of a token's square, pixels.
+        dim, depth, heads: width of a token, number of blocks, attention heads of each.
+        drop_path: rate at which the last block's residuals are dropped in training; linear from
+            0 at the first block.
+        pruning_blocks: indices of the blocks that eliminate candidates; () for none.
+        keep_ratio: share of the search tokens that each of them keeps.
+        pretrained_grid: side of the position grid of the pretrained ViT. A published file has that
+            ViT's `cls_token` and `pos_embed`, which nothing reads; None leaves them out.
+    """
+
+    template_size: int
+    search_size: int
+    templates: int = 1
+    patch: int = 16
+    dim: int = 768
+    depth: int = 12
+    heads: int = 12
+    drop_path: float = 0.1
+    pruning_blocks: tuple[int, ...] = ()
+    keep_ratio: float = 0.7
+    pretrained_grid: int | None = None
+
+    @property
+    def template_grid(self) -> int:
+        """Tokens along a side of a template."""
+        return self.template_size // self.patch
+
+    @property
+    def search_grid(self) -> int:
+        """Tokens along a side of the search region."""
+        return self.search_size // self.patch
+
+    @property
+    def template_tokens(self) -> int:
+        """Tokens of all templates together."""
+        return self.templates * self.template_grid**2
+
+    @property
+    def centre_tokens(self) -> tuple[int, ...]:
+        """Index of each template's centre token, whose attention decides what is pruned.
+
+        The authors' CTR_POINT: of an even grid the token up and left of the centre, so row 3,
+        column 3 of 8x8 and row 5, column 5 of 12x12.
+        """
+        grid = self.template_grid
+        middle = (grid - 1) // 2
+        return tuple(
+            template * grid**2 + middle * grid + middle for template in range(self.templates)
+        )
+
+
+class VisionTransformer(nn.Module):
+    """The backbone: template and search tokens in, a map of the search region out.
+
+    Attributes:
+        keep_ratio: that of the configuration; may be set at any time, as training does (see
+            `scheduled_keep_ratio`). A traced or exported graph keeps the ratio of its tracing.
+    """
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.keep_ratio = config.keep_ratio
+        dim = config.dim
+        if config.pretrained_grid is not None:
+            self.register_buffer("cls_token", torch.zeros(1, 1, dim))
+            self.register_buffer("pos_embed", torch.zeros(1, config.pretrained_grid**2 + 1, dim))
+        self.pos_embed_z = nn.Parameter(torch.zeros(1, config.template_grid**2, dim))
+        self.pos_embed_x = nn.Parameter(torch.zeros(1, config.search_grid**2, dim))
+        self.patch_embed = PatchEmbed(None, config.patch, embed_dim=dim)
+        rates = torch.linspace(0, config.drop_path, config.depth).tolist()
+        self.blocks = nn.ModuleList(PruningBlock(dim, config.heads, rate) for rate in rates)
+        self.norm = nn.LayerNorm(dim, NORM_EPSILON)
+        self._start()
+
+    def _start(self) -> None:
+        """As ViTs start: small random weights and positions, zero biases."""
+        for position in (self.pos_embed_z, self.pos_embed_x):
+            nn.init.trunc_normal_(position, std=INIT_STD)
+        for module in self.blocks.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=INIT_STD)
+                nn.init.zeros_(module.bias)
+
+    def embed_template(self, template: Tensor) -> Tensor:
+        """One template (B, 3, T, T), normalised -> tokens with their position (B, (T/16)^2, C)."""
+        return self.patch_embed(template) + self.pos_embed_z
+
+    def embed_search(self, search: Tensor) -> Tensor:
+        """Search region (B, 3, S, S), normalised -> tokens with their position (B, (S/16)^2, C)."""
+        return self.patch_embed(search) + self.pos_embed_x
+
+    def forward(self, template: Tensor, search: Tensor) -> Tensor:
+        """Run the blocks over all tokens.
+
+        Args:
+            template: (B, N_t, C), embedded tokens of `config.templates` templates.
+            search: (B, (S/16)^2, C), embedded tokens.
+
+        Returns:
+            (B, C, S/16, S/16), the search region's map, 0 where candidates were eliminated.
+        """
+        x = torch.cat([template, search], dim=1)
+        first, left = self.config.template_tokens, self.config.search_grid**2
+        kept: Tensor | None = None
+        for index, block in enumerate(self.blocks):
+            prunes = index in self.config.pruning_blocks
+            keep = math.ceil(self.keep_ratio * left) if prunes else left
+            if keep == left:
+                x = block(x)
+                continue
+            x, order = block.prune(x, self.config.centre_tokens, first, keep)
+            kept = order if kept is None else kept.gather(1, order)
+            left = keep
+        return restore_map(self.norm(x[:, first:]), kept, self.config.search_grid)
+
+
+class PruningBlock(Block):
+    """timm's pre-norm block, which can also eliminate candidates between attention and MLP."""
+
+    def __init__(self, dim: int, heads: int, drop_path: float) -> None:
+        super().__init__(
+            dim,
+            heads,
+            qkv_bias=True,
+            drop_path=drop_path,
+            norm_layer=partial(nn.LayerNorm, eps=NORM_EPSILON),
+        )
+
+    def prune(
+        self, x: Tensor, judges: tuple[int, ...], first: int, keep: int
+    ) -> tuple[Tensor, Tensor]:
+        """Run the block on all tokens up to the MLP, and the MLP on those that are kept.
+
+        Args:
+            x: (B, N, C).
+            judges: indices of the tokens whose attention counts.
+            first: index of the first search token; those before it are always kept.
+            keep: how many search tokens to keep.
+
+        Returns:
+            (B, first + keep, C), the search tokens by falling score, and the positions (B, keep)
+            that they had among the search tokens.
+        """
+        attended, scores = self._attend(self.norm1(x), judges, first)
+        x = x + self.drop_path1(attended)
+        order = scores.topk(keep, dim=1).indices
+        search = x[:, first:].gather(1, order[..., None].expand(-1, -1, x.shape[2]))
+        x = torch.cat([x[:, :first], search], dim=1)
+        return x + self.drop_path2(self.mlp(self.norm2(x))), order
+
+    def _attend(self, normed: Tensor, judges: tuple[int, ...], first: int) -> tuple[Tensor, Tensor]:
+        """Attention's output (B, N, C), and how much the judges attend to each search token.
+
+        The score (B, N - first) is the weight after the softmax, averaged over judges and heads.
+        Only the judges' rows of the weights are computed; the fused attention never has them.
+        """
+        attn = self.attn
+        qkv = attn.qkv(normed).unflatten(2, (3, attn.num_heads, attn.head_dim))
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        out = F.scaled_dot_product_attention(query, key, value)
+        logits = query[:, :, list(judges)] @ key.transpose(2, 3) * attn.scale
+        scores = torch.softmax(logits, dim=-1)[..., first:].mean((1, 2))
+        return attn.proj(out.transpose(1, 2).flatten(2)), scores
+
+
+def restore_map(search: Tensor, kept: Tensor | None, grid: int) -> Tensor:
+    """Put the search tokens back where they came from.
+
+    Args:
+        search: (B, K, C).
+        kept: (B, K) int64, their positions in the map; None if all are there, in order.
+        grid: side of the map.
+
+    Returns:
+        (B, C, grid, grid), 0 where no token is left.
+    """
+    if kept is not None:
+        everything = search.new_zeros(search.shape[0], grid**2, search.shape[2])
+        search = everything.scatter(1, kept[..., None].expand_as(search), search)
+    return search.transpose(1, 2).unflatten(2, (grid, grid))
+
+
+def scheduled_keep_ratio(epoch: int, start: int, length: int, final: float) -> float:
+    """The authors' schedule of the keep ratio in training: 1, then half a cosine, then final.
+
+    Args:
+        epoch: counted from 0.
+        start: first epoch that prunes.
+        length: epochs until `final` is reached.
+        final: the ratio of inference.
+    """
+    progress = min(max((epoch - start) / length, 0.0), 1.0)
+    return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def resize_positions(positions: Tensor, grid: int) -> Tensor:
+    """Position embeddings of another grid, as the authors make theirs from the pretrained ViT's.
+
+    Args:
+        positions: (1, n * n, C), without the one of the class token.
+        grid: side of the new grid.
+
+    Returns:
+        (1, grid * grid, C), by bicubic interpolation.
+    """
+    side = math.isqrt(positions.shape[1])
+    as_map = positions.transpose(1, 2).unflatten(2, (side, side))
+    resized = F.interpolate(as_map, size=(grid, grid), mode="bicubic", align_corners=False)
+    return resized.flatten(2).transpose(1, 2)
