@@ -13,14 +13,18 @@ Tokens are (B, N, C), those of a map row by row. Templates come first, the searc
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from timm.layers import PatchEmbed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+
+Refine: TypeAlias = Callable[[int, Tensor], Tensor]
 
 NORM_EPSILON = 1e-6
 INIT_STD = 0.02
@@ -125,12 +129,14 @@ class VisionTransformer(nn.Module):
         """Search region (B, 3, S, S), normalised -> tokens with their position (B, (S/16)^2, C)."""
         return self.patch_embed(search) + self.pos_embed_x
 
-    def forward(self, template: Tensor, search: Tensor) -> Tensor:
+    def forward(self, template: Tensor, search: Tensor, refine: Refine | None = None) -> Tensor:
         """Run the blocks over all tokens.
 
         Args:
             template: (B, N_t, C), embedded tokens of `config.templates` templates.
             search: (B, (S/16)^2, C), embedded tokens.
+            refine: called with a block's index and its output tokens (B, N, C), returns the tokens
+                of the same shape that go on; PJVLT's fusion with a text.
 
         Returns:
             (B, C, S/16, S/16), the search region's map, 0 where candidates were eliminated.
@@ -141,12 +147,14 @@ class VisionTransformer(nn.Module):
         for index, block in enumerate(self.blocks):
             prunes = index in self.config.pruning_blocks
             keep = math.ceil(self.keep_ratio * left) if prunes else left
-            if keep == left:
+            if keep < left:
+                x, order = block.prune(x, self.config.centre_tokens, first, keep)
+                kept = order if kept is None else kept.gather(1, order)
+                left = keep
+            else:
                 x = block(x)
-                continue
-            x, order = block.prune(x, self.config.centre_tokens, first, keep)
-            kept = order if kept is None else kept.gather(1, order)
-            left = keep
+            if refine is not None:
+                x = refine(index, x)
         return restore_map(self.norm(x[:, first:]), kept, self.config.search_grid)
 
 
