@@ -5,56 +5,33 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import Tensor
+
+from vt_models.nets.towers import Towers
 
 SPREAD_TOLERANCE = 2.0
 """Variance in cells^2, beyond the least possible, at which a corner map's certainty is 1/e."""
 
 
-class CornerHead(nn.Module):
-    """STARK's corner head (Yan et al., ICCV 2021) as AsymTrack uses it: two towers, soft-argmax.
+class CornerHead(Towers):
+    """STARK's corner head (Yan et al., ICCV 2021), which AsymTrack uses too: soft-argmax.
 
-    Each tower is conv3x3-BN-ReLU from ``channels`` over the widths below to one logit a cell; the
-    corner is the expectation of the cell index under the softmax over the map. As published there
-    is no half-cell offset: a corner is a multiple of the stride counted from the crop's own corner,
-    so coordinates lie in [0, (size - 1) / size].
+    Each of two towers ends in one logit a cell; the corner is the expectation of the cell index
+    under the softmax over the map. As published there is no half-cell offset: a corner is a
+    multiple of the stride counted from the crop's own corner, so coordinates lie in
+    [0, (size - 1) / size].
 
     Args:
         channels: C of the (B, C, H, W) input.
+        width: channels after the first convolution.
     """
 
-    WIDTHS = (256, 128, 64, 32)
-
-    def __init__(self, channels: int = 256) -> None:
-        super().__init__()
-        for corner in ("tl", "br"):
-            inputs = channels
-            for index, outputs in enumerate(self.WIDTHS, start=1):
-                layer = nn.Sequential(
-                    nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()
-                )
-                self.add_module(f"conv{index}_{corner}", layer)
-                inputs = outputs
-            self.add_module(f"conv5_{corner}", nn.Conv2d(inputs, 1, 1))
-
-    def tower(self, x: Tensor, corner: str) -> Tensor:
-        """Logits (B, H, W) of one corner, ``"tl"`` or ``"br"``, from the map (B, C, H, W)."""
-        for index in range(1, 6):
-            x = self.get_submodule(f"conv{index}_{corner}")(x)
-        return x[:, 0]
+    def __init__(self, channels: int = 256, width: int = 256) -> None:
+        super().__init__(channels, width, {"tl": 1, "br": 1})
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map (B, C, H, W) -> logits (B, H, W) of the top-left and of the bottom-right corner."""
-        return self.tower(x, "tl"), self.tower(x, "br")
-
-    @torch.no_grad()
-    def merge(self) -> None:
-        """Fold every batch norm into the convolution before it, in place; needs eval mode."""
-        for name, layer in self.named_children():
-            if isinstance(layer, nn.Sequential) and isinstance(layer[1], nn.BatchNorm2d):
-                fused = fuse_conv_bn_eval(layer[0], layer[1].eval())
-                setattr(self, name, nn.Sequential(fused, nn.Identity(), layer[2]))
+        return self.tower(x, "tl")[:, 0], self.tower(x, "br")[:, 0]
 
 
 def locate(logits_tl: Tensor, logits_br: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,499 @@
+# SPDX-License-Identifier: Apache-2.0
+"""STARK-S50, -ST50 and -ST101.
+
+Yan et al., "Learning Spatio-Temporal Transformer for Visual Tracking" (ICCV 2021),
+https://github.com/researchmm/Stark. Figure 2 of the paper is ``Stark``, figure 4 the same with a
+dynamic template and a score head, figure 3 ``heads.CornerHead`` on ``Stark.emphasise``. Encoder and
+decoder are DETR's (Carion et al., ECCV 2020): norms after the residual sums, positions added to
+queries and keys only.
+
+Where code and paper differ the published code is followed: padded pixels of a crop are masked in
+attention (the paper does not mention it), the head has four Conv-BN-ReLU layers and a convolution
+(the paper: five Conv-BN-ReLU layers), and the corners are indices of cells times 16 without a
+half-cell offset.
+
+Sequences are (B, N, C); maps are (B, C, H, W). Parameter names and shapes are the published ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from timm.layers import freeze_batch_norm_2d
+from timm.models.resnet import Bottleneck, ResNet
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torchvision.ops import FrozenBatchNorm2d
+
+from vt_models.nets.heads import CornerHead, locate
+from vt_models.nets.positions import sine_positions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from typing_extensions import Self
+
+STRIDE = 16
+
+MASKED = -3e4
+"""Added to the attention scores of padding: its weight is exactly 0 as long as one other key is
+left, and where none is the weights are uniform instead of not a number. Fits float16."""
+
+
+@dataclass(frozen=True)
+class StarkConfig:
+    """The layout of a STARK.
+
+    Attributes:
+        blocks: bottleneck blocks in the three stages of the ResNet.
+        planes: inner widths of the three stages; each gives four times as many channels.
+        width: of the tokens.
+        heads: of every attention.
+        hidden: width inside the feed-forward networks.
+        encoder_layers, decoder_layers: how many of them.
+        head_width: of the corner head's first convolution.
+        temporal: whether there is a dynamic template and a score head (ST).
+        dropout: in the transformer, while training.
+    """
+
+    blocks: tuple[int, int, int] = (3, 4, 6)
+    planes: tuple[int, int, int] = (64, 128, 256)
+    width: int = 256
+    heads: int = 8
+    hidden: int = 2048
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    head_width: int = 256
+    temporal: bool = False
+    dropout: float = 0.1
+
+
+class Tokens(NamedTuple):
+    """A crop as a sequence: features and positions (B, N, C), attention bias (B, N)."""
+
+    features: Tensor
+    positions: Tensor
+    bias: Tensor
+
+
+class Stark(nn.Module):
+    """The tracker's network.
+
+    Only what precedes the encoder is constant for a template: the encoder's first attention
+    mixes it with the search region. (The first layer's query, key and value of the template's
+    tokens are constant too; that would triple the state to save 0.1 % of the multiplications.)
+
+    The authors train STARK-S and stage 1 of STARK-ST with the L1 and GIoU losses of eq. 1 on
+    ``box``, at a tenth of the rate for parameters under ``backbone.``, with those under
+    ``backbone.0.body.conv1`` and ``backbone.0.body.layer1`` frozen. Stage 2 learns nothing but the
+    parameters under ``cls_head.``, by the cross entropy of eq. 3 on ``logit``; frozen parts keep
+    their batch statistics (see ``train``).
+    """
+
+    state_names = ("template_features", "template_positions", "template_bias")
+    output_names = ("box", "score")
+
+    def __init__(self, config: StarkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = nn.Sequential(Backbone(config.blocks, config.planes))
+        self.bottleneck = nn.Conv2d(4 * config.planes[-1], config.width, 1)
+        self.transformer = Transformer(config)
+        self.query_embed = nn.Embedding(1, config.width)
+        self.box_head = CornerHead(config.width, config.head_width)
+        self.cls_head = ScoreHead(config.width) if config.temporal else None
+
+    def encode_template(self, template: Tensor, template_mask: Tensor) -> tuple[Tensor, ...]:
+        """Run the backbone on a template, the first or a dynamic one.
+
+        Args:
+            template: (B, 3, T, T) float32, normalised RGB.
+            template_mask: (B, T, T) bool, True where the crop shows padding.
+
+        Returns:
+            ``template_features`` and ``template_positions`` (B, (T/16)^2, C), and
+            ``template_bias`` (B, (T/16)^2), 0, or ``MASKED`` where a cell is padding.
+        """
+        return tuple(self.embed(template, template_mask))
+
+    def search(self, search: Tensor, search_mask: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """Find the target in a search region.
+
+        Args:
+            search: (B, 3, S, S) float32, normalised RGB.
+            search_mask: (B, S, S) bool, True where the crop shows padding.
+            state: what ``encode_template`` returned for the first template; for ST also for the
+                dynamic one.
+
+        Returns:
+            ``box`` (B, 4) cx, cy, w, h as fractions of the search crop, and ``score`` (B,) in
+            [0, 1]: ST's score head; S has none and gives ``vt_models.nets.heads.corner_score``.
+        """
+        decoded, region = self.relate(self.embed(search, search_mask), *state)
+        box, score = locate(*self.box_head(region))
+        if self.cls_head is not None:
+            score = torch.sigmoid(self.cls_head(decoded))
+        return box, score
+
+    def forward(
+        self,
+        template: Tensor,
+        search: Tensor,
+        template_mask: Tensor,
+        search_mask: Tensor,
+        dynamic: Tensor | None = None,
+        dynamic_mask: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Training pass.
+
+        Args:
+            template: (B, 3, T, T) float32, normalised RGB.
+            search: (B, 3, S, S) float32, normalised RGB.
+            template_mask: (B, T, T) bool, True where the crop shows padding.
+            search_mask: (B, S, S) bool.
+            dynamic: (B, 3, T, T), the second template; ST only, and needed there.
+            dynamic_mask: (B, T, T) bool.
+
+        Returns:
+            ``box`` (B, 4) cx, cy, w, h as fractions of the search crop; ``score_tl`` and
+            ``score_br`` (B, S/16, S/16), the corner logits; for ST ``logit`` (B,), of the target's
+            presence.
+        """
+        state = self.encode_template(template, template_mask)
+        if dynamic is not None and dynamic_mask is not None:
+            state = (*state, *self.encode_template(dynamic, dynamic_mask))
+        decoded, region = self.relate(self.embed(search, search_mask), *state)
+        top_left, bottom_right = self.box_head(region)
+        box, _ = locate(top_left, bottom_right)
+        outputs = {"box": box, "score_tl": top_left, "score_br": bottom_right}
+        if self.cls_head is not None:
+            outputs["logit"] = self.cls_head(decoded)
+        return outputs
+
+    def embed(self, image: Tensor, padding: Tensor) -> Tokens:
+        """Crop (B, 3, S, S) and its padding (B, S, S) bool -> the (S/16)^2 tokens of it.
+
+        A cell is padding where its first pixel is, which is what nearest interpolation amounts to.
+        """
+        cells = padding[:, ::STRIDE, ::STRIDE]
+        features = self.bottleneck(self.backbone(image)).flatten(2).transpose(1, 2)
+        bias = cells.flatten(1).to(features.dtype) * MASKED
+        return Tokens(features, sine_positions(cells, features.shape[2]), bias)
+
+    def relate(self, search: Tokens, *state: Tensor) -> tuple[Tensor, Tensor]:
+        """Encoder and decoder over template(s) and search region.
+
+        Args:
+            search: the search region.
+            state: of the templates, see ``search``.
+
+        Returns:
+            The decoded query (B, C), and the search region's map (B, C, S/16, S/16) with the cells
+            that resemble the query emphasised (figure 3).
+        """
+        expected = len(self.state_names) * (2 if self.config.temporal else 1)
+        if len(state) != expected:
+            raise ValueError(f"expected {expected} tensors of template state, got {len(state)}")
+        parts = [Tokens(*state[start : start + 3]) for start in range(0, expected, 3)] + [search]
+        tokens = Tokens(*(torch.cat(tensors, dim=1) for tensors in zip(*parts, strict=True)))
+        memory, decoded = self.transformer(tokens, self.query_embed.weight)
+        region = memory[:, memory.shape[1] - search.features.shape[1] :]
+        return decoded[:, 0], self.emphasise(region, decoded)
+
+    def emphasise(self, region: Tensor, decoded: Tensor) -> Tensor:
+        """Cells (B, N^2, C) times their similarity to the query (B, 1, C) -> map (B, C, N, N)."""
+        side = round(region.shape[1] ** 0.5)
+        similarity = region @ decoded.transpose(1, 2)
+        return (region * similarity).transpose(1, 2).unflatten(2, (side, side))
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; a box head that does not learn (stage 2) keeps its batch statistics."""
+        super().train(mode)
+        if not any(parameter.requires_grad for parameter in self.box_head.parameters()):
+            self.box_head.eval()
+        return self
+
+    def merge(self) -> Self:
+        """Fold every batch norm and what the decoder computes without input, in place.
+
+        Calling it twice is harmless. The result is for inference: it is put into eval mode.
+        """
+        self.eval()
+        self.backbone[0].merge()
+        self.transformer.decoder.merge()
+        self.box_head.merge()
+        return self
+
+    def unused_published(self) -> tuple[str, ...]:
+        """Published tensors that are not created here: none."""
+        return ()
+
+
+class Backbone(nn.Module):
+    """A ResNet without its last stage, its batch norms frozen: (B, 3, S, S) -> (B, 4C, S/16, S/16).
+
+    Args:
+        blocks: bottleneck blocks a stage.
+        planes: inner width of each stage.
+    """
+
+    def __init__(self, blocks: tuple[int, int, int], planes: tuple[int, int, int]) -> None:
+        super().__init__()
+        body = ResNet(Bottleneck, blocks, num_classes=0, channels=planes, zero_init_last=False)
+        self.body = freeze_batch_norm_2d(body)
+
+    def forward(self, x: Tensor) -> Tensor:
+        body = self.body
+        x = body.maxpool(body.act1(body.bn1(body.conv1(x))))
+        return body.layer3(body.layer2(body.layer1(x)))
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Fold every batch norm into the convolution before it, in place; idempotent."""
+        for parent, norm_name, convolution in list(self._normed()):
+            norm = parent.get_submodule(norm_name)
+            if isinstance(norm, FrozenBatchNorm2d):
+                convolution.weight, convolution.bias = fuse_conv_bn_weights(
+                    convolution.weight,
+                    convolution.bias,
+                    norm.running_mean,
+                    norm.running_var,
+                    norm.eps,
+                    norm.weight,
+                    norm.bias,
+                )
+                setattr(parent, norm_name, nn.Identity())
+
+    def _normed(self) -> Iterator[tuple[nn.Module, str, nn.Conv2d]]:
+        """Owner and name of each batch norm, and the convolution before it."""
+        yield self.body, "bn1", self.body.conv1
+        for block in (*self.body.layer1, *self.body.layer2, *self.body.layer3):
+            for index in (1, 2, 3):
+                yield block, f"bn{index}", block.get_submodule(f"conv{index}")
+            if block.downsample is not None:
+                yield block.downsample, "1", block.downsample[0]
+
+
+class Transformer(nn.Module):
+    """DETR's encoder and decoder, with a single query."""
+
+    def __init__(self, config: StarkConfig) -> None:
+        super().__init__()
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        for parameter in self.parameters():
+            if parameter.ndim > 1:
+                nn.init.xavier_uniform_(parameter)
+
+    def forward(self, tokens: Tokens, query: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens of N cells and the query (1, C) -> memory (B, N, C) and decoded (B, 1, C)."""
+        memory = self.encoder(tokens)
+        return memory, self.decoder(query[None], Tokens(memory, tokens.positions, tokens.bias))
+
+
+class Encoder(nn.Module):
+    """Layers of self-attention over all tokens."""
+
+    def __init__(self, config: StarkConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """Tokens -> features (B, N, C)."""
+        x, bias = tokens.features, tokens.bias[:, None, None]
+        for layer in self.layers:
+            x = layer(x, tokens.positions, bias)
+        return x
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward network, each with its residual sum and norm."""
+
+    def __init__(self, config: StarkConfig) -> None:
+        super().__init__()
+        self.self_attn = Attention(config.width, config.heads, config.dropout)
+        self.linear1 = nn.Linear(config.width, config.hidden)
+        self.linear2 = nn.Linear(config.hidden, config.width)
+        self.norm1 = nn.LayerNorm(config.width)
+        self.norm2 = nn.LayerNorm(config.width)
+        self.drop = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, positions: Tensor, bias: Tensor) -> Tensor:
+        """Features and positions (B, N, C), bias (B, 1, 1, N) -> features (B, N, C)."""
+        x = self.norm1(x + self.drop(self.self_attn(x + positions, x, bias)))
+        hidden = self.drop(F.relu(self.linear1(x)))
+        return self.norm2(x + self.drop(self.linear2(hidden)))
+
+
+class Decoder(nn.Module):
+    """Layers that let a single query attend to the encoder's output.
+
+    The decoder starts from zeros, so its first self-attention and norm give a constant, which
+    ``merge`` keeps as ``start``.
+    """
+
+    start: Tensor | None
+
+    def __init__(self, config: StarkConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
+        self.norm = nn.LayerNorm(config.width)
+        self.register_buffer("start", None)
+
+    def forward(self, query: Tensor, memory: Tokens) -> Tensor:
+        """Query (1, 1, C) and the encoder's output -> (B, 1, C)."""
+        keys = memory.features + memory.positions
+        x = self.layers[0].settle(torch.zeros_like(query)) if self.start is None else self.start
+        for index, layer in enumerate(self.layers):
+            x = layer.settle(x) if index else x
+            x = layer.attend(x, query, keys, memory)
+        return self.norm(x)
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Keep the constant instead of computing it, in place; needs eval mode; idempotent."""
+        self.start = self.layers[0].settle(
+            self.norm.weight.new_zeros(1, 1, self.norm.weight.numel())
+        )
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention of the query, attention to the memory, feed-forward network; norms after."""
+
+    def __init__(self, config: StarkConfig) -> None:
+        super().__init__()
+        self.self_attn = Attention(config.width, config.heads, config.dropout)
+        self.multihead_attn = Attention(config.width, config.heads, config.dropout)
+        self.linear1 = nn.Linear(config.width, config.hidden)
+        self.linear2 = nn.Linear(config.hidden, config.width)
+        self.norm1 = nn.LayerNorm(config.width)
+        self.norm2 = nn.LayerNorm(config.width)
+        self.norm3 = nn.LayerNorm(config.width)
+        self.drop = nn.Dropout(config.dropout)
+
+    def settle(self, x: Tensor) -> Tensor:
+        """Query features (B, 1, C) -> the same shape, after self-attention and norm."""
+        return self.norm1(x + self.drop(self.self_attn.alone(x)))
+
+    def attend(self, x: Tensor, query: Tensor, keys: Tensor, memory: Tokens) -> Tensor:
+        """The rest of the layer.
+
+        Args:
+            x: query features (B, 1, C), after ``settle``.
+            query: the query's learnt position (1, 1, C).
+            keys: features plus positions of the memory (B, N, C).
+            memory: the encoder's output.
+
+        Returns:
+            (B, 1, C).
+        """
+        found = self.multihead_attn.pool(x + query, keys, memory.features, memory.bias[:, None])
+        x = self.norm2(x + self.drop(found))
+        hidden = self.drop(F.relu(self.linear1(x)))
+        return self.norm3(x + self.drop(self.linear2(hidden)))
+
+
+class Attention(nn.Module):
+    """Multi-head attention with the parameters of ``nn.MultiheadAttention``, in three forms.
+
+    Args:
+        width: C.
+        heads: must divide it.
+        dropout: of the attention weights, while training.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.scale = (width // heads) ** -0.5
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.zeros_(self.out_proj.bias)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+        """Self-attention.
+
+        Args:
+            x: source of queries and keys (B, N, C).
+            value: source of the values (B, N, C).
+            bias: (B, 1, 1, N), added to the scores.
+
+        Returns:
+            (B, N, C).
+        """
+        query, key, value = self._split(x, 0), self._split(x, 1), self._split(value, 2)
+        scores = (query * self.scale) @ key.transpose(2, 3) + bias
+        weights = self.drop(torch.softmax(scores, dim=-1))
+        return self.out_proj((weights @ value).transpose(1, 2).flatten(2))
+
+    def alone(self, x: Tensor) -> Tensor:
+        """Self-attention of a single token (B, 1, C), whose weight is 1: (B, 1, C)."""
+        weights = self.drop(x.new_ones(x.shape[0], self.heads, 1, 1))
+        return self.out_proj((weights * self._split(x, 2)).transpose(1, 2).flatten(2))
+
+    def pool(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        """Attention of a single query, without a projection of all keys and values.
+
+        With one query, ``q . (W_k m)`` is ``(W_k^T q) . m`` for each memory cell m, and the
+        weighted mean of ``W_v m`` is W_v times that of m: the projections move to where there is
+        one vector a head. The key's offset adds the same to all scores of a head and drops out.
+
+        Args:
+            query: (B, 1, C).
+            keys, values: sources of them (B, N, C).
+            bias: (B, 1, N), added to the scores.
+
+        Returns:
+            (B, 1, C).
+        """
+        probe = (self._split(query, 0) * self.scale) @ self._weight(1).unflatten(
+            0, (self.heads, -1)
+        )
+        scores = probe[:, :, 0] @ keys.transpose(1, 2) + bias
+        means = self.drop(torch.softmax(scores, dim=-1)) @ values
+        value = means[:, :, None] @ self._weight(2).unflatten(0, (self.heads, -1)).transpose(1, 2)
+        return self.out_proj(value.flatten(1)[:, None] + self._offset(2))
+
+    def _split(self, x: Tensor, part: int) -> Tensor:
+        """(B, N, C) -> queries, keys or values (B, heads, N, C / heads)."""
+        projected = F.linear(x, self._weight(part), self._offset(part))
+        return projected.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+    def _weight(self, part: int) -> Tensor:
+        return self.in_proj_weight.chunk(3)[part]
+
+    def _offset(self, part: int) -> Tensor:
+        return self.in_proj_bias.chunk(3)[part]
+
+
+class ScoreHead(nn.Module):
+    """Three linear layers with ReLUs between them: decoded query (B, C) -> logit (B,)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(width, outputs) for outputs in (width, width, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        return self.layers[-1](x)[:, 0]
+
+
+def stark_s50() -> Stark:
+    """STARK-S50: ResNet-50, one template, 28.1 M parameters, 28.16 M values in the checkpoint."""
+    return Stark(StarkConfig())
+
+
+def stark_st50() -> Stark:
+    """STARK-ST50: ResNet-50, first and dynamic template, score head."""
+    return Stark(StarkConfig(temporal=True))
+
+
+def stark_st101() -> Stark:
+    """STARK-ST101: ResNet-101, first and dynamic template, score head."""
+    return Stark(StarkConfig(blocks=(3, 4, 23), temporal=True))
