@@ -134,6 +134,31 @@ def motion_blur(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return cv2.filter2D(crop, -1, kernel / kernel.sum())
 
 
+def lower_resolution(
+    crop: np.ndarray, target_px: float, wanted_px: float, quality: int
+) -> np.ndarray:
+    """Shows a crop as if the target had fewer pixels in its video.
+
+    Args:
+        crop: (S, S, 3) uint8.
+        target_px: Mean side of the target in the crop.
+        wanted_px: Mean side that the target is to have in the video.
+        quality: of the JPEG compression at that size, 1 to 100; 100 does without.
+
+    Returns:
+        (S, S, 3) uint8; the crop itself when `wanted_px` is not smaller than `target_px`.
+    """
+    size = crop.shape[0]
+    small = max(round(size * wanted_px / target_px), 8)
+    if small >= size:
+        return crop
+    coarse = cv2.resize(crop, (small, small), interpolation=cv2.INTER_AREA)
+    if quality < 100:
+        _, code = cv2.imencode(".jpg", coarse, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        coarse = cv2.imdecode(code, cv2.IMREAD_COLOR)
+    return cv2.resize(coarse, (size, size), interpolation=cv2.INTER_LINEAR)
+
+
 def occlude(
     crop: np.ndarray, box: np.ndarray, foreign: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:

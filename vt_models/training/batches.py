@@ -20,16 +20,18 @@ from vt_models.training.augment import (
     draw_colour,
     erase,
     jittered_view,
+    lower_resolution,
     motion_blur,
     occlude,
 )
+from vt_models.training.lookalikes import add_distractor, cut_object, transplant
 from vt_models.training.sampling import Pair, PairSampler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vt_models.registry import ModelSpec
-    from vt_models.training.data import ImagePack
+    from vt_models.training.data import ImagePack, Target
     from vt_models.training.recipe import Recipe
 
 Sample = dict[str, np.ndarray]
@@ -69,6 +71,10 @@ class PairDataset(Dataset[Sample]):
         flip = bool(rng.random() < self._config.joint_flip)
         template, template_box = self._template(pair, flip, rng)
         search, box, present = self._search(pair, flip, rng)
+        if rng.random() < self._config.template_blur:
+            template = motion_blur(template, rng)
+        if rng.random() < self._config.small:
+            template, search = _as_small(template, template_box, search, box, rng)
         colour = draw_colour(self._config, rng)
         return {
             "template": template,
@@ -99,18 +105,31 @@ class PairDataset(Dataset[Sample]):
     def _search(
         self, pair: Pair, flip: bool, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, bool]:
-        target = pair.search
-        view, box = self._search_view(target.box, self._mirror(flip, rng), rng)
-        outside = self._any_image(rng) if rng.random() < self._config.foreign_border else None
-        crop = crop_view(self._pack.images[target.image], view, self._spec.search_size, outside)
-        present = pair.present
-        if present and rng.random() < self._config.occlusion:
+        config, images, present = self._config, self._pack.images, pair.present
+        shown, moved = pair.search, False
+        if present and rng.random() < config.transplant:
+            elsewhere = self._sampler.lookalike(pair.search, rng)
+            shown, moved = elsewhere or shown, elsewhere is not None
+        view, box = self._search_view(shown.box, self._mirror(flip, rng), rng)
+        outside = self._any_image(rng) if rng.random() < config.foreign_border else None
+        crop = crop_view(images[shown.image], view, self._spec.search_size, outside)
+        if moved:
+            box = transplant(crop, box, self._patch(pair.search, view.mirrored), rng)
+        if rng.random() < config.distractor:
+            other = self._sampler.lookalike(pair.search, rng)
+            if other is not None:
+                crop = add_distractor(crop, box, self._patch(other, False), rng)
+        if present and rng.random() < config.occlusion:
             crop = occlude(crop, box, self._any_image(rng), rng)
-        if present and rng.random() < self._config.erase:
+        if present and rng.random() < config.erase:
             crop, present = erase(crop, box, self._any_image(rng), rng), False
-        if rng.random() < self._config.blur:
+        if rng.random() < config.blur:
             crop = motion_blur(crop, rng)
         return crop, box, present
+
+    def _patch(self, target: Target, mirrored: bool) -> np.ndarray:
+        patch = cut_object(self._pack.images[target.image], target)
+        return patch[:, ::-1] if mirrored else patch
 
     def _any_image(self, rng: np.random.Generator) -> np.ndarray:
         return self._pack.images[int(rng.integers(len(self._pack.images)))]
@@ -126,12 +145,31 @@ class PairDataset(Dataset[Sample]):
                 box, spec.search_factor, config.search_centre * shrink, config.search_scale, rng
             )
             aspect = float(np.exp(rng.uniform(-1, 1) * config.aspect))
-            angle = float(np.deg2rad(rng.uniform(-1, 1) * config.rotation_deg))
+            most = 90.0 if rng.random() < config.spin else config.rotation_deg
+            angle = float(np.deg2rad(rng.uniform(-1, 1) * most))
             view = View(view.centre, view.side / aspect**0.5, aspect, angle, mirrored)
             label = box_in_view(box, view)
             if 0.02 < label[0] < 0.98 and 0.02 < label[1] < 0.98:
                 break
         return view, label
+
+
+def _as_small(
+    template: np.ndarray,
+    template_box: np.ndarray,
+    search: np.ndarray,
+    box: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both crops as if the target were 5 to 24 pixels large, about the same in both."""
+    wanted = float(np.exp(rng.uniform(np.log(5.0), np.log(24.0))))
+    coarse = []
+    for crop, (w, h) in ((template, template_box[2:]), (search, box[2:])):
+        target_px = crop.shape[0] * float(np.sqrt(w * h))
+        quality = int(rng.integers(35, 95)) if rng.random() < 0.5 else 100
+        change = float(np.exp(rng.standard_normal() * 0.15))
+        coarse.append(lower_resolution(crop, target_px, wanted * change, quality))
+    return coarse[0], coarse[1]
 
 
 class ConsecutiveNumbers(Sampler[int]):

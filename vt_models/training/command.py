@@ -65,7 +65,10 @@ def run(args: argparse.Namespace) -> int:
     directory = args.output or Path("runs") / args.recipe.stem
     directory.mkdir(parents=True, exist_ok=True)
     validation = FolderDataset(args.validate_on) if args.validate_on else None
-    pack = load_image_pack(args.data, progress=_bar)
+    sampling = recipe.sampling
+    pack = load_image_pack(
+        args.data, min_side=sampling.min_side, hold_out=sampling.hold_out, progress=_bar
+    )
     _say(
         f"{len(pack.images)} images ({pack.nbytes / 1e9:.2f} GB in memory), "
         f"{len(pack.stills)} targets in stills, {len(pack.tracks)} tracks"

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-MIN_SIDE_PX = 6.0
-"""Boxes with a shorter side carry too few pixels to learn from (they are kept as background)."""
-
 MAX_COVER = 0.35
 """Targets that cover more of their image leave hardly any surroundings to search in: a search
 region is 16 times the target's area."""
@@ -86,6 +83,8 @@ class ImagePack:
 def load_image_pack(
     root: Path,
     limit: int | None = None,
+    min_side: float = 6.0,
+    hold_out: tuple[str, ...] = (),
     progress: Callable[[Iterable[Path]], Iterable[Path]] = iter,
 ) -> ImagePack:
     """Reads and decodes an image pack.
@@ -93,13 +92,15 @@ def load_image_pack(
     Args:
         root: Folder with `annotations.jsonl`.
         limit: Read only the first `limit` stills and the first `limit` clip frames (tests).
+        min_side: Boxes with a shorter side, in pixels, are background only.
+        hold_out: Videos that are left out, by the `source` of their frames.
         progress: Wraps the iteration over files (a progress bar).
 
     Raises:
         DatasetError: Missing folder, malformed line, unreadable or wrongly sized image;
             the message names file and line.
     """
-    records = _read_annotations(root / "annotations.jsonl")
+    records = _without(hold_out, _read_annotations(root / "annotations.jsonl"), root)
     if limit is not None:
         clips = [r for r in records if "video" in r][:limit]
         records = [r for r in records if "video" not in r][:limit] + clips
@@ -114,7 +115,20 @@ def load_image_pack(
                 f"{path} is {image.shape[1]}x{image.shape[0]} but its annotation says "
                 f"{record['width']}x{record['height']}: use matching files."
             )
-    return ImagePack(images, _stills(records), _tracks(records))
+    return ImagePack(images, _stills(records, min_side), _tracks(records, min_side))
+
+
+def _without(
+    hold_out: tuple[str, ...], records: list[dict[str, Any]], root: Path
+) -> list[dict[str, Any]]:
+    videos = {r["source"] for r in records if "video" in r}
+    unknown = sorted(set(hold_out) - videos)
+    if unknown:
+        raise DatasetError(
+            f"{root} has no video {', '.join(unknown)} to hold out; it has "
+            f"{', '.join(sorted(videos)) or 'none'}."
+        )
+    return [r for r in records if "video" not in r or r["source"] not in hold_out]
 
 
 def _read_annotations(path: Path) -> list[dict[str, Any]]:
@@ -157,33 +171,38 @@ def _decode(path: Path) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def _usable(box: dict[str, Any], record: dict[str, Any]) -> bool:
+def _usable(box: dict[str, Any], record: dict[str, Any], min_side: float) -> bool:
     _, _, w, h = box["bbox"]
     covers = w * h / (record["width"] * record["height"])
-    return min(w, h) >= MIN_SIDE_PX and not box.get("difficult") and covers < MAX_COVER
+    return min(w, h) >= min_side and not box.get("difficult") and covers < MAX_COVER
 
 
-def _targets(record: dict[str, Any], index: int) -> Iterable[tuple[dict[str, Any], Target]]:
+def _targets(
+    record: dict[str, Any], index: int, min_side: float
+) -> Iterable[tuple[dict[str, Any], Target]]:
     for box in record["boxes"]:
-        if _usable(box, record):
+        if _usable(box, record, min_side):
             x, y, w, h = map(float, box["bbox"])
             scene = record["source"] if "video" in record else record["image"]
             yield box, Target(index, (x, y, w, h), box.get("name") or "", scene)
 
 
-def _stills(records: list[dict[str, Any]]) -> list[Target]:
+def _stills(records: list[dict[str, Any]], min_side: float) -> list[Target]:
     return [
-        target for i, r in enumerate(records) if "video" not in r for _, target in _targets(r, i)
+        target
+        for i, r in enumerate(records)
+        if "video" not in r
+        for _, target in _targets(r, i, min_side)
     ]
 
 
-def _tracks(records: list[dict[str, Any]]) -> list[Track]:
+def _tracks(records: list[dict[str, Any]], min_side: float) -> list[Track]:
     """Joins the clips of one video: they show the same object with a long gap between them."""
     found: dict[str, list[tuple[int, Target]]] = defaultdict(list)
     for i, record in enumerate(records):
         if "video" not in record:
             continue
-        for box, target in _targets(record, i):
+        for box, target in _targets(record, i, min_side):
             key = f"{record['source']}/{box.get('track', 0)}"
             found[key].append((record["orig_frame"], target))
     tracks = []

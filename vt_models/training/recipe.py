@@ -29,6 +29,10 @@ class SamplingConfig:
         still_share: Weight of pairs from two views of one annotated photograph.
         region_share: Weight of pairs from two views of an arbitrary image region.
         negative_share: Fraction of all pairs whose search view does not show the target.
+        lookalike_share: Fraction of those that show another object of the same class name.
+        min_side: Targets with a shorter side, in pixels, are not drawn.
+        hold_out: Videos (`source` of their frames) that are not drawn from: they are left to judge
+            by.
         max_gap: Largest distance between the two frames of a track, in frames of the video.
         order: "any", or "causal": the search frame is later than the template (the authors').
     """
@@ -37,6 +41,9 @@ class SamplingConfig:
     still_share: float = 0.5
     region_share: float = 0.0
     negative_share: float = 0.0
+    lookalike_share: float = 0.0
+    min_side: float = 6.0
+    hold_out: tuple[str, ...] = ()
     max_gap: int = 200
     order: str = "any"
 
@@ -53,8 +60,16 @@ class AugmentConfig:
         gray: Probability that both crops lose their colour.
         brightness, contrast, saturation: Each crop is scaled by 1 +- this.
         rotation_deg: Largest in-plane rotation of the search crop.
+        spin: Probability that the search crop is rotated by up to 90 degrees instead.
         aspect: Largest natural-log change of the aspect ratio of the search crop.
         blur: Probability that the search crop is blurred as by motion.
+        template_blur: The same for the template.
+        small: Probability that both crops are coarsened as if the target were small in its video
+            (a mean side of 5 to 24 pixels), half of them with the traces of compression.
+        distractor: Probability that another object of the target's class (of any, where there is
+            no other) is pasted beside the target.
+        transplant: Probability that the target is pasted over such an object in another scene,
+            which becomes the search crop.
         occlusion: Probability that a part of the target is covered by a foreign patch.
         erase: Probability that the target is painted over, which makes the pair a negative one.
         foreign_border: Probability that what lies outside the image is filled with another image
@@ -72,8 +87,13 @@ class AugmentConfig:
     contrast: float = 0.0
     saturation: float = 0.0
     rotation_deg: float = 0.0
+    spin: float = 0.0
     aspect: float = 0.0
     blur: float = 0.0
+    template_blur: float = 0.0
+    small: float = 0.0
+    distractor: float = 0.0
+    transplant: float = 0.0
     occlusion: float = 0.0
     erase: float = 0.0
     foreign_border: float = 0.0
@@ -260,10 +280,16 @@ def _convert(kind: Any, value: Any, where: _Location, key: str) -> Any:
 
 _FRACTIONS = (
     "sampling.negative_share",
+    "sampling.lookalike_share",
     "augment.joint_flip",
     "augment.crop_flip",
     "augment.gray",
+    "augment.spin",
     "augment.blur",
+    "augment.template_blur",
+    "augment.small",
+    "augment.distractor",
+    "augment.transplant",
     "augment.occlusion",
     "augment.erase",
     "augment.foreign_border",

@@ -15,6 +15,7 @@ import numpy as np
 
 from vt_models.errors import DatasetError
 from vt_models.training.data import ImagePack, Target, Track
+from vt_models.training.lookalikes import LookAlikes
 
 if TYPE_CHECKING:
     from vt_models.training.recipe import SamplingConfig
@@ -62,6 +63,7 @@ class PairSampler:
             )
         self._kinds = tuple(shares)
         self._probabilities = np.array([shares[k] / total for k in self._kinds])
+        self._lookalikes = LookAlikes(pack)
         self._track_weights = _balanced_track_weights(pack.tracks)
 
     def rng(self, number: int) -> np.random.Generator:
@@ -112,11 +114,24 @@ class PairSampler:
 
     def _negative(self, template: Target, rng: np.random.Generator) -> Pair:
         """A view without the target: around an object of another scene."""
+        if rng.random() < self._config.lookalike_share:
+            alike = self._lookalikes.draw(template, rng)
+            if alike is not None:
+                return Pair(template, alike, False)
+        other = self._elsewhere(template, rng)
+        return Pair(template, template, True) if other is None else Pair(template, other, False)
+
+    def lookalike(self, target: Target, rng: np.random.Generator) -> Target | None:
+        """Another object, of the same name where there is one; None in a pack of one scene."""
+        alike = self._lookalikes.draw(target, rng)
+        return self._elsewhere(target, rng) if alike is None else alike
+
+    def _elsewhere(self, target: Target, rng: np.random.Generator) -> Target | None:
         for _ in range(20):
             other = self._any_target(rng)
-            if other.scene != template.scene and other.image != template.image:
-                return Pair(template, other, False)
-        return Pair(template, template, True)
+            if other.scene != target.scene and other.image != target.image:
+                return other
+        return None
 
     def _any_target(self, rng: np.random.Generator) -> Target:
         if self._pack.tracks and (not self._pack.stills or rng.random() < 0.5):

@@ -17,6 +17,7 @@ from vt_models.training.augment import (
     crop_view,
     erase,
     jittered_view,
+    lower_resolution,
     motion_blur,
     occlude,
 )
@@ -129,3 +130,17 @@ def test_erasing_leaves_nothing_of_the_target(seed: int) -> None:
     erased = erase(crop, box, foreign, rng)
     assert erased[rows, columns].max() < 255 * 0.75
     assert (erased[:16] == 60).all()
+
+
+def test_lower_resolution_is_that_of_a_small_target() -> None:
+    rng = np.random.default_rng(2)
+    crop = rng.integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)
+    coarse = lower_resolution(crop, 32.0, 8.0, 100)
+    assert coarse.shape == crop.shape
+    assert abs(float(coarse.mean()) - float(crop.mean())) < 2
+    again = cv2.resize(cv2.resize(coarse, (32, 32), interpolation=cv2.INTER_AREA), (SIZE, SIZE))
+    assert (
+        np.abs(again.astype(int) - coarse).mean() < 0.2 * np.abs(crop.astype(int) - coarse).mean()
+    )
+    assert (lower_resolution(crop, 32.0, 8.0, 40) != coarse).any(), "compressed"
+    assert lower_resolution(crop, 32.0, 40.0, 40) is crop, "already smaller than that"

@@ -179,6 +179,22 @@ def test_workers_do_not_change_the_data(mini_pack: Path, tmp_path: Path) -> None
     assert bool(((batch.box[:, :2] > 0) & (batch.box[:, :2] < 1)).all())
 
 
+def test_every_augmentation_keeps_the_label_in_the_crop(mini_pack: Path, tmp_path: Path) -> None:
+    always = ["spin", "blur", "template_blur", "small", "distractor", "transplant"]
+    overrides = [f"augment.{name}=1" for name in always]
+    recipe = load_recipe(_recipe_file(tmp_path), [*overrides, "sampling.lookalike_share=0.5"])
+    dataset = PairDataset(load_image_pack(mini_pack), get_spec(recipe.model), recipe)
+    plain_recipe = load_recipe(_recipe_file(tmp_path))
+    plain = PairDataset(load_image_pack(mini_pack), get_spec(recipe.model), plain_recipe)
+    for number in range(40):
+        sample, again = dataset[number], dataset[number]
+        assert all(np.array_equal(sample[key], again[key]) for key in sample)
+        assert sample["search"].shape == (256, 256, 3)
+        assert (sample["box"][2:] > 0).all()
+        assert ((sample["box"][:2] > 0) & (sample["box"][:2] < 1)).all()
+        assert (sample["search"] != plain[number]["search"]).any()
+
+
 def test_a_killed_command_continues(tmp_path: Path, mini_pack: Path) -> None:
     command = [sys.executable, "-m", "vt_models", "train", str(_recipe_file(tmp_path))]
     command += ["--data", str(mini_pack), "--threads", "1", "--workers", "0", "--output"]
