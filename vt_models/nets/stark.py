@@ -17,7 +17,7 @@ Sequences are (B, N, C); maps are (B, C, H, W). Parameter names and shapes are t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -132,7 +132,7 @@ class Stark(nn.Module):
             ``box`` (B, 4) cx, cy, w, h as fractions of the search crop, and ``score`` (B,) in
             [0, 1]: ST's score head; S has none and gives ``vt_models.nets.heads.corner_score``.
         """
-        decoded, region = self.relate(self.embed(search, search_mask), *state)
+        decoded, region = self.relate(search, search_mask, *state)
         box, score = locate(*self.box_head(region))
         if self.cls_head is not None:
             score = torch.sigmoid(self.cls_head(decoded))
@@ -165,7 +165,7 @@ class Stark(nn.Module):
         state = self.encode_template(template, template_mask)
         if dynamic is not None and dynamic_mask is not None:
             state = (*state, *self.encode_template(dynamic, dynamic_mask))
-        decoded, region = self.relate(self.embed(search, search_mask), *state)
+        decoded, region = self.relate(search, search_mask, *state)
         top_left, bottom_right = self.box_head(region)
         box, _ = locate(top_left, bottom_right)
         outputs = {"box": box, "score_tl": top_left, "score_br": bottom_right}
@@ -183,31 +183,24 @@ class Stark(nn.Module):
         bias = cells.flatten(1).to(features.dtype) * MASKED
         return Tokens(features, sine_positions(cells, features.shape[2]), bias)
 
-    def relate(self, search: Tokens, *state: Tensor) -> tuple[Tensor, Tensor]:
-        """Encoder and decoder over template(s) and search region.
-
-        Args:
-            search: the search region.
-            state: of the templates, see ``search``.
+    def relate(self, search: Tensor, search_mask: Tensor, *state: Tensor) -> tuple[Tensor, Tensor]:
+        """Encoder and decoder over template(s) and search region; arguments as of ``search``.
 
         Returns:
-            The decoded query (B, C), and the search region's map (B, C, S/16, S/16) with the cells
-            that resemble the query emphasised (figure 3).
+            The decoded query (B, C), and the map (B, C, S/16, S/16) that the corner head reads:
+            the search region's cells times their similarity to the decoded query (figure 3).
         """
         expected = len(self.state_names) * (2 if self.config.temporal else 1)
         if len(state) != expected:
             raise ValueError(f"expected {expected} tensors of template state, got {len(state)}")
-        parts = [Tokens(*state[start : start + 3]) for start in range(0, expected, 3)] + [search]
+        parts = [Tokens(*state[start : start + 3]) for start in range(0, expected, 3)]
+        parts.append(self.embed(search, search_mask))
         tokens = Tokens(*(torch.cat(tensors, dim=1) for tensors in zip(*parts, strict=True)))
         memory, decoded = self.transformer(tokens, self.query_embed.weight)
-        region = memory[:, memory.shape[1] - search.features.shape[1] :]
-        return decoded[:, 0], self.emphasise(region, decoded)
-
-    def emphasise(self, region: Tensor, decoded: Tensor) -> Tensor:
-        """Cells (B, N^2, C) times their similarity to the query (B, 1, C) -> map (B, C, N, N)."""
-        side = round(region.shape[1] ** 0.5)
-        similarity = region @ decoded.transpose(1, 2)
-        return (region * similarity).transpose(1, 2).unflatten(2, (side, side))
+        region = memory[:, -parts[-1].features.shape[1] :]
+        emphasised = region * (region @ decoded.transpose(1, 2))
+        shape = (search.shape[2] // STRIDE, search.shape[3] // STRIDE)
+        return decoded[:, 0], emphasised.transpose(1, 2).unflatten(2, shape)
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode; a box head that does not learn (stage 2) keeps its batch statistics."""
@@ -344,9 +337,11 @@ class Decoder(nn.Module):
         self.register_buffer("start", None)
 
     def forward(self, query: Tensor, memory: Tokens) -> Tensor:
-        """Query (1, 1, C) and the encoder's output -> (B, 1, C)."""
+        """The query's learnt position (1, 1, C) and the encoder's output -> (B, 1, C)."""
         keys = memory.features + memory.positions
-        x = self.layers[0].settle(torch.zeros_like(query)) if self.start is None else self.start
+        x = self.start
+        if x is None:
+            x = self.layers[0].settle(torch.zeros_like(keys[:, :1]))
         for index, layer in enumerate(self.layers):
             x = layer.settle(x) if index else x
             x = layer.attend(x, query, keys, memory)
@@ -485,15 +480,43 @@ class ScoreHead(nn.Module):
 
 
 def stark_s50() -> Stark:
-    """STARK-S50: ResNet-50, one template, 28.1 M parameters, 28.16 M values in the checkpoint."""
+    """STARK-S50: ResNet-50, one template; 28.1 M parameters."""
     return Stark(StarkConfig())
 
 
 def stark_st50() -> Stark:
-    """STARK-ST50: ResNet-50, first and dynamic template, score head."""
+    """STARK-ST50: ResNet-50, first and dynamic template, score head; 28.2 M parameters."""
     return Stark(StarkConfig(temporal=True))
 
 
 def stark_st101() -> Stark:
-    """STARK-ST101: ResNet-101, first and dynamic template, score head."""
+    """STARK-ST101: ResNet-101, first and dynamic template, score head; 47.2 M parameters."""
     return Stark(StarkConfig(blocks=(3, 4, 23), temporal=True))
+
+
+def stark_s50_miniature() -> Stark:
+    """STARK-S50 with 0.1 M weights, for tests and dry runs."""
+    return Stark(_miniature(1))
+
+
+def stark_st50_miniature() -> Stark:
+    """STARK-ST50 with 0.1 M weights, for tests and dry runs."""
+    return Stark(replace(_miniature(1), temporal=True))
+
+
+def stark_st101_miniature() -> Stark:
+    """STARK-ST101 with 0.1 M weights, for tests and dry runs."""
+    return Stark(replace(_miniature(2), temporal=True))
+
+
+def _miniature(last_blocks: int) -> StarkConfig:
+    return StarkConfig(
+        blocks=(1, 1, last_blocks),
+        planes=(8, 16, 32),
+        width=32,
+        heads=4,
+        hidden=64,
+        encoder_layers=2,
+        decoder_layers=2,
+        head_width=32,
+    )
