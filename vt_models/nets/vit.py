@@ -120,7 +120,7 @@ class VisionTransformer(nn.Module):
             self.patch_embed = ConvolutionalEmbed(dim)
         else:
             self.patch_embed = PatchEmbed(None, config.patch, embed_dim=dim)
-        rates = torch.linspace(0, config.drop_path, config.depth).tolist()
+        rates = [config.drop_path * index / (config.depth - 1) for index in range(config.depth)]
         self.blocks = nn.ModuleList(PruningBlock(dim, config.heads, rate) for rate in rates)
         self.norm = nn.LayerNorm(dim, NORM_EPSILON)
         self._start()
