@@ -20,7 +20,7 @@ from typing import Any
 
 import cv2
 
-from vt_models.api import create_tracker, shipped_directory
+from vt_models.api import create_tracker
 from vt_models.errors import VtModelsError
 from vt_models.evaluation import bench_command
 from vt_models.evaluation.command import available_peers, split_names, to_text
@@ -28,6 +28,7 @@ from vt_models.evaluation.datasets import FolderDataset
 from vt_models.evaluation.peers import PEERS, create_peer
 from vt_models.evaluation.provenance import command_line, provenance
 from vt_models.evaluation.runner import evaluate
+from vt_models.installed import shipped_directory
 from vt_models.registry import get_spec, list_models
 
 RESULTS = Path("benchmarks/results/local")

@@ -25,33 +25,52 @@ from vt_models.errors import (
     VtModelsError,
     WeightsError,
 )
-from vt_models.registry import ModelSpec, get_spec, list_models
+from vt_models.registry import ModelSpec, UpdatePolicy, get_spec, list_models
 
 if TYPE_CHECKING:
-    from vt_models.api import create_model, create_tracker
+    from vt_models.api import create_miniature, create_model, create_tracker
+    from vt_models.choice import Choice, choose_model
+    from vt_models.target import State, Target, TargetEstimate, TargetSettings, create_target
     from vt_models.tracker import Estimate, Tracker
 
 __all__ = [
     "BackendError",
+    "Choice",
     "DatasetError",
     "Estimate",
     "ExportError",
     "InputError",
     "ModelSpec",
     "RecipeError",
+    "State",
+    "Target",
+    "TargetEstimate",
+    "TargetSettings",
     "Tracker",
+    "UpdatePolicy",
     "VtModelsError",
     "WeightsError",
+    "choose_model",
+    "create_miniature",
     "create_model",
+    "create_target",
     "create_tracker",
     "get_spec",
     "list_models",
 ]
 
 _LAZY = {
+    "Choice": "vt_models.choice",
+    "choose_model": "vt_models.choice",
+    "create_miniature": "vt_models.api",
     "create_model": "vt_models.api",
     "create_tracker": "vt_models.api",
     "Estimate": "vt_models.tracker",
+    "State": "vt_models.target",
+    "Target": "vt_models.target",
+    "TargetEstimate": "vt_models.target",
+    "TargetSettings": "vt_models.target",
+    "create_target": "vt_models.target",
     "Tracker": "vt_models.tracker",
 }
 

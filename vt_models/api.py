@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import tempfile
 from importlib import import_module
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from vt_models.choice import AUTO, choose_model
 from vt_models.errors import BackendError, InputError, WeightsError
-from vt_models.exported import MANIFEST, TORCH_WEIGHTS, ExportedModel, read_export
-from vt_models.registry import ModelSpec, get_spec
+from vt_models.exported import TOKENIZER, TORCH_WEIGHTS, ExportedModel, read_export
+from vt_models.installed import find_weights, installed_directory
+from vt_models.registry import ModelSpec, UpdatePolicy, find_update_policy, get_spec
 from vt_models.runtime import (
     OnnxEngine,
     TorchEngine,
@@ -19,7 +20,7 @@ from vt_models.runtime import (
     check_threads,
     import_torch,
 )
-from vt_models.tracker import Tracker
+from vt_models.tracker import Engine, Tokenizer, Tracker
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,35 +34,42 @@ def create_tracker(
     backend: str = "onnxruntime",
     device: str = "auto",
     threads: int | None = None,
+    update: str | UpdatePolicy | None = None,
 ) -> Tracker:
     """A ready tracker.
 
     Args:
-        name: one of `list_models()`.
-        weights: None for what ships, a directory made by `vt-models export`, or a
+        name: one of `list_models()`, or "auto" for what suits this machine (`choose_model`).
+        weights: None for what ships or was installed, a directory made by `vt-models export`, or a
             `.safetensors` file (with backend "onnxruntime" it is exported to a temporary
             directory first, which needs torch and takes some seconds).
         backend: "onnxruntime" (needs no torch) or "torch".
         device: "auto", "cpu", "cuda", or "tensorrt" (onnxruntime only).
         threads: CPU threads; None is one with onnxruntime, and torch's own choice with torch.
+        update: when a dynamic template is replaced: the name of one of the model's presets
+            (`ModelSpec.update_presets`), or an `UpdatePolicy`; None is the authors' default.
 
     Raises:
-        InputError: unknown name, backend or device.
+        InputError: unknown name, backend, device or update setting.
         WeightsError: no weights ship, or the given ones are missing, damaged or of another model.
         BackendError: the backend or the device is not available.
     """
-    spec = get_spec(name)
+    spec = get_spec(choose_model().name if name == AUTO else name)
     if backend not in BACKENDS:
         raise InputError(f"no backend called {backend!r}; backends: {', '.join(BACKENDS)}")
     check_device(device)
     check_threads(threads)
+    policy = find_update_policy(spec, update)
     path = _weights_path(spec, weights)
     if backend == "torch":
-        net = create_model(name, _torch_weights(path))
-        spec = _read_export_of(spec, path).spec if path.is_dir() else spec
-        return Tracker(spec, TorchEngine(net, spec, device, threads))
+        net = create_model(spec.name, _torch_weights(path))
+        exported = _read_export_of(spec, path) if path.is_dir() else None
+        spec = exported.spec if exported else spec
+        engine: Engine = TorchEngine(net, spec, device, threads)
+        return Tracker(spec, engine, _tokenizer(spec, exported), policy)
     exported = _read_export_of(spec, path) if path.is_dir() else _export_now(spec, path)
-    return Tracker(exported.spec, OnnxEngine(exported, device, threads))
+    engine = OnnxEngine(exported, device, threads)
+    return Tracker(exported.spec, engine, _tokenizer(spec, exported), policy)
 
 
 def create_model(name: str, weights: str | Path | None = None) -> nn.Module:
@@ -78,41 +86,59 @@ def create_model(name: str, weights: str | Path | None = None) -> nn.Module:
         WeightsError: the file is missing, damaged or of another model.
     """
     spec = get_spec(name)
+    net = _build(spec.name, spec.net)
+    if weights is not None:
+        from vt_models.weights import load_weights  # noqa: PLC0415 - needs torch
+
+        load_weights(net, _existing(Path(weights)), spec)
+    return net
+
+
+def create_miniature(name: str) -> nn.Module:
+    """A model's network with few, random weights: the same crops, inputs and outputs, at no cost.
+
+    For tests and dry runs. It finds nothing. Same arguments and errors as `create_model`.
+    """
+    spec = get_spec(name)
+    return _build(spec.name, spec.miniature or spec.net)
+
+
+def _build(name: str, reference: str) -> nn.Module:
+    """The network a registry entry refers to as "module:function", in evaluation mode."""
     import_torch()
-    module, function = spec.net.split(":")
+    module, function = reference.split(":")
     try:
         build = getattr(import_module(module), function)
     except ModuleNotFoundError as error:
         raise BackendError(
             f"{name} needs the Python package {error.name!r}; pip install 'vt_ros[train]'"
         ) from error
-    net: Any = build()
-    if weights is not None:
-        from vt_models.weights import load_weights  # noqa: PLC0415 - needs torch
-
-        load_weights(net, _existing(Path(weights)), spec)
-    model: nn.Module = net.eval()
-    return model
+    net: nn.Module = build()
+    return net.eval()
 
 
-def shipped_directory(spec: ModelSpec) -> Path | None:
-    """The export directory that ships for a model, None where there is none."""
-    if spec.shipped_weights is None:
+def _tokenizer(spec: ModelSpec, exported: ExportedModel | None) -> Tokenizer | None:
+    """Of the export directory, or the one that ships; None for models without language."""
+    if not spec.language:
         return None
-    directory = Path(str(files("vt_models"))) / "weights" / "shipped" / spec.shipped_weights
-    return directory if (directory / MANIFEST).is_file() else None
+    from vt_models import text  # noqa: PLC0415 - language models only
+
+    data = exported.files[TOKENIZER] if exported else text.vocabulary()
+    return text.Tokenizer.from_bytes(data, spec.text_length)
 
 
 def _weights_path(spec: ModelSpec, weights: str | Path | None) -> Path:
     """The directory or file to load; WeightsError if there is nothing."""
     if weights is not None:
         return _existing(Path(weights))
-    directory = shipped_directory(spec)
+    directory = find_weights(spec)
     if directory is None:
         raise WeightsError(
-            f"no weights ship for {spec.name}; train them (`vt-models train`), or import a "
+            f"no weights ship for {spec.name} and none are installed in "
+            f"{installed_directory(spec)}; train them (`vt-models train`), or import a "
             f"published checkpoint (`vt-models weights import FILE --model {spec.name} --output "
-            f"{spec.name}.safetensors`, see {spec.url}), and give them as weights="
+            f"{spec.name}.safetensors`, see {spec.url}), and give them as weights= or install "
+            f"them (`vt-models export {spec.name} --weights {spec.name}.safetensors --install`)"
         )
     return directory
 

@@ -229,7 +229,11 @@ def padding_mask(
     Raises:
         InputError: the box is not finite or has no area.
     """
-    window = crop_window(box, factor)
+    return window_padding(frame_shape, crop_window(box, factor), size)
+
+
+def window_padding(frame_shape: Sequence[int], window: CropWindow, size: int) -> NDArray[np.bool_]:
+    """(size, size) bool, True where a window's crop shows padding."""
     inside = inside_frame(window, frame_shape)
     columns = _shows_padding(inside.x1 - window.x1, inside.x2 - window.x1, window.side, size)
     rows = _shows_padding(inside.y1 - window.y1, inside.y2 - window.y1, window.side, size)

@@ -132,17 +132,17 @@ def _weights(name: str) -> Check:
     title = f"weights {name}"
     try:
         # Imported here: it needs numpy and OpenCV, and those may be what is broken.
-        api: Any = import_module("vt_models.api")
+        installed: Any = import_module("vt_models.installed")
         exported: Any = import_module("vt_models.exported")
-        directory = api.shipped_directory(get_spec(name))
+        directory = installed.find_weights(get_spec(name))
         if directory is None:
             remedy = "train (`vt-models train`) or import them (`vt-models weights import`)"
-            return Check(title, "absent", "none ship", remedy)
+            return Check(title, "absent", "none ship, none are installed", remedy)
         found = exported.read_export(directory)
     except (VtModelsError, ImportError) as error:
-        return Check(title, "error", str(error), "install the package again")
+        return Check(title, "error", str(error), "install the package, or these weights, again")
     size = sum(len(data) for data in found.files.values())
-    return Check(title, "ok", f"{size / 1e6:.1f} MB, sha256 of every file is right")
+    return Check(title, "ok", f"{size / 1e6:.1f} MB in {directory}, every sha256 is right")
 
 
 def _tracking() -> Check:
@@ -150,7 +150,8 @@ def _tracking() -> Check:
     name = list_models()[0]
     try:
         api: Any = import_module("vt_models.api")
-        if api.shipped_directory(get_spec(name)) is None:
+        installed: Any = import_module("vt_models.installed")
+        if installed.find_weights(get_spec(name)) is None:
             return Check("tracking", "absent", f"not tried: no weights ship for {name}")
         parity: Any = import_module("vt_models.parity")
         frames, boxes = parity.synthetic_sequence()

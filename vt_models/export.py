@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""torch network to an export directory of two ONNX graphs, checked before it appears (needs torch).
+"""torch network to an export directory of ONNX graphs, checked before it appears (needs torch).
 
 See `vt_models.exported` for the directory's contents.
 """
@@ -35,15 +35,17 @@ from vt_models.exported import (
     MANIFEST,
     SEARCH_GRAPH,
     TEMPLATE_GRAPH,
+    TEXT_GRAPH,
+    TOKENIZER,
     TORCH_WEIGHTS,
     read_export,
     sha256_of,
     spec_fields,
 )
 from vt_models.folding import fold_batch_norms, round_to_half
-from vt_models.graphs import SearchGraph, TemplateGraph
+from vt_models.graphs import SearchGraph, TemplateGraph, TextGraph
 from vt_models.parity import OUTPUT_TOLERANCE, SEQUENCE_TOLERANCE_PX, check_engines
-from vt_models.runtime import OnnxEngine, TorchEngine
+from vt_models.runtime import OnnxEngine, TorchEngine, search_states
 from vt_models.weights.tensors import save_weights
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ _DYNAMO_OPSET = 20
 _HALF_MIN_ELEMENTS = 64
 
 
-class _Graph(NamedTuple):
+class Graph(NamedTuple):
     """A module to export, example inputs, and names."""
 
     file: str
@@ -82,7 +84,7 @@ def export_model(
 ) -> Path:
     """Export a network; either a checked directory appears at `directory`, or nothing changes.
 
-    The network is copied, merged, and its batch norms are folded. Both graphs normalise inside
+    The network is copied, merged, and its batch norms are folded. The graphs normalise inside
     and compute in float32. The graphs are then loaded as a tracker would load them and compared
     with the torch network: 1e-4 on outputs, 0.05 px over 12 frames.
 
@@ -106,16 +108,20 @@ def export_model(
     _check_target(directory)
     plain = _deploy_copy(net)
     stored = copy.deepcopy(plain)
-    folded = fold_batch_norms(stored, lambda: _example_graphs(stored, spec))
+    folded = fold_batch_norms(stored, lambda: example_graphs(stored, spec))
     if fp16_storage:
         round_to_half(stored)
-    graphs = _example_graphs(stored, spec)
+    graphs = example_graphs(stored, spec)
 
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as scratch:
         built = Path(scratch) / "export"
         built.mkdir()
         contents = {graph.file: _onnx_bytes(graph, fp16_storage) for graph in graphs}
+        if spec.language:
+            from vt_models.text import vocabulary  # noqa: PLC0415 - language models only
+
+            contents[TOKENIZER] = vocabulary()
         contents[TORCH_WEIGHTS] = _torch_weights(net, spec, built, fp16_storage)
         for name, data in contents.items():
             (built / name).write_bytes(data)
@@ -164,33 +170,69 @@ def _deploy_copy(net: SiameseNet) -> Any:
     return module.cpu().float().eval().merge().requires_grad_(requires_grad=False)
 
 
-def _example_graphs(net: Any, spec: ModelSpec) -> tuple[_Graph, _Graph]:
-    """Both graphs with example inputs; runs the template graph to get the state."""
+def example_graphs(net: Any, spec: ModelSpec) -> tuple[Graph, ...]:
+    """The search graph first, then those that give its states, with example inputs.
+
+    All of them are run, for the states.
+    """
     rng = np.random.default_rng(0)
-    template, search = (
-        torch.from_numpy(rng.integers(0, 256, (1, side, side, 3), dtype=np.uint8))
-        for side in (spec.template_size, spec.search_size)
-    )
-    inputs = (template, *(torch.tensor([[0.25, 0.25, 0.5, 0.5]]) for _ in spec.template_inputs))
-    template_graph = TemplateGraph(net, spec).eval()
-    search_graph = SearchGraph(net, spec).eval()
+    search = _noise(rng, 1, spec.search_size)
+    template = _template_graph(net, spec, _noise(rng, len(spec.view_factors), spec.template_size))
+    graphs = (template, _text_graph(net, spec)) if spec.language else (template,)
+    template_state, *text_state = (_state_of(graph) for graph in graphs)
+    states = (*template_state, *(template_state if spec.dynamic_template else ()))
+    states = (*states, *(tensor for state in text_state for tensor in state))
+    padding = [torch.zeros(1, spec.search_size, spec.search_size, dtype=torch.bool)]
+    inputs = (search, *(padding * len(spec.search_inputs)), *(s.clone() for s in states))
+    names = search_states(spec, net.state_names, getattr(net, "text_state_names", ()))
+    module = SearchGraph(net, spec).eval()
     with torch.no_grad():
-        state = tuple(tensor.clone() for tensor in template_graph(*inputs))
-        search_graph(search, *state)
-    state_names, output_names = list(net.state_names), list(net.output_names)
-    if len(state) != len(state_names):
-        raise ExportError(f"{spec.name} gives {len(state)} state tensors, names {state_names}")
-    return (
-        _Graph(
-            TEMPLATE_GRAPH, template_graph, inputs, ["template", *spec.template_inputs], state_names
-        ),
-        _Graph(
-            SEARCH_GRAPH, search_graph, (search, *state), ["search", *state_names], output_names
-        ),
+        module(*inputs)
+    input_names = ["search", *spec.search_inputs, *names]
+    return (Graph(SEARCH_GRAPH, module, inputs, input_names, list(net.output_names)), *graphs)
+
+
+def _noise(rng: np.random.Generator, count: int, side: int) -> Tensor:
+    values = rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    return torch.from_numpy(values).to(torch.get_default_device())
+
+
+def _template_graph(net: Any, spec: ModelSpec, crops: Tensor) -> Graph:
+    examples = {
+        "template_box": torch.tensor([[0.25, 0.25, 0.5, 0.5]]),
+        "template_mask": torch.zeros(1, spec.template_size, spec.template_size, dtype=torch.bool),
+    }
+    inputs = (crops, *(examples[name] for name in spec.template_inputs))
+    names = ["template", *spec.template_inputs]
+    return Graph(
+        TEMPLATE_GRAPH, TemplateGraph(net, spec).eval(), inputs, names, list(net.state_names)
     )
 
 
-def _onnx_bytes(graph: _Graph, fp16_storage: bool) -> bytes:
+def _text_graph(net: Any, spec: ModelSpec) -> Graph:
+    ids = torch.arange(1, spec.text_length + 1)[None]
+    mask = torch.arange(spec.text_length)[None] < spec.text_length // 2
+    return Graph(
+        TEXT_GRAPH,
+        TextGraph(net).eval(),
+        (ids, mask),
+        ["text_ids", "text_mask"],
+        list(net.text_state_names),
+    )
+
+
+def _state_of(graph: Graph) -> tuple[Tensor, ...]:
+    """What a graph gives for its example inputs; ExportError if the names do not fit."""
+    with torch.no_grad():
+        state: tuple[Tensor, ...] = graph.module(*graph.inputs)
+    if len(state) != len(graph.output_names):
+        raise ExportError(
+            f"{graph.file} gives {len(state)} state tensors, names {graph.output_names}"
+        )
+    return state
+
+
+def _onnx_bytes(graph: Graph, fp16_storage: bool) -> bytes:
     """Export one graph, check it, store weights as float16 if asked for."""
     model = _export(graph)
     if fp16_storage:
@@ -203,7 +245,7 @@ def _onnx_bytes(graph: _Graph, fp16_storage: bool) -> bytes:
     return data
 
 
-def _export(graph: _Graph) -> onnx.ModelProto:
+def _export(graph: Graph) -> onnx.ModelProto:
     """Through TorchScript, or through dynamo where torch no longer has that."""
     try:
         return _export_with(graph, dynamo=False)
@@ -217,7 +259,7 @@ def _export(graph: _Graph) -> onnx.ModelProto:
             ) from second
 
 
-def _export_with(graph: _Graph, *, dynamo: bool) -> onnx.ModelProto:
+def _export_with(graph: Graph, *, dynamo: bool) -> onnx.ModelProto:
     options: dict[str, Any] = {
         "input_names": graph.input_names,
         "output_names": graph.output_names,
@@ -285,7 +327,7 @@ def _parity(plain: Any, stored: Any, spec: ModelSpec, built: Path) -> dict[str, 
 
 
 def _example_outputs(net: Any, spec: ModelSpec) -> tuple[Tensor, ...]:
-    graph = _example_graphs(net, spec)[1]
+    graph = example_graphs(net, spec)[0]
     with torch.no_grad():
         outputs: tuple[Tensor, ...] = graph.module(*graph.inputs)
     return outputs
@@ -294,21 +336,25 @@ def _example_outputs(net: Any, spec: ModelSpec) -> tuple[Tensor, ...]:
 def _manifest(
     net: SiameseNet,
     spec: ModelSpec,
-    graphs: tuple[_Graph, _Graph],
+    graphs: tuple[Graph, ...],
     contents: dict[str, bytes],
     source: str | Path | None,
 ) -> dict[str, Any]:
     """model.json without what is measured afterwards."""
-    search = graphs[1]
-    state = zip(search.input_names[1:], search.inputs[1:], strict=True)
-    with torch.no_grad():
-        outputs = zip(search.output_names, search.module(*search.inputs), strict=True)
+    outputs, *states = (
+        {
+            name: list(tensor.shape)
+            for name, tensor in zip(graph.output_names, _state_of(graph), strict=True)
+        }
+        for graph in graphs
+    )
     return {
         "format_version": FORMAT_VERSION,
         "model": spec.name,
         "spec": spec_fields(spec),
-        "state": {name: list(tensor.shape) for name, tensor in state},
-        "outputs": {name: list(tensor.shape) for name, tensor in outputs},
+        "state": states[0],
+        "text_state": states[1] if spec.language else {},
+        "outputs": outputs,
         "files": {
             name: {"sha256": sha256_of(data), "bytes": len(data)} for name, data in contents.items()
         },

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """An export directory on disk: model.json and the graphs it lists, read and checked.
 
-    template.onnx   template (1, T, T, 3) uint8 [+ template_box (1, 4) float32] -> state tensors
-    search.onnx     search (1, S, S, 3) uint8 + state tensors -> outputs
+    template.onnx   template (V, T, T, 3) uint8 [+ template_box, template_mask] -> state tensors
+    search.onnx     search (1, S, S, 3) uint8 [+ search_mask] + state tensors -> outputs
+    text.onnx       text_ids (1, L) int64, text_mask (1, L) bool -> state tensors (with language)
+    tokenizer.json  word pieces (with language)
     weights.safetensors  the network in training form, for the torch backend
     model.json      the model's specification, sha256 of every file, who made it and how exact
 
@@ -26,9 +28,13 @@ TORCH_WEIGHTS = "weights.safetensors"
 MANIFEST = "model.json"
 TEMPLATE_GRAPH = "template.onnx"
 SEARCH_GRAPH = "search.onnx"
+TEXT_GRAPH = "text.onnx"
+TOKENIZER = "tokenizer.json"
 
 # What a user may not change by editing model.json: these belong to this version of the code.
-_CODE_FIELDS = frozenset({"name", "net", "shipped_weights", "paper", "url", "licence"})
+_CODE_FIELDS = frozenset(
+    {"name", "net", "miniature", "shipped_weights", "paper", "url", "licence", "update_presets"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,7 @@ class ExportedModel:
         directory: where it was read from.
         spec: the registry's specification with the values the export was made with.
         state: shapes of the template state tensors by name, in order.
+        text_state: the same of the text's; empty for models without language.
         outputs: shapes of the search graph's outputs by name, in order.
         files: contents of the listed files by name.
         manifest: model.json as it stands.
@@ -47,6 +54,7 @@ class ExportedModel:
     directory: Path
     spec: ModelSpec
     state: dict[str, tuple[int, ...]]
+    text_state: dict[str, tuple[int, ...]]
     outputs: dict[str, tuple[int, ...]]
     files: dict[str, bytes]
     manifest: dict[str, Any]
@@ -68,12 +76,15 @@ def read_export(directory: str | Path) -> ExportedModel:
             f"reads {FORMAT_VERSION}; export the model again"
         )
     try:
+        spec = _spec_of(manifest)
+        listed = _files_of(manifest, spec)
         return ExportedModel(
             directory=directory,
-            spec=_spec_of(manifest),
+            spec=spec,
             state=_shapes(manifest["state"]),
+            text_state=_shapes(manifest.get("text_state", {})),
             outputs=_shapes(manifest["outputs"]),
-            files={name: _checked(directory, name, entry) for name, entry in _files_of(manifest)},
+            files={name: _checked(directory, name, entry) for name, entry in listed},
             manifest=manifest,
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -109,18 +120,30 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _spec_of(manifest: dict[str, Any]) -> ModelSpec:
-    """The registry's specification with the recorded values put in."""
+    """The registry's specification with the recorded values put in.
+
+    A field that is newer than the export keeps the registry's value.
+    """
     try:
         spec = get_spec(manifest["model"])
     except InputError as error:
         raise WeightsError(f"{MANIFEST} names an unknown model: {error}") from error
     recorded = manifest["spec"]
     known = spec_fields(spec)
-    if set(recorded) != set(known):
-        different = ", ".join(sorted(set(recorded) ^ set(known)))
+    required = {
+        field.name
+        for field in dataclasses.fields(spec)
+        if field.default is dataclasses.MISSING and field.name not in _CODE_FIELDS
+    }
+    if missing := sorted(required - set(recorded)):
         raise WeightsError(
-            f"{MANIFEST} of {spec.name} and this version of vt_models differ in the fields "
-            f"{different}; export the model again"
+            f"{MANIFEST} of {spec.name} lacks the fields {', '.join(missing)}; export the model "
+            "again"
+        )
+    if strange := sorted(set(recorded) - set(known)):
+        raise WeightsError(
+            f"{MANIFEST} of {spec.name} has the fields {', '.join(strange)}, which this version "
+            "of vt_models does not know; export the model again"
         )
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in recorded.items()
@@ -132,10 +155,11 @@ def _shapes(entry: dict[str, list[int]]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(int(n) for n in shape) for name, shape in entry.items()}
 
 
-def _files_of(manifest: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """The listed files; both graphs must be among them, and names must be plain."""
+def _files_of(manifest: dict[str, Any], spec: ModelSpec) -> list[tuple[str, dict[str, Any]]]:
+    """The listed files; all that the model runs on are among them, and names are plain."""
     files = manifest["files"]
-    for name in (TEMPLATE_GRAPH, SEARCH_GRAPH):
+    language = (TEXT_GRAPH, TOKENIZER) if spec.language else ()
+    for name in (TEMPLATE_GRAPH, SEARCH_GRAPH, *language):
         if name not in files:
             raise WeightsError(f"{MANIFEST} does not list {name}; export the model again")
     for name in files:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two graphs that run at inference, as torch modules: bytes in, numbers out (needs torch).
+"""The graphs that run at inference, as torch modules: bytes in, numbers out (needs torch).
 
-The template graph runs once per target, the search graph once per frame. Both take the crop as
-it comes from `vt_models.crop`, uint8 and channels last, and normalise it inside, in the order
-of operations of training: (x / 255 - mean) / std.
+The template graph runs once per target (and once per update of a dynamic template), the text
+graph once per text, the search graph once per frame. Crops come in as
+`vt_models.crop` makes them, uint8 and channels last, and are normalised inside, in the order of
+operations of training: (x / 255 - mean) / std.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from vt_models.nets import SiameseNet
+    from vt_models.nets import LanguageNet, SiameseNet
     from vt_models.registry import ModelSpec
 
 
@@ -35,26 +36,49 @@ class Normalise(nn.Module):
 
 
 class TemplateGraph(nn.Module):
-    """template (1, T, T, 3) uint8 [, template_box (1, 4) float32] to the state tensors."""
+    """template (V, T, T, 3) uint8 and the extras to the state tensors.
+
+    V views of one target are one batch entry (1, V, 3, T, T) of the network; a single view is
+    (1, 3, T, T). Extras, in the order of `ModelSpec.template_inputs`: template_box (1, 4)
+    float32, template_mask (1, T, T) bool.
+    """
 
     def __init__(self, net: SiameseNet, spec: ModelSpec) -> None:
         super().__init__()
         self.net = net
         self.normalise = Normalise(spec)
+        self.several_views = len(spec.view_factors) > 1
 
     def forward(self, template: Tensor, *extra: Tensor) -> tuple[Tensor, ...]:
         """Encode a template."""
-        return self.net.encode_template(self.normalise(template), *extra)
+        crops = self.normalise(template)
+        return self.net.encode_template(crops[None] if self.several_views else crops, *extra)
 
 
 class SearchGraph(nn.Module):
-    """search (1, S, S, 3) uint8 and the state tensors to the network's outputs."""
+    """search (1, S, S, 3) uint8, the extras and the state tensors to the network's outputs.
+
+    Extras, in the order of `ModelSpec.search_inputs`: search_mask (1, S, S) bool. States: of the
+    template, of the dynamic template where there is one, of the text where there is language.
+    """
 
     def __init__(self, net: SiameseNet, spec: ModelSpec) -> None:
         super().__init__()
         self.net = net
         self.normalise = Normalise(spec)
 
-    def forward(self, search: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, search: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         """Search one crop."""
-        return self.net.search(self.normalise(search), *state)
+        return self.net.search(self.normalise(search), *rest)
+
+
+class TextGraph(nn.Module):
+    """text_ids (1, L) int64 and text_mask (1, L) bool to the text's state tensors."""
+
+    def __init__(self, net: LanguageNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, text_ids: Tensor, text_mask: Tensor) -> tuple[Tensor, ...]:
+        """Encode a text."""
+        return self.net.encode_text(text_ids, text_mask)

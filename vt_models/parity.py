@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vt_models.crop import crop
+from vt_models.crop import Cropper, window_padding
 from vt_models.errors import ExportError
-from vt_models.tracker import Engine, Tracker
+from vt_models.geometry import Box, crop_window
+from vt_models.registry import UpdatePolicy
+from vt_models.tracker import Engine, Template, Tracker
 
 if TYPE_CHECKING:
     from vt_models.registry import ModelSpec
@@ -81,10 +83,8 @@ def check_engines(spec: ModelSpec, reference: Engine, engine: Engine) -> dict[st
 def _output_difference(spec: ModelSpec, reference: Engine, engine: Engine) -> float:
     """Largest absolute difference of the search outputs; NaN if one is not finite."""
     worst = 0.0
-    for template, box, search in _crops(spec):
-        reference.set_template(template, box)
-        engine.set_template(template, box)
-        expected, found = reference.search(search), engine.search(search)
+    for view in _views(spec):
+        expected, found = (_outputs(spec, each, view) for each in (reference, engine))
         if len(expected) != len(found):
             raise ExportError(f"{len(found)} outputs instead of {len(expected)}")
         for one, other in zip(expected, found, strict=True):
@@ -94,34 +94,78 @@ def _output_difference(spec: ModelSpec, reference: Engine, engine: Engine) -> fl
     return worst
 
 
+def _outputs(spec: ModelSpec, engine: Engine, view: _View) -> tuple[NDArray[np.float32], ...]:
+    engine.set_template(view.template)
+    if spec.dynamic_template:
+        engine.set_dynamic(view.dynamic)
+    if spec.language:
+        engine.set_text(*_words(spec))
+    return tuple(output.copy() for output in engine.search(view.search, view.mask))
+
+
+def _words(spec: ModelSpec) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Any five word pieces."""
+    places = np.arange(spec.text_length)
+    return places + 100, places < 5
+
+
 def _nan_first(value: float) -> float:
     return float("inf") if np.isnan(value) else value
 
 
-def _crops(spec: ModelSpec) -> list[tuple[Frame, NDArray[np.float32], Frame]]:
-    """(template, template box, search) of noise, and of two places of a synthetic sequence."""
+class _View(NamedTuple):
+    """Inputs of a network."""
+
+    template: Template
+    dynamic: Template
+    search: Frame
+    mask: NDArray[np.bool_] | None
+
+
+def _views(spec: ModelSpec) -> list[_View]:
+    """Noise, and two places of a synthetic sequence: inside, and where crops show padding."""
     rng = np.random.default_rng(7)
+    views = len(spec.view_factors)
+    shape = (views, spec.template_size, spec.template_size, 3)
     box = np.array((0.25, 0.25, 0.5, 0.5), np.float32)
-    noise = [
-        rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
-        for side in (spec.template_size, spec.search_size)
-    ]
-    triples = [(noise[0], box, noise[1])]
+    one, other = (Template(rng.integers(0, 256, shape, dtype=np.uint8), box) for _ in range(2))
+    search = rng.integers(0, 256, (spec.search_size, spec.search_size, 3), dtype=np.uint8)
     frames, boxes = synthetic_sequence()
     corner = (-10.0, -5.0, 60.0, 40.0)
-    for start in (boxes[0], corner):
-        template, _ = crop(frames[0], start, spec.template_factor, spec.template_size)
-        search, _ = crop(frames[-1], start, spec.search_factor, spec.search_size)
-        triples.append((template, box, search))
-    return triples
+    return [
+        _View(one, other, search, None),
+        *(_view_of(spec, frames[0], frames[-1], start) for start in (boxes[0], corner)),
+    ]
+
+
+def _view_of(spec: ModelSpec, first: Frame, last: Frame, box: Box) -> _View:
+    window = crop_window(box, spec.search_factor)
+    return _View(
+        _template_of(spec, first, box),
+        _template_of(spec, last, box),
+        Cropper(spec.search_size)(last, window),
+        window_padding(last.shape, window, spec.search_size),
+    )
+
+
+def _template_of(spec: ModelSpec, frame: Frame, box: Box) -> Template:
+    windows = [crop_window(box, factor) for factor in spec.view_factors]
+    return Template(
+        np.stack([Cropper(spec.template_size)(frame, window) for window in windows]),
+        np.array((0.25, 0.25, 0.5, 0.5), np.float32),
+        window_padding(frame.shape, windows[0], spec.template_size),
+    )
 
 
 def _sequence_difference(spec: ModelSpec, reference: Engine, engine: Engine) -> float:
-    """Largest difference of a box coordinate, pixels, over a synthetic sequence."""
+    """Largest difference of a box coordinate, pixels, over a synthetic sequence.
+
+    Dynamic templates are replaced every fourth frame whatever the score, and a text is read.
+    """
     frames, boxes = synthetic_sequence()
     tracks = []
     for runner in (reference, engine):
-        tracker = Tracker(spec, runner)
-        tracker.init(frames[0], boxes[0])
+        tracker = Tracker(spec, runner, lambda _: _words(spec), UpdatePolicy("parity", 4, -1.0))
+        tracker.init(frames[0], boxes[0], "any text" if spec.language else None)
         tracks.append([tracker.update(frame).box for frame in frames[1:]])
     return float(np.abs(np.array(tracks[0]) - np.array(tracks[1])).max())

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What runs a network: ONNX Runtime sessions, or a torch module.
 
-An engine keeps the state of one template, so each tracker has its own.
+An engine keeps the state of one target, so each tracker has its own.
 """
 
 from __future__ import annotations
@@ -13,9 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vt_models.errors import BackendError, InputError, WeightsError
-from vt_models.exported import SEARCH_GRAPH, TEMPLATE_GRAPH, ExportedModel, read_export
+from vt_models.exported import (
+    SEARCH_GRAPH,
+    TEMPLATE_GRAPH,
+    TEXT_GRAPH,
+    ExportedModel,
+    read_export,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     import onnxruntime
@@ -23,6 +30,7 @@ if TYPE_CHECKING:
 
     from vt_models.nets import SiameseNet
     from vt_models.registry import ModelSpec
+    from vt_models.tracker import Template
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda", "tensorrt"]
 Array: TypeAlias = NDArray[np.float32]
@@ -82,42 +90,100 @@ class OnnxEngine:
         self.spec: ModelSpec = exported.spec
         self._template_session = _session(exported, TEMPLATE_GRAPH, device, threads)
         self._search_session = _session(exported, SEARCH_GRAPH, device, threads)
-        _check_names(self._template_session, ("template", *self.spec.template_inputs), exported)
-        _check_names(self._search_session, ("search", *exported.state), exported)
+        self._text_session = (
+            _session(exported, TEXT_GRAPH, device, threads) if self.spec.language else None
+        )
         self._state_names = tuple(exported.state)
+        self._text_state_names = tuple(exported.text_state)
+        self._check_inputs(exported)
         self._memory = "cuda" if self.providers[0] != "CPUExecutionProvider" else "cpu"
+        self._no_padding = np.zeros((1, self.spec.search_size, self.spec.search_size), np.bool_)
         self._outputs = {
             name: np.empty(shape, np.float32) for name, shape in exported.outputs.items()
         }
         self._binding = self._bind_outputs()
-        self._ready = False
+        self._missing = self._needed()
 
     @property
     def providers(self) -> tuple[str, ...]:
         """Names of the active execution providers, the preferred one first."""
         return tuple(self._search_session.get_providers())
 
-    def set_template(self, crop: NDArray[np.uint8], box: Array) -> None:
+    def set_template(self, template: Template) -> None:
         """Encode a template and keep its state; see `vt_models.tracker.Engine`."""
-        self._ready = False
-        binding = self._template_session.io_binding()
-        binding.bind_cpu_input("template", _batched(crop))
-        if "template_box" in self.spec.template_inputs:
-            binding.bind_cpu_input("template_box", np.ascontiguousarray(box, np.float32)[None])
-        for name in self._state_names:
-            binding.bind_output(name, self._memory)
-        _run(self._template_session, binding, "template")
-        for name, value in zip(self._state_names, binding.get_outputs(), strict=True):
-            self._binding.bind_ortvalue_input(name, value)
-        self._ready = True
+        self._missing.add("template")
+        state = self._encode(template)
+        self._bind(self._state_names, state)
+        if self.spec.dynamic_template:
+            self._bind(dynamic_names(self._state_names), state)
+        self._missing.discard("template")
 
-    def search(self, crop: NDArray[np.uint8]) -> tuple[Array, ...]:
+    def set_dynamic(self, template: Template) -> None:
+        """Encode the dynamic template anew; see `vt_models.tracker.Engine`."""
+        self._bind(dynamic_names(self._state_names), self._encode(template))
+
+    def set_text(self, ids: NDArray[np.int64], mask: NDArray[np.bool_]) -> None:
+        """Encode a text and keep its state; see `vt_models.tracker.Engine`."""
+        if self._text_session is None:
+            raise InputError(f"{self.spec.name} takes no text")
+        self._missing.add("text")
+        inputs = {"text_ids": ids[None], "text_mask": mask[None]}
+        state = self._run_once(self._text_session, inputs, self._text_state_names, "text")
+        self._bind(self._text_state_names, state)
+        self._missing.discard("text")
+
+    def search(
+        self, crop: NDArray[np.uint8], mask: NDArray[np.bool_] | None = None
+    ) -> tuple[Array, ...]:
         """Search a crop; the arrays are overwritten by the next call."""
-        if not self._ready:
-            raise InputError("search() before set_template()")
+        if self._missing:
+            raise InputError(f"search() before set_{min(self._missing)}()")
         self._binding.bind_cpu_input("search", _batched(crop))
+        if "search_mask" in self.spec.search_inputs:
+            padding = self._no_padding if mask is None else _batched(mask)
+            self._binding.bind_cpu_input("search_mask", padding)
         _run(self._search_session, self._binding, "search")
         return tuple(self._outputs.values())
+
+    def _needed(self) -> set[str]:
+        """What has to be set before a search."""
+        return {"template", "text"} if self.spec.language else {"template"}
+
+    def _check_inputs(self, exported: ExportedModel) -> None:
+        """WeightsError if a graph does not take what it is going to get."""
+        spec = self.spec
+        _check_names(self._template_session, ("template", *spec.template_inputs), exported)
+        states = search_states(spec, self._state_names, self._text_state_names)
+        _check_names(self._search_session, ("search", *spec.search_inputs, *states), exported)
+        if self._text_session is not None:
+            _check_names(self._text_session, ("text_ids", "text_mask"), exported)
+
+    def _encode(self, template: Template) -> list[onnxruntime.OrtValue]:
+        """The state of a template."""
+        inputs: dict[str, NDArray[Any]] = {"template": np.ascontiguousarray(template.crops)}
+        inputs |= template_extras(template, self.spec)
+        return self._run_once(self._template_session, inputs, self._state_names, "template")
+
+    def _run_once(
+        self,
+        session: onnxruntime.InferenceSession,
+        inputs: dict[str, NDArray[Any]],
+        outputs: tuple[str, ...],
+        graph: str,
+    ) -> list[onnxruntime.OrtValue]:
+        """Run a graph whose outputs stay where the search graph reads them."""
+        binding = session.io_binding()
+        for name, array in inputs.items():
+            binding.bind_cpu_input(name, array)
+        for name in outputs:
+            binding.bind_output(name, self._memory)
+        _run(session, binding, graph)
+        values: list[onnxruntime.OrtValue] = binding.get_outputs()
+        return values
+
+    def _bind(self, names: tuple[str, ...], values: list[onnxruntime.OrtValue]) -> None:
+        for name, value in zip(names, values, strict=True):
+            self._binding.bind_ortvalue_input(name, value)
 
     def _bind_outputs(self) -> onnxruntime.IOBinding:
         """A binding of the search graph whose outputs land in `self._outputs`."""
@@ -128,9 +194,35 @@ class OnnxEngine:
         return binding
 
 
-def _batched(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(S, S, 3) to (1, S, S, 3), contiguous; no copy if it is already."""
-    return np.ascontiguousarray(crop)[None]
+def dynamic_names(state_names: Iterable[str]) -> tuple[str, ...]:
+    """What the search graph calls the state of the dynamic template."""
+    return tuple(f"dynamic_{name}" for name in state_names)
+
+
+def search_states(
+    spec: ModelSpec, state_names: Iterable[str], text_state_names: Iterable[str]
+) -> tuple[str, ...]:
+    """Names of the states that a search graph takes, in order."""
+    dynamic = dynamic_names(state_names) if spec.dynamic_template else ()
+    return (*state_names, *dynamic, *text_state_names)
+
+
+def template_extras(template: Template, spec: ModelSpec) -> dict[str, NDArray[Any]]:
+    """The inputs of the template graph beside the crops, as batches of one, in order."""
+    values: dict[str, NDArray[Any]] = {}
+    for name in spec.template_inputs:
+        if name == "template_box":
+            values[name] = np.ascontiguousarray(template.box, np.float32)[None]
+        else:
+            size = spec.template_size
+            mask = np.zeros((size, size), np.bool_) if template.mask is None else template.mask
+            values[name] = np.ascontiguousarray(mask)[None]
+    return values
+
+
+def _batched(array: NDArray[Any]) -> NDArray[Any]:
+    """(...) to (1, ...), contiguous; no copy if it is already."""
+    return np.ascontiguousarray(array)[None]
 
 
 def _session(
@@ -237,7 +329,11 @@ class TorchEngine:
     ) -> None:
         device, threads = check_device(device), check_threads(threads)
         torch = import_torch()
-        from vt_models.graphs import SearchGraph, TemplateGraph  # noqa: PLC0415 - needs torch
+        from vt_models.graphs import (  # noqa: PLC0415 - needs torch
+            SearchGraph,
+            TemplateGraph,
+            TextGraph,
+        )
 
         self.spec = spec
         self._torch = torch
@@ -247,28 +343,59 @@ class TorchEngine:
         merged = copy.deepcopy(net).eval().merge()  # type: ignore[attr-defined]
         self._template_graph = TemplateGraph(merged, spec).eval().to(self._device)
         self._search_graph = SearchGraph(merged, spec).eval().to(self._device)
+        self._text_graph = TextGraph(merged).eval().to(self._device) if spec.language else None
+        self._no_padding = np.zeros((spec.search_size, spec.search_size), np.bool_)
         self._state: tuple[Any, ...] | None = None
+        self._dynamic: tuple[Any, ...] = ()
+        self._text_state: tuple[Any, ...] | None = None if spec.language else ()
 
-    def set_template(self, crop: NDArray[np.uint8], box: Array) -> None:
+    def set_template(self, template: Template) -> None:
         """Encode a template and keep its state; see `vt_models.tracker.Engine`."""
         self._state = None
-        inputs = [self._tensor(crop)]
-        if "template_box" in self.spec.template_inputs:
-            inputs.append(self._tensor(np.asarray(box, np.float32)))
-        with self._exact():
-            self._state = tuple(self._template_graph(*inputs))
+        self._state = self._encode(template)
+        self._dynamic = self._state if self.spec.dynamic_template else ()
 
-    def search(self, crop: NDArray[np.uint8]) -> tuple[Array, ...]:
+    def set_dynamic(self, template: Template) -> None:
+        """Encode the dynamic template anew; see `vt_models.tracker.Engine`."""
+        self._dynamic = self._encode(template)
+
+    def set_text(self, ids: NDArray[np.int64], mask: NDArray[np.bool_]) -> None:
+        """Encode a text and keep its state; see `vt_models.tracker.Engine`."""
+        if self._text_graph is None:
+            raise InputError(f"{self.spec.name} takes no text")
+        self._text_state = None
+        with self._exact():
+            self._text_state = tuple(
+                self._text_graph(self._tensor(ids[None]), self._tensor(mask[None]))
+            )
+
+    def search(
+        self, crop: NDArray[np.uint8], mask: NDArray[np.bool_] | None = None
+    ) -> tuple[Array, ...]:
         """Search a crop; see `vt_models.tracker.Engine`."""
         if self._state is None:
             raise InputError("search() before set_template()")
+        if self._text_state is None:
+            raise InputError("search() before set_text()")
+        inputs = [self._tensor(crop[None])]
+        if "search_mask" in self.spec.search_inputs:
+            inputs.append(self._tensor((self._no_padding if mask is None else mask)[None]))
         with self._exact():
-            outputs = self._search_graph(self._tensor(crop), *self._state)
+            outputs = self._search_graph(*inputs, *self._state, *self._dynamic, *self._text_state)
             return tuple(output.float().cpu().numpy() for output in outputs)
 
+    def _encode(self, template: Template) -> tuple[Any, ...]:
+        extras = template_extras(template, self.spec).values()
+        with self._exact():
+            return tuple(
+                self._template_graph(
+                    self._tensor(template.crops), *(self._tensor(extra) for extra in extras)
+                )
+            )
+
     def _tensor(self, array: NDArray[Any]) -> torch.Tensor:
-        """A copy of an array as a batch of one on the device."""
-        return self._torch.from_numpy(array[None].copy()).to(self._device)
+        """A copy of an array on the device."""
+        return self._torch.from_numpy(array.copy()).to(self._device)
 
     def _exact(self) -> ExactInference:
         return ExactInference(self._torch)

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vt_models.crop import Cropper, check_frame, inside_frame
+from vt_models.crop import Cropper, check_frame, inside_frame, window_padding
 from vt_models.errors import InputError
 from vt_models.geometry import Box, CropWindow, check_box, clip_box, crop_window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vt_models.registry import ModelSpec
+    from vt_models.registry import Anchor, ModelSpec, UpdatePolicy
 
 Array = NDArray[np.float32]
 
@@ -29,24 +29,59 @@ Array = NDArray[np.float32]
 _FRACTION_LIMIT = 1e6
 
 
-class Engine(Protocol):
-    """What runs a network's two graphs (see vt_models.runtime)."""
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What a network is shown of a target.
 
-    def set_template(self, crop: NDArray[np.uint8], box: Array) -> None:
-        """Keep the state of a template.
+    Attributes:
+        crops: (V, T, T, 3) uint8 RGB, one for each of the model's views.
+        box: (4,) float32 x, y, w, h of the target as fractions of the first crop.
+        mask: (T, T) bool, True where the first crop shows padding; None where it shows none, or
+            where the network does not ask.
+    """
+
+    crops: NDArray[np.uint8]
+    box: Array
+    mask: NDArray[np.bool_] | None = None
+
+
+class Engine(Protocol):
+    """What runs a network's graphs (see vt_models.runtime)."""
+
+    def set_template(self, template: Template) -> None:
+        """Keep the state of a template, as the static and as the dynamic one."""
+
+    def set_dynamic(self, template: Template) -> None:
+        """Replace the state of the dynamic template; only models that have one."""
+
+    def set_text(self, ids: NDArray[np.int64], mask: NDArray[np.bool_]) -> None:
+        """Keep the state of a text; only models with language.
 
         Args:
-            crop: (T, T, 3) uint8 RGB.
-            box: (4,) float32 x, y, w, h as fractions of the crop.
+            ids: (L,) word pieces.
+            mask: (L,) True for those that count; all False for no text.
         """
 
-    def search(self, crop: NDArray[np.uint8]) -> tuple[Array, ...]:
+    def search(
+        self, crop: NDArray[np.uint8], mask: NDArray[np.bool_] | None = None
+    ) -> tuple[Array, ...]:
         """Run the search graph on a (S, S, 3) uint8 RGB crop.
+
+        Args:
+            crop: the search region.
+            mask: (S, S) True where it shows padding; None where it shows none.
 
         Returns:
             The network's outputs with their batch dimension of 1; buffers may be reused by the
             next call.
         """
+
+
+class Tokenizer(Protocol):
+    """Text to word pieces (see vt_models.text)."""
+
+    def __call__(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Ids (L,) and which of them count (L,); InputError for a text that cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +101,17 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A decoded network output, before clipping: xywh in pixels of the frame, and the score."""
+    """A decoded network output, before clipping.
+
+    Attributes:
+        box: x, y, w, h in pixels of the frame.
+        score: where the box was read.
+        peak: the largest score of the crop; the authors' template updates go by it.
+    """
 
     box: Box
     score: float
+    peak: float
 
 
 class Tracker:
@@ -78,22 +120,43 @@ class Tracker:
     Args:
         spec: what the model is.
         engine: runs its network; owned by this tracker (it holds the template's state).
+        tokenizer: for models with language.
+        update: when the dynamic template is replaced; None is the model's own setting.
+
+    Attributes:
+        updates: False keeps the dynamic template as it is (models that have one); `init` leaves
+            this setting alone.
 
     Not thread-safe: one thread at a time.
     """
 
-    def __init__(self, spec: ModelSpec, engine: Engine) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        engine: Engine,
+        tokenizer: Tokenizer | None = None,
+        update: UpdatePolicy | None = None,
+    ) -> None:
+        self.updates = True
         self._spec = spec
         self._engine = engine
-        self._template_cropper = Cropper(spec.template_size)
+        self._tokenizer = tokenizer
+        self._policy = update or spec.update_policy
+        self._template_croppers = [Cropper(spec.template_size) for _ in spec.view_factors]
         self._search_cropper = Cropper(spec.search_size)
         self._decode = DenseDecoder(spec) if spec.decoder == "dense" else BoxDecoder(spec)
         self._box: Box | None = None
+        self._frame_number = 0
 
     @property
     def spec(self) -> ModelSpec:
         """The specification of the model."""
         return self._spec
+
+    @property
+    def box(self) -> Box | None:
+        """The present box, x, y, w, h in pixels; None before `init`."""
+        return self._box
 
     def init(self, frame: NDArray[np.uint8], box: Sequence[float], text: str | None = None) -> None:
         """Start on a new target; everything known about a former one is forgotten.
@@ -110,13 +173,14 @@ class Tracker:
         """
         frame = check_frame(frame)
         start = check_box(box, frame.shape)
-        if text:
-            raise InputError(f"{self._spec.name} takes no text, got {text!r}; give a box alone")
-        window = _template_window(frame, start, self._spec.template_factor)
+        words = self._words(text)
+        _check_visible(frame, start, self._spec.template_factor)
         self._box = None
-        crop = self._template_cropper(frame, window)
-        self._engine.set_template(crop, _fraction_of(window, start))
+        self._engine.set_template(self._template(frame, start))
+        if words is not None:
+            self._engine.set_text(*words)
         self._box = start
+        self._frame_number = 0
 
     def update(self, frame: NDArray[np.uint8]) -> Estimate:
         """Find the target in the next frame.
@@ -134,16 +198,102 @@ class Tracker:
             InputError: bad frame, or `init` was not called; the target is kept.
             BackendError: the network failed; the target is kept.
         """
-        if self._box is None:
-            raise InputError("update() before init(); call init(frame, box) first")
         frame = check_frame(frame)
-        box, window = self._box_within(frame, self._box)
-        crop = self._search_cropper(frame, window)
-        proposal = self._decode(self._engine.search(crop), window, box)
+        box, proposal = self._search(frame, self._started(), prior=True)
+        self._frame_number += 1
         if proposal is None:
             return Estimate(box, 0.0)
-        self._box = clip_box(proposal.box, frame.shape, self._spec.clip_margin)
-        return Estimate(self._box, min(max(proposal.score, 0.0), 1.0))
+        estimate = self._estimate(frame, proposal)
+        self._box = estimate.box
+        if self._updates_after(proposal):
+            self._engine.set_dynamic(self._template(frame, estimate.box))
+        return estimate
+
+    def locate(
+        self, frame: NDArray[np.uint8], around: Sequence[float], prior: bool = True
+    ) -> Estimate:
+        """Look for the target around a given box; the tracker itself stays as it is.
+
+        Args:
+            frame: (H, W, 3) uint8 RGB.
+            around: x, y, w, h in pixels; the search region is centred on it and scaled by it.
+            prior: False leaves out what expects the target near that box and of its size
+                (window, penalties, smoothing), as a search over the whole frame needs it.
+
+        Returns:
+            The estimate, clipped to the frame; score 0 where the output is not finite.
+
+        Raises:
+            InputError: bad frame or box, or `init` was not called.
+            BackendError: the network failed.
+        """
+        frame = check_frame(frame)
+        self._started()
+        box, proposal = self._search(frame, check_box(around, frame.shape), prior)
+        return Estimate(box, 0.0) if proposal is None else self._estimate(frame, proposal)
+
+    def move_to(self, box: Sequence[float]) -> None:
+        """Go on from this box; templates and text stay.
+
+        Raises:
+            InputError: the box is not finite or has no area, or `init` was not called.
+        """
+        self._started()
+        x, y, w, h = (float(value) for value in box)
+        crop_window((x, y, w, h), self._spec.search_factor)
+        self._box = (x, y, w, h)
+
+    def _updates_after(self, proposal: Proposal) -> bool:
+        """Whether the box that was just found becomes the dynamic template."""
+        allowed = self.updates and self._spec.dynamic_template
+        return allowed and self._policy.is_due(self._frame_number, proposal.peak)
+
+    def _started(self) -> Box:
+        if self._box is None:
+            raise InputError("update() before init(); call init(frame, box) first")
+        return self._box
+
+    def _words(self, text: str | None) -> tuple[NDArray[np.int64], NDArray[np.bool_]] | None:
+        """The text as the network takes it; None for models without language."""
+        spec = self._spec
+        if not spec.language:
+            if text:
+                raise InputError(f"{spec.name} takes no text, got {text!r}; give a box alone")
+            return None
+        if text is None:
+            return np.zeros(spec.text_length, np.int64), np.zeros(spec.text_length, np.bool_)
+        if self._tokenizer is None:
+            raise InputError(f"this {spec.name} was made without a tokenizer; give a box alone")
+        return self._tokenizer(text)
+
+    def _template(self, frame: NDArray[np.uint8], box: Box) -> Template:
+        """All views of a target."""
+        windows = [crop_window(box, factor) for factor in self._spec.view_factors]
+        crops = [
+            cropper(frame, window)
+            for cropper, window in zip(self._template_croppers, windows, strict=True)
+        ]
+        mask = None
+        if "template_mask" in self._spec.template_inputs:
+            mask = _padding(frame, windows[0], self._spec.template_size)
+        batch = crops[0][None] if len(crops) == 1 else np.stack(crops)
+        return Template(batch, _fraction_of(windows[0], box), mask)
+
+    def _search(
+        self, frame: NDArray[np.uint8], around: Box, prior: bool
+    ) -> tuple[Box, Proposal | None]:
+        """The box that was searched around, and what was found."""
+        box, window = self._box_within(frame, around)
+        crop = self._search_cropper(frame, window)
+        if "search_mask" in self._spec.search_inputs:
+            outputs = self._engine.search(crop, _padding(frame, window, self._spec.search_size))
+        else:
+            outputs = self._engine.search(crop)
+        return box, self._decode(outputs, window, box, prior)
+
+    def _estimate(self, frame: NDArray[np.uint8], proposal: Proposal) -> Estimate:
+        box = clip_box(proposal.box, frame.shape, self._spec.clip_margin)
+        return Estimate(box, min(max(proposal.score, 0.0), 1.0))
 
     def _box_within(self, frame: NDArray[np.uint8], box: Box) -> tuple[Box, CropWindow]:
         """The former box and its search window; the box is clipped if the window misses it."""
@@ -154,17 +304,23 @@ class Tracker:
         return box, crop_window(box, self._spec.search_factor)
 
 
-def _template_window(frame: NDArray[np.uint8], box: Box, factor: float) -> CropWindow:
-    """The template's window; InputError if it shows no pixel of the frame."""
-    window = crop_window(box, factor)
-    if inside_frame(window, frame.shape).is_empty():
+def _check_visible(frame: NDArray[np.uint8], box: Box, factor: float) -> None:
+    """InputError if a template would show no pixel of the frame."""
+    if inside_frame(crop_window(box, factor), frame.shape).is_empty():
         x, y, w, h = box
         raise InputError(
             f"box x={x:g} y={y:g} w={w:g} h={h:g} has its centre too far outside the "
             f"{frame.shape[1]}x{frame.shape[0]} frame: its template would be empty; "
             "give a box whose centre is visible"
         )
-    return window
+
+
+def _padding(frame: NDArray[np.uint8], window: CropWindow, size: int) -> NDArray[np.bool_] | None:
+    """Where a crop shows padding; None, which costs nothing, where it shows none."""
+    inside = inside_frame(window, frame.shape)
+    if (inside.x2 - inside.x1, inside.y2 - inside.y1) == (window.side, window.side):
+        return None
+    return window_padding(frame.shape, window, size)
 
 
 def _fraction_of(window: CropWindow, box: Box) -> Array:
@@ -176,18 +332,26 @@ def _fraction_of(window: CropWindow, box: Box) -> Array:
     )
 
 
-class BoxDecoder:
-    """The authors' loop of AsymTrack: one box per frame, no window, no smoothing.
+def _crop_corner(window: CropWindow, former: Box, anchor: Anchor) -> tuple[float, float]:
+    """Where the top left corner of a crop lies in the frame, pixels; see `ModelSpec.anchor`."""
+    if anchor == "window":
+        return window.x1, window.y1
+    half = 0.5 * window.side
+    return former[0] + 0.5 * former[2] - half, former[1] + 0.5 * former[3] - half
 
-    The box is scaled to source pixels and offset by the former centre minus half the window's
-    side. (The window itself was rounded to whole pixels; the authors ignore that remainder.)
-    """
+
+class BoxDecoder:
+    """The authors' loop of AsymTrack and STARK: one box per frame, no window, no smoothing."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        self._size = spec.search_size
+        self._anchor = spec.anchor
 
     def __call__(
-        self, outputs: tuple[Array, ...], window: CropWindow, former: Box
+        self,
+        outputs: tuple[Array, ...],
+        window: CropWindow,
+        former: Box,
+        prior: bool = True,  # noqa: ARG002 - the same call as DenseDecoder's
     ) -> Proposal | None:
         """Decode box (1, 4) cxcywh as fractions of the crop, and score (1,).
 
@@ -195,6 +359,7 @@ class BoxDecoder:
             outputs: the network's ("box", "score").
             window: what the crop shows.
             former: the box that the window was computed from, xywh.
+            prior: nothing here expects the target anywhere.
 
         Returns:
             The proposal, None if the outputs are not finite (or absurd: beyond a million crops).
@@ -202,33 +367,34 @@ class BoxDecoder:
         fractions, score = outputs[0].reshape(-1).tolist(), float(outputs[1].reshape(-1)[0])
         if not (math.isfinite(score) and all(abs(v) <= _FRACTION_LIMIT for v in fractions)):
             return None
-        resize_factor = self._size / window.side
-        cx, cy, w, h = (value * self._size / resize_factor for value in fractions)
-        half_side = 0.5 * self._size / resize_factor
-        cx += former[0] + 0.5 * former[2] - half_side
-        cy += former[1] + 0.5 * former[3] - half_side
-        return Proposal((cx - 0.5 * w, cy - 0.5 * h, w, h), score)
+        cx, cy, w, h = (value * window.side for value in fractions)
+        left, top = _crop_corner(window, former, self._anchor)
+        return Proposal((left + cx - 0.5 * w, top + cy - 0.5 * h, w, h), score, score)
 
 
 class DenseDecoder:
     """A score for each cell, and a box: windowed argmax, smoothed size.
 
     With k = window_influence the chosen cell is the maximum of
-    penalty * score_map * (1 - k) + hann * k. Its centre is taken as it is; its size moves from
-    the former size by the rate size_smoothing * score (fully if size_smoothing is 0). The
-    penalty on a change of scale and aspect is that of SiamRPN (Li et al., CVPR 2018, section
-    4.3): exp(-(r_c * s_c - 1) * scale_penalty), s_c = max(s / s', s' / s) with
+    penalty * score_map * (1 - k) + hann * k, or with `window_multiplied` of score_map * hann',
+    where hann' (k = 1..n: 0.5 - 0.5 cos(2 pi k / (n + 1))) has no zeros at the border. The
+    chosen centre is taken as it is; the size moves from the former size by the rate
+    size_smoothing * score (fully if size_smoothing is 0). The penalty on a change of scale and
+    aspect is that of SiamRPN (Li et al., CVPR 2018, section 4.3):
+    exp(-(r_c * s_c - 1) * scale_penalty), s_c = max(s / s', s' / s) with
     s = sqrt((w + p) * (h + p)), p = (w + h) / 2, and r_c the same of w / h.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
+        self._anchor = spec.anchor
         self._influence = spec.window_influence
+        self._multiplied = spec.window_multiplied
         self._smoothing = spec.size_smoothing
         self._penalty = spec.scale_penalty
         self._window = np.zeros((0, 0), np.float32)
 
     def __call__(
-        self, outputs: tuple[Array, ...], window: CropWindow, former: Box
+        self, outputs: tuple[Array, ...], window: CropWindow, former: Box, prior: bool = True
     ) -> Proposal | None:
         """Decode score_map (1, H, W) in [0, 1] and box_map (1, 4, H, W) cxcywh fractions.
 
@@ -236,32 +402,46 @@ class DenseDecoder:
             outputs: the network's ("score_map", "box_map").
             window: what the crop shows.
             former: the box in the former frame, xywh.
+            prior: False for the plain argmax and the box as it stands there.
 
         Returns:
             The proposal, None if the chosen cell is not finite (or absurd, as above).
         """
         score_map, box_map = outputs[0][0], outputs[1][0]
-        ranking = score_map
-        if self._penalty:
-            ranking = ranking * self._scale_penalty(box_map, window, former)
-        if self._influence:
-            ranking = ranking * (1.0 - self._influence) + self._hann(score_map.shape)
+        ranking = self._ranking(score_map, box_map, window, former) if prior else score_map
         row, column = divmod(int(np.argmax(ranking)), score_map.shape[1])
         score = float(score_map[row, column])
         cx, cy, w, h = (window.side * value for value in box_map[:, row, column].tolist())
         limit = _FRACTION_LIMIT * window.side
         if not (math.isfinite(score) and all(abs(value) <= limit for value in (cx, cy, w, h))):
             return None
-        if self._smoothing:
+        if prior and self._smoothing:
             rate = min(max(self._smoothing * score, 0.0), 1.0)
             w, h = former[2] + rate * (w - former[2]), former[3] + rate * (h - former[3])
-        return Proposal((window.x1 + cx - 0.5 * w, window.y1 + cy - 0.5 * h, w, h), score)
+        left, top = _crop_corner(window, former, self._anchor)
+        box = (left + cx - 0.5 * w, top + cy - 0.5 * h, w, h)
+        return Proposal(box, score, float(score_map.max()))
+
+    def _ranking(self, score_map: Array, box_map: Array, window: CropWindow, former: Box) -> Array:
+        """(H, W): what the best cell has most of."""
+        ranking = score_map
+        if self._penalty:
+            ranking = ranking * self._scale_penalty(box_map, window, former)
+        if self._multiplied:
+            return ranking * self._hann(score_map.shape)
+        if self._influence:
+            return ranking * (1.0 - self._influence) + self._hann(score_map.shape)
+        return ranking
 
     def _hann(self, shape: tuple[int, ...]) -> Array:
-        """(H, W) Hann window times its influence; computed once for a shape."""
+        """(H, W) Hann window, times its influence if it is added; computed once for a shape."""
         if self._window.shape != shape:
-            window = np.outer(np.hanning(shape[0]), np.hanning(shape[1]))
-            self._window = (self._influence * window).astype(np.float32)
+            if self._multiplied:
+                rows, columns = (np.hanning(size + 2)[1:-1] for size in shape)
+                self._window = np.outer(rows, columns).astype(np.float32)
+            else:
+                window = np.outer(np.hanning(shape[0]), np.hanning(shape[1]))
+                self._window = (self._influence * window).astype(np.float32)
         return self._window
 
     def _scale_penalty(self, box_map: Array, window: CropWindow, former: Box) -> Array:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
+    from vt_models.tracker import Template
+
 
 class FakeEngine:
     """Plumbing only: no network, answers what it is told, remembers what it was given."""
@@ -26,13 +28,25 @@ class FakeEngine:
         self.answer = answer
         self.template: Any = None
         self.template_box: Any = None
+        self.template_mask: Any = None
+        self.dynamic: list[Any] = []
+        self.text: Any = None
         self.crop: Any = None
+        self.mask: Any = None
 
-    def set_template(self, crop: Any, box: Any) -> None:
-        self.template, self.template_box = crop.copy(), box.copy()
+    def set_template(self, template: Template) -> None:
+        self.template = template.crops[0].copy()
+        self.template_box = template.box.copy()
+        self.template_mask = template.mask
 
-    def search(self, crop: Any) -> tuple[Any, ...]:
-        self.crop = crop.copy()
+    def set_dynamic(self, template: Template) -> None:
+        self.dynamic.append(template.crops.copy())
+
+    def set_text(self, ids: Any, mask: Any) -> None:
+        self.text = ids.copy(), mask.copy()
+
+    def search(self, crop: Any, mask: Any = None) -> tuple[Any, ...]:
+        self.crop, self.mask = crop.copy(), mask
         return self.answer(self)
 
 

@@ -132,11 +132,11 @@ class _Wrong:
     def __init__(self, engine: Any, offset: float) -> None:
         self._engine, self._offset = engine, offset
 
-    def set_template(self, crop: Any, box: Any) -> None:
-        self._engine.set_template(crop, box)
+    def set_template(self, template: Any) -> None:
+        self._engine.set_template(template)
 
-    def search(self, crop: Any) -> tuple[Any, ...]:
-        return tuple(array + np.float32(self._offset) for array in self._engine.search(crop))
+    def search(self, crop: Any, mask: Any = None) -> tuple[Any, ...]:
+        return tuple(array + np.float32(self._offset) for array in self._engine.search(crop, mask))
 
 
 @pytest.mark.parametrize("offset", [2e-4, np.nan])

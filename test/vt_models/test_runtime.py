@@ -11,9 +11,10 @@ import pytest
 
 import vt_models
 from vt_models import BackendError, InputError, Tracker, WeightsError
-from vt_models.api import shipped_directory
 from vt_models.exported import read_export, sha256_of
+from vt_models.installed import shipped_directory
 from vt_models.runtime import OnnxEngine, TorchEngine
+from vt_models.tracker import Template
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +52,7 @@ def test_onnx_engine_reuses_its_buffers_and_keeps_its_template(exported_small) -
     template, search = crops(engine.spec)
     with pytest.raises(InputError, match="set_template"):
         engine.search(search)
-    engine.set_template(template, TEMPLATE_BOX)
+    engine.set_template(Template(template[None], TEMPLATE_BOX))
     first = engine.search(search)
     copies = [array.copy() for array in first]
     again = engine.search(255 - search)
@@ -64,7 +65,7 @@ def test_onnx_engine_reuses_its_buffers_and_keeps_its_template(exported_small) -
 def test_any_strides_of_a_crop_give_the_same(exported_small) -> None:
     engine = OnnxEngine(exported_small, "cpu")
     template, search = crops(engine.spec)
-    engine.set_template(template, TEMPLATE_BOX)
+    engine.set_template(Template(template[None], TEMPLATE_BOX))
     expected = [array.copy() for array in engine.search(np.ascontiguousarray(search[::-1]))]
     for one, other in zip(engine.search(search[::-1]), expected, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -73,10 +74,10 @@ def test_any_strides_of_a_crop_give_the_same(exported_small) -> None:
 def test_a_second_template_replaces_the_first(exported_small) -> None:
     used, fresh = OnnxEngine(exported_small, "cpu"), OnnxEngine(exported_small, "cpu")
     template, search = crops(used.spec)
-    used.set_template(255 - template, TEMPLATE_BOX)
+    used.set_template(Template(255 - template[None], TEMPLATE_BOX))
     used.search(search)
     for engine in (used, fresh):
-        engine.set_template(template, TEMPLATE_BOX)
+        engine.set_template(Template(template[None], TEMPLATE_BOX))
     for one, other in zip(used.search(search), fresh.search(search), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -89,7 +90,7 @@ def test_threads_do_not_change_results(exported_small, threads) -> None:
     )
     template, search = crops(engine.spec)
     for each in (engine, single):
-        each.set_template(template, TEMPLATE_BOX)
+        each.set_template(Template(template[None], TEMPLATE_BOX))
     for one, other in zip(engine.search(search), single.search(search), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
@@ -201,7 +202,7 @@ def edit(directory: Path, **changes) -> None:
         ({"files": None}, "not a complete"),
         ({"state": None}, "not a complete"),
         ({"outputs": {"box": ["x"]}}, "not a complete"),
-        ({"spec": {}}, "differ in the fields"),
+        ({"spec": {}}, "lacks the fields"),
     ],
 )
 def test_a_broken_description_is_refused(directory, changes, words) -> None:
@@ -249,7 +250,7 @@ def test_torch_engine_leaves_the_network_alone(small_model) -> None:
     template, search = crops(spec)
     with pytest.raises(InputError, match="set_template"):
         engine.search(search)
-    engine.set_template(template, TEMPLATE_BOX)
+    engine.set_template(Template(template[None], TEMPLATE_BOX))
     engine.search(search)
     assert net.training
     assert all(bool((value == before[key]).all()) for key, value in net.state_dict().items())

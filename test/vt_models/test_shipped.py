@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from vt_models import create_tracker, get_spec, list_models
-from vt_models.api import shipped_directory
 from vt_models.evaluation import FolderDataset, evaluate
 from vt_models.evaluation.datasets import VideoSequence
 from vt_models.geometry import iou
+from vt_models.installed import shipped_directory
 
 SHIPPED = [name for name in list_models() if shipped_directory(get_spec(name)) is not None]
 LARGEST = 8_000_000

@@ -151,7 +151,7 @@ def test_a_refused_init_keeps_the_former_target(fake_engine) -> None:
 def test_an_init_that_fails_in_the_network_leaves_no_target(fake_engine) -> None:
     tracker = started(BOX_SPEC, engine := fake_engine(lambda _: box_answer((0.5, 0.5, 0.2, 0.2))))
 
-    def fail(crop, box):
+    def fail(template):
         raise RuntimeError("device lost")
 
     engine.set_template = fail

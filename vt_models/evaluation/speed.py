@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from vt_models.api import create_model, create_tracker, shipped_directory
+from vt_models.api import create_model, create_tracker
 from vt_models.errors import BackendError, ExportError, InputError
+from vt_models.installed import shipped_directory
 from vt_models.registry import get_spec
 from vt_models.runtime import import_torch
 

@@ -28,24 +28,28 @@ class SiameseNet(Protocol):
     state_names: tuple[str, ...]
     output_names: tuple[str, ...]
 
-    def encode_template(self, template: Tensor) -> tuple[Tensor, ...]:
+    def encode_template(self, template: Tensor, *extra: Tensor) -> tuple[Tensor, ...]:
         """Compute all that depends on the template alone.
 
         Args:
-            template: (B, 3, T, T) float32, normalised RGB. Some networks take a second argument
-                ``template_box`` (B, 4), x, y, w, h as fractions of the template crop.
+            template: (B, 3, T, T) float32, normalised RGB; (B, V, 3, T, T) for models with several
+                views of a template.
+            extra: in the order of `ModelSpec.template_inputs`: ``template_box`` (B, 4), x, y, w, h
+                as fractions of the (first) crop; ``template_mask`` (B, T, T) bool, True on padding.
 
         Returns:
             The template state, in the order of ``state_names``.
         """
         ...
 
-    def search(self, search: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+    def search(self, search: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         """Find the target in a search region.
 
         Args:
             search: (B, 3, S, S) float32, normalised RGB.
-            state: what ``encode_template`` returned.
+            rest: in the order of `ModelSpec.search_inputs`: ``search_mask`` (B, S, S) bool, True
+                on padding; then the template state, then that of the dynamic template and that of
+                the text for models which have these.
 
         Returns:
             The outputs, in the order of ``output_names``.
@@ -53,9 +57,36 @@ class SiameseNet(Protocol):
         ...
 
     def forward(self, template: Tensor, search: Tensor) -> dict[str, Tensor]:
-        """Training pass over a batch of pairs; the keys are the ones the family's loss knows."""
+        """Training pass; the further arguments are named by `ModelSpec.forward_inputs`.
+
+        Returns:
+            What the loss of the family knows.
+        """
         ...
 
     def merge(self) -> Self:
         """Fold the training form into the deploy form, in place. Calling it twice is harmless."""
+        ...
+
+
+@runtime_checkable
+class LanguageNet(SiameseNet, Protocol):
+    """A network that reads a text, once per target.
+
+    Attributes:
+        text_state_names: names of the tensors that ``encode_text`` returns, in order.
+    """
+
+    text_state_names: tuple[str, ...]
+
+    def encode_text(self, text_ids: Tensor, text_mask: Tensor) -> tuple[Tensor, ...]:
+        """Compute all that depends on the text alone.
+
+        Args:
+            text_ids: (B, L) int64 word pieces.
+            text_mask: (B, L) bool, True for those that count; all False for no text.
+
+        Returns:
+            The text state, in the order of ``text_state_names``.
+        """
         ...
