@@ -53,10 +53,13 @@ setup(
     ],
     install_requires=requirements("runtime"),
     extras_require={
-        "train": requirements("train"),
+        "language": requirements("language"),
+        "train": requirements("train") + requirements("language"),
         "lint": requirements("lint"),
-        "test": requirements("train") + requirements("test"),
-        "dev": requirements("train") + requirements("test") + requirements("lint"),
+        "test": requirements("train") + requirements("language") + requirements("test"),
+        "dev": [
+            line for name in ("train", "language", "test", "lint") for line in requirements(name)
+        ],
     },
     zip_safe=False,
     entry_points={

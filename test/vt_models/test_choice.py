@@ -9,6 +9,7 @@ import pytest
 
 import vt_models
 from vt_models.choice import Choice, Hardware, choose_model, probe_hardware
+from vt_models.cli import main
 from vt_models.installed import (
     WEIGHTS_VARIABLE,
     find_weights,
@@ -111,3 +112,13 @@ def test_without_any_weights_the_error_says_where_they_belong(tmp_path: Path, mo
     with pytest.raises(vt_models.WeightsError, match="asymtrack_t") as caught:
         vt_models.create_tracker("asymtrack_t")
     assert str(tmp_path / "vt_models" / "asymtrack_t") in str(caught.value)
+
+
+def test_an_export_can_be_installed(tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("torch", reason="needs the training packages")
+    shipped = shipped_directory(get_spec(DEFAULT))
+    assert shipped is not None
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path))
+    weights = str(shipped / "weights.safetensors")
+    assert main(["export", DEFAULT, "--weights", weights, "--install"]) == 0
+    assert find_weights(get_spec(DEFAULT)) == tmp_path / DEFAULT

@@ -11,7 +11,7 @@ import pytest
 
 from vt_models import InputError, UpdatePolicy, get_spec
 from vt_models.crop import crop, padding_mask
-from vt_models.registry import find_update_policy
+from vt_models.registry import find_update_policy, parse_update_policy
 from vt_models.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -187,3 +187,11 @@ def test_update_settings_by_name() -> None:
             find_update_policy(spec, bad)
     with pytest.raises(InputError, match="no dynamic template"):
         find_update_policy(plain(), "often")
+
+
+def test_update_settings_from_a_command_line() -> None:
+    assert parse_update_policy("lasot") == "lasot"
+    assert parse_update_policy("25:0.5") == UpdatePolicy("25:0.5", 25, 0.5)
+    for bad in ("25:", ":0.5", "a:b", "2.5:0.5"):
+        with pytest.raises(InputError, match="INTERVAL:THRESHOLD"):
+            parse_update_policy(bad)

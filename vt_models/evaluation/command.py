@@ -16,6 +16,7 @@ from vt_models.errors import InputError
 from vt_models.evaluation.datasets import DATASETS, open_dataset
 from vt_models.evaluation.peers import PEERS, create_peer, missing_reason
 from vt_models.evaluation.runner import Numbers, Report, evaluate
+from vt_models.registry import parse_update_policy
 
 if TYPE_CHECKING:
     import argparse
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--weights", help="directory made by export, or .safetensors; default: shipped weights")
     add("--backend", default="onnxruntime", choices=("onnxruntime", "torch"))
     add("--device", default="auto", help="auto, cpu, cuda or tensorrt; default: %(default)s")
+    add("--update", help="template update: a preset of the model, or INTERVAL:THRESHOLD")
     add("--threads", type=int, default=1, help="threads of network and OpenCV; default: 1")
     add("--jobs", type=int, default=1, help="processes, each running whole sequences; default: 1")
     add("--peers", type=split_names, default=[], help=f"also run, of: {','.join(PEERS)}")
@@ -57,8 +59,9 @@ def run(args: argparse.Namespace) -> int:
     cv2.setNumThreads(args.threads)
     peers = available_peers(args.peers, args.peer_weights)
     sequences = open_dataset(args.dataset, args.root, args.sequences)
+    update = None if args.update is None else parse_update_policy(args.update)
     factory = partial(
-        create_tracker, args.model, args.weights, args.backend, args.device, args.threads
+        create_tracker, args.model, args.weights, args.backend, args.device, args.threads, update
     )
     reports = [evaluate(factory, sequences, model=args.model, jobs=args.jobs)]
     for name in peers:
