@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import importlib
 import subprocess
 import sys
 
@@ -9,7 +8,6 @@ import pytest
 
 import vt_models
 from vt_models import InputError, get_spec, list_models
-from vt_models.nets import SiameseNet
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -28,19 +26,6 @@ def test_every_specification_is_sane(name) -> None:
         assert (spec.window_influence, spec.size_smoothing, spec.scale_penalty) == (0.0, 0.0, 0.0)
     assert spec.paper
     assert spec.url.startswith("https://")
-
-
-@pytest.mark.parametrize("name", list_models())
-def test_every_network_follows_the_protocol(name) -> None:
-    pytest.importorskip("torch", reason="needs the training packages")
-    spec = get_spec(name)
-    module, function = spec.net.split(":")
-    assert callable(getattr(importlib.import_module(module), function))
-    net = vt_models.create_model(name)
-    assert isinstance(net, SiameseNet)
-    assert not net.training
-    expected = ("box", "score") if spec.decoder == "box" else ("score_map", "box_map")
-    assert tuple(net.output_names) == expected
 
 
 def test_the_default_comes_first() -> None:
