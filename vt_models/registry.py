@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from vt_models.errors import InputError
@@ -185,6 +185,43 @@ _ASYMTRACK_LITE0 = ModelSpec(
     shipped_weights="asymtrack_lite0",
 )
 
+_PJVLT = ModelSpec(
+    name="pjvlt",
+    family="pjvlt",
+    template_size=128,
+    search_size=256,
+    template_factor=2.0,
+    search_factor=4.0,
+    mean=_IMAGENET_MEAN,
+    std=_IMAGENET_STD,
+    decoder="dense",
+    anchor="centre",
+    window_multiplied=True,
+    language=True,
+    text_length=40,
+    net="vt_models.nets.pjvlt:pjvlt",
+    miniature="vt_models.nets.pjvlt:pjvlt_miniature",
+    paper=(
+        "Progressive Semantic-Visual Alignment and Refinement for Vision-Language Tracking, "
+        "IEEE TCSVT 2024"
+    ),
+    url="https://ieeexplore.ieee.org/xpl/RecentIssue.jsp?punumber=76",
+    licence="Apache-2.0; the authors publish neither code nor checkpoints",
+)
+
+_PJVLT_TINY = replace(
+    _PJVLT,
+    name="pjvlt_tiny",
+    mean=_ASYMTRACK_LITE0.mean,
+    std=_ASYMTRACK_LITE0.std,
+    anchor="window",
+    clip_margin=2,
+    net="vt_models.nets.pjvlt:pjvlt_tiny",
+    miniature="vt_models.nets.pjvlt:pjvlt_tiny_miniature",
+    paper=f"after {_PJVLT.paper}; EfficientNet-Lite0 tokens, MiniLM-L6",
+    licence="Apache-2.0",
+)
+
 _SPECS: dict[str, ModelSpec] = {
     spec.name: spec
     for spec in (
@@ -192,6 +229,8 @@ _SPECS: dict[str, ModelSpec] = {
         _asymtrack("asymtrack_t", "tiny", 128, 256),
         _asymtrack("asymtrack_s", "small", 128, 256),
         _asymtrack("asymtrack_b", "base", 192, 384),
+        _PJVLT,
+        _PJVLT_TINY,
     )
 }
 
