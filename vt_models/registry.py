@@ -222,6 +222,29 @@ _PJVLT_TINY = replace(
     licence="Apache-2.0",
 )
 
+
+def _sbt(variant: str) -> ModelSpec:
+    """One column of the paper's table 2; the search factor is the published code's."""
+    return ModelSpec(
+        name=f"sbt_{variant}",
+        family="sbt",
+        template_size=128,
+        search_size=256,
+        template_factor=2.0,
+        search_factor=5.0,
+        mean=_IMAGENET_MEAN,
+        std=_IMAGENET_STD,
+        decoder="dense",
+        anchor="centre",
+        window_influence=0.49,
+        net=f"vt_models.nets.sbt:sbt_{variant}",
+        miniature=f"vt_models.nets.sbt:sbt_{variant}_miniature",
+        paper="Correlation-Aware Deep Tracking, CVPR 2022",
+        url="https://github.com/phiphiphi31/SBT",
+        licence="none stated by the authors",
+    )
+
+
 _SPECS: dict[str, ModelSpec] = {
     spec.name: spec
     for spec in (
@@ -231,6 +254,7 @@ _SPECS: dict[str, ModelSpec] = {
         _asymtrack("asymtrack_b", "base", 192, 384),
         _PJVLT,
         _PJVLT_TINY,
+        *(_sbt(variant) for variant in ("light", "small", "base", "large")),
     )
 }
 

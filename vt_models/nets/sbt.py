@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from timm.layers import trunc_normal_
+from timm.layers import DropPath, trunc_normal_
 from timm.models.pvt_v2 import OverlapPatchEmbed
 from torch import Tensor, nn
 
@@ -44,6 +44,8 @@ class SBTConfig:
         heads: attention heads of the three stages.
         reductions: side of the cells of tokens that share one key and value.
         hidden_ratios: width of the hidden layer of a block over ``channels``.
+        drop_path: rate at which the last block's residuals are dropped in training; linear from
+            0 at the first block.
     """
 
     channels: tuple[int, int, int]
@@ -52,6 +54,7 @@ class SBTConfig:
     heads: tuple[int, int, int] = (1, 2, 5)
     reductions: tuple[int, int, int] = (8, 4, 2)
     hidden_ratios: tuple[int, int, int] = (8, 8, 4)
+    drop_path: float = 0.1
 
 
 class SBT(nn.Module):
@@ -194,12 +197,15 @@ class Block(nn.Module):
     the other image); which of the two is up to the caller.
     """
 
-    def __init__(self, channels: int, heads: int, reduction: int, hidden: int) -> None:
+    def __init__(
+        self, channels: int, heads: int, reduction: int, hidden: int, drop_path: float
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(channels, eps=1e-6)
         self.attn = Attention(channels, heads, reduction)
         self.norm2 = nn.LayerNorm(channels, eps=1e-6)
         self.mlp = ConvMlp(channels, hidden)
+        self.drop_path = DropPath(drop_path)
 
     def query(self, tokens: Tensor) -> Tensor:
         """Tokens (B, N, C) -> queries (B, heads, N, d)."""
@@ -216,8 +222,8 @@ class Block(nn.Module):
 
     def mix(self, tokens: Tensor, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Add to the tokens (B, N, C) what their queries find, then the hidden layer's output."""
-        tokens = tokens + self.attn(query, key, value)
-        return tokens + self.mlp(self.norm2(tokens))
+        tokens = tokens + self.drop_path(self.attn(query, key, value))
+        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Self-attention: tokens (B, N, C) -> the same shape."""
@@ -330,8 +336,10 @@ def _blocks(config: SBTConfig, stage: int) -> nn.ModuleList:
         numbers[stage] for numbers in (config.channels, config.heads, config.reductions)
     )
     hidden = config.hidden_ratios[stage] * width
+    first, last = sum(config.depths[:stage]), sum(config.depths) - 1
     return nn.ModuleList(
-        Block(width, heads, reduction, hidden) for _ in range(config.depths[stage])
+        Block(width, heads, reduction, hidden, config.drop_path * index / last)
+        for index in range(first, first + config.depths[stage])
     )
 
 
