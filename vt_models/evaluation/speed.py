@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 SYNTHETIC_SIZE = (640, 480)
 
+# A tracker that takes seconds a frame is not run over the whole clip.
+RUN_SECONDS = 10.0
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -79,7 +82,9 @@ def measure(
 
     The trackers take turns, one repeat of the clip each, so that a disturbance of the machine does
     not fall on one of them alone. A repeat starts with `init` and `burn_in` updates that do not
-    count. Limit OpenCV's threads (`cv2.setNumThreads`) before, if they should be limited.
+    count. A tracker whose first repeat takes longer than `RUN_SECONDS` gets as many updates as fit
+    into that (at least two that count), the same number in every repeat. Limit OpenCV's threads
+    (`cv2.setNumThreads`) before, if they should be limited.
 
     Raises:
         InputError: fewer than one repeat, or no frame left after the burn-in.
@@ -90,11 +95,14 @@ def measure(
             "expected one or more, and two frames more than the burn-in"
         )
     runs: dict[str, list[tuple[float, list[float]]]] = {name: [] for name in trackers}
+    updates = dict.fromkeys(trackers, len(clip.frames) - 1)
     with tqdm(total=repeats * len(trackers), unit="run", disable=not progress) as bar:
         for _ in range(repeats):
             for name, tracker in trackers.items():
                 bar.set_postfix_str(name)
-                init_ms, update_ms = _run_clip(tracker, clip)
+                seconds = float("inf") if runs[name] else RUN_SECONDS
+                init_ms, update_ms = _run_clip(tracker, clip, updates[name], burn_in + 2, seconds)
+                updates[name] = len(update_ms)
                 runs[name].append((init_ms, update_ms[burn_in:]))
                 bar.update()
     return {
@@ -169,13 +177,18 @@ def synthetic_clip(length: int, seed: int = 0) -> Clip:
     return Clip("synthetic", tuple(frames), (100.0, 200.0, 80.0, 60.0))
 
 
-def _run_clip(tracker: SingleObjectTracker, clip: Clip) -> tuple[float, list[float]]:
+def _run_clip(
+    tracker: SingleObjectTracker, clip: Clip, most: int, least: int, seconds: float
+) -> tuple[float, list[float]]:
+    """Milliseconds of `init` and of each update: `most`, or what fits in `seconds` (>= `least`)."""
     begin = time.perf_counter()
     tracker.init(clip.frames[0], clip.box)
     stamps = [time.perf_counter()]
-    for frame in clip.frames[1:]:
+    for frame in clip.frames[1 : most + 1]:
         tracker.update(frame)
         stamps.append(time.perf_counter())
+        if len(stamps) > least and stamps[-1] - begin > seconds:
+            break
     return 1e3 * (stamps[0] - begin), (1e3 * np.diff(stamps)).tolist()
 
 

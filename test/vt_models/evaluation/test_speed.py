@@ -50,6 +50,14 @@ def test_trackers_take_turns():
     assert log == ["a", "b", "a", "b"]
 
 
+def test_a_slow_tracker_gets_what_fits_and_the_same_in_every_repeat(monkeypatch):
+    monkeypatch.setattr(speed, "RUN_SECONDS", 0.0)
+    timing = measure(
+        {"slow": SlowTracker("slow", [])}, synthetic_clip(20), repeats=3, burn_in=2, progress=False
+    )["slow"]
+    assert timing.update_ms.shape == (3, 2)
+
+
 def test_summary_by_hand():
     timing = speed.Timing(np.array([1.0, 3.0]), np.array([[1.0, 2.0], [3.0, 6.0]]))
     result = timing.to_dict()
