@@ -88,6 +88,19 @@ def crop_view(
     )
 
 
+def outside_image(shape: tuple[int, ...], view: View, size: int) -> np.ndarray:
+    """Where a crop shows nothing of its image: (size, size) bool, True outside.
+
+    Args:
+        shape: of the image: height, width, ...
+        view: The window.
+        size: Side of the crop.
+    """
+    inside = np.full(shape[:2], 1, np.uint8)
+    flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(inside, _crop_to_image(view, size), (size, size), flags=flags) == 0
+
+
 def box_in_view(box: Box, view: View) -> np.ndarray:
     """Where a box lands in the crop.
 
@@ -225,8 +238,9 @@ class ColourDraw:
     """Colour changes of one pair, drawn with the sample so that they are reproducible.
 
     Attributes:
-        values: (2, 3) float32: brightness, contrast, saturation factor of template and search.
-        gray: Both crops lose their colour.
+        values: (3, 3) float32: brightness, contrast, saturation factor of template, search crop
+            and second template.
+        gray: All crops lose their colour.
     """
 
     values: np.ndarray
@@ -236,7 +250,7 @@ class ColourDraw:
 def draw_colour(config: AugmentConfig, rng: np.random.Generator) -> ColourDraw:
     """Draws the colour change of one pair."""
     spread = np.array([config.brightness, config.contrast, config.saturation], np.float32)
-    values = 1.0 + spread * rng.uniform(-1, 1, (2, 3)).astype(np.float32)
+    values = 1.0 + spread * rng.uniform(-1, 1, (3, 3)).astype(np.float32)
     return ColourDraw(values, bool(rng.random() < config.gray))
 
 

@@ -47,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", default="auto", choices=("auto", "cpu", "cuda"))
     add("--workers", type=int, help="processes that cut crops; default: 1, with a GPU up to 8")
     add("--threads", type=int, help="CPU threads of torch; default: torch's own choice")
+    add("--start-from", type=Path, help="weights of the same model to start from (STARK's stage 1)")
+    add("--text-weights", type=Path, help="published BERT or MiniLM to start a text encoder from")
     add("--restart", action="store_true", help="ignore the checkpoint of an earlier run")
     add("--json", action="store_true", help="one JSON object on standard output at the end")
 
@@ -74,7 +76,9 @@ def run(args: argparse.Namespace) -> int:
         f"{len(pack.stills)} targets in stills, {len(pack.tracks)} tracks"
     )
     seed_everything(recipe.seed)
-    net = _new_net(recipe)
+    net = _new_net(recipe, args.start_from)
+    if args.text_weights is not None:
+        _load_text_weights(net, recipe.model, args.text_weights)
     trainer = Trainer(net, recipe, pack, directory, device, workers)
     if not args.restart and trainer.resume():
         _say(f"resumed {trainer.checkpoint_path} at {trainer.samples} samples")
@@ -137,9 +141,9 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _new_net(recipe: Recipe) -> nn.Module:
-    net = create_model(recipe.model)
-    if recipe.pretrained == "imagenet":
+def _new_net(recipe: Recipe, start: Path | None) -> nn.Module:
+    net = create_model(recipe.model, start)
+    if recipe.pretrained == "imagenet" and start is None:
         load = getattr(net, "load_imagenet_backbone", None)
         if load is None:
             raise InputError(
@@ -147,6 +151,14 @@ def _new_net(recipe: Recipe) -> nn.Module:
             )
         load(_imagenet_file(get_spec(recipe.model).name))
     return net
+
+
+def _load_text_weights(net: nn.Module, model: str, path: Path) -> None:
+    if not get_spec(model).language:
+        raise InputError(f"--text-weights: {model} reads no text; leave it out.")
+    from vt_models.nets.bert import load_text_weights  # noqa: PLC0415 - language models only
+
+    load_text_weights(net.get_submodule("language"), path)
 
 
 def _imagenet_file(model: str) -> Path:

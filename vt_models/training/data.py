@@ -3,7 +3,7 @@
 
 The format is one JSON object a line in `annotations.jsonl` beside an `img` and a `video` folder:
 `image` (path), `width`, `height`, `source`, `boxes` (`bbox` [x, y, w, h] in pixels, `name`,
-optional `track`), and for frames of a clip `video`, `frame`, `orig_frame`.
+optional `track` and `sentence`), and for frames of a clip `video`, `frame`, `orig_frame`.
 """
 
 from __future__ import annotations
@@ -37,12 +37,14 @@ class Target:
         box: x, y, w, h in pixels of that image.
         name: Class name, "" when the annotation has none.
         scene: What other images may show the same object: the video, or the photograph itself.
+        sentence: A description, "" when there is none.
     """
 
     image: int
     box: tuple[float, float, float, float]
     name: str
     scene: str
+    sentence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,8 @@ def _targets(
         if _usable(box, record, min_side):
             x, y, w, h = map(float, box["bbox"])
             scene = record["source"] if "video" in record else record["image"]
-            yield box, Target(index, (x, y, w, h), box.get("name") or "", scene)
+            name, sentence = box.get("name") or "", box.get("sentence") or ""
+            yield box, Target(index, (x, y, w, h), name, scene, sentence)
 
 
 def _stills(records: list[dict[str, Any]], min_side: float) -> list[Target]:

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from vt_models.errors import RecipeError, VtModelsError, WeightsError
+from vt_models.nets.vit import scheduled_keep_ratio
 from vt_models.registry import get_spec
-from vt_models.training.batches import Batch, PairDataset, make_loader, to_device
+from vt_models.training.batches import Batch, make_loader, to_device
 from vt_models.training.checkpoint import load_checkpoint, save_checkpoint
+from vt_models.training.crops import PairDataset
 from vt_models.training.losses import loss_for
 from vt_models.training.recipe import OptimConfig, Recipe, to_dict
 
@@ -116,6 +118,7 @@ class Trainer:
         self._ema = copy.deepcopy(self._net).eval() if recipe.optim.ema > 0 else None
         self._optimizer = make_optimizer(self._net, recipe.optim)
         self._loss = loss_for(self.spec)
+        self._final_keep_ratio = float(getattr(net, "keep_ratio", 1.0))
         self._stopping = False
 
     @property
@@ -160,14 +163,14 @@ class Trainer:
 
     def _check_same_parameters(self, former: dict[str, Any]) -> None:
         """AdamW's state goes by position: it fits the parameters that learned before only."""
-        optim = self.recipe.optim
-        before = (tuple(former["frozen"]), former["backbone_lr_factor"] == 0)
-        if before != (optim.frozen, optim.backbone_lr_factor == 0):
+        defaults = to_dict(self.recipe)["optim"] | {"only": (), "backbone": ("backbone.",)}
+        before = _learning(defaults | former)
+        now = _learning(to_dict(self.recipe)["optim"])
+        if before != now:
             raise RecipeError(
-                f"{self.checkpoint_path} was trained with optim.frozen {list(former['frozen'])} "
-                f"and backbone_lr_factor {former['backbone_lr_factor']}, the recipe says "
-                f"{list(optim.frozen)} and {optim.backbone_lr_factor}: what learns cannot change "
-                "within a run. Set them as before, or give another --output."
+                f"{self.checkpoint_path} was trained with {before} under `optim`, the recipe says "
+                f"{now}: what learns cannot change within a run. Set them as before, or give "
+                "another --output (and --start-from)."
             )
 
     def _load_optimizer(self, state: dict[str, Any]) -> None:
@@ -270,8 +273,9 @@ class Trainer:
         """Loss terms, and whether the gradient was finite; nothing here waits for the device."""
         optim = self.recipe.optim
         self._set_learning_rates()
+        self._set_keep_ratio()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=optim.precision == "bf16"):
-            outputs = self._forward(batch)
+            outputs = self._net(**batch.inputs)
         terms = self._loss(outputs, batch.box, batch.present, self.recipe.loss)
         self._optimizer.zero_grad(set_to_none=True)
         terms["total"].backward()
@@ -281,11 +285,6 @@ class Trainer:
         if self._ema is not None:
             self._average(self._ema)
         return terms, torch.isfinite(norm)
-
-    def _forward(self, batch: Batch) -> dict[str, Tensor]:
-        if "template_box" in self.spec.template_inputs:
-            return self._net(batch.template, batch.search, batch.template_box)
-        return self._net(batch.template, batch.search)
 
     @torch.no_grad()
     def _average(self, ema: nn.Module) -> None:
@@ -308,6 +307,15 @@ class Trainer:
                 for parameter in group["params"]:
                     parameter.requires_grad_(not frozen)
 
+    def _set_keep_ratio(self) -> None:
+        """The network in training prunes by the schedule, the averaged one as at inference."""
+        pruning = self.recipe.pruning
+        if pruning.length > 0:
+            net: Any = self._net
+            net.keep_ratio = scheduled_keep_ratio(
+                self.samples, pruning.start, pruning.length, self._final_keep_ratio
+            )
+
     def _crossed(self, interval: int) -> bool:
         if interval <= 0:
             return False
@@ -323,6 +331,12 @@ class Trainer:
             pairs_per_second=meter.steps * self.recipe.optim.batch_size / elapsed,
             data_wait=meter.waited / elapsed,
         )
+
+
+def _learning(optim: dict[str, Any]) -> dict[str, Any]:
+    """The settings that say which parameters are in which group of the optimiser."""
+    prefixes = {key: tuple(optim[key]) for key in ("frozen", "only", "backbone")}
+    return prefixes | {"backbone_lr_factor": "0" if optim["backbone_lr_factor"] == 0 else "> 0"}
 
 
 def _tensors(net: nn.Module) -> list[Tensor]:
@@ -349,24 +363,26 @@ def make_optimizer(net: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
     Frozen parameters are in none of them and need no gradient.
 
     Raises:
-        RecipeError: A prefix in `frozen` names nothing, or nothing is left to learn.
+        RecipeError: A prefix names nothing, or nothing is left to learn.
     """
     names = [name for name, _ in net.named_parameters()]
-    for prefix in optim.frozen:
-        if not any(name.startswith(prefix) for name in names):
-            raise RecipeError(
-                f"optim.frozen: no parameter begins with {prefix!r}; they begin with "
-                f"{', '.join(sorted({'.'.join(name.split('.')[:2]) for name in names}))}."
-            )
+    for setting in ("frozen", "only", "backbone"):
+        for prefix in getattr(optim, setting):
+            if not any(name.startswith(prefix) for name in names):
+                raise RecipeError(
+                    f"optim.{setting}: no parameter begins with {prefix!r}; they begin with "
+                    f"{', '.join(sorted({'.'.join(name.split('.')[:2]) for name in names}))}."
+                )
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
-        backbone = name.startswith("backbone.")
-        if name.startswith(optim.frozen) or (backbone and optim.backbone_lr_factor == 0):
+        backbone = name.startswith(optim.backbone)
+        still = name.startswith(optim.frozen) or (backbone and optim.backbone_lr_factor == 0)
+        if still or (optim.only and not name.startswith(optim.only)):
             parameter.requires_grad_(False)
             continue
         groups.setdefault((backbone, parameter.ndim >= 2), []).append(parameter)
     if not groups:
-        raise RecipeError("optim.frozen leaves nothing to learn: name fewer parameters.")
+        raise RecipeError("optim.frozen and optim.only leave nothing to learn: change them.")
     return torch.optim.AdamW(
         [
             {

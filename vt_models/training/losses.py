@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Losses. Boxes are cx, cy, w, h as fractions of the search crop."""
+"""Losses, one a family. Boxes are cx, cy, w, h as fractions of the search crop.
+
+Each takes the outputs of the network's training pass, the true boxes (B, 4), `present` (B,) bool
+and the weights of the terms, and returns `total` and, detached, the single terms and `iou`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vt_models.nets.centre_head import box_at_peak
 from vt_models.training.recipe import LossConfig
 
 if TYPE_CHECKING:
@@ -70,12 +75,130 @@ def box_loss(
     l1 = ((corners(predicted) - corners(truth)).abs().mean(-1) * share).sum()
     giou_loss = ((1 - giou) * share).sum()
     total = config.giou * giou_loss + config.l1 * l1
-    return {
-        "total": total,
-        "giou": giou_loss.detach(),
-        "l1": l1.detach(),
-        "iou": (iou * share).sum().detach(),
-    }
+    return _terms(total, giou=giou_loss, l1=l1, iou=(iou * share).sum())
+
+
+def stark_loss(
+    outputs: dict[str, Tensor], box: Tensor, present: Tensor, config: LossConfig
+) -> dict[str, Tensor]:
+    """STARK: `box_loss` (S, and stage 1 of ST), and the cross entropy of ST's score head (stage 2).
+
+    Args:
+        outputs: `box` (B, 4); `logit` (B,) of the target's presence where `config.presence` is
+            not 0.
+        box, present, config: See `box_loss`.
+    """
+    terms = box_loss(outputs, box, present, config)
+    if config.presence == 0:
+        return terms
+    logit = outputs["logit"].float()
+    presence = F.binary_cross_entropy_with_logits(logit, present.float())
+    right = ((logit > 0) == present).float().mean()
+    total = terms["total"] + config.presence * presence
+    return {**terms, "total": total, "presence": presence.detach(), "right": right}
+
+
+def centre_loss(
+    outputs: dict[str, Tensor], box: Tensor, present: Tensor, config: LossConfig
+) -> dict[str, Tensor]:
+    """OSTrack's loss of a centre head (ProContEXT, PJVLT): focal, L1 and GIoU.
+
+    The box that is judged is that of the cell with the highest score, as in the authors' code.
+    For absent targets, which they do not have, every score is to be low.
+
+    Args:
+        outputs: `score_map` (B, H, W) in (0, 1), `box_map` (B, 4, H, W).
+        box, present, config: See `box_loss`.
+    """
+    scores = outputs["score_map"].float()
+    heat = centre_heat(box, scores.shape[1:]) * present[:, None, None]
+    score = focal_loss(scores, heat)
+    peak = {"box": box_at_peak(scores, outputs["box_map"].float())}
+    terms = box_loss(peak, box, present, config)
+    total = terms["total"] + config.score * score
+    return {**terms, "total": total, "score": score.detach()}
+
+
+def focal_loss(scores: Tensor, heat: Tensor) -> Tensor:
+    """CenterNet's focal loss with alpha 2 and beta 4 (Zhou et al., "Objects as Points", eq. 1).
+
+    Args:
+        scores: (B, H, W) in (0, 1).
+        heat: (B, H, W) in [0, 1], 1 at the centres.
+
+    Returns:
+        The sum over cells for each centre; for a batch without any, the sum.
+    """
+    scores = scores.clamp(1e-12, 1 - 1e-7)
+    positive = heat == 1
+    found = torch.log(scores) * (1 - scores) ** 2
+    quiet = torch.log1p(-scores) * scores**2 * (1 - heat) ** 4
+    return -torch.where(positive, found, quiet).sum() / positive.sum().clamp(min=1)
+
+
+def centre_heat(box: Tensor, shape: torch.Size) -> Tensor:
+    """Where the centre is: 1 at its cell, and a Gaussian around it as wide as the target.
+
+    The radius is CornerNet's for an IoU of 0.7, with the roots of its published code, which the
+    authors use: they lack the division by the leading coefficient.
+
+    Args:
+        box: (B, 4) cxcywh.
+        shape: H, W of the map.
+
+    Returns:
+        (B, H, W) in [0, 1]; 0 where the centre's cell is too far outside.
+    """
+    height, width = shape
+    scale = box.new_tensor([width, height])
+    x, y = (box[:, :2] * scale).round().unbind(1)
+    radius = _corner_radius((box[:, 2:] * scale).ceil()).floor().clamp(min=0)[:, None, None]
+    dx = torch.arange(width, device=box.device)[None, None, :] - x[:, None, None]
+    dy = torch.arange(height, device=box.device)[None, :, None] - y[:, None, None]
+    sigma = (2 * radius + 1) / 6
+    heat = torch.exp(-(dx**2 + dy**2) / (2 * sigma**2))
+    return torch.where((dx.abs() <= radius) & (dy.abs() <= radius), heat, 0.0)
+
+
+def _corner_radius(size: Tensor, overlap: float = 0.7) -> Tensor:
+    """How far both corners of a box may move so that the IoU stays: (B, 2) cells -> (B,)."""
+    total, area = size.sum(1), size.prod(1)
+    quadratics = (
+        (1.0, total, area * (1 - overlap) / (1 + overlap)),
+        (4.0, 2 * total, (1 - overlap) * area),
+        (4 * overlap, -2 * overlap * total, (overlap - 1) * area),
+    )
+    roots = [(b + (b**2 - 4 * a * c).sqrt()) / 2 for a, b, c in quadratics]
+    return torch.stack(roots).amin(0)
+
+
+def sbt_loss(
+    outputs: dict[str, Tensor], box: Tensor, present: Tensor, config: LossConfig
+) -> dict[str, Tensor]:
+    """SBT's loss (that of TransT): every cell inside the target is positive and has a box.
+
+    L1 is the sum over cx, cy, w, h and both box terms are means over positive cells; the cross
+    entropy is the mean over cells, weighted by class.
+
+    Args:
+        outputs: `logits` (B, 2, H, W) foreground and background, `boxes` (B, 4, H, W).
+        box, present, config: See `box_loss`.
+    """
+    logits, boxes = outputs["logits"].float(), outputs["boxes"].float().permute(0, 2, 3, 1)
+    positive = cells_inside(box, logits.shape[2:], 1.0) & present[:, None, None]
+    weights = logits.new_tensor([1.0, config.background])
+    score = F.cross_entropy(logits, (~positive).long(), weights)
+    count = positive.sum().clamp(min=1)
+    cells = positive.nonzero(as_tuple=True)
+    fitted, truth = boxes[cells], box[cells[0]]
+    iou, giou = iou_and_giou(fitted, truth)
+    l1, giou_loss = (fitted - truth).abs().sum() / count, (1 - giou).sum() / count
+    total = config.score * score + config.l1 * l1 + config.giou * giou_loss
+    return _terms(total, score=score, giou=giou_loss, l1=l1, iou=iou.sum() / count)
+
+
+def _terms(total: Tensor, **single: Tensor) -> dict[str, Tensor]:
+    return {"total": total} | {name: value.detach() for name, value in single.items()}
 
 
 def dense_loss(
@@ -96,7 +219,7 @@ def dense_loss(
         config: Weights of the terms.
     """
     logits, boxes = outputs["logits"], outputs["boxes"].permute(0, 2, 3, 1)
-    positive = central_cells(box, logits.shape[1:]) & present[:, None, None]
+    positive = cells_inside(box, logits.shape[1:], 0.5) & present[:, None, None]
     count = positive.sum().clamp(min=1)
     cells = positive.nonzero(as_tuple=True)  # once: a GPU has to wait for their number
     fitted, truth = boxes[cells], box[cells[0]]
@@ -110,21 +233,16 @@ def dense_loss(
     giou_loss = (1 - giou).sum() / count
     l1 = (fitted - truth).abs().sum() / (4 * count)
     total = config.score * score + config.giou * giou_loss + config.l1 * l1
-    return {
-        "total": total,
-        "score": score.detach(),
-        "giou": giou_loss.detach(),
-        "l1": l1.detach(),
-        "iou": (iou.sum() / count).detach(),
-    }
+    return _terms(total, score=score, giou=giou_loss, l1=l1, iou=iou.sum() / count)
 
 
-def central_cells(box: Tensor, shape: torch.Size) -> Tensor:
-    """Cells whose centre lies in the middle half of a box, and always the nearest one.
+def cells_inside(box: Tensor, shape: torch.Size, share: float) -> Tensor:
+    """Cells whose centre lies in the middle part of a box, and always the nearest one.
 
     Args:
         box: (B, 4) cxcywh.
         shape: H, W of the map.
+        share: Of the box's sides that the middle part has.
 
     Returns:
         (B, H, W) bool. Boxes centred outside the map have no cell.
@@ -133,13 +251,23 @@ def central_cells(box: Tensor, shape: torch.Size) -> Tensor:
     xs = (torch.arange(width, device=box.device) + 0.5) / width
     ys = (torch.arange(height, device=box.device) + 0.5) / height
     cx, cy, w, h = box.unbind(1)
-    reach_x = torch.clamp(w / 4, min=0.5 / width)
-    reach_y = torch.clamp(h / 4, min=0.5 / height)
+    reach_x = torch.clamp(w * (share / 2), min=0.5 / width)
+    reach_y = torch.clamp(h * (share / 2), min=0.5 / height)
     near_x = (xs[None] - cx[:, None]).abs() <= reach_x[:, None]
     near_y = (ys[None] - cy[:, None]).abs() <= reach_y[:, None]
     return near_y[:, :, None] & near_x[:, None, :]
 
 
+_BY_FAMILY: dict[str, LossFunction] = {
+    "asymtrack": box_loss,
+    "asymtrack_lite": dense_loss,
+    "procontext": centre_loss,
+    "pjvlt": centre_loss,
+    "stark": stark_loss,
+    "sbt": sbt_loss,
+}
+
+
 def loss_for(spec: ModelSpec) -> LossFunction:
-    """The loss that fits a model's head."""
-    return dense_loss if spec.decoder == "dense" else box_loss
+    """The loss of a model's family."""
+    return _BY_FAMILY[spec.family]

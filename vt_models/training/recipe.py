@@ -34,7 +34,10 @@ class SamplingConfig:
         hold_out: Videos (`source` of their frames) that are not drawn from: they are left to judge
             by.
         max_gap: Largest distance between the two frames of a track, in frames of the video.
-        order: "any", or "causal": the search frame is later than the template (the authors').
+        order: "any"; "causal": the search frame is later than the template (AsymTrack, SBT,
+            STARK-S); or "trident": template and search frame lie anywhere in the video, and a
+            second template within `max_gap` of the search frame (STARK-ST, ProContEXT).
+        text_dropout: Fraction of the pairs of a language model that come without their text.
     """
 
     clip_share: float = 0.5
@@ -46,6 +49,7 @@ class SamplingConfig:
     hold_out: tuple[str, ...] = ()
     max_gap: int = 200
     order: str = "any"
+    text_dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -108,8 +112,10 @@ class OptimConfig:
         batch_size: Pairs a step.
         lr: Peak learning rate of everything but the backbone.
         backbone_lr_factor: The backbone's rate as a fraction of `lr`; 0 freezes it.
+        backbone: Prefixes of the names of the parameters that count as the backbone.
         backbone_freeze_samples: The backbone stays frozen for this many first pairs.
         frozen: Prefixes of parameter names that never learn.
+        only: Prefixes of the parameter names that learn; () for all but the frozen ones.
         weight_decay: Decoupled weight decay; not applied to norms and biases.
         grad_clip: Largest gradient norm.
         warmup_samples: Linear warm-up.
@@ -123,8 +129,10 @@ class OptimConfig:
     batch_size: int = 32
     lr: float = 4e-4
     backbone_lr_factor: float = 0.1
+    backbone: tuple[str, ...] = ("backbone.",)
     backbone_freeze_samples: int = 0
     frozen: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
     weight_decay: float = 1e-4
     grad_clip: float = 0.1
     warmup_samples: int = 0
@@ -136,11 +144,33 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the loss terms (see `vt_models.training.losses`)."""
+    """Weights of the loss terms (see `vt_models.training.losses`).
+
+    Attributes:
+        giou, l1: Of the box.
+        score: Of a head that scores each cell.
+        background: Of a cell outside the target beside one inside, in SBT's cross entropy.
+        presence: Of STARK-ST's score head: is the target in the search crop?
+    """
 
     giou: float = 2.0
     l1: float = 5.0
-    score: float = 0.0
+    score: float = 1.0
+    background: float = 0.0625
+    presence: float = 0.0
+
+
+@dataclass(frozen=True)
+class PruningConfig:
+    """Schedule of ProContEXT's keep ratio: 1, then half a cosine down to the network's own.
+
+    Attributes:
+        start: Pairs before the first candidate is dropped.
+        length: Pairs until the final ratio is reached; 0 for the final ratio from the start on.
+    """
+
+    start: int = 0
+    length: int = 0
 
 
 @dataclass(frozen=True)
@@ -164,6 +194,7 @@ class Recipe:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    pruning: PruningConfig = field(default_factory=PruningConfig)
 
 
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
@@ -281,6 +312,7 @@ def _convert(kind: Any, value: Any, where: _Location, key: str) -> Any:
 _FRACTIONS = (
     "sampling.negative_share",
     "sampling.lookalike_share",
+    "sampling.text_dropout",
     "augment.joint_flip",
     "augment.crop_flip",
     "augment.gray",
@@ -304,18 +336,31 @@ _POSITIVE = (
     "checkpoint_every",
 )
 _CHOICES = {
-    "sampling.order": ("any", "causal"),
+    "sampling.order": ("any", "causal", "trident"),
     "pretrained": ("none", "imagenet"),
     "optim.decay": ("step", "linear"),
     "optim.precision": ("fp32", "bf16"),
 }
 
 
-def _check_values(recipe: Recipe, file: str) -> None:
+def _check_model(recipe: Recipe, file: str) -> None:
+    """What only some models have is refused for the others."""
     try:
-        get_spec(recipe.model)
+        spec = get_spec(recipe.model)
     except VtModelsError as error:
         raise RecipeError(f"{file}: {error}") from error
+    wrong = {
+        "pruning.length": recipe.pruning.length > 0 and spec.family != "procontext",
+        "loss.presence": recipe.loss.presence > 0
+        and not (spec.family == "stark" and spec.dynamic_template),
+        "sampling.text_dropout": recipe.sampling.text_dropout > 0 and not spec.language,
+    }
+    for key in (key for key, is_wrong in wrong.items() if is_wrong):
+        raise RecipeError(f"{file}: `{key}` means nothing for {spec.name}: remove it.")
+
+
+def _check_values(recipe: Recipe, file: str) -> None:
+    _check_model(recipe, file)
     flat = _flatten(to_dict(recipe))
     numbers = {k: v for k, v in flat.items() if isinstance(v, (int, float))}
     for key, value in numbers.items():

@@ -30,21 +30,33 @@ class Pair:
         search: Where to look for it; its box is the answer, or, for a negative pair, the object
             the search crop is centred on.
         present: False when the target is not in the search view.
+        dynamic: A second template, nearer to the search view in time; the template itself where
+            there is none.
     """
 
     template: Target
     search: Target
     present: bool
+    dynamic: Target
 
 
 class PairSampler:
     """Draws pairs from an `ImagePack` by the shares of a `SamplingConfig`.
 
+    Args:
+        pack: Images and targets.
+        config: Shares and order.
+        seed: Of every pair.
+        dynamic: Whether a second template is drawn.
+
     Raises:
         DatasetError: The pack has nothing of the kinds that the shares ask for.
     """
 
-    def __init__(self, pack: ImagePack, config: SamplingConfig, seed: int) -> None:
+    def __init__(
+        self, pack: ImagePack, config: SamplingConfig, seed: int, dynamic: bool = False
+    ) -> None:
+        self._dynamic = dynamic
         self._pack = pack
         self._config = config
         self._seed = seed
@@ -75,31 +87,46 @@ class PairSampler:
         kind = self._kinds[rng.choice(len(self._kinds), p=self._probabilities)]
         pair = {"clip": self._clip, "still": self._still, "region": self._region}[kind](rng)
         if rng.random() < self._config.negative_share:
-            return self._negative(pair.template, rng)
+            return self._negative(pair, rng)
         return pair
 
     def _clip(self, rng: np.random.Generator) -> Pair:
         track = self._pack.tracks[rng.choice(len(self._pack.tracks), p=self._track_weights)]
-        if self._config.order == "causal":
-            return self._causal(track, rng)
-        first = int(rng.integers(len(track.targets)))
-        frames = np.asarray(track.frames)
-        gap = np.abs(frames - frames[first])
-        near = np.flatnonzero((gap > 0) & (gap <= self._config.max_gap))
-        second = int(rng.choice(near)) if len(near) else first
-        return Pair(track.targets[first], track.targets[second], True)
+        order = {"any": self._any, "causal": self._causal, "trident": self._trident}
+        first, second = order[self._config.order](track, rng)
+        third = self._nearer(track, first, second, rng) if self._dynamic else first
+        template, search, dynamic = (track.targets[i] for i in (first, second, third))
+        return Pair(template, search, True, dynamic)
 
-    def _causal(self, track: Track, rng: np.random.Generator) -> Pair:
+    def _any(self, track: Track, rng: np.random.Generator) -> tuple[int, int]:
+        """Two frames within `max_gap`."""
+        first = int(rng.integers(len(track.targets)))
+        gap = np.abs(np.asarray(track.frames) - track.frames[first])
+        near = np.flatnonzero((gap > 0) & (gap <= self._config.max_gap))
+        return first, int(rng.choice(near)) if len(near) else first
+
+    def _causal(self, track: Track, rng: np.random.Generator) -> tuple[int, int]:
         """The authors' order: the search frame comes later; the next one where all are too far."""
         first = int(rng.integers(len(track.targets) - 1))
         gap = np.asarray(track.frames) - track.frames[first]
         near = np.flatnonzero((gap > 0) & (gap <= self._config.max_gap))
-        second = int(rng.choice(near)) if len(near) else first + 1
-        return Pair(track.targets[first], track.targets[second], True)
+        return first, int(rng.choice(near)) if len(near) else first + 1
+
+    def _trident(self, track: Track, rng: np.random.Generator) -> tuple[int, int]:
+        """STARK's order: template and search frame lie anywhere in the video."""
+        first, second = rng.integers(len(track.targets), size=2)
+        return int(first), int(second)
+
+    def _nearer(self, track: Track, first: int, second: int, rng: np.random.Generator) -> int:
+        """STARK's second template: within `max_gap` of the search frame, on the template's side."""
+        ahead = np.asarray(track.frames) - track.frames[second]
+        ahead = ahead if first >= second else -ahead
+        near = np.flatnonzero((ahead > 0) & (ahead <= self._config.max_gap))
+        return int(rng.choice(near)) if len(near) else first
 
     def _still(self, rng: np.random.Generator) -> Pair:
         target = self._pack.stills[int(rng.integers(len(self._pack.stills)))]
-        return Pair(target, target, True)
+        return Pair(target, target, True, target)
 
     def _region(self, rng: np.random.Generator) -> Pair:
         """Any region of any image is a target whose box under a known warp is known."""
@@ -110,16 +137,14 @@ class PairSampler:
         w, h = min(side * aspect**0.5, 0.9 * width), min(side / aspect**0.5, 0.9 * height)
         box = (float(rng.uniform(0, width - w)), float(rng.uniform(0, height - h)), w, h)
         target = Target(index, box, "", f"region of {index}")
-        return Pair(target, target, True)
+        return Pair(target, target, True, target)
 
-    def _negative(self, template: Target, rng: np.random.Generator) -> Pair:
+    def _negative(self, pair: Pair, rng: np.random.Generator) -> Pair:
         """A view without the target: around an object of another scene."""
-        if rng.random() < self._config.lookalike_share:
-            alike = self._lookalikes.draw(template, rng)
-            if alike is not None:
-                return Pair(template, alike, False)
-        other = self._elsewhere(template, rng)
-        return Pair(template, template, True) if other is None else Pair(template, other, False)
+        alike = rng.random() < self._config.lookalike_share
+        other = self._lookalikes.draw(pair.template, rng) if alike else None
+        other = other or self._elsewhere(pair.template, rng)
+        return pair if other is None else Pair(pair.template, other, False, pair.dynamic)
 
     def lookalike(self, target: Target, rng: np.random.Generator) -> Target | None:
         """Another object, of the same name where there is one; None in a pack of one scene."""

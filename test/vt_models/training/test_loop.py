@@ -24,8 +24,9 @@ from vt_models.api import create_model  # noqa: E402
 from vt_models.cli import main  # noqa: E402
 from vt_models.errors import RecipeError, WeightsError  # noqa: E402
 from vt_models.registry import get_spec  # noqa: E402
-from vt_models.training.batches import PairDataset, make_loader, to_device  # noqa: E402
+from vt_models.training.batches import make_loader, to_device  # noqa: E402
 from vt_models.training.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from vt_models.training.crops import PairDataset  # noqa: E402
 from vt_models.training.data import load_image_pack  # noqa: E402
 from vt_models.training.loop import (  # noqa: E402
     DataWorkerError,
@@ -174,8 +175,8 @@ def test_workers_do_not_change_the_data(mini_pack: Path, tmp_path: Path) -> None
     for a, b in zip(here, there, strict=True):
         assert all(torch.equal(a[key], b[key]) for key in a)
     batch = to_device(here[0], get_spec(recipe.model), torch.device("cpu"))
-    assert batch.search.shape == (4, 3, 256, 256)
-    assert batch.search.abs().max() <= 1.0
+    assert batch.inputs["search"].shape == (4, 3, 256, 256)
+    assert batch.inputs["search"].abs().max() <= 1.0
     assert bool(((batch.box[:, :2] > 0) & (batch.box[:, :2] < 1)).all())
 
 

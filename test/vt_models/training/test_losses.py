@@ -10,12 +10,19 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from vt_models.registry import get_spec, list_models  # noqa: E402
 from vt_models.training.losses import (  # noqa: E402
     box_loss,
-    central_cells,
+    cells_inside,
+    centre_heat,
+    centre_loss,
     dense_loss,
+    focal_loss,
     inside_crop,
     iou_and_giou,
+    loss_for,
+    sbt_loss,
+    stark_loss,
 )
 from vt_models.training.recipe import LossConfig  # noqa: E402
 
@@ -78,16 +85,16 @@ def test_box_loss_without_any_target_is_zero_but_differentiable() -> None:
     assert box.grad.abs().sum() == 0
 
 
-def test_central_cells_always_has_the_nearest_and_never_one_outside() -> None:
+def test_there_is_always_a_nearest_cell_has_the_nearest_and_never_one_outside() -> None:
     box = torch.tensor([[0.5, 0.5, 0.5, 0.25], [0.51, 0.26, 0.001, 0.001], [1.5, 0.5, 0.1, 0.1]])
-    cells = central_cells(box, torch.Size([8, 8]))
+    cells = cells_inside(box, torch.Size([8, 8]), 0.5)
     assert cells[0].nonzero().tolist() == [[3, 3], [3, 4], [4, 3], [4, 4]]
     assert cells[1].nonzero().tolist() == [[2, 4]]
     assert not cells[2].any()
 
 
 def _dense_outputs(logit: float, box: torch.Tensor) -> dict[str, torch.Tensor]:
-    inside = central_cells(box, torch.Size([8, 8]))
+    inside = cells_inside(box, torch.Size([8, 8]), 0.5)
     boxes = box[:, :, None, None].expand(-1, -1, 8, 8).clone()
     return {"logits": torch.where(inside, logit, -logit), "boxes": boxes}
 
@@ -120,3 +127,89 @@ def test_a_batch_of_absent_targets_weighs_no_more_than_one_of_them() -> None:
     assert dense_loss(outputs, box, absent, config)["total"].item() == pytest.approx(
         one["total"].item()
     )
+
+
+def _golden(shared_dir: Path) -> dict[str, torch.Tensor]:
+    golden = np.load(shared_dir / "reference" / "train_helpers.golden.npz")
+    return {name: torch.from_numpy(np.asarray(golden[name])) for name in golden}
+
+
+def _from_xywh(box: torch.Tensor) -> torch.Tensor:
+    return torch.cat([box[:, :2] + box[:, 2:] / 2, box[:, 2:]], 1)
+
+
+def test_authors_heat_map_and_focal_loss(shared_dir: Path) -> None:
+    golden = _golden(shared_dir)
+    heat = centre_heat(_from_xywh(golden["boxes_xywh"]), torch.Size([24, 24]))
+    assert torch.allclose(heat, golden["heatmap_384_16"], atol=1e-6)
+    loss = focal_loss(golden["focal_pred"][:, 0], golden["heatmap_384_16"])
+    assert loss.item() == pytest.approx(golden["focal_loss"].item(), rel=1e-5)
+
+
+def test_centre_loss_judges_the_box_at_the_peak(shared_dir: Path) -> None:
+    golden = _golden(shared_dir)
+    truth, scores = _from_xywh(golden["boxes_xywh"]), golden["focal_pred"][:, 0]
+    boxes = torch.rand(4, 4, 24, 24)
+    peak = scores.flatten(1).argmax(1)
+    boxes.flatten(2)[torch.arange(4), :, peak] = _cxcywh(golden["giou_pred_xyxy"].numpy())
+    present = torch.ones(4, dtype=torch.bool)
+    outputs = {"score_map": scores, "box_map": boxes}
+    terms = centre_loss(outputs, truth, present, LossConfig(giou=2.0, l1=5.0, score=1.0))
+    expected = 2 * golden["giou_loss"] + 5 * golden["l1_mean"] + golden["focal_loss"]
+    assert terms["total"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_absent_targets_ask_a_centre_head_for_low_scores_only() -> None:
+    box, absent = torch.tensor([[0.5, 0.5, 0.2, 0.2]]), torch.tensor([False])
+    boxes = torch.rand(1, 4, 24, 24)
+    low, high = (
+        centre_loss(
+            {"score_map": torch.full((1, 24, 24), score), "box_map": boxes},
+            box,
+            absent,
+            LossConfig(),
+        )
+        for score in (0.01, 0.9)
+    )
+    assert low["total"] < 0.2 < high["total"]
+    assert low["giou"] == high["giou"] == 0
+
+
+def test_starks_two_stages() -> None:
+    outputs = {"box": torch.rand(4, 4), "logit": torch.tensor([3.0, -3.0, 3.0, -3.0])}
+    truth, present = torch.rand(4, 4), torch.tensor([True, False, False, True])
+    first = stark_loss(outputs, truth, present, LossConfig())
+    plain = box_loss(outputs, truth, present, LossConfig())
+    assert first["total"] == plain["total"]
+    second = stark_loss(outputs, truth, present, LossConfig(giou=0, l1=0, presence=1))
+    wrong, right = np.log1p(np.exp(3.0)), np.log1p(np.exp(-3.0))
+    assert second["total"].item() == pytest.approx((2 * wrong + 2 * right) / 4, rel=1e-5)
+    assert second["right"] == 0.5
+
+
+def test_sbt_weighs_classes_and_fits_every_cell_inside() -> None:
+    box = torch.tensor([[0.5, 0.5, 0.5, 0.25]])
+    inside = cells_inside(box, torch.Size([8, 8]), 1.0)
+    assert int(inside.sum()) == 8
+    logits = torch.zeros(1, 2, 8, 8)
+    boxes = box[:, :, None, None].expand(-1, -1, 8, 8).clone()
+    boxes[:, 0] += 0.1
+    weights = LossConfig(giou=50, l1=70, score=120)
+    present = torch.tensor([True])
+    terms = sbt_loss({"logits": logits, "boxes": boxes}, box, present, weights)
+    assert terms["score"].item() == pytest.approx(np.log(2), rel=1e-5)
+    assert terms["l1"].item() == pytest.approx(0.1, rel=1e-4)
+    assert terms["giou"].item() == pytest.approx(1 - 0.4 / 0.6, rel=1e-4)
+    total = 120 * terms["score"] + 70 * terms["l1"] + 50 * terms["giou"]
+    assert terms["total"].item() == pytest.approx(total.item())
+    logits[:, 0][inside] = 9.0
+    missed = sbt_loss({"logits": logits.flip(1), "boxes": boxes}, box, present, weights)
+    found = sbt_loss({"logits": logits, "boxes": boxes}, box, present, weights)
+    share = 8 / (8 + 56 / 16)
+    assert missed["score"].item() == pytest.approx(share * 9 + (1 - share) * np.log(2), rel=1e-3)
+    assert found["score"].item() == pytest.approx((1 - share) * np.log(2), rel=1e-2)
+
+
+def test_every_model_has_a_loss() -> None:
+    for name in list_models():
+        assert callable(loss_for(get_spec(name)))

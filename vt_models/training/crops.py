@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a sample's number to its crops, label and text: what one training pair is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from vt_models.training.augment import (
+    Box,
+    View,
+    box_in_view,
+    crop_view,
+    draw_colour,
+    erase,
+    jittered_view,
+    lower_resolution,
+    motion_blur,
+    occlude,
+    outside_image,
+)
+from vt_models.training.descriptions import Words
+from vt_models.training.lookalikes import add_distractor, cut_object, transplant
+from vt_models.training.sampling import Pair, PairSampler
+
+if TYPE_CHECKING:
+    from vt_models.registry import ModelSpec
+    from vt_models.training.data import ImagePack, Target
+    from vt_models.training.recipe import Recipe
+
+Sample = dict[str, np.ndarray]
+LABEL_ATTEMPTS = 10
+SMALL_PX = (5.0, 24.0)
+"""Mean side of a target that is made small, pixels of its video."""
+
+
+@dataclass
+class Cut:
+    """What was cut out of an image for one template or the search region.
+
+    Attributes:
+        crops: (S, S, 3) uint8 each, one a view.
+        box: (4,) float32 cxcywh of the target, fractions of the first crop.
+        outside: (S, S) bool, where the first crop shows nothing of its image.
+        present: The target is in it.
+    """
+
+    crops: list[np.ndarray]
+    box: np.ndarray
+    outside: np.ndarray
+    present: bool = True
+
+
+class PairDataset(Dataset[Sample]):
+    """Sample number -> the crops of one pair. The same number always gives the same crops.
+
+    A sample has `box` (4,) cxcywh, `present`, `colour` and `gray` (see `ColourDraw`), and the
+    inputs of the network by their names (`ModelSpec.forward_inputs`), images as uint8
+    (S, S, 3) or, where the model has several views of a template, (V, S, S, 3).
+    """
+
+    def __init__(self, pack: ImagePack, spec: ModelSpec, recipe: Recipe) -> None:
+        self._pack = pack
+        self._spec = spec
+        self._config = recipe.augment
+        self._text_dropout = recipe.sampling.text_dropout
+        self._sampler = PairSampler(pack, recipe.sampling, recipe.seed, spec.dynamic_template)
+        self._words = Words(pack, spec) if spec.language else None
+
+    def __getitem__(self, number: int) -> Sample:
+        rng = self._sampler.rng(number)
+        pair = self._sampler.draw(rng)
+        flip = bool(rng.random() < self._config.joint_flip)
+        template = self._template(pair.template, flip, rng)
+        search = self._search(pair, flip, rng)
+        cuts = {"template": template, "search": search}
+        if self._spec.dynamic_template:
+            cuts["dynamic"] = self._template(pair.dynamic, flip, rng)
+        self._degrade(cuts, rng)
+        colour = draw_colour(self._config, rng)
+        sample = {name: _stacked(cut.crops) for name, cut in cuts.items()}
+        sample |= {f"{name}_mask": cut.outside for name, cut in cuts.items()}
+        cx, cy, w, h = template.box
+        sample["template_box"] = np.array([cx - w / 2, cy - h / 2, w, h], np.float32)
+        if self._words is not None:
+            words = self._words.of(pair.template, self._text_dropout, rng)
+            sample["text_ids"], sample["text_mask"] = words
+        inputs = {name: sample[name] for name in self._spec.forward_inputs}
+        label = {"box": search.box, "present": np.array(search.present)}
+        return inputs | label | {"colour": colour.values, "gray": np.array(colour.gray)}
+
+    def _mirror(self, joint: bool, rng: np.random.Generator) -> bool:
+        return joint ^ bool(rng.random() < self._config.crop_flip)
+
+    def _template(self, target: Target, flip: bool, rng: np.random.Generator) -> Cut:
+        config, spec = self._config, self._spec
+        image = self._pack.images[target.image]
+        drawn = jittered_view(
+            target.box, spec.template_factor, config.template_centre, config.template_scale, rng
+        )
+        mirrored = self._mirror(flip, rng)
+        sides = [drawn.side * factor / spec.template_factor for factor in spec.view_factors]
+        views = [View(drawn.centre, side, mirrored=mirrored) for side in sides]
+        crops = [crop_view(image, view, spec.template_size) for view in views]
+        outside = self._outside(image, views[0], spec.template_size)
+        return Cut(crops, box_in_view(target.box, views[0]), outside)
+
+    def _search(self, pair: Pair, flip: bool, rng: np.random.Generator) -> Cut:
+        config, size = self._config, self._spec.search_size
+        shown, present, moved = pair.search, pair.present, False
+        if present and rng.random() < config.transplant:
+            elsewhere = self._sampler.lookalike(pair.search, rng)
+            shown, moved = elsewhere or shown, elsewhere is not None
+        image = self._pack.images[shown.image]
+        view, box = self._search_view(shown.box, self._mirror(flip, rng), rng)
+        surroundings = self._any_image(rng) if rng.random() < config.foreign_border else None
+        crop = crop_view(image, view, size, surroundings)
+        if moved:
+            box = transplant(crop, box, self._patch(pair.search, view.mirrored), rng)
+        if rng.random() < config.distractor:
+            other = self._sampler.lookalike(pair.search, rng)
+            if other is not None:
+                crop = add_distractor(crop, box, self._patch(other, False), rng)
+        if present and rng.random() < config.occlusion:
+            crop = occlude(crop, box, self._any_image(rng), rng)
+        if present and rng.random() < config.erase:
+            crop, present = erase(crop, box, self._any_image(rng), rng), False
+        if rng.random() < config.blur:
+            crop = motion_blur(crop, rng)
+        return Cut([crop], box, self._outside(image, view, size), present)
+
+    def _degrade(self, cuts: dict[str, Cut], rng: np.random.Generator) -> None:
+        """Blurs templates, and makes the target of all crops small, in place."""
+        for name, cut in cuts.items():
+            if name != "search" and rng.random() < self._config.template_blur:
+                cut.crops = [motion_blur(crop, rng) for crop in cut.crops]
+        if rng.random() < self._config.small:
+            low, high = np.log(SMALL_PX)
+            wanted = float(np.exp(rng.uniform(low, high)))
+            for cut in cuts.values():
+                self._coarsen(cut, wanted, rng)
+
+    def _coarsen(self, cut: Cut, wanted: float, rng: np.random.Generator) -> None:
+        """As if the target had about `wanted` pixels; half of the cuts look compressed."""
+        quality = int(rng.integers(35, 95)) if rng.random() < 0.5 else 100
+        wanted *= float(np.exp(rng.standard_normal() * 0.15))
+        side = cut.crops[0].shape[0] * float(np.sqrt(cut.box[2] * cut.box[3]))
+        shrink = [1.0, *(self._spec.template_factor / f for f in self._spec.context_factors)]
+        cut.crops = [
+            lower_resolution(crop, side * scale, wanted, quality)
+            for crop, scale in zip(cut.crops, shrink, strict=False)
+        ]
+
+    def _outside(self, image: np.ndarray, view: View, size: int) -> np.ndarray:
+        """The padding mask, for models that read one."""
+        if "search_mask" not in self._spec.forward_inputs:
+            return np.zeros((0, 0), np.bool_)
+        return outside_image(image.shape, view, size)
+
+    def _patch(self, target: Target, mirrored: bool) -> np.ndarray:
+        patch = cut_object(self._pack.images[target.image], target)
+        return patch[:, ::-1] if mirrored else patch
+
+    def _any_image(self, rng: np.random.Generator) -> np.ndarray:
+        return self._pack.images[int(rng.integers(len(self._pack.images)))]
+
+    def _search_view(
+        self, box: Box, mirrored: bool, rng: np.random.Generator
+    ) -> tuple[View, np.ndarray]:
+        """A random window that shows the middle of the target."""
+        config, spec = self._config, self._spec
+        for attempt in range(LABEL_ATTEMPTS):
+            shrink = 1.0 - attempt / LABEL_ATTEMPTS
+            view = jittered_view(
+                box, spec.search_factor, config.search_centre * shrink, config.search_scale, rng
+            )
+            aspect = float(np.exp(rng.uniform(-1, 1) * config.aspect))
+            most = 90.0 if rng.random() < config.spin else config.rotation_deg
+            angle = float(np.deg2rad(rng.uniform(-1, 1) * most))
+            view = View(view.centre, view.side / aspect**0.5, aspect, angle, mirrored)
+            label = box_in_view(box, view)
+            if 0.02 < label[0] < 0.98 and 0.02 < label[1] < 0.98:
+                break
+        return view, label
+
+
+def _stacked(crops: list[np.ndarray]) -> np.ndarray:
+    """(S, S, 3) of one view, (V, S, S, 3) of several."""
+    return crops[0] if len(crops) == 1 else np.stack(crops)
