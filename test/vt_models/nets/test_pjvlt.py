@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,9 @@ from vt_models.nets.pjvlt import (  # noqa: E402
     SemanticInstanceEncoder,
 )
 from vt_models.nets.vit import ViTConfig  # noqa: E402
+from vt_models.registry import get_spec  # noqa: E402
+from vt_models.runtime import TorchEngine  # noqa: E402
+from vt_models.tracker import Tracker  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -432,43 +436,65 @@ def test_form_add_starts_as_the_vit_alone(pair: tuple[Any, Any], text: tuple[Any
     assert all((layer.rho == 0).all() for layer in pjvlt.pjvlt_tiny_miniature().fusion)
 
 
-@pytest.mark.parametrize("blocks", [(), (0, 1, 2)], ids=["no_fusion", "fusion_as_it_starts"])
-@torch.no_grad()
-def test_visual_half_is_ostrack(
-    blocks: tuple[int, ...], shared_dir: Path, golden_init: ModuleType
-) -> None:
-    """OSTrack-256 with candidate elimination in the blocks 3, 6 and 9, its names and its maps.
+@pytest.fixture(scope="module", params=[(), (0, 1, 2)], ids=["no_fusion", "fusion_as_it_starts"])
+def ostrack(request: pytest.FixtureRequest, shared_dir: Path, golden_init: ModuleType) -> Pjvlt:
+    """With OSTrack-256's candidate elimination, in the blocks 3, 6 and 9, and reference weights.
 
     Eq. 10 needs all patches, so a fusion can only stand before the first elimination; there it is
     present with weights of its own, and its form "add" starts as the identity.
     """
-    folder = shared_dir / "reference" / "ostrack"
-    vectors = dict(np.load(folder / "vitb_256_ce.golden.npz"))
-    published = json.loads((folder / "vitb_256_ce.manifest.json").read_text())["keys"]
     vision = ViTConfig(template_size=128, search_size=256, pruning_blocks=(3, 6, 9), published=True)
     language = BertConfig(dim=16, heads=2, hidden=32, vocabulary=200)
-    fusion = FusionConfig(blocks=blocks, form="add")
+    fusion = FusionConfig(blocks=request.param, form="add")
     net = Pjvlt(PjvltConfig(vision=vision, language=language, fusion=fusion)).eval()
-    visual = {
-        name: value
-        for name, value in net.state_dict().items()
-        if name.startswith(("backbone.", "box_head."))
-    }
-    golden_init.fill(visual, str(vectors["salt"]))
+    salt = str(vectors_of(shared_dir)["salt"])
+    golden_init.fill(visual_half(net), salt)
+    return net
+
+
+def test_visual_half_has_ostrack_s_names(ostrack: Pjvlt, shared_dir: Path) -> None:
+    manifest = shared_dir / "reference" / "ostrack" / "vitb_256_ce.manifest.json"
+    published = json.loads(manifest.read_text())["keys"]
+
+    shapes = {name: list(value.shape) for name, value in visual_half(ostrack).items()}
+
+    assert shapes == {name: entry["shape"] for name, entry in published.items()}
+
+
+@torch.no_grad()
+def test_visual_half_gives_ostrack_s_maps(
+    ostrack: Pjvlt, shared_dir: Path, golden_init: ModuleType
+) -> None:
+    vectors = vectors_of(shared_dir)
     crops = [
         torch.from_numpy(golden_init.net_input(name, size))
         for name, size in (("template", 128), ("search1", 256))
     ]
 
-    maps = net(*crops, torch.tensor([[101, 11, 102]]), torch.ones(1, 3, dtype=torch.bool))
+    maps = ostrack(*crops, torch.tensor([[101, 11, 102]]), torch.ones(1, 3, dtype=torch.bool))
 
-    assert {name: list(value.shape) for name, value in visual.items()} == {
-        name: entry["shape"] for name, entry in published.items()
-    }
     close(maps["score_map"], vectors["score_map"][0])
     close(maps["size_map"], vectors["size_map"])
     close(maps["offset_map"], vectors["offset_map"])
     close(box_at_peak(maps["score_map"], maps["box_map"]), vectors["pred_boxes"][0])
+
+
+@pytest.mark.slow
+def test_visual_half_tracks_like_ostrack(
+    ostrack: Pjvlt, shared_dir: Path, golden_init: ModuleType
+) -> None:
+    """A box alone, with the crops, the window and the clipping of `pjvlt`."""
+    spec = get_spec("pjvlt")
+    if not ostrack.text_state_names:
+        spec = dataclasses.replace(spec, language=False)
+    tracker = Tracker(spec, TorchEngine(ostrack, spec, "cpu"))
+    frames, boxes = golden_init.frames(12)
+
+    tracker.init(frames[0], boxes[0])
+    tracked = [tracker.update(frame).box for frame in frames[1:]]
+
+    expected = vectors_of(shared_dir)["seq_boxes_xywh"]
+    np.testing.assert_allclose(tracked, expected, rtol=0, atol=0.02)
 
 
 def test_a_fusion_among_missing_patches_is_refused() -> None:
@@ -520,6 +546,16 @@ def noisy(module: Any) -> Any:
         for parameter in module.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     return module.eval()
+
+
+def vectors_of(shared_dir: Path) -> dict[str, Any]:
+    return dict(np.load(shared_dir / "reference" / "ostrack" / "vitb_256_ce.golden.npz"))
+
+
+def visual_half(net: Pjvlt) -> dict[str, Any]:
+    """Its tensors by name."""
+    state = net.state_dict().items()
+    return {name: value for name, value in state if name.startswith(("backbone.", "box_head."))}
 
 
 def millions(module: Any) -> int:
