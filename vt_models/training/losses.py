@@ -175,7 +175,7 @@ def _corner_radius(size: Tensor, overlap: float = 0.7) -> Tensor:
 def sbt_loss(
     outputs: dict[str, Tensor], box: Tensor, present: Tensor, config: LossConfig
 ) -> dict[str, Tensor]:
-    """SBT's loss (that of TransT): every cell inside the target is positive and has a box.
+    """SBT's loss (that of TransT): the cells that begin inside the target are positive, with a box.
 
     L1 is the sum over cx, cy, w, h and both box terms are means over positive cells; the cross
     entropy is the mean over cells, weighted by class.
@@ -185,7 +185,7 @@ def sbt_loss(
         box, present, config: See `box_loss`.
     """
     logits, boxes = outputs["logits"].float(), outputs["boxes"].float().permute(0, 2, 3, 1)
-    positive = cells_inside(box, logits.shape[2:], 1.0) & present[:, None, None]
+    positive = cells_beginning_inside(box, logits.shape[2:]) & present[:, None, None]
     weights = logits.new_tensor([1.0, config.background])
     score = F.cross_entropy(logits, (~positive).long(), weights)
     count = positive.sum().clamp(min=1)
@@ -195,6 +195,27 @@ def sbt_loss(
     l1, giou_loss = (fitted - truth).abs().sum() / count, (1 - giou).sum() / count
     total = config.score * score + config.l1 * l1 + config.giou * giou_loss
     return _terms(total, score=score, giou=giou_loss, l1=l1, iou=iou.sum() / count)
+
+
+def cells_beginning_inside(box: Tensor, shape: torch.Size) -> Tensor:
+    """Cells whose upper left corner lies in a box, at least one a box (the authors' rule).
+
+    Args:
+        box: (B, 4) cxcywh.
+        shape: H, W of the map.
+
+    Returns:
+        (B, H, W) bool.
+    """
+    height, width = shape
+    scale = box.new_tensor([width, height, width, height])
+    x1, y1, x2, y2 = (corners(box) * scale).ceil().unbind(1)
+    columns = torch.arange(width, device=box.device)[None]
+    rows = torch.arange(height, device=box.device)[None]
+    x2, y2 = torch.maximum(x2, x1 + 1), torch.maximum(y2, y1 + 1)
+    inside_x = (columns >= x1[:, None]) & (columns < x2[:, None])
+    inside_y = (rows >= y1[:, None]) & (rows < y2[:, None])
+    return inside_y[:, :, None] & inside_x[:, None, :]
 
 
 def _terms(total: Tensor, **single: Tensor) -> dict[str, Tensor]:
@@ -219,7 +240,7 @@ def dense_loss(
         config: Weights of the terms.
     """
     logits, boxes = outputs["logits"], outputs["boxes"].permute(0, 2, 3, 1)
-    positive = cells_inside(box, logits.shape[1:], 0.5) & present[:, None, None]
+    positive = central_cells(box, logits.shape[1:]) & present[:, None, None]
     count = positive.sum().clamp(min=1)
     cells = positive.nonzero(as_tuple=True)  # once: a GPU has to wait for their number
     fitted, truth = boxes[cells], box[cells[0]]
@@ -236,13 +257,12 @@ def dense_loss(
     return _terms(total, score=score, giou=giou_loss, l1=l1, iou=iou.sum() / count)
 
 
-def cells_inside(box: Tensor, shape: torch.Size, share: float) -> Tensor:
-    """Cells whose centre lies in the middle part of a box, and always the nearest one.
+def central_cells(box: Tensor, shape: torch.Size) -> Tensor:
+    """Cells whose centre lies in the middle half of a box, and always the nearest one.
 
     Args:
         box: (B, 4) cxcywh.
         shape: H, W of the map.
-        share: Of the box's sides that the middle part has.
 
     Returns:
         (B, H, W) bool. Boxes centred outside the map have no cell.
@@ -251,8 +271,8 @@ def cells_inside(box: Tensor, shape: torch.Size, share: float) -> Tensor:
     xs = (torch.arange(width, device=box.device) + 0.5) / width
     ys = (torch.arange(height, device=box.device) + 0.5) / height
     cx, cy, w, h = box.unbind(1)
-    reach_x = torch.clamp(w * (share / 2), min=0.5 / width)
-    reach_y = torch.clamp(h * (share / 2), min=0.5 / height)
+    reach_x = torch.clamp(w / 4, min=0.5 / width)
+    reach_y = torch.clamp(h / 4, min=0.5 / height)
     near_x = (xs[None] - cx[:, None]).abs() <= reach_x[:, None]
     near_y = (ys[None] - cy[:, None]).abs() <= reach_y[:, None]
     return near_y[:, :, None] & near_x[:, None, :]

@@ -13,7 +13,8 @@ torch = pytest.importorskip("torch")
 from vt_models.registry import get_spec, list_models  # noqa: E402
 from vt_models.training.losses import (  # noqa: E402
     box_loss,
-    cells_inside,
+    cells_beginning_inside,
+    central_cells,
     centre_heat,
     centre_loss,
     dense_loss,
@@ -87,14 +88,14 @@ def test_box_loss_without_any_target_is_zero_but_differentiable() -> None:
 
 def test_there_is_always_a_nearest_cell_has_the_nearest_and_never_one_outside() -> None:
     box = torch.tensor([[0.5, 0.5, 0.5, 0.25], [0.51, 0.26, 0.001, 0.001], [1.5, 0.5, 0.1, 0.1]])
-    cells = cells_inside(box, torch.Size([8, 8]), 0.5)
+    cells = central_cells(box, torch.Size([8, 8]))
     assert cells[0].nonzero().tolist() == [[3, 3], [3, 4], [4, 3], [4, 4]]
     assert cells[1].nonzero().tolist() == [[2, 4]]
     assert not cells[2].any()
 
 
 def _dense_outputs(logit: float, box: torch.Tensor) -> dict[str, torch.Tensor]:
-    inside = cells_inside(box, torch.Size([8, 8]), 0.5)
+    inside = central_cells(box, torch.Size([8, 8]))
     boxes = box[:, :, None, None].expand(-1, -1, 8, 8).clone()
     return {"logits": torch.where(inside, logit, -logit), "boxes": boxes}
 
@@ -189,8 +190,12 @@ def test_starks_two_stages() -> None:
 
 def test_sbt_weighs_classes_and_fits_every_cell_inside() -> None:
     box = torch.tensor([[0.5, 0.5, 0.5, 0.25]])
-    inside = cells_inside(box, torch.Size([8, 8]), 1.0)
-    assert int(inside.sum()) == 8
+    inside = cells_beginning_inside(box, torch.Size([8, 8]))
+    assert inside[0].nonzero().tolist() == [
+        [row, column] for row in (3, 4) for column in range(2, 6)
+    ]
+    tiny = torch.tensor([[0.52, 0.52, 0.01, 0.01]])
+    assert int(cells_beginning_inside(tiny, torch.Size([8, 8])).sum()) == 1
     logits = torch.zeros(1, 2, 8, 8)
     boxes = box[:, :, None, None].expand(-1, -1, 8, 8).clone()
     boxes[:, 0] += 0.1
