@@ -286,6 +286,49 @@ def _sbt(variant: str) -> ModelSpec:
     )
 
 
+_STARK_UPDATES = tuple(
+    UpdatePolicy(data_set, interval, 0.5)
+    for data_set, interval in (
+        ("lasot", 200),
+        ("got10k", 200),
+        ("trackingnet", 25),
+        ("vot20", 10),
+        ("vot20lt", 200),
+    )
+)
+_STARK_R101_UPDATES = tuple(
+    replace(policy, interval=100) if policy.name == "vot20lt" else policy
+    for policy in _STARK_UPDATES
+)
+
+
+def _stark(variant: str, updates: tuple[UpdatePolicy, ...] = ()) -> ModelSpec:
+    """S without, ST with a dynamic template; the settings are the authors', by data set."""
+    return ModelSpec(
+        name=f"stark_{variant}",
+        family="stark",
+        template_size=128,
+        search_size=320,
+        template_factor=2.0,
+        search_factor=5.0,
+        mean=_IMAGENET_MEAN,
+        std=_IMAGENET_STD,
+        decoder="box",
+        anchor="centre",
+        template_inputs=("template_mask",),
+        search_inputs=("search_mask",),
+        dynamic_template=bool(updates),
+        update_interval=200 if updates else 0,
+        update_threshold=0.5 if updates else 0.0,
+        update_presets=updates,
+        net=f"vt_models.nets.stark:stark_{variant}",
+        miniature=f"vt_models.nets.stark:stark_{variant}_miniature",
+        paper="Learning Spatio-Temporal Transformer for Visual Tracking, ICCV 2021",
+        url="https://github.com/researchmm/Stark",
+        licence="MIT",
+    )
+
+
 _SPECS: dict[str, ModelSpec] = {
     spec.name: spec
     for spec in (
@@ -298,6 +341,9 @@ _SPECS: dict[str, ModelSpec] = {
         _PJVLT,
         _PJVLT_TINY,
         *(_sbt(variant) for variant in ("light", "small", "base", "large")),
+        _stark("s50"),
+        _stark("st50", _STARK_UPDATES),
+        _stark("st101", _STARK_R101_UPDATES),
     )
 }
 

@@ -284,7 +284,7 @@ class Transformer(nn.Module):
     def forward(self, tokens: Tokens, query: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens of N cells and the query (1, C) -> memory (B, N, C) and decoded (B, 1, C)."""
         memory = self.encoder(tokens)
-        return memory, self.decoder(query[None], Tokens(memory, tokens.positions, tokens.bias))
+        return memory, self.decoder(query, Tokens(memory, tokens.positions, tokens.bias))
 
 
 class Encoder(nn.Module):
@@ -337,14 +337,14 @@ class Decoder(nn.Module):
         self.register_buffer("start", None)
 
     def forward(self, query: Tensor, memory: Tokens) -> Tensor:
-        """The query's learnt position (1, 1, C) and the encoder's output -> (B, 1, C)."""
+        """The query's learnt position (1, C) and the encoder's output -> (B, 1, C)."""
         keys = memory.features + memory.positions
         x = self.start
         if x is None:
             x = self.layers[0].settle(torch.zeros_like(keys[:, :1]))
         for index, layer in enumerate(self.layers):
             x = layer.settle(x) if index else x
-            x = layer.attend(x, query, keys, memory)
+            x = layer.attend(x, query[None], keys, memory)
         return self.norm(x)
 
     @torch.no_grad()

@@ -12,7 +12,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
+from vt_models.export import export_model  # noqa: E402
 from vt_models.nets import stark  # noqa: E402
+from vt_models.registry import UpdatePolicy, get_spec  # noqa: E402
+from vt_models.runtime import OnnxEngine, TorchEngine  # noqa: E402
+from vt_models.tracker import Engine, Tracker  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-4
 RELATIVE_TO_MAXIMUM = 2e-5
+SEQUENCE_TOLERANCE_PX = 0.02
+POLICIES = {"seq": None, "sequpd4": UpdatePolicy("every fourth frame", 4, 0.5)}
 
 pytestmark = pytest.mark.train
 
@@ -106,6 +112,46 @@ def test_every_part_gives_the_reference_s_numbers(
         if merged and part == "conv1":
             continue  # its batch norm is folded into it
         close_beside_maximum(golden_init.sub(seen[part].numpy(), 512), golden.vectors[name])
+
+
+@pytest.fixture(scope="module", params=["torch", "onnxruntime"])
+def engine(
+    request: pytest.FixtureRequest, golden: Golden, tmp_path_factory: pytest.TempPathFactory
+) -> Engine:
+    """The network on either backend."""
+    spec = get_spec(f"stark_{golden.variant}")
+    if request.param == "torch":
+        return TorchEngine(golden.net, spec, "cpu")
+    directory = tmp_path_factory.mktemp("export") / spec.name
+    return OnnxEngine(export_model(golden.net, spec, directory, fp16_storage=False), "cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sequence", POLICIES)
+def test_a_second_target_gives_the_reference_s_boxes_and_scores(
+    golden: Golden, engine: Engine, golden_init: ModuleType, sequence: str
+) -> None:
+    """With the interval of 200 frames nothing is updated, with 4 on the 4th and 8th frame."""
+    if f"{sequence}_boxes_xywh" not in golden.vectors:
+        pytest.skip("S50 has no dynamic template")
+    tracker = Tracker(get_spec(f"stark_{golden.variant}"), engine, update=POLICIES[sequence])
+    frames, boxes = golden_init.frames(12)
+
+    tracker.init(frames[-1], boxes[0])
+    for frame in frames[:4]:
+        tracker.update(frame)
+    tracker.init(frames[0], boxes[0])
+    estimates = [tracker.update(frame) for frame in frames[1:]]
+
+    np.testing.assert_allclose(
+        [estimate.box for estimate in estimates],
+        golden.vectors[f"{sequence}_boxes_xywh"],
+        rtol=0,
+        atol=SEQUENCE_TOLERANCE_PX,
+    )
+    if golden.net.config.temporal:
+        scores = [estimate.score for estimate in estimates]
+        close(scores, golden.vectors[f"{sequence}_scores"])
 
 
 def mask(side: int, rows: int, columns: int) -> Any:
