@@ -22,6 +22,7 @@ from vt_models.nets.procontext import (  # noqa: E402
     procontext_tiny,
 )
 from vt_models.nets.vit import ViTConfig  # noqa: E402
+from vt_models.registry import find_update_policy, get_spec  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,6 +188,17 @@ def test_a_training_step_reaches_every_parameter() -> None:
     loss.backward()
 
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+@pytest.mark.parametrize("model", ["procontext", "procontext_tiny"])
+def test_the_authors_rule_and_the_paper_s_are_settings(model: str) -> None:
+    spec = get_spec(model)
+    authors, paper = (find_update_policy(spec, name) for name in (None, "paper"))
+
+    assert [n for n in range(1, 301) if authors.is_due(n, 0.71)] == [100, 200, 300]
+    assert [n for n in range(1, 4) if paper.is_due(n, 0.71)] == [1, 2, 3]
+    assert not authors.is_due(100, 0.7)
+    assert not paper.is_due(100, 0.7)
 
 
 def test_imagenet_weights_go_into_the_convolutional_stem() -> None:
