@@ -160,26 +160,39 @@ def start_in_the_past(
     text: str | None = None,
     max_frames: int = 30,
 ) -> CatchUp:
-    """Start on the frame of `stamp` and track through the ring up to the newest frame.
-
-    Frames that arrive meanwhile are tracked too. Of more than `max_frames` frames an even choice
-    is tracked, and each further round may take half as many, so that this ends also when frames
-    come faster than they are tracked.
-
-    Args:
-        target: is started anew.
-        ring: holds the frame of `stamp`; another thread may go on pushing.
-        stamp: nanoseconds.
-        box: x, y, w, h in pixels of that frame.
-        decode: payload -> (H, W, 3) uint8 RGB. The picture is not used after the next call.
-        text: as in `Target.init`.
-        max_frames: frames tracked in the first round, >= 1.
+    """Start on the frame of `stamp` and track through the ring: `Target.init`, then `catch_up`.
 
     Raises:
         StampNotHeldError: the frame is not in the ring; the former target is kept.
         InputError, BackendError: as `Target.init` and `Target.update`.
     """
     target.init(decode(ring.at(stamp)), box, text, stamp / NANOSECONDS)
+    return catch_up(target, ring, stamp, decode, max_frames)
+
+
+def catch_up(
+    target: Target,
+    ring: FrameRing[Payload],
+    stamp: int,
+    decode: Callable[[Payload], NDArray[np.uint8]],
+    max_frames: int = 30,
+) -> CatchUp:
+    """Track from the frame after `stamp` through the ring up to the newest frame.
+
+    Frames that arrive meanwhile are tracked too. Of more than `max_frames` frames an even choice
+    is tracked, and each further round may take half as many, so that this ends also when frames
+    come faster than they are tracked.
+
+    Args:
+        target: was started on the frame of `stamp`.
+        ring: another thread may go on pushing.
+        stamp: nanoseconds.
+        decode: payload -> (H, W, 3) uint8 RGB. The picture is not used after the next call.
+        max_frames: frames tracked in the first round, >= 1.
+
+    Raises:
+        InputError, BackendError: as `Target.update`.
+    """
     now, tracked, allowed = stamp, 0, max_frames
     while waiting := ring.after(now):
         chosen = _thinned(waiting, max(allowed, 1))

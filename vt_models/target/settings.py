@@ -21,13 +21,13 @@ _RANGES: dict[str, tuple[float, float]] = {
     "frame_period": (0.001, 10.0),
     "searches": (0, 64),
     "find_threshold": (0.0, 1.0),
-    "find_similarity": (-1.0, 1.0),
+    "find_likeness": (-1.0, 1.0),
     "find_frames": (1, 100),
     "max_step": (0.05, 10.0),
     "max_growth": (1.01, 10.0),
     "blind_contrast": (0.0, 255.0),
     "frozen_frames": (0, 10000),
-    "cut_correlation": (-1.0, 1.0),
+    "cut_similarity": (-0.5, 1.0),
 }
 
 
@@ -47,14 +47,15 @@ class TargetSettings:
         frame_period: seconds between frames that come without a usable stamp.
         searches: network calls for each frame while LOST, at most; 0 switches re-detection off.
         find_threshold: confidence of a candidate of re-detection.
-        find_similarity: likeness of a candidate to the first template, in [-1, 1].
+        find_likeness: likeness of a candidate to the first template or the last sure look, in
+            [-1, 1].
         find_frames: frames in a row that must agree on a candidate.
         max_step: largest step of the centre that is believed between two frames 1/30 s apart, in
             mean box sides (sqrt(w * h)), at confidence 1; less at less confidence.
         max_growth: largest factor by which the box's area may change between two such frames.
         blind_contrast: a frame whose grey values deviate by less is dark or covered, 0..255.
         frozen_frames: identical frames in a row, after which the camera counts as frozen; 0: never.
-        cut_correlation: two frames in a row that correlate by less are of different scenes.
+        cut_similarity: two frames in a row that are less alike are of different scenes.
         camera_motion: compensate the camera's motion while COASTING or UNCERTAIN.
         template_updates: let trackers that have one replace their second template, while TRACKING.
 
@@ -62,24 +63,24 @@ class TargetSettings:
         InputError: a value out of range; the message names it.
     """
 
-    track_threshold: float = 0.6
-    doubt_threshold: float = 0.3
+    track_threshold: float = 0.8
+    doubt_threshold: float = 0.1
     doubt_frames: int = 2
     confirm_frames: int = 2
-    recover_frames: int = 3
+    recover_frames: int = 2
     coast_frames: int = 15
     coast_seconds: float = 1.0
     unclear_frames: int = 60
     frame_period: float = 1.0 / 30.0
     searches: int = 4
-    find_threshold: float = 0.5
-    find_similarity: float = 0.3
-    find_frames: int = 3
+    find_threshold: float = 0.7
+    find_likeness: float = 0.4
+    find_frames: int = 2
     max_step: float = 1.5
-    max_growth: float = 1.5
-    blind_contrast: float = 6.0
+    max_growth: float = 2.0
+    blind_contrast: float = 5.0
     frozen_frames: int = 10
-    cut_correlation: float = 0.3
+    cut_similarity: float = 0.45
     camera_motion: bool = True
     template_updates: bool = True
 
