@@ -24,7 +24,7 @@ from vt_models.registry import get_spec  # noqa: E402
 from vt_models.training.batches import make_loader, to_device  # noqa: E402
 from vt_models.training.crops import PairDataset  # noqa: E402
 from vt_models.training.data import ImagePack, Target, Track, load_image_pack  # noqa: E402
-from vt_models.training.descriptions import describe  # noqa: E402
+from vt_models.training.descriptions import describe, text_of  # noqa: E402
 from vt_models.training.loop import Trainer, make_optimizer  # noqa: E402
 from vt_models.training.recipe import (  # noqa: E402
     AugmentConfig,
@@ -198,6 +198,12 @@ def test_the_text_is_the_targets_class(mini_pack: Path) -> None:
     regions = SamplingConfig(clip_share=0, still_share=0, region_share=1)
     nameless = _batch("pjvlt", load_image_pack(mini_pack), sampling=regions)
     assert not nameless["text_mask"].any()
+
+
+def test_a_sentence_of_the_data_goes_before_the_class() -> None:
+    target = Target(0, (1.0, 1.0, 4.0, 4.0), "car", "v", sentence="the red one")
+    assert text_of(target) == "the red one"
+    assert text_of(dataclasses.replace(target, sentence="")) == "car vehicle"
 
 
 def test_category_and_supercategory_are_the_text() -> None:
