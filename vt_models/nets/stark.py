@@ -17,6 +17,7 @@ Sequences are (B, N, C); maps are (B, C, H, W). Parameter names and shapes are t
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,11 +29,13 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.ops import FrozenBatchNorm2d
 
+from vt_models.errors import WeightsError
 from vt_models.nets.heads import CornerHead, locate
 from vt_models.nets.positions import sine_positions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from typing_extensions import Self
 
@@ -209,6 +212,10 @@ class Stark(nn.Module):
             self.box_head.eval()
         return self
 
+    def load_resnet(self, file: str | Path) -> None:
+        """Start the backbone from ImageNet weights; see ``Backbone.load_resnet``."""
+        self.backbone[0].load_resnet(file)
+
     def merge(self) -> Self:
         """Fold every batch norm and what the decoder computes without input, in place.
 
@@ -242,6 +249,19 @@ class Backbone(nn.Module):
         body = self.body
         x = body.maxpool(body.act1(body.bn1(body.conv1(x))))
         return body.layer3(body.layer2(body.layer1(x)))
+
+    def load_resnet(self, file: str | Path) -> None:
+        """Load a state dict of torchvision's or timm's ResNet; its last stage is left out.
+
+        Raises:
+            WeightsError: a tensor is missing or of another shape, or the file is no state dict.
+        """
+        try:
+            given = torch.load(file, map_location="cpu", weights_only=True)
+            own = {name: given[name] for name in self.body.state_dict()}
+            self.body.load_state_dict(own)
+        except (OSError, pickle.UnpicklingError, TypeError, KeyError, RuntimeError) as error:
+            raise WeightsError(f"{file} holds no weights of such a ResNet: {error}") from error
 
     @torch.no_grad()
     def merge(self) -> None:

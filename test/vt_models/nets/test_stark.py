@@ -12,8 +12,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
 import torch.nn.functional as F  # noqa: E402
+from timm.models.resnet import Bottleneck, ResNet  # noqa: E402
 from torch import nn  # noqa: E402
 
+from vt_models.errors import WeightsError  # noqa: E402
 from vt_models.nets import SiameseNet, stark  # noqa: E402
 
 if TYPE_CHECKING:
@@ -224,6 +226,44 @@ def test_the_second_stage_changes_nothing_but_the_score_head() -> None:
     changed = {key for key, value in net.state_dict().items() if not value.equal(before[key])}
     assert changed
     assert all(key.startswith("cls_head.") for key in changed)
+
+
+def resnet() -> Any:
+    """timm's ResNet of the miniature's size, whole, with statistics."""
+    torch.manual_seed(0)
+    net = ResNet(Bottleneck, (1, 1, 1, 1), channels=(8, 16, 32, 64), zero_init_last=False)
+    return noisy(net).eval()
+
+
+@torch.no_grad()
+def test_the_backbone_starts_from_a_resnet_s_weights(tmp_path: Path) -> None:
+    published = resnet()
+    torch.save(published.state_dict(), tmp_path / "resnet.pth")
+    image, _ = crops(1, 64)
+    stages = (published.layer1, published.layer2, published.layer3)
+    stem = published.maxpool(published.act1(published.bn1(published.conv1(image))))
+
+    net = stark.stark_s50_miniature()
+    net.load_resnet(tmp_path / "resnet.pth")
+
+    torch.testing.assert_close(net.backbone(image), nn.Sequential(*stages)(stem))
+
+
+@pytest.mark.parametrize("spoil", ["missing", "shape", "kind", "text", "absent"])
+def test_a_file_of_another_network_is_refused(tmp_path: Path, spoil: str) -> None:
+    file = tmp_path / "resnet.pth"
+    state = resnet().state_dict()
+    if spoil == "missing":
+        del state["layer3.0.conv1.weight"]
+    if spoil == "shape":
+        state["layer3.0.conv1.weight"] = torch.zeros(3, 3)
+    if spoil == "text":
+        file.write_text("hello")
+    elif spoil != "absent":
+        torch.save([1, 2] if spoil == "kind" else state, file)
+
+    with pytest.raises(WeightsError, match="holds no weights of such a ResNet"):
+        stark.stark_s50_miniature().load_resnet(file)
 
 
 def crops(count: int, side: int, seed: int = 0, padded: int = 0) -> tuple[Any, Any]:
