@@ -7,6 +7,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from tqdm import tqdm
+
 from vt_models.api import BACKENDS
 from vt_models.errors import BackendError
 from vt_models.installed import installed_directory, shipped_directory
@@ -25,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List the models."""
-    entries = [_entry(get_spec(name)) for name in list_models()]
+    names = tqdm(list_models(), desc="counting", unit="model", leave=False, file=sys.stderr)
+    entries = [_entry(get_spec(name)) for name in names]
     if args.json:
         sys.stdout.write(json.dumps({"models": entries}, indent=2) + "\n")
         return 0
