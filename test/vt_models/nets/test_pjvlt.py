@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,8 @@ torch = pytest.importorskip("torch", reason="needs the training packages")
 
 import torch.nn.functional as F  # noqa: E402
 
-from vt_models.nets import SiameseNet, pjvlt  # noqa: E402
+from vt_models.errors import InputError  # noqa: E402
+from vt_models.nets import LanguageNet, pjvlt  # noqa: E402
 from vt_models.nets.bert import BertConfig  # noqa: E402
 from vt_models.nets.centre_head import box_at_peak  # noqa: E402
 from vt_models.nets.pjvlt import (  # noqa: E402
@@ -32,7 +34,6 @@ from vt_models.runtime import TorchEngine  # noqa: E402
 from vt_models.tracker import Tracker  # noqa: E402
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from types import ModuleType
 
 pytestmark = pytest.mark.train
@@ -300,7 +301,7 @@ def test_a_fresh_network_does_not_read_yet(
 def test_follows_the_net_protocol(build: Any) -> None:
     net = build()
 
-    assert isinstance(net, SiameseNet)
+    assert isinstance(net, LanguageNet)
     assert net.text_state_names == ("text_keys", "text_values", "text_bias")
     assert net.unused_published() == ()
 
@@ -500,6 +501,12 @@ def test_visual_half_tracks_like_ostrack(
 def test_a_fusion_among_missing_patches_is_refused() -> None:
     with pytest.raises(ValueError, match="pruning"):
         small(blocks=(0, 2), pruning=(2,))
+
+
+def test_imagenet_weights_are_for_the_stem_that_has_them(net: Pjvlt) -> None:
+    """The miniatures see bare patches."""
+    with pytest.raises(InputError, match="EfficientNet-Lite0"):
+        net.load_imagenet_backbone(Path("weights"))
 
 
 @pytest.mark.slow
