@@ -66,10 +66,12 @@ def create_tracker(
         exported = _read_export_of(spec, path) if path.is_dir() else None
         spec = exported.spec if exported else spec
         engine: Engine = TorchEngine(net, spec, device, threads)
-        return Tracker(spec, engine, _tokenizer(spec, exported), policy)
+        calibration = exported.calibration if exported else None
+        return Tracker(spec, engine, _tokenizer(spec, exported), policy, calibration)
     exported = _read_export_of(spec, path) if path.is_dir() else _export_now(spec, path)
     engine = OnnxEngine(exported, device, threads)
-    return Tracker(exported.spec, engine, _tokenizer(spec, exported), policy)
+    tokenizer = _tokenizer(spec, exported)
+    return Tracker(exported.spec, engine, tokenizer, policy, exported.calibration)
 
 
 def create_model(name: str, weights: str | Path | None = None) -> nn.Module:

@@ -33,6 +33,9 @@ class Command(NamedTuple):
 COMMANDS = {
     "track": Command("vt_models.track_command", "track a target through a video or image folder"),
     "eval": Command("vt_models.evaluation.command", "accuracy and speed on annotated sequences"),
+    "calibrate": Command(
+        "vt_models.evaluation.calibrate_command", "fit a model's confidence and covariance to data"
+    ),
     "train": Command("vt_models.training.command", "train a model from a recipe"),
     "export": Command("vt_models.export_command", "make an ONNX export directory from weights"),
     "weights": Command("vt_models.weights.command", "import published checkpoints"),

@@ -59,6 +59,11 @@ class ExportedModel:
     files: dict[str, bytes]
     manifest: dict[str, Any]
 
+    @property
+    def calibration(self) -> dict[str, Any] | None:
+        """What `vt-models calibrate` wrote; None where it was not run on this export."""
+        return self.manifest.get("calibration")
+
 
 def read_export(directory: str | Path) -> ExportedModel:
     """Read and check an export directory.

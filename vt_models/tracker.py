@@ -8,8 +8,8 @@ that is the business of the target keeper around it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from vt_models.crop import Cropper, check_frame, inside_frame, window_padding
 from vt_models.errors import InputError
 from vt_models.geometry import Box, CropWindow, check_box, clip_box, crop_window
+from vt_models.spread import box_spread
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from vt_models.registry import Anchor, ModelSpec, UpdatePolicy
 
@@ -91,12 +92,13 @@ class Estimate:
     Attributes:
         box: x, y, w, h in pixels of that frame.
         score: the network's confidence in [0, 1]; 0 where it gave no usable box.
-        covariance: (4, 4) of the box, None where the tracker has none.
+        covariance: (4, 4) of centre x, centre y, width, height in pixels squared, as the network's
+            own maps have it (`vt_models.spread`) and not calibrated; None where it has no maps.
     """
 
     box: Box
     score: float
-    covariance: NDArray[np.float64] | None = None
+    covariance: NDArray[np.float64] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +109,13 @@ class Proposal:
         box: x, y, w, h in pixels of the frame.
         score: where the box was read.
         peak: the largest score of the crop; the authors' template updates go by it.
+        spread: (4, 4) covariance, see `Estimate.covariance`.
     """
 
     box: Box
     score: float
     peak: float
+    spread: NDArray[np.float64] | None = None
 
 
 class Tracker:
@@ -122,8 +126,11 @@ class Tracker:
         engine: runs its network; owned by this tracker (it holds the template's state).
         tokenizer: for models with language.
         update: when the dynamic template is replaced; None is the model's own setting.
+        calibration: the entry of that name in the export's model.json, if it has one; the tracker
+            itself makes no use of it, `vt_models.create_target` does.
 
     Attributes:
+        calibration: as given.
         updates: False keeps the dynamic template as it is (models that have one); `init` leaves
             this setting alone.
 
@@ -136,8 +143,10 @@ class Tracker:
         engine: Engine,
         tokenizer: Tokenizer | None = None,
         update: UpdatePolicy | None = None,
+        calibration: Mapping[str, Any] | None = None,
     ) -> None:
         self.updates = True
+        self.calibration = calibration
         self._spec = spec
         self._engine = engine
         self._tokenizer = tokenizer
@@ -293,7 +302,7 @@ class Tracker:
 
     def _estimate(self, frame: NDArray[np.uint8], proposal: Proposal) -> Estimate:
         box = clip_box(proposal.box, frame.shape, self._spec.clip_margin)
-        return Estimate(box, min(max(proposal.score, 0.0), 1.0))
+        return Estimate(box, min(max(proposal.score, 0.0), 1.0), proposal.spread)
 
     def _box_within(self, frame: NDArray[np.uint8], box: Box) -> tuple[Box, CropWindow]:
         """The former box and its search window; the box is clipped if the window misses it."""
@@ -420,7 +429,8 @@ class DenseDecoder:
             w, h = former[2] + rate * (w - former[2]), former[3] + rate * (h - former[3])
         left, top = _crop_corner(window, former, self._anchor)
         box = (left + cx - 0.5 * w, top + cy - 0.5 * h, w, h)
-        return Proposal(box, score, float(score_map.max()))
+        spread = box_spread(score_map, box_map, row, column, window.side)
+        return Proposal(box, score, float(score_map.max()), spread)
 
     def _ranking(self, score_map: Array, box_map: Array, window: CropWindow, former: Box) -> Array:
         """(H, W): what the best cell has most of."""

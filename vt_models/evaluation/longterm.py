@@ -17,11 +17,13 @@ from tqdm import tqdm
 
 from vt_models.errors import DatasetError, InputError, VtModelsError
 from vt_models.geometry import iou
+from vt_models.target.keeper import TargetEstimate
 from vt_models.target.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from vt_models.evaluation.runner import SingleObjectTracker
     from vt_models.geometry import Box
 
 Array = NDArray[np.float64]
@@ -129,6 +131,50 @@ class Departure:
     lost_after: float | None
     present_seconds: float
     found_after: float | None
+
+
+class Bare:
+    """A tracker without a keeper, for comparison.
+
+    It says TRACKING in every frame, except those whose score is 0: there it has said itself that it
+    found nothing (OpenCV's trackers do, and a network without a finite answer).
+
+    Args:
+        tracker: with `init(frame, box)` and `update(frame)`.
+        loss_threshold, loss_frames: a rule of thumb beside it: LOST, and no box, from the n-th
+            frame in a row with a score below the threshold; 0 frames for no such rule.
+    """
+
+    def __init__(
+        self, tracker: SingleObjectTracker, loss_threshold: float = 0.0, loss_frames: int = 0
+    ) -> None:
+        self._tracker = tracker
+        self._threshold = loss_threshold
+        self._frames = loss_frames
+        self._low = 0
+
+    def init(
+        self,
+        frame: NDArray[np.uint8],
+        box: Box,
+        text: str | None = None,  # noqa: ARG002 - as every keeper's
+        stamp: float | None = None,  # noqa: ARG002
+    ) -> None:
+        """Start on a target."""
+        self._low = 0
+        self._tracker.init(frame, box)
+
+    def update(
+        self,
+        frame: NDArray[np.uint8],
+        stamp: float | None = None,  # noqa: ARG002
+    ) -> TargetEstimate:
+        """Find it in the next frame."""
+        found = self._tracker.update(frame)
+        self._low = self._low + 1 if found.score < self._threshold else 0
+        is_lost = found.score <= 0.0 or (0 < self._frames <= self._low)
+        state = State.LOST if is_lost else State.TRACKING
+        return TargetEstimate(None if is_lost else found.box, found.score, state)
 
 
 def run_clip(keeper: Keeper, clip: Clip) -> Run:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from vt_models.errors import InputError
 from vt_models.target.states import Limits
 
+_WORDS: dict[type, str] = {int: "a whole number", float: "a number"}
 _RANGES: dict[str, tuple[float, float]] = {
     "track_threshold": (0.0, 1.0),
     "doubt_threshold": (0.0, 1.0),
@@ -128,7 +129,7 @@ def check_setting(name: str, value: object) -> None:
         return
     kinds = (int,) if isinstance(default, int) else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds):
-        raise InputError(f"{name} must be a {kinds[-1].__name__}, got {value!r}")
+        raise InputError(f"{name} must be {_WORDS[kinds[-1]]}, got {value!r}")
     low, high = allowed
     if not (math.isfinite(value) and low <= value <= high):
         raise InputError(f"{name} is {value!r}, expected a number from {low:g} to {high:g}")
