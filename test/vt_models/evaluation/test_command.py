@@ -10,6 +10,7 @@ import pytest
 
 from vt_models.errors import DatasetError, InputError
 from vt_models.evaluation import command, peers
+from vt_models.registry import UpdatePolicy
 from vt_models.tracker import Estimate
 
 METRICS = ["ao", "sr50", "sr75", "auc", "precision", "norm_precision", "ms_per_frame"]
@@ -83,8 +84,12 @@ def test_prints_one_json_object(run, capsys):
 
 
 def test_passes_the_options_on(run):
-    run("--weights", "w", "--backend", "torch", "--device", "cpu", "--threads", "2")
-    assert run.made == [("some_model", "w", "torch", "cpu", 2)]
+    run(
+        *("--weights", "w", "--backend", "torch", "--device", "cpu", "--threads", "2"),
+        *("--update", "25:0.5"),
+    )
+    policy = UpdatePolicy("25:0.5", 25, 0.5)
+    assert run.made == [("some_model", "w", "torch", "cpu", 2, policy)]
 
 
 def test_peers_have_the_same_shape(run, capsys, static_peer):
