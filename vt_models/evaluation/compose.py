@@ -185,12 +185,12 @@ def compose(
 ) -> list[ComposedClip]:
     """Composed clips from the pack at `root`: `per_kind` of each of `KINDS`, as the seed draws.
 
-    No source video is used twice until all have been.
+    The source videos take turns; no clip disappears in the same way twice.
 
     Args:
         root: the pack.
         seed: of every choice.
-        per_kind: clips of each kind.
+        per_kind: clips of each kind; at most as many as there are source clips.
         part: "fit" or "report" for clips of one half of the source videos, every other one in the
             order of their names, so that what is fitted on one half is reported on the other.
 
@@ -207,22 +207,24 @@ def compose(
             f"frames with one target of {MIN_SIDE:g} to {MAX_SIDE:g} pixels in each"
         )
     rng = np.random.default_rng(seed)
-    composed: list[ComposedClip] = []
+    recipes: dict[tuple[str, str], Recipe] = {}
     queue: list[str] = []
-    for number in range(per_kind * len(KINDS)):
+    wanted = min(per_kind, sum(clip.source in sources for clip in clips))
+    while len(recipes) < wanted * len(KINDS):
         if not queue:
             queue = [sources[i] for i in rng.permutation(len(sources))]
-        chosen, other = queue.pop(), ""
-        while other in ("", chosen):
-            other = sources[int(rng.integers(len(sources)))]
-        recipe = Recipe(
-            KINDS[number % len(KINDS)],
-            _one_of(clips, chosen, rng),
-            _one_of(clips, other, rng),
-            1 if rng.random() < 0.5 else -1,
-        )
-        composed.append(ComposedClip(recipe))
-    return composed
+        recipe = _draw(KINDS[len(recipes) % len(KINDS)], queue.pop(), clips, sources, rng)
+        recipes.setdefault((recipe.kind, recipe.clip.name), recipe)
+    return [ComposedClip(recipe) for recipe in recipes.values()]
+
+
+def _draw(
+    kind: str, source: str, clips: list[SourceClip], sources: list[str], rng: np.random.Generator
+) -> Recipe:
+    others = [name for name in sources if name != source]
+    other = others[int(rng.integers(len(others)))]
+    direction = 1 if rng.random() < 0.5 else -1
+    return Recipe(kind, _one_of(clips, source, rng), _one_of(clips, other, rng), direction)
 
 
 def source_clips(root: Path) -> list[SourceClip]:
