@@ -9,7 +9,7 @@ SETUP = $(PYTHON) scripts/setup_env.py
 RUN = . .venv/bin/activate &&
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train-setup demo test lint bench clean distclean python-found
+.PHONY: help setup train-setup demo test test-slow lint bench clean distclean python-found
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -28,6 +28,10 @@ test: python-found ## set up everything, lint, and run all tests that are not ma
 	@$(SETUP) test
 	@$(MAKE) --no-print-directory lint
 	@$(RUN) python -m pytest --junitxml=build/test_results.xml $(ARGS)
+
+test-slow: python-found ## run the tests marked slow: whole networks against the authors' numbers
+	@$(SETUP) test
+	@$(RUN) python -m pytest -m slow --junitxml=build/slow_test_results.xml $(ARGS)
 
 lint: python-found ## style (ruff) and types (mypy)
 	@$(SETUP) lint
