@@ -22,11 +22,10 @@ import cv2
 
 from vt_models.api import create_tracker
 from vt_models.errors import VtModelsError
-from vt_models.evaluation.calibrate_command import TimedSequence
 from vt_models.evaluation.command import available_peers, split_names
 from vt_models.evaluation.compose import compose
 from vt_models.evaluation.datasets import FolderDataset
-from vt_models.evaluation.longterm import Bare, Run, events, run_clips, summary
+from vt_models.evaluation.longterm import Bare, Run, TimedSequence, events, run_clips, summary
 from vt_models.evaluation.peers import create_peer
 from vt_models.evaluation.provenance import command_line, provenance
 from vt_models.target import TargetSettings, create_target

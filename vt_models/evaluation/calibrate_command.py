@@ -6,7 +6,6 @@ from __future__ import annotations
 import datetime
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,8 @@ from vt_models.evaluation.calibrate import (
 )
 from vt_models.evaluation.command import split_names
 from vt_models.evaluation.compose import compose
-from vt_models.evaluation.datasets import VideoSequence, open_dataset
+from vt_models.evaluation.datasets import open_dataset
+from vt_models.evaluation.longterm import TimedSequence
 from vt_models.exported import MANIFEST
 from vt_models.installed import find_weights
 from vt_models.registry import get_spec
@@ -37,31 +37,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from vt_models.target.calibration import Calibration
-
-
-@dataclass(frozen=True, eq=False)
-class TimedSequence:
-    """A sequence of the benchmark as a `longterm.Clip`."""
-
-    sequence: VideoSequence
-    period: float = 1.0 / 30.0
-
-    @property
-    def name(self) -> str:
-        """Unique in its data set."""
-        return self.sequence.name
-
-    @property
-    def boxes(self) -> NDArray[np.float64]:
-        """(N, 4) x, y, w, h in pixels, nan where the target is absent."""
-        return self.sequence.boxes
-
-    def read_frame(self, index: int) -> NDArray[np.uint8]:
-        """Frame `index`, (H, W, 3) uint8 RGB."""
-        return self.sequence.read_frame(index)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ import cv2
 from vt_models.api import create_tracker
 from vt_models.errors import InputError
 from vt_models.evaluation.datasets import DATASETS, open_dataset
+from vt_models.evaluation.longterm_report import long_term_report
 from vt_models.evaluation.peers import PEERS, create_peer, missing_reason
 from vt_models.evaluation.runner import Numbers, Report, evaluate
 from vt_models.registry import parse_update_policy
@@ -48,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--jobs", type=int, default=1, help="processes, each running whole sequences; default: 1")
     add("--peers", type=split_names, default=[], help=f"also run, of: {','.join(PEERS)}")
     add("--peer-weights", type=Path, help="folder of the peers' weight files")
+    add("--long-term", action="store_true", help="also run the target keeper: loss and return")
     add("--output", type=Path, help="directory to write <model>/report.json and boxes to")
     add("--json", action="store_true", help="one JSON object on standard output")
 
@@ -67,11 +69,16 @@ def run(args: argparse.Namespace) -> int:
     for name in peers:
         peer = partial(create_peer, name, args.peer_weights)
         reports.append(evaluate(peer, sequences, model=name, jobs=args.jobs))
+    kept = long_term_report(factory, sequences, args.model) if args.long_term else None
     if args.output is not None:
         for report in reports:
             report.save(args.output / report.model)
-    text = json.dumps(to_json(reports), indent=2) if args.json else to_text(reports)
-    sys.stdout.write(text + "\n")
+        if kept is not None:
+            kept.save(args.output / args.model)
+    result, text = to_json(reports), to_text(reports)
+    if kept is not None:
+        result, text = {**result, "long_term": kept.to_dict()}, f"{text}\n\n{kept.to_text()}"
+    sys.stdout.write((json.dumps(result, indent=2) if args.json else text) + "\n")
     return 0
 
 

@@ -23,6 +23,7 @@ from vt_models.target.states import State
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from vt_models.evaluation.datasets import VideoSequence
     from vt_models.evaluation.runner import SingleObjectTracker
     from vt_models.geometry import Box
 
@@ -38,7 +39,7 @@ SHORTEST_ABSENCE = 3
 
 
 class Clip(Protocol):
-    """A video with the truth; `VideoSequence` (with stamps) and `ComposedClip` are such."""
+    """A video with the truth; `TimedSequence` and `ComposedClip` are such."""
 
     @property
     def name(self) -> str:
@@ -54,6 +55,28 @@ class Clip(Protocol):
 
     def read_frame(self, index: int) -> NDArray[np.uint8]:
         """Frame `index`, (H, W, 3) uint8 RGB."""
+
+
+@dataclass(frozen=True, eq=False)
+class TimedSequence:
+    """A sequence of the benchmark as a `longterm.Clip`."""
+
+    sequence: VideoSequence
+    period: float = 1.0 / 30.0
+
+    @property
+    def name(self) -> str:
+        """Unique in its data set."""
+        return self.sequence.name
+
+    @property
+    def boxes(self) -> NDArray[np.float64]:
+        """(N, 4) x, y, w, h in pixels, nan where the target is absent."""
+        return self.sequence.boxes
+
+    def read_frame(self, index: int) -> NDArray[np.uint8]:
+        """Frame `index`, (H, W, 3) uint8 RGB."""
+        return self.sequence.read_frame(index)
 
 
 class Answer(Protocol):
