@@ -24,9 +24,10 @@ ARGUMENTS = {
     "use_sim_time": ("false", "Take the time from /clock."),
     "use_respawn": ("false", "Start a node again when it has ended."),
     "log_level": ("info", "debug, info, warn, error or fatal."),
-    "image": ("image_raw", "Topic of the images."),
+    "image": ("image_raw", "Topic of the images; camera_info is taken from beside it."),
+    "image_transport": ("", "raw or compressed; empty: as in params_file."),
     "autostart": ("", "true or false; empty: as in params_file."),
-    "model": ("", "Tracking model by name; empty: as in params_file."),
+    "model": ("", "Tracking model by name, or auto; empty: as in params_file."),
     "device": ("", "auto, cpu, cuda or tensorrt; empty: as in params_file."),
     "source": ("", "Video file, folder or webcam index that a camera node publishes; empty: none."),
     "loop": ("", "true or false: play the source again; empty: as in params_file."),
@@ -69,7 +70,8 @@ def node(name: str, given: dict[str, str], parameters: dict[str, str | bool]) ->
 def start(context: LaunchContext) -> list[Node]:
     """The tracker, and a camera if it has a source."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    texts = {name: given[name] for name in ("model", "device") if given[name]}
+    names = ("model", "device", "image_transport")
+    texts = {name: given[name] for name in names if given[name]}
     switches = {name: is_true(given[name]) for name in ("autostart",) if given[name]}
     nodes = [node("tracker", given, {**texts, **switches})]
     if given["source"]:

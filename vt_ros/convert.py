@@ -7,6 +7,7 @@ pixels of the source image, where messages hold the centre and the size.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -14,18 +15,22 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import BoundingBox2D, Detection2D, ObjectHypothesisWithPose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from builtin_interfaces.msg import Time
     from std_msgs.msg import Header
 
 Pixels = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
-CLASS_ID = "target"
+NANOSECONDS = 1_000_000_000
+
+MEASURED, PREDICTED = "target", "coasting"
+"""Classes of a detection: seen in this image, or only predicted for it."""
 
 
 class ConversionError(ValueError):
@@ -114,6 +119,47 @@ class ImageReader:
     def _resize(self, height: int, width: int) -> None:
         if self._buffer.shape[:2] != (height, width):
             self._buffer = np.empty((height, width, 3), np.uint8)
+
+
+class CompressedReader:
+    """Reads compressed image messages; the counterpart of `ImageReader`."""
+
+    def read(self, message: CompressedImage) -> Pixels:
+        """A compressed image message as (H, W, 3) uint8 RGB.
+
+        Args:
+            message: JPEG, PNG or what else OpenCV decodes; the data decide, not `format`. An
+                orientation in the file is ignored: pixels stay where the camera has them.
+
+        Raises:
+            ConversionError: empty, cut off, or not an image.
+        """
+        data = bytes(message.data)
+        shown = f"compressed image of format {message.format!r} and {len(data)} bytes"
+        _check_is_whole(data, shown)
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        try:
+            picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        except cv2.error as error:
+            raise ConversionError(f"{shown} cannot be decoded: {error}") from error
+        if picture is None:
+            raise ConversionError(f"{shown} cannot be decoded; publish JPEG or PNG")
+        cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture)
+        return np.asarray(picture, np.uint8)
+
+
+# First and last bytes of a file. A decoder fills what is missing with grey and calls it a picture.
+_FILE_ENDS = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG\r\n\x1a\n": b"IEND"}
+_LONGEST_PADDING = 4096
+
+
+def _check_is_whole(data: bytes, shown: str) -> None:
+    """ConversionError if there is nothing, or a JPEG or PNG without its end."""
+    if not data:
+        raise ConversionError(f"{shown}: there is nothing in it")
+    for begin, end in _FILE_ENDS.items():
+        if data.startswith(begin) and end not in data[-_LONGEST_PADDING:]:
+            raise ConversionError(f"{shown} is cut off: its end is missing")
 
 
 def image_to_rgb(message: Image) -> Pixels:
@@ -243,7 +289,12 @@ def xywh_from_bounding_box(message: BoundingBox2D) -> Box:
 
 
 def detection_from_box(
-    box: Sequence[float], score: float, header: Header, target_id: int
+    box: Sequence[float],
+    score: float,
+    header: Header,
+    target_id: int,
+    class_id: str = MEASURED,
+    covariance: NDArray[np.float64] | None = None,
 ) -> Detection2D:
     """One detection of the target.
 
@@ -252,17 +303,52 @@ def detection_from_box(
         score: confidence in [0, 1].
         header: of the source image, unchanged.
         target_id: number of the target, becomes the detection's `id`.
+        class_id: `MEASURED` or `PREDICTED`.
+        covariance: (4, 4) of centre x, centre y, width, height in pixels squared.
 
     Returns:
-        A detection with one hypothesis of class "target". Its pose is not used: an image alone
-        gives no position in space.
+        A detection with one hypothesis. Its pose stays zero: an image alone gives no position in
+        space. The upper left 4x4 block of its 6x6 covariance is `covariance`; all zeros mean
+        that it is not known.
     """
     hypothesis = ObjectHypothesisWithPose()
-    hypothesis.hypothesis.class_id = CLASS_ID
+    hypothesis.hypothesis.class_id = class_id
     hypothesis.hypothesis.score = float(score)
+    if covariance is not None:
+        hypothesis.pose.covariance = pose_covariance(covariance)
     detection = Detection2D()
     detection.header = header
     detection.id = str(target_id)
     detection.bbox = bounding_box_from_xywh(box)
     detection.results.append(hypothesis)
     return detection
+
+
+def pose_covariance(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(4, 4) as the (36,) row-major 6x6 of a pose, in its upper left block, zeros elsewhere."""
+    full = np.zeros((6, 6))
+    full[:4, :4] = covariance
+    return full.ravel()
+
+
+def box_covariance(pose: Sequence[float]) -> NDArray[np.float64] | None:
+    """The inverse of `pose_covariance`; None if all is zero."""
+    block = np.asarray(pose, np.float64).reshape(6, 6)[:4, :4]
+    return block.copy() if block.any() else None
+
+
+def stamp_nanoseconds(stamp: Time) -> int:
+    """A message's time as one number; 0 means that there is none."""
+    return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)
+
+
+def serialised_stamp(message: bytes) -> int:
+    """Stamp of a serialised message that begins with a header, nanoseconds, without decoding it.
+
+    CDR (OMG DDSI-RTPS 2.5, 10.2): 4 bytes of which the second's lowest bit says little endian,
+    then the fields in order: int32 sec, uint32 nanosec. 0 for bytes that are too short.
+    """
+    if len(message) < 12:
+        return 0
+    sec, nanosec = struct.unpack_from("<iI" if message[1] & 1 else ">iI", message, 4)
+    return int(sec) * NANOSECONDS + int(nanosec)

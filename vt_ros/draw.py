@@ -17,9 +17,19 @@ Colour = tuple[int, int, int]
 
 GREEN: Colour = (60, 220, 60)
 YELLOW: Colour = (250, 210, 40)
+BLUE: Colour = (80, 150, 255)
 RED: Colour = (240, 60, 50)
 GREY: Colour = (190, 190, 190)
 BLACK: Colour = (0, 0, 0)
+
+# By name, so that whoever has no messages can draw too. A predicted box is drawn broken as well.
+STATE_COLOURS: dict[str, Colour] = {
+    "IDLE": GREY,
+    "TRACKING": GREEN,
+    "UNCERTAIN": YELLOW,
+    "COASTING": BLUE,
+    "LOST": RED,
+}
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -48,6 +58,24 @@ def draw_box(image: Pixels, box: Sequence[float], colour: Colour, scale: float =
     corners = (round(x), round(y)), (round(x + w), round(y + h))
     cv2.rectangle(image, *corners, BLACK, thickness + 2, cv2.LINE_AA)
     cv2.rectangle(image, *corners, colour, thickness, cv2.LINE_AA)
+
+
+def draw_corners(image: Pixels, box: Sequence[float], colour: Colour, scale: float = 1.0) -> None:
+    """Draw the corners of a box alone: a box that was not measured. Arguments as `draw_box`."""
+    x, y, w, h = (value * scale for value in box)
+    thickness = max(1, round(min(image.shape[:2]) / 180))
+    for left, right in ((x, x + 0.25 * w), (x + w, x + 0.75 * w)):
+        for top, bottom in ((y, y + 0.25 * h), (y + h, y + 0.75 * h)):
+            corner = round(left), round(top)
+            for end in ((round(right), round(top)), (round(left), round(bottom))):
+                cv2.line(image, corner, end, BLACK, thickness + 2, cv2.LINE_AA)
+                cv2.line(image, corner, end, colour, thickness, cv2.LINE_AA)
+
+
+def draw_target(image: Pixels, box: Sequence[float], state: str, scale: float = 1.0) -> None:
+    """Draw a box the way its state wants it: in the state's colour, COASTING as corners alone."""
+    draw = draw_corners if state == "COASTING" else draw_box
+    draw(image, box, STATE_COLOURS.get(state, GREY), scale)
 
 
 def draw_text(image: Pixels, text: str, colour: Colour) -> None:

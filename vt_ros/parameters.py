@@ -32,7 +32,8 @@ class Setting:
         description: shown by `ros2 param describe`.
         low, high: inclusive range of a number.
         choices: the only strings allowed; empty: any.
-        live: takes effect at once; otherwise only when the node is configured or started.
+        live: may change at any time; otherwise only while the node is not at work.
+        read_only: counts at start, and never changes.
     """
 
     name: str
@@ -42,10 +43,13 @@ class Setting:
     high: float | None = None
     choices: tuple[str, ...] = ()
     live: bool = False
+    read_only: bool = False
 
     def descriptor(self) -> ParameterDescriptor:
         """What ROS is told about this parameter; rclpy enforces type and range."""
-        message = ParameterDescriptor(name=self.name, description=self.description)
+        message = ParameterDescriptor(
+            name=self.name, description=self.description, read_only=self.read_only
+        )
         if self.choices:
             message.additional_constraints = f"one of {', '.join(self.choices)}"
         if self.low is None or self.high is None:
@@ -109,6 +113,27 @@ def freeze(
             return SetParametersResult(successful=True)
         reason = f"{', '.join(names)} cannot change now; {remedy}"
         return SetParametersResult(successful=False, reason=reason)
+
+    node.add_on_set_parameters_callback(check)
+
+
+def refuse_if(node: Node, objection: Callable[[Callable[[str], Value]], str]) -> None:
+    """Refuse changes that are wrong together.
+
+    Args:
+        node: the parameters are declared on.
+        objection: given a lookup of values as they would be, says what is wrong with them; empty
+            when they are fine.
+    """
+
+    def check(parameters: list[Parameter]) -> SetParametersResult:
+        changed = {parameter.name: parameter.value for parameter in parameters}
+
+        def value(name: str) -> Value:
+            return changed[name] if name in changed else value_of(node, name)
+
+        reason = objection(value)
+        return SetParametersResult(successful=not reason, reason=reason)
 
     node.add_on_set_parameters_callback(check)
 

@@ -2,7 +2,8 @@
 """Frames in, reports out: one thread that always works on the newest frame.
 
 The executor's thread only hands over bytes and requests, so services answer and transitions run
-while a frame is being processed. Nothing here knows topics; `vt_ros.tracker_node` does.
+while a frame is being processed. Frames count in the order in which they arrive, whatever their
+stamps say. Nothing here knows topics; `vt_ros.tracker` does.
 """
 
 from __future__ import annotations
@@ -10,28 +11,41 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from rclpy.serialization import deserialize_message
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from vt_interfaces.msg import TrackStatus
 from vt_interfaces.srv import SetTarget
 from vt_models.errors import InputError, VtModelsError
-from vt_ros.convert import Box, ConversionError, ImageReader
+from vt_models.target.ring import FrameRing, StampNotHeldError, catch_up
+from vt_ros.convert import (
+    NANOSECONDS,
+    Box,
+    CompressedReader,
+    ConversionError,
+    ImageReader,
+    serialised_stamp,
+    stamp_nanoseconds,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy as np
-    from builtin_interfaces.msg import Time
     from numpy.typing import NDArray
 
-    from vt_models.tracker import Tracker
+    from vt_models.target import Target, TargetEstimate
+    from vt_ros.settings import LiveSettings
 
-NANOSECONDS = 1_000_000_000
+_CATCH_UP_FRAMES = 20
+
+# On less than this, in pixels, no network recognises anything.
+_SMALLEST_SIDE = 2.0
 
 
 class TargetRefusedError(Exception):
@@ -44,14 +58,6 @@ class TargetRefusedError(Exception):
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
         self.code = code
-
-
-@dataclass(frozen=True)
-class LossRule:
-    """A target is lost when `frames` frames in a row scored below `threshold`."""
-
-    threshold: float
-    frames: int
 
 
 @dataclass(frozen=True)
@@ -74,9 +80,12 @@ class Report:
         score: confidence in [0, 1].
         target_id: 0 for none.
         box: x, y, w, h in pixels of the image; None while idle and while lost.
+        covariance: (4, 4) of centre x, centre y, width, height in pixels squared.
         inference_ms: time spent in the tracker.
         message: for humans.
-        frame: (H, W, 3) uint8 RGB, valid until `publish` returns; None if it was unreadable.
+        refused: the image could not be read.
+        encoding: of the image message; empty if it was not read.
+        frame: (H, W, 3) uint8 RGB, valid until `publish` returns; None if there is none.
     """
 
     header: Header
@@ -85,8 +94,11 @@ class Report:
     score: float = 0.0
     target_id: int = 0
     box: Box | None = None
+    covariance: NDArray[np.float64] | None = None
     inference_ms: float = 0.0
     message: str = ""
+    refused: bool = False
+    encoding: str = ""
     frame: NDArray[np.uint8] | None = None
 
 
@@ -100,38 +112,23 @@ class Started:
 
 
 @dataclass(frozen=True)
-class _Frame:
-    header: Header
-    pixels: NDArray[np.uint8]
-    received: float  # time.monotonic(), seconds
+class Wish:
+    """A target that is asked for.
 
-    @property
-    def stamp(self) -> int:
-        """Nanoseconds."""
-        return stamp_nanoseconds(self.header.stamp)
+    Attributes:
+        box: x, y, w, h in pixels; unchecked.
+        text: what it is, in words; empty: none.
+        stamp: nanoseconds, the frame to start on; 0 is the newest one.
+        patience: seconds to wait for such a frame. Without a stamp, a frame that is older than
+            this is not the newest any more: the camera has stopped.
+        tolerance: seconds by which the frame may miss the stamp.
+    """
 
-
-@dataclass(frozen=True)
-class _Request:
     box: Box
-    stamp: int
-    patience: float
-    deadline: float
-    answer: Future[Started]
-
-
-@dataclass
-class _Target:
-    """One target from its start to its end; `low_frames` counts low scores in a row."""
-
-    target_id: int
-    size: tuple[int, int]
-    low_frames: int = 0
-
-    def is_lost(self, score: float, rule: LossRule) -> bool:
-        """Take the score of the next frame into account."""
-        self.low_frames = self.low_frames + 1 if score < rule.threshold else 0
-        return self.low_frames >= rule.frames
+    text: str = ""
+    stamp: int = 0
+    patience: float = 1.0
+    tolerance: float = 0.0
 
 
 class Log(Protocol):
@@ -141,24 +138,80 @@ class Log(Protocol):
         """Say what failed."""
 
 
+@dataclass(frozen=True)
+class _Arrival:
+    """A serialised image; `number` counts arrivals, `received` is time.monotonic()."""
+
+    number: int
+    message: bytes
+    received: float
+
+
+@dataclass(frozen=True)
+class _Frame:
+    arrival: _Arrival
+    header: Header
+    encoding: str
+    pixels: NDArray[np.uint8]
+
+    @property
+    def stamp(self) -> int:
+        """Nanoseconds."""
+        return stamp_nanoseconds(self.header.stamp)
+
+    @property
+    def seconds(self) -> float | None:
+        """The stamp as the target keeper takes it; None if there is none."""
+        return self.stamp / NANOSECONDS if self.stamp else None
+
+
+@dataclass(frozen=True)
+class _Request:
+    wish: Wish
+    deadline: float
+    answer: Future[Started]
+
+
+@dataclass(frozen=True)
+class _Current:
+    """The target that is being tracked, and what it was started with."""
+
+    target_id: int
+    arrival: _Arrival
+    box: Box
+    text: str
+
+
+@dataclass(frozen=True)
+class _Swap:
+    """Another keeper that is to go on; `done` is completed when it does, or cannot."""
+
+    target: Target
+    takes_text: bool
+    done: Future[None]
+
+
 @dataclass
 class _Inbox:
     """What the worker has not seen yet; guarded by its condition."""
 
     changed: threading.Condition = field(default_factory=threading.Condition)
-    message: bytes | None = None
-    received: float = 0.0
+    newest: _Arrival | None = None
+    arrivals: int = 0
     requests: list[_Request] = field(default_factory=list)
+    swap: _Swap | None = None
     dropped: int = 0
     stopping: bool = False
 
 
 class Pipeline:
-    """A tracker on a stream of serialised images.
+    """A target keeper on a stream of serialised images.
 
     Args:
-        tracker: used by this pipeline's thread alone, from `start` to `stop`.
-        loss_rule: asked at every frame, so that it may change.
+        target: used by this pipeline's thread alone, from `start` to `stop`.
+        message_type: of the images, sensor_msgs/Image or CompressedImage.
+        ring: for the past frames.
+        live: asked at every frame, so that it may change.
         publish: called in the pipeline's thread with every report.
         log: for what is not about one frame.
         last_target_id: numbers go on from here.
@@ -166,23 +219,28 @@ class Pipeline:
 
     def __init__(
         self,
-        tracker: Tracker,
-        loss_rule: Callable[[], LossRule],
+        target: Target,
+        message_type: type[Image] | type[CompressedImage],
+        ring: FrameRing[_Arrival],
+        live: Callable[[], LiveSettings],
         publish: Callable[[Report], None],
         log: Log,
         last_target_id: int = 0,
     ) -> None:
-        self._tracker = tracker
-        self._loss_rule = loss_rule
+        self._target = target
+        self._decoder = _Decoder(message_type)
+        self._ring = ring
+        self._live = live
         self._publish = publish
         self._log = log
         self._last_target_id = last_target_id
         self._inbox = _Inbox()
-        self._reader = ImageReader()
         self._counters = Counters()
-        self._newest: _Frame | None = None
+        self._stream = _Stream()
+        self._newest: _Arrival | None = None
+        self._covered = 0
         self._waiting: list[_Request] = []
-        self._target: _Target | None = None
+        self._current: _Current | None = None
         self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
 
     @property
@@ -202,30 +260,24 @@ class Pipeline:
         self._thread.join()
         for request in self._waiting + self._inbox.requests:
             _refuse(request, SetTarget.Response.ERROR_NOT_ACTIVE, "the tracker was deactivated")
+        if self._inbox.swap is not None:
+            self._inbox.swap.done.set_result(None)
 
     def offer(self, message: bytes) -> None:
-        """Hand over a serialised sensor_msgs/Image; it replaces one that was not started yet."""
+        """Hand over a serialised image; it replaces one that was not started yet."""
         inbox = self._inbox
         with inbox.changed:
-            inbox.dropped += inbox.message is not None
-            inbox.message = message
-            inbox.received = time.monotonic()
+            inbox.dropped += inbox.newest is not None
+            inbox.arrivals += 1
+            inbox.newest = _Arrival(inbox.arrivals, message, time.monotonic())
+            stamp = serialised_stamp(message)
+            if stamp > 0:
+                self._ring.push(stamp, inbox.newest, len(message))
             inbox.changed.notify()
 
-    def set_target(self, box: Box, stamp: int, patience: float) -> Future[Started]:
-        """Ask for a new target.
-
-        Args:
-            box: x, y, w, h in pixels; unchecked.
-            stamp: nanoseconds, the frame to start on; 0 is the newest one.
-            patience: seconds to wait for such a frame. Without a stamp, a frame that is older
-                than this is not the newest any more: the camera has stopped.
-
-        Returns:
-            A future of the answer or of a `TargetRefusedError`.
-        """
-        deadline = time.monotonic() + patience
-        request = _Request(box, stamp, patience, deadline, Future())
+    def set_target(self, wish: Wish) -> Future[Started]:
+        """Ask for a new target; a future of the answer or of a `TargetRefusedError`."""
+        request = _Request(wish, time.monotonic() + wish.patience, Future())
         with self._inbox.changed:
             self._inbox.requests.append(request)
             self._inbox.changed.notify()
@@ -237,8 +289,27 @@ class Pipeline:
         Returns:
             Its number, 0 if there was none.
         """
-        target, self._target = self._target, None
-        return target.target_id if target else 0
+        current, self._current = self._current, None
+        return current.target_id if current else 0
+
+    def swap(self, target: Target, takes_text: bool) -> Future[None]:
+        """Go on with another keeper, between two frames; the present target is handed over.
+
+        Args:
+            target: owned by this pipeline from now on.
+            takes_text: its model has a language input.
+
+        Returns:
+            A future that is done when it has happened, or holds the error for which the former
+            keeper was left at work.
+        """
+        swap = _Swap(target, takes_text, Future())
+        with self._inbox.changed:
+            former, self._inbox.swap = self._inbox.swap, swap
+            self._inbox.changed.notify()
+        if former is not None:
+            former.done.set_result(None)
+        return swap.done
 
     def _run(self) -> None:
         inbox = self._inbox
@@ -247,172 +318,332 @@ class Pipeline:
                 inbox.changed.wait_for(self._has_work, self._seconds_to_deadline())
                 if inbox.stopping:
                     return
-                message, inbox.message = inbox.message, None
-                received = inbox.received
+                arrival, inbox.newest = inbox.newest, None
+                swap, inbox.swap = inbox.swap, None
                 self._waiting += inbox.requests
                 inbox.requests = []
                 self._counters = replace(self._counters, dropped=inbox.dropped)
             try:
-                self._turn(message, received)
+                self._turn(arrival, swap)
             except Exception as error:  # the thread must outlive a frame, whatever is in it
                 self._log.error(f"frame skipped: {type(error).__name__}: {error}")
 
     def _has_work(self) -> bool:
         inbox = self._inbox
-        return inbox.stopping or inbox.message is not None or bool(inbox.requests)
+        return bool(inbox.stopping or inbox.newest or inbox.requests or inbox.swap)
 
     def _seconds_to_deadline(self) -> float | None:
         """How long to sleep at most, so that no request waits beyond its patience."""
         deadlines = [request.deadline for request in self._waiting]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
-    def _turn(self, message: bytes | None, received: float) -> None:
-        """Work on a new image, or, without one, on requests alone."""
-        if message is None:
-            self._serve_on_former_frame(self._waiting)
-            return
-        # The next frame overwrites the pixels of this one: who wants this one must start now.
-        self._serve_on_former_frame([request for request in self._waiting if request.stamp])
-        frame = self._read(message, received)
-        if frame is None:
-            self._serve_on_former_frame(self._waiting)
-            return
-        self._newest = frame
-        self._counters = replace(self._counters, processed=self._counters.processed + 1)
-        started = self._serve(self._waiting, frame)
-        self._publish(started or self._track(frame))
+    def _turn(self, arrival: _Arrival | None, swap: _Swap | None) -> None:
+        """Exchange the keeper, work on a new image, answer requests."""
+        if swap is not None:
+            self._exchange(swap)
+        self._target.settings = self._live().target
+        if self._current is None:
+            self._target.clear()
+        if arrival is not None and arrival.number <= self._covered:
+            self._count_covered(arrival)
+        elif arrival is not None:
+            self._on_image(arrival)
+        self._serve(self._waiting)
 
-    def _read(self, message: bytes, received: float) -> _Frame | None:
+    def _on_image(self, arrival: _Arrival) -> None:
+        """Read a new image, and look for the target in it unless it starts one."""
+        frame = self._read(arrival)
+        if frame is None:
+            return
+        self._newest = arrival
+        self._counters = replace(self._counters, processed=self._counters.processed + 1)
+        notes = self._stream.changes(frame)
+        if self._serve([request for request in self._waiting if not request.wish.stamp]):
+            return
+        report = self._track(frame)
+        self._publish(replace(report, message="; ".join(filter(None, (*notes, report.message)))))
+
+    def _count_covered(self, arrival: _Arrival) -> None:
+        """Count an image that catching up has reached before its turn came."""
+        if arrival.number == self._covered:
+            self._counters = replace(self._counters, processed=self._counters.processed + 1)
+            return
+        with self._inbox.changed:
+            self._inbox.dropped += 1
+
+    def _read(self, arrival: _Arrival) -> _Frame | None:
         """The image as a frame; None, and a report, if it cannot be read."""
         header = Header()
         try:
-            image = deserialize_message(message, Image)
+            image = self._decoder.deserialise(arrival)
             header = image.header
-            return _Frame(header, self._reader.read(image), received)
+            return self._decoder.decode(arrival, image)
         except (ConversionError, RuntimeError, MemoryError) as error:
             self._counters = replace(self._counters, rejected=self._counters.rejected + 1)
-            self._publish(self._unmeasured(header, f"image refused: {error}"))
+            self._publish(self._refused(header, f"image refused: {error}"))
             return None
 
-    def _serve_on_former_frame(self, requests: list[_Request]) -> None:
-        """Start targets on the frame that was reported already, and report it once more."""
-        started = self._serve(requests, self._newest)
-        if started:
-            self._publish(started)
-
-    def _serve(self, requests: list[_Request], frame: _Frame | None) -> Report | None:
-        """Answer the requests that this frame decides; the report of the last one started."""
-        report = None
+    def _serve(self, requests: list[_Request]) -> bool:
+        """Answer the requests that can be answered now; True if one has started a target."""
+        started = False
         now = time.monotonic()
         for request in list(requests):
-            if frame is not None and _is_wanted(frame, request, now):
-                report = self._start(request, frame) or report
-            elif now >= request.deadline or (frame is not None and _is_missed(frame, request)):
-                _refuse(request, *_reason_without_frame(frame, request, now))
+            if request.wish.stamp:
+                started = self._serve_past(request, now) or started
+            elif self._newest is not None and now - self._newest.received <= request.wish.patience:
+                started = self._start(request, self._decoder.frame(self._newest)) or started
+            elif now >= request.deadline:
+                _refuse(request, *_reason_without_frame(self._newest, request.wish, now))
         self._waiting = [request for request in self._waiting if not request.answer.done()]
-        return report
+        return started
 
-    def _start(self, request: _Request, frame: _Frame) -> Report | None:
-        """Start a target; None if the tracker refuses it."""
+    def _serve_past(self, request: _Request, now: float) -> bool:
+        """Start on the frame of a stamp and catch up; or refuse; or go on waiting for it."""
+        stamp = _nearest(self._ring, request.wish)
+        if stamp is None:
+            if now >= request.deadline or (self._ring.newest or 0) > request.wish.stamp:
+                _refuse(request, *_reason_without_stamp(self._ring, request.wish))
+            return False
         try:
-            self._tracker.init(frame.pixels, request.box)
+            frame = self._decoder.frame(self._ring.at(stamp))
+        except (ConversionError, RuntimeError, StampNotHeldError) as error:
+            code = SetTarget.Response.ERROR_STAMP_NOT_FOUND
+            _refuse(request, code, f"the frame of this stamp cannot be read: {error}")
+            return False
+        if not self._start(request, frame):
+            return False
+        self._catch_up(frame)
+        return True
+
+    def _start(self, request: _Request, frame: _Frame) -> bool:
+        """Start a target on a frame; False if the tracker refuses it."""
+        wish = request.wish
+        try:
+            _check_side(wish.box)
+            estimate = self._target.init(
+                frame.pixels, wish.box, wish.text or None, stamp=frame.seconds
+            )
         except InputError as error:
             _refuse(request, SetTarget.Response.ERROR_INVALID_BOX, str(error))
-            return None
+            return False
         except VtModelsError as error:
-            self._target = None  # the tracker has forgotten the former one
+            self._current = None  # the tracker has forgotten the former one
+            self._target.clear()
             _refuse(request, SetTarget.Response.ERROR_INTERNAL, f"tracker failed: {error}")
-            return None
+            return False
         self._last_target_id += 1
-        self._target = _Target(self._last_target_id, frame.pixels.shape[:2])
-        request.answer.set_result(Started(self._last_target_id, request.box, frame.header))
-        return Report(
-            frame.header,
-            TrackStatus.STATE_TRACKING,
-            self._counters,
-            score=1.0,
-            target_id=self._last_target_id,
-            box=request.box,
-            message=f"target {self._last_target_id} set",
-            frame=frame.pixels,
-        )
+        current = _Current(self._last_target_id, frame.arrival, wish.box, wish.text)
+        self._current = current
+        request.answer.set_result(Started(current.target_id, wish.box, frame.header))
+        report = self._report(frame, current, estimate)
+        self._publish(replace(report, message=f"target {current.target_id} set"))
+        return True
+
+    def _catch_up(self, start: _Frame) -> None:
+        """Track from a past frame through the ring to the newest one, and report on that."""
+        current, frame, arrival = self._current, start, start.arrival
+
+        def pixels(next_arrival: _Arrival) -> NDArray[np.uint8]:
+            nonlocal frame, arrival
+            arrival = next_arrival
+            with suppress(ConversionError, RuntimeError):  # unreadable: the former one again
+                frame = self._decoder.frame(arrival)
+            return frame.pixels
+
+        begin = time.perf_counter()
+        try:
+            estimate = catch_up(
+                self._target, self._ring, start.stamp, pixels, _CATCH_UP_FRAMES
+            ).estimate
+        except VtModelsError as error:
+            estimate = self._target.missed(frame.seconds, f"tracker failed: {error}")
+        if arrival.number > start.arrival.number and current is not None:
+            self._newest = frame.arrival
+            self._covered = arrival.number
+            self._publish(self._report(frame, current, estimate, begin))
 
     def _track(self, frame: _Frame) -> Report:
         """Look for the target, if there is one, in a new frame."""
-        target = self._target
-        if target is None:
-            return self._unmeasured(frame.header, "", frame)
-        if target.size != frame.pixels.shape[:2]:
-            target.low_frames = self._loss_rule().frames
-            was, now = _shown(target.size), _shown(frame.pixels.shape)
-            return self._unmeasured(
-                frame.header, f"image size changed from {was} to {now}; set the target anew", frame
-            )
+        current = self._current
+        if current is None:
+            return self._idle(frame)
         begin = time.perf_counter()
         try:
-            estimate = self._tracker.update(frame.pixels)
+            estimate = self._target.update(frame.pixels, frame.seconds)
         except VtModelsError as error:
-            return self._unmeasured(frame.header, f"tracker failed: {error}", frame)
-        elapsed_ms = 1000.0 * (time.perf_counter() - begin)
-        if self._target is not target:  # cleared meanwhile
-            return self._unmeasured(frame.header, "", frame)
-        lost = target.is_lost(estimate.score, self._loss_rule())
+            estimate = self._target.missed(frame.seconds, f"tracker failed: {error}")
+        if self._current is not current:  # cleared meanwhile
+            return self._idle(frame)
+        return self._report(frame, current, estimate, begin)
+
+    def _report(
+        self,
+        frame: _Frame,
+        current: _Current,
+        estimate: TargetEstimate,
+        begin: float | None = None,
+    ) -> Report:
+        """What to publish about a frame that the tracker has seen, since `begin`."""
+        elapsed = 0.0 if begin is None else time.perf_counter() - begin
         return Report(
             frame.header,
-            TrackStatus.STATE_LOST if lost else TrackStatus.STATE_TRACKING,
+            int(estimate.state),
             self._counters,
             score=estimate.score,
-            target_id=target.target_id,
-            box=None if lost else estimate.box,
-            inference_ms=elapsed_ms,
+            target_id=current.target_id,
+            box=estimate.box,
+            covariance=estimate.covariance,
+            inference_ms=1000.0 * elapsed,
+            message=estimate.reason,
+            encoding=frame.encoding,
             frame=frame.pixels,
         )
 
-    def _unmeasured(self, header: Header, message: str, frame: _Frame | None = None) -> Report:
-        """A report without a box; while a target is set this counts like a low score."""
-        target = self._target
-        state = TrackStatus.STATE_IDLE
-        if target is not None:
-            lost = target.is_lost(0.0, self._loss_rule())
-            state = TrackStatus.STATE_LOST if lost else TrackStatus.STATE_TRACKING
+    def _idle(self, frame: _Frame) -> Report:
+        """What to publish about a frame while there is no target."""
         return Report(
-            header,
-            state,
+            frame.header,
+            TrackStatus.STATE_IDLE,
             self._counters,
-            target_id=target.target_id if target else 0,
-            message=message,
-            frame=frame.pixels if frame else None,
+            encoding=frame.encoding,
+            frame=frame.pixels,
+        )
+
+    def _refused(self, header: Header, reason: str) -> Report:
+        """What to publish about an unreadable image; for the target it is a frame not seen."""
+        report = Report(
+            header, TrackStatus.STATE_IDLE, self._counters, message=reason, refused=True
+        )
+        current = self._current
+        if current is None:
+            return report
+        stamp = stamp_nanoseconds(header.stamp)
+        estimate = self._target.missed(stamp / NANOSECONDS if stamp else None, reason)
+        return replace(
+            report,
+            state=int(estimate.state),
+            score=estimate.score,
+            target_id=current.target_id,
+            box=estimate.box,
+            covariance=estimate.covariance,
+        )
+
+    def _exchange(self, swap: _Swap) -> None:
+        """Put another keeper to work, with the present target; or leave the former one."""
+        try:
+            if self._current is not None:
+                self._hand_over(swap, self._current)
+        except (VtModelsError, ConversionError, RuntimeError) as error:
+            swap.done.set_exception(error)
+            return
+        self._target = swap.target
+        swap.done.set_result(None)
+
+    def _hand_over(self, swap: _Swap, current: _Current) -> None:
+        """Start the present target on another keeper.
+
+        On its last box in the newest frame if it has one; otherwise as it was started, and LOST,
+        so that the new keeper looks for what the operator had pointed at.
+        """
+        target, box = swap.target, self._target.estimate.box
+        target.settings = self._live().target
+        text = current.text if swap.takes_text and current.text else None
+        if box is not None and self._newest is not None:
+            frame = self._decoder.frame(self._newest)
+            target.init(frame.pixels, box, text, stamp=frame.seconds)
+            return
+        frame = self._decoder.frame(current.arrival)
+        target.init(frame.pixels, current.box, text, stamp=frame.seconds)
+        target.lose("the target was lost before the model was changed")
+
+
+class _Decoder:
+    """Serialised images to frames; the pixels of a frame are valid until the next one."""
+
+    def __init__(self, message_type: type[Image] | type[CompressedImage]) -> None:
+        self._type = message_type
+        self._reader = CompressedReader() if message_type is CompressedImage else ImageReader()
+
+    def deserialise(self, arrival: _Arrival) -> Image | CompressedImage:
+        """The message; RuntimeError if the bytes are none."""
+        return deserialize_message(arrival.message, self._type)
+
+    def decode(self, arrival: _Arrival, image: Image | CompressedImage) -> _Frame:
+        """The frame in a message; ConversionError if it cannot be read."""
+        encoding = image.format if isinstance(image, CompressedImage) else image.encoding
+        return _Frame(arrival, image.header, encoding, self._reader.read(image))
+
+    def frame(self, arrival: _Arrival) -> _Frame:
+        """Both steps."""
+        return self.decode(arrival, self.deserialise(arrival))
+
+
+class _Stream:
+    """Notices what changes from one frame to the next beside the picture."""
+
+    def __init__(self) -> None:
+        self._former: tuple[str, str, tuple[int, ...], int] | None = None
+
+    def changes(self, frame: _Frame) -> list[str]:
+        """Sentences about what is different from the former frame."""
+        now = frame.header.frame_id, frame.encoding, frame.pixels.shape[:2], frame.stamp
+        former, self._former = self._former, now
+        if former is None:
+            return []
+        notes = []
+        if former[0] != now[0]:
+            notes.append(f"frame_id changed from {former[0]!r} to {now[0]!r}")
+        if former[1] != now[1]:
+            notes.append(f"encoding changed from {former[1]!r} to {now[1]!r}")
+        if former[2] != now[2]:
+            notes.append(f"image size changed from {_shown(former[2])} to {_shown(now[2])}")
+        if now[3] and now[3] < former[3]:
+            notes.append(f"stamps went back by {_seconds(former[3] - now[3])} s")
+        return notes
+
+
+def _check_side(box: Box) -> None:
+    """InputError for a box that shows too little; what else is wrong with it the tracker says."""
+    _, _, w, h = box
+    if 0.0 < w < _SMALLEST_SIDE or 0.0 < h < _SMALLEST_SIDE:
+        raise InputError(
+            f"box is {w:g}x{h:g} pixels; draw one of at least {_SMALLEST_SIDE:g}x{_SMALLEST_SIDE:g}"
         )
 
 
-def stamp_nanoseconds(stamp: Time) -> int:
-    """A message's time as one number; 0 means that there is none."""
-    return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)
+def _nearest(ring: FrameRing[_Arrival], wish: Wish) -> int | None:
+    """The stamp held that a wish means: the very one, else the nearest once that was missed."""
+    earliest = wish.stamp - round(wish.tolerance * NANOSECONDS)
+    held = [stamp for stamp, _ in ring.after(max(0, earliest - 1))]
+    if wish.stamp in held:
+        return wish.stamp
+    if not held or held[-1] < wish.stamp:
+        return None
+    nearest = min(held, key=lambda stamp: abs(stamp - wish.stamp))
+    return nearest if abs(nearest - wish.stamp) <= wish.tolerance * NANOSECONDS else None
 
 
-def _is_wanted(frame: _Frame, request: _Request, now: float) -> bool:
-    if request.stamp:
-        return frame.stamp == request.stamp
-    return now - frame.received <= request.patience
-
-
-def _is_missed(frame: _Frame, request: _Request) -> bool:
-    return bool(request.stamp) and frame.stamp > request.stamp
-
-
-def _reason_without_frame(frame: _Frame | None, request: _Request, now: float) -> tuple[int, str]:
+def _reason_without_frame(newest: _Arrival | None, wish: Wish, now: float) -> tuple[int, str]:
     """Error code and sentence for a request that found no frame to start on."""
-    if frame is None:
-        waited = f"within {request.patience:g} s"
-        return SetTarget.Response.ERROR_NO_IMAGE, f"no readable image has arrived {waited}"
-    if request.stamp:
-        return SetTarget.Response.ERROR_STAMP_NOT_FOUND, (
-            f"the frame of stamp {_seconds(request.stamp)} is not held; "
-            f"the newest one has stamp {_seconds(frame.stamp)}"
+    code = SetTarget.Response.ERROR_NO_IMAGE
+    if newest is None:
+        return code, f"no readable image has arrived within {wish.patience:g} s"
+    age = now - newest.received
+    return code, (
+        f"the last readable image arrived {age:.1f} s ago and no other {wish.patience:g} s long"
+    )
+
+
+def _reason_without_stamp(ring: FrameRing[_Arrival], wish: Wish) -> tuple[int, str]:
+    """Error code and sentence for a request whose frame is not held."""
+    oldest, newest = ring.oldest, ring.newest
+    if oldest is None or newest is None:
+        return SetTarget.Response.ERROR_NO_IMAGE, (
+            f"no image with a stamp has arrived within {wish.patience:g} s"
         )
-    age = now - frame.received
-    return SetTarget.Response.ERROR_NO_IMAGE, (
-        f"the last readable image arrived {age:.1f} s ago and no other {request.patience:g} s long"
+    return SetTarget.Response.ERROR_STAMP_NOT_FOUND, (
+        f"the frame of stamp {_seconds(wish.stamp)} is not held; {len(ring)} are, from "
+        f"{_seconds(oldest)} to {_seconds(newest)} (ring.seconds, ring.megabytes)"
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from vt_ros.draw import GREEN, GREY, RED, contact_sheet, draw_box, draw_text, scaled
+from vt_ros.draw import GREY, STATE_COLOURS, contact_sheet, draw_target, draw_text, scaled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,6 @@ _TILES = 12
 _TILE_COLUMNS = 4
 _TILE_WIDTH = 480
 _MOST_TILES_HELD = 240
-_COLOURS = {"TRACKING": GREEN, "LOST": RED}
 
 
 @dataclass(frozen=True)
@@ -153,9 +152,9 @@ def summarise(rows: Sequence[Row]) -> Summary:
 def _annotated(frame: Pixels, row: Row, scale: float) -> Pixels:
     """A copy of the frame, its sides times `scale`, with box, number, state and score."""
     picture = scaled(frame, scale)
-    colour = _COLOURS.get(row.state, GREY)
     if row.box is not None:
-        draw_box(picture, row.box, colour, scale)
+        draw_target(picture, row.box, row.state, scale)
+    colour = STATE_COLOURS.get(row.state, GREY)
     draw_text(picture, f"frame {row.frame}  {row.state}  {row.score:.2f}", colour)
     return picture
 

@@ -18,7 +18,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from vt_models import get_spec
 from vt_models.installed import shipped_directory
-from vt_ros.demo import CLIPS, main
+from vt_ros.demonstration import CLIPS, main
 from vt_ros.draw import GREEN, contact_sheet, draw_box, draw_text, scaled
 from vt_ros.frames import VideoFile
 from vt_ros.recording import Recorder, Row, summarise

@@ -15,7 +15,7 @@ import yaml
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
-from vt_ros import camera_node, tracker_node
+from vt_ros import camera, settings
 from vt_ros.resources import config_file, footage_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +32,7 @@ def flat(tree, prefix=""):
     return found
 
 
-@pytest.mark.parametrize(("name", "node"), [("tracker", tracker_node), ("camera", camera_node)])
+@pytest.mark.parametrize(("name", "node"), [("tracker", settings), ("camera", camera)])
 def test_the_parameter_file_holds_every_parameter_and_its_default(name, node):
     text = config_file("tracker.yaml").read_text(encoding="utf-8")
     parameters = flat(yaml.safe_load(text)[f"/**/{name}"]["ros__parameters"])
@@ -42,7 +42,7 @@ def test_the_parameter_file_holds_every_parameter_and_its_default(name, node):
 
 
 def test_every_number_has_a_range_that_holds_its_default():
-    for setting in (*tracker_node.SETTINGS, *camera_node.SETTINGS):
+    for setting in (*settings.SETTINGS, *camera.SETTINGS):
         assert setting.description.endswith("."), setting.name
         if isinstance(setting.default, int | float) and not isinstance(setting.default, bool):
             assert setting.low <= setting.default <= setting.high, setting.name
@@ -130,13 +130,20 @@ def test_launch_arguments_override_the_parameter_file(monkeypatch):
         model="asymtrack_t",
         device="cpu",
         image="/front/image_raw",
+        image_transport="compressed",
         source="0",
         loop="true",
     )
     tracker, camera = nodes["tracker"], nodes["camera"]
     assert tracker["parameters"] == [
         "/mine.yaml",
-        {"use_sim_time": True, "model": "asymtrack_t", "device": "cpu", "autostart": False},
+        {
+            "use_sim_time": True,
+            "model": "asymtrack_t",
+            "device": "cpu",
+            "image_transport": "compressed",
+            "autostart": False,
+        },
     ]
     assert camera["parameters"] == [
         "/mine.yaml",
@@ -151,7 +158,7 @@ def test_launch_arguments_override_the_parameter_file(monkeypatch):
 
 def test_parameters_in_the_launch_file_exist(monkeypatch):
     nodes = started(monkeypatch, autostart="1", model="m", device="d", source="s", loop="1")
-    for name, node in (("tracker", tracker_node), ("camera", camera_node)):
+    for name, node in (("tracker", settings), ("camera", camera)):
         asked = set(nodes[name]["parameters"][1]) - {"use_sim_time"}
         assert asked <= {setting.name for setting in node.SETTINGS}
     source = (ROOT / "launch" / "tracker.launch.py").read_text(encoding="utf-8")

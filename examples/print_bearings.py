@@ -1,0 +1,37 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Print the direction of the target in degrees, for every image that shows it.
+
+print_bearings.py; needs camera_info, and a target set by somebody else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from vt_ros.client import State, TrackerClient
+
+
+def main() -> None:
+    """Run the example."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=0, help="of directions, then stop; 0: go on")
+    arguments = parser.parse_args()
+    printed = 0
+    with TrackerClient() as tracker:
+        tracker.wait_for_state(State.TRACKING, timeout=60.0)
+        for estimate in tracker.estimates():
+            if not estimate.measured:
+                print(f"{estimate.state.name}: {estimate.status.message}")
+                continue
+            right, down = math.degrees(estimate.azimuth), math.degrees(estimate.elevation)
+            sigma = math.degrees(estimate.status.bearing_sigma)
+            print(f"{right:+.2f} right, {down:+.2f} down, +-{sigma:.2f} degrees")
+            printed += 1
+            if printed == arguments.count:
+                return
+
+
+if __name__ == "__main__":
+    main()

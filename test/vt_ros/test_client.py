@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Python client and the examples, against a real tracker."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+
+import rclpy
+from geometry_msgs.msg import TwistStamped
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Empty
+
+from vt_interfaces.srv import SetTarget
+from vt_ros.client import (
+    State,
+    TargetRefusedError,
+    TrackerClient,
+    TrackerError,
+    TrackerTimeoutError,
+)
+
+pytestmark = pytest.mark.ros
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+class Camera:
+    """Publishes a scene in a thread until it is closed; the target moves on with every image."""
+
+    def __init__(self, ros, scene):
+        self.feed = ros.feed(scene)
+        self._info = ros.node.create_publisher(CameraInfo, "camera_info", qos_profile_sensor_data)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        matrix = [300.0, 0.0, 160.0, 0.0, 300.0, 120.0, 0.0, 0.0, 1.0]
+        info = CameraInfo(width=320, height=240, k=matrix)
+        while not self._stop.wait(0.04):
+            self.feed.step += 1
+            self._info.publish(info)
+            self.feed.send(patience=0.0)
+
+    @property
+    def box(self):
+        return self.feed.scene.box(self.feed.step)
+
+    def close(self):
+        self._stop.set()
+        self._thread.join()
+
+
+@pytest.fixture(scope="module")
+def running(shared_ros, tiny_model):
+    return shared_ros.start_tracker(tiny_model, set_target_timeout=5.0)
+
+
+@pytest.fixture
+def camera(running, guest, scene, monkeypatch):
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(guest.domain))
+    camera = Camera(guest, scene)
+    yield camera
+    camera.close()
+    assert running.alive
+
+
+def overlap(box, other):
+    return all(abs(a - b) <= 25 for a, b in zip(box[:2], other[:2], strict=True))
+
+
+def test_from_a_script_start_follow_and_stop(camera):
+    with TrackerClient(timeout=30.0) as tracker:
+        assert tracker.wait_for_state(State.IDLE).box is None
+        start = tracker.start_box(camera.box)
+        assert start.target_id
+        first = tracker.wait_for_state(State.TRACKING)
+        assert first.target_id == start.target_id
+        for estimate, _ in zip(tracker.estimates(), range(5), strict=False):
+            assert estimate.measured
+            assert overlap(estimate.box, camera.box)
+            assert estimate.covariance is None or estimate.covariance.shape == (4, 4)
+            assert estimate.frame_id == "optical"
+        past = tracker.latest
+        again = tracker.start_box(past.box, stamp=past.stamp)
+        assert again.stamp == past.stamp
+        assert tracker.wait_for_state(State.TRACKING).target_id == again.target_id
+        assert tracker.stop() == f"target {again.target_id} cleared"
+        assert tracker.wait_for_state(State.IDLE).target_id == 0
+
+
+def test_inside_a_node_even_in_its_callbacks(camera, guest):
+    """The host's own executor waits in the callback; the client has another."""
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=guest.domain)
+    host = rclpy.create_node("host", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(host)
+    states = []
+    with TrackerClient(node=host, timeout=30.0) as tracker:
+
+        def on_go(_):
+            tracker.start_box(camera.box)
+            states.append(tracker.wait_for_state(State.TRACKING).state)
+
+        host.create_subscription(Empty, "go", on_go, 1)
+        publisher = guest.publisher(Empty, "go")
+        publisher.publish(Empty())
+        end = time.monotonic() + 60.0
+        while not states and time.monotonic() < end:
+            executor.spin_once(timeout_sec=0.1)
+        tracker.stop()
+    assert states == [State.TRACKING]
+    executor.shutdown()
+    host.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+def test_a_refusal_has_the_trackers_reason(camera):
+    with TrackerClient(timeout=30.0) as tracker:
+        for ask, code in (
+            (lambda: tracker.start_box((1e9, 0.0, 5.0, 5.0)), 1),
+            (lambda: tracker.start_text("the red square"), 4),
+            (lambda: tracker.start_box(camera.box, text="the red square"), 4),
+            (lambda: tracker.start_point((10.0, 10.0)), 5),
+        ):
+            with pytest.raises(TargetRefusedError) as refusal:
+                ask()
+            assert refusal.value.code == code
+            assert str(refusal.value)
+        assert code == SetTarget.Response.ERROR_POINT_UNSUPPORTED
+
+
+def test_nothing_waits_for_ever(guest, monkeypatch):
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(guest.domain))
+    with TrackerClient("nobody", timeout=0.3) as tracker:
+        with pytest.raises(TrackerTimeoutError, match="no service /nobody/set_target"):
+            tracker.start_box((0.0, 0.0, 9.0, 9.0))
+        with pytest.raises(TrackerTimeoutError, match="nobody publishes /nobody/status"):
+            tracker.wait_for_state(State.TRACKING)
+        with pytest.raises(TrackerTimeoutError, match=r"no estimate for 0\.2 s"):
+            next(tracker.estimates(timeout=0.2))
+        with pytest.raises(TrackerError):
+            tracker.stop()
+
+
+def run_example(camera, name, *arguments):
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(camera.feed.ros.domain)}
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=90, check=False
+    )
+
+
+def test_the_examples_run(camera):
+    """The second and third follow the target that the client has started."""
+    result = run_example(camera, "start_by_box.py", *camera.box, "--frames", 5)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert re.fullmatch(r"target \d+", lines[0])
+    assert len(lines) == 7
+    assert re.fullmatch(r"target \d+ cleared", lines[-1])
+
+    with TrackerClient(timeout=30.0) as tracker:
+        tracker.start_box(camera.box)
+        tracker.wait_for_state(State.TRACKING)
+        turns = camera.feed.ros.collect(TwistStamped, "turn")
+        command = [sys.executable, str(EXAMPLES / "follow_centre.py")]
+        environment = {**os.environ, "ROS_DOMAIN_ID": str(camera.feed.ros.domain)}
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        try:
+            camera.feed.ros.until(lambda: len(turns) > 5, "rates to turn the camera")
+        finally:
+            process.kill()
+            process.wait()
+        assert any(turn.twist.angular.y for turn in turns)
+
+        result = run_example(camera, "print_bearings.py", "--count", 3)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.count("right") == 3, result.stdout

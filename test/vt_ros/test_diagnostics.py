@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reports merge as those of diagnostic_updater do."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+
+from vt_ros.diagnostics import ERROR, OK, STALE, WARN, Report, _ask
+
+
+@pytest.mark.parametrize(
+    ("findings", "level", "message"),
+    [
+        ([(OK, "a")], OK, "a"),
+        ([(OK, "a"), (OK, "b")], OK, "a; b"),
+        ([(OK, "a"), (WARN, "b")], WARN, "b"),
+        ([(WARN, "a"), (OK, "b")], WARN, "a"),
+        ([(WARN, "a"), (ERROR, "b")], ERROR, "a; b"),
+        ([(ERROR, "a"), (WARN, "b"), (OK, "c")], ERROR, "a; b"),
+        ([(STALE, "a"), (WARN, "b")], STALE, "a; b"),
+    ],
+)
+def test_the_worst_finding_counts(findings, level, message):
+    report = Report()
+    for finding in findings:
+        report.merge(*finding)
+    assert (report.level, report.message) == (level, message)
+
+
+def test_values_are_text():
+    report = Report()
+    report.add("a", 1.23456)
+    report.add("b", 7)
+    report.add("c", "text")
+    assert report.values == [("a", "1.235"), ("b", "7"), ("c", "text")]
+
+
+def test_a_task_that_fails_is_reported_and_not_raised():
+    def task(_):
+        raise ValueError("no")
+
+    report = _ask(task)
+    assert (report.level, report.message) == (ERROR, "the diagnostic itself failed: ValueError: no")

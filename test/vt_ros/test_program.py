@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs before and without ROS 2: sentences, no tracebacks."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(code, folder=ROOT):
+    command = [sys.executable, "-c", code]
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("program", ["tracker_node", "camera_node", "demo"])
+def test_without_ros_it_is_one_sentence(program):
+    result = run(
+        "import sys; sys.modules['rclpy'] = None\n"
+        f"from vt_ros.{program} import main; sys.exit(main())"
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: the Python module rclpy is not here")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_another_missing_module_is_not_blamed_on_ros(tmp_path):
+    (tmp_path / "broken.py").write_text("import no_such_module", encoding="utf-8")
+    result = run(
+        "import sys; sys.path.insert(0, '.')\n"
+        "from vt_ros.program import run_node; sys.exit(run_node('broken', 'Node'))",
+        tmp_path,
+    )
+    assert "No module named 'no_such_module'" in result.stderr
+
+
+def test_ctrl_c_during_the_imports_is_quiet(tmp_path):
+    text = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    (tmp_path / "interrupted.py").write_text(text, encoding="utf-8")
+    result = run(
+        "import sys; sys.path.insert(0, '.')\n"
+        "from vt_ros.program import run_node; sys.exit(run_node('interrupted', 'Node'))",
+        tmp_path,
+    )
+    assert result.returncode == -signal.SIGINT
+    assert result.stderr == ""

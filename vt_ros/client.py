@@ -1,0 +1,406 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A tracker from Python, without topics, services or executors: `TrackerClient`.
+
+with TrackerClient() as tracker:
+    tracker.start_box((320.0, 240.0, 80.0, 60.0))
+    for estimate in tracker.estimates():
+        print(estimate.state, estimate.box)
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, ShutdownException, SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+from std_srvs.srv import Trigger
+from vision_msgs.msg import Detection2DArray, Point2D
+
+from vt_interfaces.msg import TrackStatus
+from vt_interfaces.srv import SetTarget
+from vt_ros.convert import (
+    NANOSECONDS,
+    bounding_box_from_xywh,
+    box_covariance,
+    stamp_nanoseconds,
+    xywh_from_bounding_box,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from rclpy.node import Node
+
+    from vt_ros.convert import Box
+
+# A server knows a new client a little later than the client knows the server, and Fast DDS gives
+# up an answer after 0.1 s if it does not know the client by then: wait, and ask again.
+_DISCOVERY = 0.3
+_ANSWER_LOST = 3.0
+
+_PAIRS = 32
+
+
+class TrackerError(RuntimeError):
+    """Base of what a `TrackerClient` raises."""
+
+
+class TrackerTimeoutError(TrackerError, TimeoutError):
+    """Nothing came in time; the message says what was waited for."""
+
+
+class TargetRefusedError(TrackerError):
+    """The tracker refused a target; the one it has is still tracked.
+
+    Attributes:
+        code: one of SetTarget.Response.ERROR_*.
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class State(IntEnum):
+    """What is known about the target."""
+
+    IDLE = TrackStatus.STATE_IDLE
+    TRACKING = TrackStatus.STATE_TRACKING
+    UNCERTAIN = TrackStatus.STATE_UNCERTAIN
+    COASTING = TrackStatus.STATE_COASTING
+    LOST = TrackStatus.STATE_LOST
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the tracker says about one frame.
+
+    Attributes:
+        stamp: of the image, nanoseconds.
+        frame_id: of the image.
+        state: see `State`.
+        score: confidence in the box, in [0, 1].
+        target_id: 0 for none.
+        box: x, y, w, h (left, top, width, height) in pixels of the image; None while there is
+            none. Only predicted while `state` is COASTING, see `measured`.
+        covariance: (4, 4) of the box's centre x, centre y, width and height in pixels squared.
+        azimuth, elevation: of a measured box's centre off the optical axis, to the right and
+            downwards, radians; NaN without camera_info.
+        status: the whole message.
+    """
+
+    stamp: int
+    frame_id: str
+    state: State
+    score: float
+    target_id: int
+    box: Box | None
+    covariance: NDArray[np.float64] | None
+    azimuth: float
+    elevation: float
+    status: TrackStatus
+
+    @property
+    def measured(self) -> bool:
+        """The box was seen in this very frame."""
+        return self.state in (State.TRACKING, State.UNCERTAIN)
+
+
+@dataclass(frozen=True)
+class Start:
+    """An accepted target: its number, its box and the stamp of the frame it started on."""
+
+    target_id: int
+    box: Box
+    stamp: int
+
+
+class TrackerClient:
+    """Talks to one tracker node.
+
+    Works in a plain script, and inside a node: it spins a node of its own in a thread of its own,
+    so its methods may be called from any thread, also from another node's callbacks (which wait
+    meanwhile). Use it in a `with` block, or call `close`.
+
+    Args:
+        tracker: name of the tracker node, relative to the namespace or absolute.
+        node: whose context and namespace are used; None: a context of its own.
+        timeout: seconds that every call waits at most, unless it is given another time.
+    """
+
+    def __init__(
+        self, tracker: str = "tracker", node: Node | None = None, timeout: float = 10.0
+    ) -> None:
+        self._tracker, self._timeout = tracker, timeout
+        self._owns_context = node is None
+        self._context = rclpy.Context() if node is None else node.context
+        if node is None:
+            rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
+        self._node = rclpy.create_node(
+            "tracker_client",
+            context=self._context,
+            namespace=None if node is None else node.get_namespace(),
+            start_parameter_services=False,
+            enable_rosout=False,
+            use_global_arguments=False,
+        )
+        self._changed = threading.Condition()
+        self._latest: Estimate | None = None
+        self._started = 0
+        self._queues: list[queue.Queue[Estimate]] = []
+        self._statuses: deque[TrackStatus] = deque(maxlen=_PAIRS)
+        self._detections: deque[Detection2DArray] = deque(maxlen=_PAIRS)
+        self._clients: dict[str, Any] = {}
+        subscribe = self._node.create_subscription
+        subscribe(TrackStatus, f"{tracker}/status", self._on_status, 10)
+        subscribe(Detection2DArray, f"{tracker}/detections", self._on_detections, 10)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        self._closed = False
+        self._thread = threading.Thread(target=self._spin, name="tracker_client", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> TrackerClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the thread and the node; the target goes on being tracked."""
+        if self._closed:
+            return
+        self._closed = True
+        self._executor.shutdown()
+        self._thread.join()
+        self._node.destroy_node()
+        if self._owns_context:
+            rclpy.shutdown(context=self._context)
+
+    @property
+    def latest(self) -> Estimate | None:
+        """The newest estimate; None before the first."""
+        return self._latest
+
+    def start_box(
+        self, box: Sequence[float], text: str = "", stamp: int = 0, timeout: float | None = None
+    ) -> Start:
+        """Track what is inside a box.
+
+        Args:
+            box: x, y, w, h (left, top, width, height) in pixels of the image.
+            text: what it is, in English; only for models with a language input.
+            stamp: of the image that the box was seen in, nanoseconds; 0: the newest.
+            timeout: seconds; None: that of the client.
+
+        Raises:
+            TargetRefusedError: with the tracker's reason.
+            TrackerTimeoutError: no tracker, or no answer.
+        """
+        request = SetTarget.Request(box=bounding_box_from_xywh(box), text=text)
+        request.mode = request.MODE_BOX_AND_TEXT if text else request.MODE_BOX
+        return self._start(request, stamp, timeout)
+
+    def start_text(self, text: str, stamp: int = 0, timeout: float | None = None) -> Start:
+        """Find what a text describes, and track it; otherwise as `start_box`."""
+        request = SetTarget.Request(mode=SetTarget.Request.MODE_TEXT, text=text)
+        return self._start(request, stamp, timeout)
+
+    def start_point(
+        self, point: Sequence[float], stamp: int = 0, timeout: float | None = None
+    ) -> Start:
+        """Track the object at a point (x, y) in pixels; otherwise as `start_box`."""
+        x, y = (float(value) for value in point)
+        request = SetTarget.Request(mode=SetTarget.Request.MODE_POINT, point=Point2D(x=x, y=y))
+        return self._start(request, stamp, timeout)
+
+    def stop(self, timeout: float | None = None) -> str:
+        """Stop tracking; what the tracker says to that.
+
+        Raises:
+            TrackerError: it is not active.
+            TrackerTimeoutError: no tracker, or no answer.
+        """
+        answer = self._call(Trigger, "clear_target", Trigger.Request(), timeout)
+        if not answer.success:
+            raise TrackerError(answer.message)
+        return str(answer.message)
+
+    def wait_for_state(self, *states: State, timeout: float | None = None) -> Estimate:
+        """Wait until the newest estimate has one of these states; that estimate.
+
+        Without a state, the next estimate, whatever it says. An estimate of a target before the
+        one that this client started last does not count.
+
+        Raises:
+            TrackerTimeoutError: it did not come; the message says what came instead.
+        """
+        seconds = self._timeout if timeout is None else timeout
+        end = time.monotonic() + seconds
+        with self._changed:
+            former = None if states else self._latest
+            while True:
+                latest = self._latest
+                if latest is not None and latest is not former and self._counts(latest, states):
+                    return latest
+                if not self._changed.wait(max(0.0, end - time.monotonic())):
+                    wanted = " or ".join(state.name for state in states) or "an estimate"
+                    raise TrackerTimeoutError(
+                        f"waited {seconds:g} s for {wanted}; {self._situation()}"
+                    )
+
+    def estimates(self, timeout: float | None = None, backlog: int = 1) -> Iterator[Estimate]:
+        """Estimates as they come, from now on, without end.
+
+        Args:
+            timeout: seconds without one that end the iteration with an error; None: the client's.
+            backlog: how many wait for a slow reader, the newest ones; 1: only the newest counts.
+
+        Raises:
+            TrackerTimeoutError: none came in time: no images, or no tracker.
+        """
+        seconds = self._timeout if timeout is None else timeout
+        waiting: queue.Queue[Estimate] = queue.Queue(backlog)
+        with self._changed:
+            self._queues.append(waiting)
+        try:
+            while True:
+                try:
+                    yield waiting.get(timeout=seconds)
+                except queue.Empty:
+                    raise TrackerTimeoutError(
+                        f"no estimate for {seconds:g} s; {self._situation()}"
+                    ) from None
+        finally:
+            with self._changed:
+                self._queues.remove(waiting)
+
+    def _start(self, request: SetTarget.Request, stamp: int, timeout: float | None) -> Start:
+        request.stamp.sec, request.stamp.nanosec = divmod(stamp, NANOSECONDS)
+        answer = self._call(SetTarget, "set_target", request, timeout)
+        if not answer.success:
+            raise TargetRefusedError(answer.error_code, answer.message)
+        self._started = answer.target_id
+        return Start(
+            answer.target_id,
+            xywh_from_bounding_box(answer.box),
+            stamp_nanoseconds(answer.header.stamp),
+        )
+
+    def _counts(self, estimate: Estimate, states: tuple[State, ...]) -> bool:
+        """Has it one of the states, and is not of a target before the one started last?"""
+        if states and estimate.state not in states:
+            return False
+        return estimate.state is State.IDLE or estimate.target_id >= self._started
+
+    def _call(self, service: Any, name: str, request: object, timeout: float | None) -> Any:
+        """The answer of a service; asked again when none comes, within the timeout."""
+        seconds = self._timeout if timeout is None else timeout
+        end = time.monotonic() + seconds
+        client = self._client(service, f"{self._tracker}/{name}", seconds)
+        while True:
+            arrived = threading.Event()
+            future = client.call_async(request)
+            future.add_done_callback(lambda _, arrived=arrived: arrived.set())
+            if arrived.wait(max(0.0, min(_ANSWER_LOST, end - time.monotonic()))):
+                return future.result()
+            client.remove_pending_request(future)
+            if time.monotonic() >= end:
+                raise TrackerTimeoutError(f"{self._tracker}/{name} did not answer in {seconds:g} s")
+
+    def _client(self, service: Any, name: str, seconds: float) -> Any:
+        """One client a service, so that discovery happens once."""
+        client = self._clients.get(name)
+        if client is not None and client.service_is_ready():
+            return client
+        if client is None:
+            client = self._node.create_client(service, name)
+        if not client.wait_for_service(seconds):
+            raise TrackerTimeoutError(
+                f"no service {self._node.resolve_service_name(name)} after {seconds:g} s; is the "
+                "tracker running, in this namespace and with this ROS_DOMAIN_ID?"
+            )
+        time.sleep(_DISCOVERY)
+        self._clients[name] = client
+        return client
+
+    def _situation(self) -> str:
+        """What is known, for an error message."""
+        if self._latest is None:
+            topic = self._node.resolve_topic_name(f"{self._tracker}/status")
+            publishers = self._node.count_publishers(topic)
+            if not publishers:
+                return f"nobody publishes {topic}: is the tracker running and configured?"
+            return f"{topic} is silent: no images arrive at the tracker"
+        return f"the last estimate was {self._latest.state.name}: {self._latest.status.message}"
+
+    def _spin(self) -> None:
+        with suppress(ExternalShutdownException, ShutdownException):
+            self._executor.spin()
+
+    def _on_status(self, message: TrackStatus) -> None:
+        self._statuses.append(message)
+        self._pair()
+
+    def _on_detections(self, message: Detection2DArray) -> None:
+        self._detections.append(message)
+        self._pair()
+
+    def _pair(self) -> None:
+        """Put a status and the detections of the same image together; what is older is dropped."""
+        for status in list(self._statuses):
+            for detections in list(self._detections):
+                if detections.header == status.header:
+                    _drop_through(self._statuses, status)
+                    _drop_through(self._detections, detections)
+                    self._take(_estimate(status, detections))
+                    return
+
+    def _take(self, estimate: Estimate) -> None:
+        with self._changed:
+            self._latest = estimate
+            if estimate.state is State.IDLE:  # a tracker that was started anew counts from one
+                self._started = 0
+            for waiting in self._queues:
+                if waiting.full():
+                    with suppress(queue.Empty):
+                        waiting.get_nowait()
+                waiting.put_nowait(estimate)
+            self._changed.notify_all()
+
+
+def _drop_through(messages: deque[Any], last: object) -> None:
+    """Remove messages from the left up to and with one of them."""
+    while messages.popleft() is not last:
+        pass
+
+
+def _estimate(status: TrackStatus, detections: Detection2DArray) -> Estimate:
+    box = covariance = None
+    if detections.detections:
+        detection = detections.detections[0]
+        box = xywh_from_bounding_box(detection.bbox)
+        covariance = box_covariance(detection.results[0].pose.covariance)
+    return Estimate(
+        stamp=stamp_nanoseconds(status.header.stamp),
+        frame_id=status.header.frame_id,
+        state=State(status.state),
+        score=status.score,
+        target_id=status.target_id,
+        box=box,
+        covariance=covariance,
+        azimuth=status.azimuth,
+        elevation=status.elevation,
+        status=status,
+    )

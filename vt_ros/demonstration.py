@@ -1,0 +1,426 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole path on this machine: camera and tracker in processes of their own, over real DDS.
+
+The target is set through the service, the results are recorded, and the program says whether
+the target was kept: exit code 0 if it was, 1 if not or if something failed, 2 for bad arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rclpy
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image, TimeReference
+from std_msgs.msg import Empty
+from std_srvs.srv import SetBool
+from tqdm import tqdm
+from vision_msgs.msg import Detection2DArray
+
+from vt_interfaces.msg import TrackStatus
+from vt_interfaces.srv import SetTarget
+from vt_ros.convert import (
+    bounding_box_from_xywh,
+    image_to_rgb,
+    stamp_nanoseconds,
+    xywh_from_bounding_box,
+)
+from vt_ros.frames import SourceError, VideoFile
+from vt_ros.recording import SHEET, TABLE, VIDEO, Recorder, Row, Summary
+from vt_ros.resources import FAST_DDS_PROFILE, FAST_DDS_VARIABLE, config_file, footage_file
+from vt_ros.states import STATE_NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from rclpy.node import Node
+    from rclpy.task import Future
+    from std_msgs.msg import Header
+
+    from vt_ros.convert import Box
+
+EXIT_KEPT, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+# Loading on a slow, busy machine takes long; a demo that works never waits for it.
+_PATIENCE = 120.0
+_DISCOVERY = 0.3
+_QUIET = 1.5  # seconds without a result, after which none is expected any more
+_HIGHEST_DOMAIN = 101
+
+# Should somebody else be in the same ROS domain, the topics are still this run's own.
+_NAMESPACE = f"/demo_{os.getpid()}"
+
+_LOSSLESS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
+_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class DemoError(RuntimeError):
+    """The demo cannot go on; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A part of a video without cuts: frames `start` up to and without `stop` (0: the end).
+
+    `box` is the target in the first of them, x, y, w, h in pixels.
+    """
+
+    video: Path
+    start: int
+    stop: int
+    box: Box
+
+
+CLIPS = {
+    # A montage. From frame 107, when a passing car uncovers him, to the cut at 137: a cyclist
+    # who waits on the pavement, seen by a hand-held camera.
+    "cyclist": Clip(footage_file("bikes.mp4"), 107, 137, (376.0, 20.0, 100.0, 185.0)),
+    # A man who talks and turns his head in a moving car.
+    "face": Clip(footage_file("carphone_pristine.mp4"), 0, 0, (60.0, 18.0, 58.0, 74.0)),
+}
+
+
+@dataclass
+class _Results:
+    """What has arrived, by stamp, until the parts of a frame are together."""
+
+    images: dict[int, Image] = field(default_factory=dict)
+    numbers: dict[int, int] = field(default_factory=dict)
+    status: dict[int, TrackStatus] = field(default_factory=dict)
+    detections: dict[int, Detection2DArray] = field(default_factory=dict)
+    newest_result: int = 0
+    ended: bool = False
+
+    def complete(self) -> list[int]:
+        """Stamps of which all parts are here, in order."""
+        parts = (self.images, self.numbers, self.status, self.detections)
+        return sorted(set.intersection(*(set(part) for part in parts)))
+
+    def forget(self, until: int) -> None:
+        """Drop everything up to a stamp; what is incomplete there was not tracked."""
+        for part in (self.images, self.numbers, self.status, self.detections):
+            for stamp in [stamp for stamp in part if stamp <= until]:
+                del part[stamp]
+
+
+class Demo:
+    """Client of a camera and a tracker.
+
+    Args:
+        node: of this process.
+        processes: the two; when one ends the demo fails.
+        rate: of the video, frames per second.
+    """
+
+    def __init__(self, node: Node, processes: dict[str, Process], rate: float) -> None:
+        self._node, self._processes, self._rate = node, processes, rate
+        self._results = _Results()
+        self._last_row: tuple[Row, Image] | None = None
+        subscribe = node.create_subscription
+        subscribe(Image, "image_raw", self._on_image, _LOSSLESS)
+        subscribe(TimeReference, "camera/position", self._on_position, _LOSSLESS)
+        subscribe(TrackStatus, "tracker/status", self._on_status, _LOSSLESS)
+        subscribe(Detection2DArray, "tracker/detections", self._on_detections, _LOSSLESS)
+        subscribe(Empty, "camera/end_of_stream", self._on_end, _LATCHED)
+        self._change_state = node.create_client(ChangeState, "tracker/change_state")
+        self._set_target = node.create_client(SetTarget, "tracker/set_target")
+        self._pause = node.create_client(SetBool, "camera/pause")
+
+    def start_tracker(self) -> None:
+        """Lead the lifecycle node to `active`, as a manager would."""
+        for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+            request = ChangeState.Request(transition=Transition(id=transition))
+            answer = self._call(self._change_state, request, "tracker/change_state")
+            if not answer.success:
+                raise DemoError(
+                    f"the tracker cannot start: {self._processes['tracker'].last_words()}"
+                )
+
+    def wait_for_frames(self) -> None:
+        """Until the tracker reports on frames of the camera, which holds its first one."""
+        self._spin_until(lambda: bool(self._results.complete()), "frames and results")
+
+    def set_target(self, box: Box) -> None:
+        """Start tracking through the service."""
+        request = SetTarget.Request(box=bounding_box_from_xywh(box))
+        answer = self._call(self._set_target, request, "tracker/set_target")
+        if not answer.success:
+            raise DemoError(f"the tracker refused the target: {answer.message}")
+
+    def play(self, recorder: Recorder, total: int) -> None:
+        """Let the camera go on and record until the stream has ended."""
+        self._call(self._pause, SetBool.Request(data=False), "camera/pause")
+        newest, changed = 0, time.monotonic()
+        with tqdm(total=total, unit="frame", desc="tracking", file=sys.stderr) as bar:
+            # The end is another topic than the images and may overtake the last of them.
+            while not self._results.ended or time.monotonic() < changed + _QUIET:
+                self._spin_once()
+                bar.update(self._take(recorder))
+                if self._results.newest_result != newest or not self._results.ended:
+                    newest, changed = self._results.newest_result, time.monotonic()
+            bar.update(self._flush(recorder))
+
+    def _take(self, recorder: Recorder) -> int:
+        """Record what is complete; how many frames were added.
+
+        While the camera holds its first frame, that is published many times: of the same
+        frame the last result counts, so each waits here until the next frame's.
+        """
+        added = 0
+        for stamp in self._results.complete():
+            row, image = self._row(stamp), self._results.images[stamp]
+            self._results.forget(stamp)
+            if row.state == "IDLE":
+                continue
+            if self._last_row is not None and row.frame != self._last_row[0].frame:
+                added += self._flush(recorder)
+            self._last_row = row, image
+        return added
+
+    def _flush(self, recorder: Recorder) -> int:
+        if self._last_row is None:
+            return 0
+        row, image = self._last_row
+        self._last_row = None
+        recorder.add(row, image_to_rgb(image))
+        return 1
+
+    def _row(self, stamp: int) -> Row:
+        results = self._results
+        status, detections = results.status[stamp], results.detections[stamp].detections
+        return Row(
+            frame=results.numbers[stamp],
+            stamp=stamp,
+            state=STATE_NAMES[status.state],
+            box=xywh_from_bounding_box(detections[0].bbox) if detections else None,
+            score=status.score,
+            inference_ms=status.inference_ms,
+            latency_ms=status.image_age_ms,
+        )
+
+    def _call(self, client: Any, request: object, name: str) -> Any:
+        self._spin_until(client.service_is_ready, f"the service {name}")
+        # The server knows this client a little later; an answer before that is lost.
+        known = time.monotonic() + _DISCOVERY
+        self._spin_until(lambda: time.monotonic() > known, "discovery")
+        future: Future = client.call_async(request)
+        self._spin_until(future.done, f"the answer of {name}")
+        return future.result()
+
+    def _spin_until(self, condition: Callable[[], bool], what: str) -> None:
+        end = time.monotonic() + _PATIENCE
+        while not condition():
+            if time.monotonic() > end:
+                raise DemoError(f"waited {_PATIENCE:g} s for {what}; see the logs")
+            self._spin_once()
+
+    def _spin_once(self) -> None:
+        for process in self._processes.values():
+            process.check()
+        rclpy.spin_once(self._node, timeout_sec=0.1)
+
+    def _on_image(self, message: Image) -> None:
+        stamp = _stamp(message.header)
+        self._results.images[stamp] = message
+
+    def _on_position(self, message: TimeReference) -> None:
+        seconds = stamp_nanoseconds(message.time_ref) / 1e9
+        self._results.numbers[_stamp(message.header)] = round(seconds * self._rate)
+
+    def _on_status(self, message: TrackStatus) -> None:
+        stamp = _stamp(message.header)
+        self._results.status[stamp] = message
+        self._results.newest_result = stamp
+
+    def _on_detections(self, message: Detection2DArray) -> None:
+        self._results.detections[_stamp(message.header)] = message
+
+    def _on_end(self, _message: Empty) -> None:
+        self._results.ended = True
+
+
+def _stamp(header: Header) -> int:
+    return stamp_nanoseconds(header.stamp)
+
+
+class Process:
+    """One node, its output in a log file."""
+
+    def __init__(self, module: str, parameters: dict[str, object], log: Path) -> None:
+        command = [sys.executable, "-m", f"vt_ros.{module}"]
+        command += ["--ros-args", "-r", f"__ns:={_NAMESPACE}"]
+        for name, value in parameters.items():
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            command += ["-p", f"{name}:={text}"]
+        self._name, self._log = module, log
+        with log.open("w", encoding="utf-8") as file:
+            # The environment as it is: the ROS wheels' own variables must come together.
+            self._process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+
+    def check(self) -> None:
+        """DemoError if the process has ended."""
+        code = self._process.poll()
+        if code is None:
+            return
+        raise DemoError(f"{self._name} ended with code {code}: {self.last_words()}")
+
+    def last_words(self) -> str:
+        """The end of its log on one line."""
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return " | ".join(lines[-2:])
+
+    def stop(self) -> None:
+        """As by Ctrl-C, and harder if that does not help."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(10.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+@contextlib.contextmanager
+def _nodes(arguments: argparse.Namespace, clip: Clip, folder: Path) -> Iterator[dict[str, Process]]:
+    """Both nodes, ended afterwards whatever happens."""
+    camera = {
+        "source": clip.video,
+        "start_frame": clip.start,
+        "stop_frame": clip.stop,
+        "rate": float(arguments.rate),
+        "paused": True,
+    }
+    tracker = {
+        "model": arguments.model,
+        "weights": f"'{arguments.weights}'",
+        "device": arguments.device,
+        "autostart": False,
+        # While the camera is paused it shows the same frame again and again, on purpose.
+        "target.frozen_frames": 0,
+    }
+    processes: dict[str, Process] = {}
+    try:
+        for name, parameters in (("tracker", tracker), ("camera", camera)):
+            processes[name] = Process(f"{name}_node", parameters, folder / f"{name}.log")
+        yield processes
+    finally:
+        for process in processes.values():
+            process.stop()
+
+
+def run(arguments: argparse.Namespace) -> Summary:
+    """Run the demo; raises `DemoError` when it cannot be carried through."""
+    clip = _clip(arguments)
+    try:
+        video = VideoFile(clip.video, clip.start)
+    except SourceError as error:
+        raise DemoError(f"{error}; `make setup` brings the default footage") from error
+    folder = Path(arguments.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    _isolate()
+    rclpy.init()
+    node = rclpy.create_node("demo", namespace=_NAMESPACE)
+    try:
+        with _nodes(arguments, clip, folder) as processes:
+            demo = Demo(node, processes, video.rate)
+            demo.start_tracker()
+            demo.wait_for_frames()
+            demo.set_target(clip.box)
+            recorder = Recorder(folder, video.rate)
+            try:
+                demo.play(recorder, (clip.stop or video.length) - clip.start)
+            finally:
+                summary = recorder.close()
+        return summary
+    finally:
+        video.close()
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+def _isolate() -> None:
+    """A ROS domain of this run's own on this machine, and the profile for large images."""
+    os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, _HIGHEST_DOMAIN))
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ.setdefault(FAST_DDS_VARIABLE, str(config_file(FAST_DDS_PROFILE)))
+
+
+def _clip(arguments: argparse.Namespace) -> Clip:
+    if arguments.video is None:
+        return CLIPS[arguments.clip]
+    return Clip(Path(arguments.video), arguments.start_frame, arguments.stop_frame, arguments.box)
+
+
+def _box(text: str) -> Box:
+    """X,Y,W,H as four numbers."""
+    x, y, w, h = (float(part) for part in text.split(","))
+    return x, y, w, h
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--clip", choices=tuple(CLIPS), default="cyclist", help="what to track")
+    parser.add_argument("--video", help="a video of your own instead, with --box")
+    parser.add_argument(
+        "--box", type=_box, metavar="X,Y,W,H", help="the target in the first frame, pixels"
+    )
+    parser.add_argument("--start-frame", type=int, default=0, metavar="N")
+    parser.add_argument(
+        "--stop-frame", type=int, default=0, metavar="N", help="frame to stop before; 0: the end"
+    )
+    parser.add_argument("--output", default="demo_output", metavar="DIR")
+    parser.add_argument("--model", default="asymtrack_lite0", metavar="NAME")
+    parser.add_argument("--weights", default="", help="export directory; default: what ships")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "tensorrt"))
+    parser.add_argument(
+        "--rate", type=float, default=0.0, help="images per second; 0: the video's own"
+    )
+    return parser
+
+
+def _print(summary: Summary, folder: Path) -> None:
+    missed = f" ({summary.missed} not processed)" if summary.missed else ""
+    print(f"frames          {summary.frames}{missed} at {summary.fps:.1f} per second")
+    print(
+        f"latency         p50 {summary.latency_p50:.1f} ms, p99 {summary.latency_p99:.1f} ms "
+        "from the image's stamp to its result"
+    )
+    print(f"inference       p50 {summary.inference_p50:.1f} ms")
+    print(f"lowest score    {summary.lowest_score:.2f}")
+    print(f"state           {summary.last_state} at the end, {summary.lost_frames} frames lost")
+    for name in (VIDEO, TABLE, SHEET):
+        print(f"written         {folder / name}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the demo from the command line."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if (arguments.video is None) != (arguments.box is None):
+        parser.error("--video and --box belong together: a video, and a target in its first frame")
+    try:
+        summary = run(arguments)
+    except DemoError as error:
+        sys.stderr.write(f"error: {error} (logs in {arguments.output})\n")
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return EXIT_INTERRUPTED
+    _print(summary, Path(arguments.output))
+    if not summary.good:
+        sys.stderr.write("error: the target was not kept\n")
+        return EXIT_FAILED
+    return EXIT_KEPT

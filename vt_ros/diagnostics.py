@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`/diagnostics` with the semantics of the package diagnostic_updater.
+
+That package is not on PyPI, and the little of it that a node needs is here: named tasks that fill
+a status once a second, levels that merge to the worst, a hardware id.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rclpy.node import Node
+
+OK = DiagnosticStatus.OK
+WARN = DiagnosticStatus.WARN
+ERROR = DiagnosticStatus.ERROR
+STALE = DiagnosticStatus.STALE
+
+PERIOD = 1.0
+"""Seconds between two publications."""
+
+
+class Report:
+    """What one task says: a level, a sentence, and values by name."""
+
+    def __init__(self) -> None:
+        self.level: bytes = OK
+        self.message = ""
+        self.values: list[tuple[str, str]] = []
+
+    def summary(self, level: bytes, message: str) -> None:
+        """Set level and sentence."""
+        self.level, self.message = level, message
+
+    def merge(self, level: bytes, message: str) -> None:
+        """Add a finding: the worst level counts; sentences of OK give way to worse ones."""
+        if (level > OK) == (self.level > OK) and self.message:
+            self.message = f"{self.message}; {message}"
+        elif level > OK or not self.message:
+            self.message = message
+        self.level = max(self.level, level)
+
+    def add(self, key: str, value: object) -> None:
+        """Add a value; floats are shown with three digits after the point."""
+        self.values.append((key, f"{value:.3f}" if isinstance(value, float) else str(value)))
+
+
+class Updater:
+    """Publishes the reports of its tasks every `PERIOD` of real time, whatever /clock says.
+
+    Args:
+        node: they are about; its name stands before each task's.
+        hardware_id: asked at every publication.
+    """
+
+    def __init__(self, node: Node, hardware_id: Callable[[], str]) -> None:
+        self._node = node
+        self._hardware_id = hardware_id
+        self._tasks: list[tuple[str, Callable[[Report], None]]] = []
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._timer = node.create_timer(
+            PERIOD,
+            self.publish,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
+        )
+
+    def add(self, name: str, task: Callable[[Report], None]) -> None:
+        """Add a task; it is called at every publication, in the executor's thread."""
+        self._tasks.append((name, task))
+
+    def publish(self) -> None:
+        """Ask all tasks and publish, now."""
+        prefix = self._node.get_fully_qualified_name().lstrip("/")
+        hardware_id = self._hardware_id()
+        message = DiagnosticArray()
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        for name, task in self._tasks:
+            report = _ask(task)
+            message.status.append(
+                DiagnosticStatus(
+                    level=report.level,
+                    name=f"{prefix}: {name}",
+                    message=report.message,
+                    hardware_id=hardware_id,
+                    values=[KeyValue(key=key, value=value) for key, value in report.values],
+                )
+            )
+        self._publisher.publish(message)
+
+
+def _ask(task: Callable[[Report], None]) -> Report:
+    report = Report()
+    try:
+        task(report)
+    except Exception as error:  # what watches the node must not end it
+        report.summary(ERROR, f"the diagnostic itself failed: {type(error).__name__}: {error}")
+    return report

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The subscription to the images: raw or compressed, its QoS, and what the middleware says."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_policy_name_from_kind,
+)
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CompressedImage, Image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rclpy.node import Node
+
+    from vt_ros.parameters import Value
+
+COMPRESSED = "compressed"
+TOPIC = "image_raw"
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """What the middleware has delivered.
+
+    Attributes:
+        received: images since the start.
+        silence: seconds since the last one, or since the start.
+        publishers: on the topic.
+        incompatible: policies in which publishers were found that offer too little; images of
+            such a publisher never arrive.
+        lost: images that the middleware says it has lost.
+    """
+
+    received: int
+    silence: float
+    publishers: int
+    incompatible: tuple[str, ...]
+    lost: int
+
+
+class ImageInput:
+    """Subscribes to the images and hands them over as serialised bytes.
+
+    Args:
+        node: subscribes.
+        value: parameters by name: `image_transport`, `image_qos.*`. `qos_overrides.*` of the topic
+            come on top, as for every ROS subscription.
+        offer: called in the executor's thread.
+
+    Raises:
+        InvalidQosOverridesError, RuntimeError: `qos_overrides` that make no profile.
+    """
+
+    def __init__(
+        self, node: Node, value: Callable[[str], Value], offer: Callable[[bytes], None]
+    ) -> None:
+        self._node, self._offer = node, offer
+        self._received = 0
+        self._last = time.monotonic()
+        self._incompatible: dict[str, None] = {}
+        self._lost = 0
+        compressed = value("image_transport") == COMPRESSED
+        self.message_type = CompressedImage if compressed else Image
+        # As image_transport does: the base topic is remapped, the transport's name follows.
+        base = node.resolve_topic_name(TOPIC)
+        self.topic = f"{base}/{COMPRESSED}" if compressed else base
+        self.qos = _profile(value)
+        # Bytes: deserialising is the worker's, and only for the frames it takes.
+        self._subscription = node.create_subscription(
+            self.message_type,
+            self.topic,
+            self._take,
+            self.qos,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+            event_callbacks=SubscriptionEventCallbacks(
+                incompatible_qos=self._on_incompatible, message_lost=self._on_lost
+            ),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            raw=True,
+        )
+
+    def close(self) -> None:
+        """End the subscription."""
+        self._node.destroy_subscription(self._subscription)
+
+    def arrivals(self) -> Arrivals:
+        """What has been delivered so far."""
+        return Arrivals(
+            received=self._received,
+            silence=time.monotonic() - self._last,
+            publishers=self._node.count_publishers(self.topic),
+            incompatible=tuple(self._incompatible),
+            lost=self._lost,
+        )
+
+    def _take(self, message: bytes) -> None:
+        self._received += 1
+        self._last = time.monotonic()
+        self._offer(message)
+
+    def _on_incompatible(self, event: object) -> None:
+        policy = qos_policy_name_from_kind(event.last_policy_kind)
+        self._incompatible[policy] = None
+        self._node.get_logger().error(
+            f"a publisher on {self.topic} offers an incompatible {policy}: no image of it will "
+            "arrive; change image_qos.* (best_effort and volatile take every publisher)"
+        )
+
+    def _on_lost(self, event: object) -> None:
+        self._lost = int(event.total_count)
+
+
+def _profile(value: Callable[[str], Value]) -> QoSProfile:
+    reliable = value("image_qos.reliability") == "reliable"
+    latched = value("image_qos.durability") == "transient_local"
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=int(value("image_qos.depth")),
+        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+    )

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models are loaded in a thread of their own, so that services and a running tracker go on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vt_models import VtModelsError, choose_model, create_tracker, get_spec
+
+if TYPE_CHECKING:
+    from vt_models.tracker import Tracker
+    from vt_ros.settings import ModelRequest
+
+AUTO = "auto"
+
+
+class LoadError(RuntimeError):
+    """A model that cannot be loaded; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A tracker that is ready.
+
+    Attributes:
+        request: what was asked for.
+        name: of the model that it became.
+        reason: why this one was chosen, if "auto" was asked for; empty otherwise.
+        tracker: owned by whoever takes this.
+        seconds: how long it took.
+    """
+
+    request: ModelRequest
+    name: str
+    reason: str
+    tracker: Tracker
+    seconds: float
+
+
+def load_model(request: ModelRequest) -> LoadedModel:
+    """Load a model.
+
+    Raises:
+        LoadError: whatever went wrong.
+    """
+    begin = time.monotonic()
+    try:
+        name, reason = request.model, ""
+        if name == AUTO:
+            choice = choose_model()
+            name, reason = choice.name, choice.reason
+        tracker = create_tracker(
+            name,
+            weights=request.weights or None,
+            backend=request.backend,
+            device=request.device,
+            threads=request.threads or None,
+            update=request.update or None,
+        )
+    except VtModelsError as error:
+        raise LoadError(str(error)) from error
+    except Exception as error:  # a broken installation must become a sentence, not the node's end
+        raise LoadError(f"{type(error).__name__}: {error}") from error
+    return LoadedModel(request, name, reason, tracker, time.monotonic() - begin)
+
+
+def load_in_background(request: ModelRequest) -> Future[LoadedModel]:
+    """Start loading; a future of the model or of a `LoadError`."""
+    answer: Future[LoadedModel] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(load_model(request))
+        except LoadError as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=work, name="loading", daemon=True).start()
+    return answer
+
+
+def objection_to(request: ModelRequest) -> str:
+    """What is wrong with a request as far as can be told at once; empty when nothing is."""
+    if request.model == AUTO:
+        return ""
+    try:
+        get_spec(request.model)
+    except VtModelsError as error:
+        return str(error)
+    return ""

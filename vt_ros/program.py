@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts a program that needs ROS 2; imports nothing of it before somebody can be told so."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+EXIT_USAGE = 2
+
+# Modules that come with ROS 2 and with no `pip install vt_ros`.
+_ROS_MODULES = frozenset(
+    {
+        "builtin_interfaces",
+        "diagnostic_msgs",
+        "geometry_msgs",
+        "lifecycle_msgs",
+        "rcl_interfaces",
+        "rclpy",
+        "sensor_msgs",
+        "std_msgs",
+        "std_srvs",
+        "vision_msgs",
+        "vt_interfaces",
+    }
+)
+
+
+def run_node(module: str, name: str) -> int:
+    """Import a node's module, run the node, and return its exit code.
+
+    Ctrl-C while the imports run, which takes up to a second, ends the process quietly.
+
+    Args:
+        module: holds the node.
+        name: of its class; it is given a future, see `vt_ros.process.run`.
+    """
+    loaded = import_ros(module)
+    if loaded is None:
+        return EXIT_USAGE
+    run = import_module("vt_ros.process").run
+    return int(run(getattr(loaded, name)))
+
+
+def import_ros(module: str) -> ModuleType | None:
+    """A module that imports ROS 2; None, and a sentence on standard error, where that is absent."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return import_module(module)
+    except ImportError as error:
+        absent = (error.name or "").partition(".")[0]
+        if absent not in _ROS_MODULES:
+            raise
+        sys.stderr.write(
+            f"error: the Python module {absent} is not here, so this is no ROS 2 environment; "
+            "source a ROS 2 installation with vt_ros built in it, or run `make setup` in the "
+            "repository and use .venv/bin/python\n"
+        )
+        return None

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parameters of the node `tracker`, and the objects that its parts take them as."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from vt_models import list_models
+from vt_models.target import TargetSettings
+from vt_models.target.settings import setting_range
+from vt_ros.parameters import Setting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from vt_ros.parameters import Value
+
+TARGET_PREFIX = "target."
+
+_TARGET_DESCRIPTIONS = {
+    "track_threshold": "Confidence at and above which a measurement is clear.",
+    "doubt_threshold": "Confidence below which a measurement does not count.",
+    "doubt_frames": "Doubtful frames in a row that turn TRACKING into UNCERTAIN.",
+    "confirm_frames": "Clear frames in a row that turn UNCERTAIN into TRACKING.",
+    "recover_frames": "Clear frames in a row that turn UNCERTAIN into TRACKING after LOST.",
+    "coast_frames": "Frames without a measurement that are bridged by prediction, then LOST.",
+    "coast_seconds": "Seconds that are bridged by prediction; whichever is over first.",
+    "unclear_frames": "Frames since the last clear measurement, then LOST.",
+    "frame_period": "Seconds between frames that come without a usable stamp.",
+    "searches": "Network calls for each frame while LOST, at most; 0: no re-detection.",
+    "find_threshold": "Confidence that a candidate of re-detection needs.",
+    "find_likeness": "Likeness to the first template that a candidate needs.",
+    "find_frames": "Frames in a row that must agree on a candidate.",
+    "max_step": "Largest believed step of the centre in 1/30 s, in mean box sides.",
+    "max_growth": "Largest believed factor of the box's area in 1/30 s.",
+    "blind_contrast": "A frame whose grey values deviate by less is dark or covered.",
+    "frozen_frames": "Identical frames in a row, then the camera counts as frozen; 0: never.",
+    "cut_similarity": "Two frames in a row that are less alike are of different scenes.",
+    "camera_motion": "Compensate the camera's motion while there is no clear measurement.",
+    "template_updates": "Let models that have one replace their second template while TRACKING.",
+}
+
+
+def _target_settings() -> tuple[Setting, ...]:
+    """One parameter for each field of `TargetSettings`."""
+    defaults = TargetSettings()
+    return tuple(
+        Setting(
+            f"{TARGET_PREFIX}{field.name}",
+            getattr(defaults, field.name),
+            _TARGET_DESCRIPTIONS.get(field.name, "See docs/target.md."),
+            *(setting_range(field.name) or (None, None)),
+            live=True,
+        )
+        for field in fields(TargetSettings)
+    )
+
+
+SETTINGS = (
+    Setting(
+        "autostart",
+        True,
+        "Configure and activate by itself at start; else a manager does.",
+        read_only=True,
+    ),
+    Setting(
+        "model",
+        "asymtrack_lite0",
+        f"Tracking model: auto (what suits the machine), {', '.join(list_models())}.",
+        live=True,
+    ),
+    Setting("weights", "", "Export directory or .safetensors file; empty: what ships.", live=True),
+    Setting(
+        "update",
+        "",
+        "Preset of when the model replaces its second template; empty: its authors' choice.",
+        live=True,
+    ),
+    Setting(
+        "backend",
+        "onnxruntime",
+        "Runs the network.",
+        choices=("onnxruntime", "torch"),
+        live=True,
+    ),
+    Setting(
+        "device",
+        "auto",
+        "Where the network runs; auto takes CUDA where it works, a named one must be there.",
+        choices=("auto", "cpu", "cuda", "tensorrt"),
+        live=True,
+    ),
+    Setting(
+        "threads", 0, "CPU threads of the network; 0: the backend's choice.", 0, 256, live=True
+    ),
+    Setting(
+        "image_transport",
+        "raw",
+        "raw: image_raw; compressed: image_raw/compressed (JPEG or PNG).",
+        choices=("raw", "compressed"),
+    ),
+    Setting(
+        "image_qos.reliability",
+        "best_effort",
+        "QoS of the images. best_effort receives from every publisher.",
+        choices=("best_effort", "reliable"),
+    ),
+    Setting(
+        "image_qos.durability",
+        "volatile",
+        "QoS of the images. transient_local also takes the last one of a latching publisher.",
+        choices=("volatile", "transient_local"),
+    ),
+    Setting("image_qos.depth", 1, "QoS of the images: kept by the middleware.", 1, 100),
+    Setting(
+        "image_timeout",
+        2.0,
+        "Seconds without an image after which /diagnostics calls it an error.",
+        0.1,
+        3600.0,
+        live=True,
+    ),
+    Setting(
+        "camera_info_rectified",
+        False,
+        "The images are rectified: ~/bearing takes the matrix P of camera_info, no distortion.",
+        live=True,
+    ),
+    Setting(
+        "set_target_timeout",
+        1.0,
+        "Seconds that set_target waits for a frame; an older frame is not the newest any more.",
+        0.01,
+        60.0,
+        live=True,
+    ),
+    Setting(
+        "set_target_tolerance",
+        0.05,
+        "Seconds by which the frame that set_target starts on may miss the stamp asked for, if "
+        "the very frame never arrived.",
+        0.0,
+        1.0,
+        live=True,
+    ),
+    Setting("ring.seconds", 2.0, "Past frames kept for set_target with a stamp.", 0.01, 60.0),
+    Setting("ring.megabytes", 128, "Memory that the past frames may take.", 1, 65536),
+    *_target_settings(),
+    Setting(
+        "debug_image.scale", 1.0, "Size of the debug image over the source.", 0.05, 1.0, live=True
+    ),
+    Setting(
+        "debug_image.rate", 10.0, "Debug images per second at most; 0: all.", 0.0, 1000.0, live=True
+    ),
+    Setting(
+        "hardware_id",
+        "none",
+        "hardware_id in /diagnostics, for example the camera's serial number.",
+        live=True,
+    ),
+)
+
+FIXED_REMEDY = "deactivate the node first, they take effect when it is activated"
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """Which tracker is wanted: the arguments of `vt_models.create_tracker`, "" and 0 for None."""
+
+    model: str
+    weights: str
+    update: str
+    backend: str
+    device: str
+    threads: int
+
+
+MODEL_PARAMETERS = tuple(field.name for field in fields(ModelRequest))
+
+
+@dataclass(frozen=True)
+class LiveSettings:
+    """Parameters that are read at every frame; replaced as a whole when one changes."""
+
+    target: TargetSettings
+    image_timeout: float
+    rectified: bool
+    set_target_timeout: float
+    set_target_tolerance: float
+    debug_scale: float
+    debug_interval: float
+    hardware_id: str
+
+
+def model_request(value: Callable[[str], Value]) -> ModelRequest:
+    """The model that parameters ask for; `value` gives a parameter's value by name."""
+    return ModelRequest(
+        model=str(value("model")),
+        weights=str(value("weights")),
+        update=str(value("update")),
+        backend=str(value("backend")),
+        device=str(value("device")),
+        threads=int(value("threads")),
+    )
+
+
+def live_settings(value: Callable[[str], Value]) -> LiveSettings:
+    """The live parameters together.
+
+    Raises:
+        InputError: settings of the target that contradict each other.
+    """
+    rate = float(value("debug_image.rate"))
+    return LiveSettings(
+        target=target_settings(value),
+        image_timeout=float(value("image_timeout")),
+        rectified=bool(value("camera_info_rectified")),
+        set_target_timeout=float(value("set_target_timeout")),
+        set_target_tolerance=float(value("set_target_tolerance")),
+        debug_scale=float(value("debug_image.scale")),
+        debug_interval=1.0 / rate if rate else 0.0,
+        hardware_id=str(value("hardware_id")),
+    )
+
+
+def target_settings(value: Callable[[str], Value]) -> TargetSettings:
+    """The settings of the target keeper; InputError if they contradict each other."""
+    given: Mapping[str, Value] = {
+        field.name: value(f"{TARGET_PREFIX}{field.name}") for field in fields(TargetSettings)
+    }
+    return TargetSettings(**given)
