@@ -40,7 +40,8 @@ ABSENT_BELOW = 0.25
 BEFORE_SECONDS, ABSENT_SECONDS, AFTER_SECONDS = 1.0, 1.5, 2.5
 SHORTEST_PART = 15
 """Frames of each part at least, also where a clip has few frames a second."""
-SLIDE_FRAMES = 6
+SLIDE_SECONDS = 0.4
+"""Duration of the board's or the camera's way, two frames at least."""
 MIN_FRAMES = 20
 MIN_SIDE, MAX_SIDE = 12.0, 110.0
 FRAMES_PER_SECOND = 30.0
@@ -100,7 +101,7 @@ class ComposedClip:
             max(round(seconds / clip.period), SHORTEST_PART)
             for seconds in (BEFORE_SECONDS, ABSENT_SECONDS, AFTER_SECONDS)
         )
-        self._hidden = _hiding(before, absent, after, _slide_frames(recipe.kind))
+        self._hidden = _hiding(before, absent, after, _slide_frames(recipe.kind, clip.period))
         self.stamps = clip.period * np.arange(len(self._hidden))
         self.boxes = np.array([self._truth(index) for index in range(len(self))])
 
@@ -272,9 +273,10 @@ def _one_of(clips: list[SourceClip], source: str, rng: np.random.Generator) -> S
     return of_source[int(rng.integers(len(of_source)))]
 
 
-def _slide_frames(kind: str) -> int:
+def _slide_frames(kind: str, period: float) -> int:
     """Frames of the way in and of the way out."""
-    return {"occluder": SLIDE_FRAMES, "pan": SLIDE_FRAMES, "cover": 1, "cut": 0}[kind]
+    slide = max(round(SLIDE_SECONDS / period), 2)
+    return {"occluder": slide, "pan": slide, "cover": 1, "cut": 0}[kind]
 
 
 def _hiding(before: int, absent: int, after: int, slide: int) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vt_models.crop import check_frame
 from vt_models.errors import InputError
-from vt_models.geometry import Box, iou
+from vt_models.geometry import Box
 from vt_models.target.appearance import describe, likeness
 from vt_models.target.calibration import Calibration, read_calibration
 from vt_models.target.guards import Guard, Picture
@@ -37,7 +37,8 @@ Verifier: TypeAlias = Callable[[Frame, Box], bool]
 _MEASURED = (Sight.CLEAR, Sight.DOUBTFUL)
 _RECENT_CONFIDENCE = 0.95
 _RECENT_INTERVAL = 10
-_CAP_FLOOR = 0.3
+_CAP_FLOOR = 0.6
+_AGREED_STEP, _LONGEST_STEP, _AGREED_AREA = 0.5, 1.5, 2.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +207,9 @@ class Target:
         elif picture is Picture.FROZEN:
             estimate = self._lose(kept, "the camera repeats the same picture")
         elif kept.memory.state is State.LOST:
-            estimate = self._search(kept, frame, former.reason)
+            estimate = self._search(kept, frame, seconds, former.reason)
         elif picture is not Picture.GOOD or seconds > settings.coast_seconds:
-            estimate = self._search(kept, frame, _broken(picture, seconds))
+            estimate = self._search(kept, frame, seconds, _broken(picture, seconds))
         else:
             estimate = self._follow(kept, frame, seconds)
         kept.stamp = stamp
@@ -369,11 +370,11 @@ class Target:
     def _lost_estimate(self, reason: str) -> TargetEstimate:
         return TargetEstimate(None, 0.0, State.LOST, reason=reason)
 
-    def _search(self, kept: _Kept, frame: Frame, reason: str) -> TargetEstimate:
+    def _search(self, kept: _Kept, frame: Frame, seconds: float, reason: str) -> TargetEstimate:
         """Look for a lost target with a bounded number of network calls."""
         if kept.memory.state is not State.LOST:
             self._lose(kept, reason)
-        finder = _Finder(self._tracker, self._calibration, self.settings, kept, frame)
+        finder = _Finder(self._tracker, self._calibration, self.settings, kept, frame, seconds)
         found = finder.run()
         estimate = replace(
             self._lost_estimate(reason), raw_score=finder.best_score, network_calls=finder.calls
@@ -415,6 +416,7 @@ class _Finder:
         settings: TargetSettings,
         kept: _Kept,
         frame: Frame,
+        seconds: float,
     ) -> None:
         self.calls = 0
         self.best_score = 0.0
@@ -423,6 +425,7 @@ class _Finder:
         self._settings = settings
         self._kept = kept
         self._frame = frame
+        self._seconds = seconds
 
     def run(self) -> Estimate | None:
         """The place that enough frames agree on; None as long as there is none."""
@@ -444,7 +447,7 @@ class _Finder:
         if candidate is None:
             return None
         seen = self._locate(candidate.box)
-        if not self._is_accepted(seen) or float(iou(seen.box, candidate.box)) < _AGREEMENT:
+        if not self._is_accepted(seen) or not _agree(candidate.box, seen.box, self._seconds):
             return None
         return seen
 
@@ -486,7 +489,14 @@ class _Finder:
         return confidence >= settings.find_threshold and alike >= settings.find_likeness
 
 
-_AGREEMENT = 0.3
+def _agree(former: Box, now: Box, seconds: float) -> bool:
+    """Can two boxes, `seconds` apart, be of the same object?"""
+    areas = sorted((former[2] * former[3], now[2] * now[3]))
+    side = areas[1] ** 0.5
+    dx = now[0] + 0.5 * now[2] - former[0] - 0.5 * former[2]
+    dy = now[1] + 0.5 * now[3] - former[1] - 0.5 * former[3]
+    step = min(_AGREED_STEP * _periods(seconds), _LONGEST_STEP)
+    return float(np.hypot(dx, dy)) <= step * side and areas[1] <= _AGREED_AREA * areas[0]
 
 
 def _remember(kept: _Kept, look: NDArray[np.float32], confidence: float) -> None:
