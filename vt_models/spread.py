@@ -41,12 +41,13 @@ def box_spread(
     """
     rows = slice(max(row - NEAR_CELLS, 0), row + NEAR_CELLS + 1)
     columns = slice(max(column - NEAR_CELLS, 0), column + NEAR_CELLS + 1)
-    chosen = score_map[row, column]
-    weights = np.maximum(score_map[rows, columns] - RELATIVE_SCORE * chosen, 0.0).reshape(-1)
-    boxes = box_map[:, rows, columns].reshape(4, -1) - box_map[:, row, column, None]
-    total = float(weights.sum())
-    covariance = np.zeros((4, 4))
-    if not np.isfinite(total) or total <= 0.0:
-        return covariance
-    covariance = side * side * np.asarray((boxes * weights) @ boxes.T, np.float64) / total
-    return covariance if np.isfinite(covariance).all() else np.zeros((4, 4))
+    scores = score_map[rows, columns].astype(np.float64).reshape(-1)
+    boxes = box_map[:, rows, columns].astype(np.float64).reshape(4, -1)
+    with np.errstate(invalid="ignore"):
+        weights = np.maximum(scores - RELATIVE_SCORE * float(score_map[row, column]), 0.0)
+        boxes = boxes - box_map[:, row, column, None]
+        covariance = side * side * ((boxes * weights) @ boxes.T)
+        total = float(weights.sum())
+    if not (np.isfinite(covariance).all() and 0.0 < total < np.inf):
+        return np.zeros((4, 4))
+    return np.asarray(covariance / total, np.float64)

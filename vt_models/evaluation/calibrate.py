@@ -35,6 +35,8 @@ RIGHT_IOU = 0.5
 USABLE_IOU = 0.3
 """Boxes with less are of something else; their error is no noise."""
 RIDGE = 1e-3
+MORE_WEIGHT = 0.5
+"""Of all composed clips together, in units of all sequences: there every clip has a departure."""
 BINS = 10
 RECENT_FRAMES = 10
 SPREAD_SCALES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -118,7 +120,7 @@ def fit(samples: Sequence[Samples], more: Sequence[Samples] = ()) -> Calibration
     Raises:
         InputError: as `fit_confidence`.
     """
-    shaped = _fit_covariance(fit_confidence([*samples, *more]), samples)
+    shaped = _fit_covariance(fit_confidence(samples, more), samples)
     errors = np.concatenate([normalised_errors(shaped, s) for s in samples])
     scale = float(errors.mean()) / 4.0 if len(errors) else 1.0
     return replace(
@@ -129,15 +131,17 @@ def fit(samples: Sequence[Samples], more: Sequence[Samples] = ()) -> Calibration
     )
 
 
-def fit_confidence(samples: Sequence[Samples]) -> Calibration:
+def fit_confidence(samples: Sequence[Samples], more: Sequence[Samples] = ()) -> Calibration:
     """Logistic regression of P(IoU >= 0.5) on logit(score) and likeness, with a small ridge.
 
-    Every clip has the same weight, however long it is.
+    Every clip has the same weight, however long it is; those of `more` together have half the
+    weight of `samples` together.
 
     Raises:
         InputError: no frame in which the box was right, or none in which it was wrong.
     """
-    weights = np.concatenate([np.full(len(s.scores), 1.0 / len(s.scores)) for s in samples])
+    weights = np.concatenate([_weights(samples, 1.0), _weights(more, MORE_WEIGHT)])
+    samples = [*samples, *more]
     right = np.concatenate([s.right for s in samples])
     if not 0.0 < right.mean() < 1.0:
         raise InputError(
@@ -153,13 +157,13 @@ def leave_one_out(samples: Sequence[Samples], always: Sequence[Samples] = ()) ->
     """Confidences of each clip by a calibration that has not seen it.
 
     Args:
-        samples: of clips that are left out one at a time; two or more, unless there is `always`.
-        always: further samples to fit on.
+        samples: of clips that are left out one at a time; two or more.
+        always: further samples to fit on, as `more` of `fit_confidence`.
     """
     result = []
     for index, held in enumerate(samples):
-        others = [*samples[:index], *samples[index + 1 :], *always]
-        result.append(confidences(fit_confidence(others), held))
+        others = [*samples[:index], *samples[index + 1 :]]
+        result.append(confidences(fit_confidence(others, always), held))
     return result
 
 
@@ -226,6 +230,12 @@ def draw_reliability(path: Path, rows: Sequence[dict[str, float]], title: str) -
     path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(path), image):
         raise InputError(f"{path} cannot be written; give a path that ends in .png")
+
+
+def _weights(samples: Sequence[Samples], total: float) -> Array:
+    """One for each frame: the same sum for every clip."""
+    parts = [np.full(len(s.scores), total / len(s.scores) / len(samples)) for s in samples]
+    return np.concatenate(parts) if parts else np.zeros(0)
 
 
 def _design(samples: Samples) -> Array:

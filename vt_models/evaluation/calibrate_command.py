@@ -109,7 +109,7 @@ def _describe(
     calibration: Calibration, real: Sequence[Samples], composed: Sequence[Samples], seed: int
 ) -> dict[str, Any]:
     """Where the numbers come from and how good they are; sequences are left out in turn."""
-    held = len(real) > 1 or bool(composed)
+    held = len(real) > 1
     parts = leave_one_out(real, composed) if held else [confidences(calibration, real[0])]
     confidence, right = np.concatenate(parts), np.concatenate([s.right for s in real])
     errors = np.concatenate([normalised_errors(calibration, s) for s in real])
