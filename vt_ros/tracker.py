@@ -307,12 +307,15 @@ class TrackerNode(LifecycleNode):
     async def _exchange(self, future: ThreadFuture[LoadedModel]) -> None:
         """Put a loaded model to work between two frames; undo the parameters if that fails."""
         error = future.exception()
-        if error is None and self._pipeline is not None:
-            model = future.result()
-            target = create_target(model.tracker, self._live.target)
-            done = self._pipeline.swap(target, model.tracker.spec.language)
-            await self._until_done(done)
-            error = done.exception()
+        served = None
+        while error is None and self._pipeline is not served:
+            served = self._pipeline  # another one, if the node went down and up meanwhile
+            if served is not None:
+                tracker = future.result().tracker
+                target = create_target(tracker, self._live.target)
+                done = served.swap(target, tracker.spec.language)
+                await self._until_done(done)
+                error = done.exception()
         if self._model is None:
             return
         former = self._model

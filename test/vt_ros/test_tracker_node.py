@@ -16,6 +16,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 import cv2
 from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import GetState
 from rcl_interfaces.msg import ParameterType
@@ -368,6 +369,7 @@ def test_deactivation_answers_a_request_that_waits(ros, tiny_model):
 
 
 def test_a_model_that_cannot_be_loaded_fails_and_can_be_corrected(ros, tiny_model, tmp_path):
+    diagnostics = ros.diagnostics()
     process = ros.start("tracker_node", autostart=True, model="asymtrack_lite9")
     ros.until(lambda: "autostart ended" in process.output, "the failure in the log")
     assert "no model called 'asymtrack_lite9'" in process.output
@@ -377,11 +379,34 @@ def test_a_model_that_cannot_be_loaded_fails_and_can_be_corrected(ros, tiny_mode
     assert ros.set_parameter("weights", str(tmp_path / "nowhere")).successful
     assert not ros.change_state(Transition.TRANSITION_CONFIGURE)
     assert "nowhere do not exist" in process.output
+    ros.until_diagnosed(
+        diagnostics, "lifecycle", "cannot configure", "nowhere", level=DiagnosticStatus.ERROR
+    )
     assert ros.state() == State.PRIMARY_STATE_UNCONFIGURED
 
     assert ros.set_parameter("weights", str(tiny_model)).successful
     assert ros.change_state(Transition.TRANSITION_CONFIGURE)
+    ros.until_diagnosed(diagnostics, "lifecycle", "inactive", level=DiagnosticStatus.OK)
     assert ros.change_state(Transition.TRANSITION_ACTIVATE)
+
+
+def test_an_activation_that_fails_leads_back_with_a_reason(ros, tiny_model):
+    """And leaves nothing behind: the node can be cleaned up and go on."""
+    diagnostics = ros.diagnostics()
+    nonsense = {"qos_overrides./image_raw.subscription.reliability": "sometimes"}
+    process = ros.start_tracker(tiny_model, autostart=False, **nonsense)
+    assert ros.change_state(Transition.TRANSITION_CONFIGURE)
+    for _ in range(2):
+        assert not ros.change_state(Transition.TRANSITION_ACTIVATE)
+        assert ros.state() == State.PRIMARY_STATE_INACTIVE
+    assert "cannot activate" in process.output
+    assert "sometimes" in process.output
+    ros.until_diagnosed(
+        diagnostics, "lifecycle", "cannot activate", "sometimes", level=DiagnosticStatus.ERROR
+    )
+    assert ros.node.count_subscribers("image_raw") == 0
+    assert ros.change_state(Transition.TRANSITION_CLEANUP)
+    ros.until_diagnosed(diagnostics, "lifecycle", "unconfigured", level=DiagnosticStatus.OK)
 
 
 def test_parameters(start):

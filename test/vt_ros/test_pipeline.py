@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker thread with a keeper that only takes notes: order, texts, handing over, counting."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+
+from builtin_interfaces.msg import Time
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from vt_interfaces.srv import SetTarget
+from vt_models.errors import BackendError, InputError
+from vt_models.target import State, TargetEstimate, TargetSettings
+from vt_models.target.ring import FrameRing
+from vt_ros.convert import array_to_image, serialised_stamp
+from vt_ros.pipeline import Pipeline, TargetRefusedError, Wish
+
+PATIENCE = 30.0
+BOX = (4.0, 5.0, 10.0, 12.0)
+
+
+class Notes:
+    """A target keeper that takes notes of what it is asked; a frame is told by its first pixel."""
+
+    def __init__(self, broken=None):
+        self.calls, self.settings = [], None
+        self.estimate = TargetEstimate(None, 0.0, State.IDLE)
+        self.hold, self.updating = threading.Event(), threading.Event()
+        self.hold.set()
+        self._broken = broken
+
+    def init(self, frame, box, text=None, stamp=None):  # noqa: ARG002
+        if self._broken:
+            raise self._broken
+        self.calls.append(("init", int(frame[0, 0, 0]), box, text))
+        self.estimate = TargetEstimate(tuple(box), 1.0, State.TRACKING)
+        return self.estimate
+
+    def update(self, frame, stamp=None):  # noqa: ARG002
+        self.updating.set()
+        assert self.hold.wait(PATIENCE)
+        self.calls.append(("update", int(frame[0, 0, 0])))
+        self.estimate = replace(self.estimate, score=0.5)
+        return self.estimate
+
+    def missed(self, stamp=None, reason=""):  # noqa: ARG002
+        self.calls.append(("missed", reason))
+        self.estimate = replace(self.estimate, state=State.COASTING, reason=reason)
+        return self.estimate
+
+    def lose(self, reason=""):
+        self.calls.append(("lose", reason))
+        self.estimate = TargetEstimate(None, 0.0, State.LOST, reason=reason)
+        return self.estimate
+
+    def clear(self):
+        self.estimate = TargetEstimate(None, 0.0, State.IDLE)
+
+
+@dataclass
+class Live:
+    target: TargetSettings
+
+
+class Worker:
+    """A running pipeline and what it has published."""
+
+    def __init__(self):
+        self.notes, self.reports, self.errors = Notes(), [], []
+        self._published = threading.Condition()
+        self.pipeline = Pipeline(
+            self.notes,
+            Image,
+            FrameRing(60.0, 1 << 24),
+            lambda: Live(TargetSettings()),
+            self._publish,
+            self,
+        )
+        self.pipeline.start()
+
+    def error(self, message):
+        self.errors.append(message)
+        return True
+
+    def _publish(self, report):
+        with self._published:
+            self.reports.append(replace(report, frame=None))
+            self._published.notify_all()
+
+    def offer(self, number):
+        """An image of stamp `number` seconds whose pixels have that value."""
+        pixels = np.full((40, 60, 3), number, np.uint8)
+        message = serialize_message(array_to_image(pixels, Header(stamp=Time(sec=number))))
+        assert serialised_stamp(message) == number * 10**9
+        self.pipeline.offer(message)
+
+    def report(self, number):
+        """The last report on the image of a stamp, once there is one."""
+
+        def found():
+            return [r for r in self.reports if r.header.stamp.sec == number]
+
+        with self._published:
+            assert self._published.wait_for(found, PATIENCE), self.errors
+            return found()[-1]
+
+    def send(self, number):
+        self.offer(number)
+        return self.report(number)
+
+    def start(self, **wish):
+        return self.pipeline.set_target(Wish(BOX, patience=PATIENCE, **wish)).result(PATIENCE)
+
+
+@pytest.fixture
+def worker():
+    worker = Worker()
+    yield worker
+    worker.notes.hold.set()
+    worker.pipeline.stop()
+    assert not worker.errors
+
+
+def test_a_text_reaches_the_tracker(worker):
+    worker.send(1)
+    worker.start(text="the red car")
+    worker.start()
+    assert worker.notes.calls == [
+        ("init", 1, BOX, "the red car"),
+        ("init", 1, BOX, None),
+    ]
+
+
+def test_a_past_frame_starts_and_the_later_ones_are_caught_up(worker):
+    for number in range(1, 6):
+        assert worker.send(number).state == State.IDLE
+    started = worker.start(stamp=2 * 10**9)
+    assert started.header.stamp.sec == 2
+    report = worker.send(6)
+    assert worker.notes.calls == [("init", 2, BOX, None), *(("update", n) for n in range(3, 7))]
+    assert worker.report(5).state == State.TRACKING, "the newest frame is reported once more"
+    assert (report.counters.processed, report.counters.dropped) == (6, 0)
+
+
+def test_frames_that_arrive_while_catching_up_are_tracked_once(worker):
+    for number in (1, 2):
+        worker.send(number)
+    worker.notes.hold.clear()
+    answer = worker.pipeline.set_target(Wish(BOX, stamp=10**9, patience=PATIENCE))
+    assert worker.notes.updating.wait(PATIENCE)
+    for number in (3, 4):  # while frame 2 is being caught up
+        worker.offer(number)
+    worker.notes.hold.set()
+    answer.result(PATIENCE)
+    assert worker.report(4).state == State.TRACKING
+    last = worker.send(5)
+    tracked = [call[1] for call in worker.notes.calls if call[0] == "update"]
+    assert tracked == [2, 3, 4, 5]
+    counters = last.counters
+    assert counters.processed + counters.dropped + counters.rejected == 5
+
+
+def test_another_keeper_starts_on_the_last_box_of_the_newest_frame(worker):
+    worker.send(1)
+    worker.start(text="the red car")
+    worker.send(2)
+    for takes_text, text in ((True, "the red car"), (False, None)):
+        other = Notes()
+        assert worker.pipeline.swap(other, takes_text).result(PATIENCE) is None
+        assert other.calls == [("init", 2, BOX, text)]
+    assert worker.send(3).target_id == 1
+    assert other.calls[-1] == ("update", 3)
+    assert ("update", 3) not in worker.notes.calls
+
+
+def test_a_lost_target_is_handed_over_as_it_was_given_and_lost(worker):
+    worker.send(1)
+    worker.start()
+    worker.send(2)
+    worker.notes.lose()
+    other = Notes()
+    worker.pipeline.swap(other, takes_text=False).result(PATIENCE)
+    assert other.calls[0][:2] == ("init", 1)
+    assert other.calls[1][0] == "lose"
+
+
+@pytest.mark.parametrize("error", [InputError("no"), BackendError("no")])
+def test_a_keeper_that_cannot_take_over_leaves_the_former_at_work(worker, error):
+    worker.send(1)
+    worker.start()
+    with pytest.raises(type(error)):
+        worker.pipeline.swap(Notes(broken=error), takes_text=False).result(PATIENCE)
+    assert worker.send(2).state == State.TRACKING
+    assert worker.notes.calls[-1] == ("update", 2)
+
+
+def test_a_keeper_takes_over_at_once_when_there_is_no_target(worker):
+    worker.send(1)
+    other = Notes(broken=InputError("must not be asked"))
+    assert worker.pipeline.swap(other, takes_text=False).result(PATIENCE) is None
+
+
+def test_a_box_of_one_pixel_is_refused(worker):
+    worker.send(1)
+    wish = Wish((3.0, 3.0, 1.0, 1.0), patience=PATIENCE)
+    with pytest.raises(TargetRefusedError, match="box is 1x1 pixels") as refusal:
+        worker.pipeline.set_target(wish).result(PATIENCE)
+    assert refusal.value.code == SetTarget.Response.ERROR_INVALID_BOX
+    assert not worker.notes.calls
+
+
+@pytest.mark.parametrize("message", [b"", b"\x00", bytes(11)])
+def test_bytes_too_short_for_a_stamp_have_none(message):
+    assert serialised_stamp(message) == 0
+
+
+def test_a_stamp_of_a_big_endian_sender():
+    assert serialised_stamp(bytes((0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 9))) == 7 * 10**9 + 9
