@@ -16,7 +16,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.task import Future
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import Trigger
 from vision_msgs.msg import Detection2DArray
 
@@ -32,6 +32,7 @@ from vt_ros.convert import (
     NANOSECONDS,
     PREDICTED,
     array_to_image,
+    array_to_jpeg,
     bounding_box_from_xywh,
     detection_from_box,
     stamp_nanoseconds,
@@ -190,6 +191,9 @@ class TrackerNode(LifecycleNode):
         self._status = self.create_lifecycle_publisher(TrackStatus, "~/status", 10)
         self._bearing = self.create_lifecycle_publisher(Vector3Stamped, "~/bearing", 10)
         self._debug_image = self.create_lifecycle_publisher(Image, "~/debug_image", 1)
+        self._debug_jpeg = self.create_lifecycle_publisher(
+            CompressedImage, "~/debug_image/compressed", 1
+        )
         super().on_configure(state)
         self._use(model)
         chosen = f" (auto: {model.reason})" if model.reason else ""
@@ -521,7 +525,11 @@ class TrackerNode(LifecycleNode):
     def _publish_debug_image(self, report: Report) -> None:
         """Draw the report, if anybody looks and the last one is long enough ago."""
         live, now = self._live, time.monotonic()
-        if report.frame is None or not self._debug_image.get_subscription_count():
+        raw, jpeg = (
+            publisher.get_subscription_count() > 0
+            for publisher in (self._debug_image, self._debug_jpeg)
+        )
+        if report.frame is None or not (raw or jpeg):
             return
         if now - self._last_debug_image < live.debug_interval:
             return
@@ -532,7 +540,10 @@ class TrackerNode(LifecycleNode):
             draw_target(picture, report.box, name, live.debug_scale)
         text = f"{name}  {report.score:.2f}  {report.inference_ms:.1f} ms"
         draw_text(picture, text, STATE_COLOURS[name])
-        self._debug_image.publish(array_to_image(picture, report.header))
+        if raw:
+            self._debug_image.publish(array_to_image(picture, report.header))
+        if jpeg:
+            self._debug_jpeg.publish(array_to_jpeg(picture, report.header))
 
     def _log(self, report: Report) -> None:
         """Say what was refused, and when the state changes."""

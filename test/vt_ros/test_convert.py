@@ -15,16 +15,19 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 import cv2
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import BoundingBox2D
 
 from vt_ros.convert import (
     ENCODINGS,
+    CompressedReader,
     ConversionError,
     ImageReader,
     array_to_image,
+    array_to_jpeg,
     bounding_box_from_xywh,
+    box_covariance,
     detection_from_box,
     image_to_rgb,
     xywh_from_bounding_box,
@@ -290,3 +293,81 @@ def test_detection_holds_centre_size_score_and_the_header():
     (result,) = detection.results
     assert result.hypothesis.class_id == "target"
     assert result.hypothesis.score == 0.75
+    assert not np.any(result.pose.covariance)
+    assert box_covariance(result.pose.covariance) is None
+
+
+def test_covariance_is_the_upper_left_block_and_a_prediction_has_another_class():
+    covariance = np.arange(16.0).reshape(4, 4) + 1.0
+    detection = detection_from_box((1, 2, 3, 4), 0.5, Header(), 3, "coasting", covariance)
+    (result,) = detection.results
+    assert result.hypothesis.class_id == "coasting"
+    full = np.reshape(result.pose.covariance, (6, 6))
+    assert (full[:4, :4] == covariance).all()
+    assert not full[4:].any()
+    assert not full[:, 4:].any()
+    assert (box_covariance(result.pose.covariance) == covariance).all()
+
+
+def smooth_picture():
+    """(60, 80, 3) RGB without edges, which JPEG keeps to a few grey values."""
+    y, x = np.mgrid[:60, :80]
+    return np.stack((x * 3, y * 4, 255 - x), -1).astype(np.uint8)
+
+
+def compressed(suffix, picture, *options):
+    data = cv2.imencode(suffix, picture[:, :, ::-1], options)[1].tobytes()
+    return CompressedImage(format=suffix[1:], data=data)
+
+
+@pytest.mark.parametrize(("suffix", "error"), [(".png", 0), (".jpg", 12), (".bmp", 0)])
+def test_compressed_images_become_rgb(suffix, error):
+    picture = smooth_picture()
+    frame = CompressedReader().read(compressed(suffix, picture))
+    assert (frame.dtype, frame.shape) == (np.uint8, (60, 80, 3))
+    assert np.abs(frame.astype(int) - picture).max() <= error
+
+
+def test_a_grey_png_of_16_bits_becomes_rgb():
+    ramp = np.linspace(0, 65535, 80).astype(np.uint16)[None].repeat(60, 0)
+    message = CompressedImage(format="png", data=cv2.imencode(".png", ramp)[1].tobytes())
+    frame = CompressedReader().read(message)
+    assert np.abs(frame[..., 0].astype(int) - (ramp >> 8)).max() <= 1
+
+
+def test_an_orientation_in_the_file_does_not_turn_the_picture():
+    message = compressed(".jpg", smooth_picture())
+    tiff = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    exif = b"Exif\0\0" + tiff
+    data = bytes(message.data)
+    segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
+    message.data = data[:2] + segment + data[2:]
+    assert CompressedReader().read(message).shape == (60, 80, 3)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@given(part=st.floats(0.0, 0.98))
+def test_a_compressed_image_that_is_cut_off_is_refused(suffix, part):
+    message = compressed(suffix, smooth_picture())
+    message.data = bytes(message.data)[: int(len(message.data) * part)]
+    with pytest.raises(ConversionError, match="compressed image of format"):
+        CompressedReader().read(message)
+
+
+@given(data=st.binary(max_size=300))
+def test_noise_is_no_compressed_image(data):
+    with pytest.raises(ConversionError):
+        CompressedReader().read(CompressedImage(format="jpeg", data=data))
+
+
+def test_padding_after_a_jpeg_is_fine():
+    message = compressed(".jpg", smooth_picture())
+    message.data = bytes(message.data) + bytes(100)
+    assert CompressedReader().read(message).shape == (60, 80, 3)
+
+
+def test_a_jpeg_message_can_be_read_again():
+    message = array_to_jpeg(smooth_picture(), Header(frame_id="optical"))
+    assert message.header.frame_id == "optical"
+    frame = CompressedReader().read(message)
+    assert np.abs(frame.astype(int) - smooth_picture()).max() <= 24

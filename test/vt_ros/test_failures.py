@@ -361,7 +361,7 @@ def test_up_down(feed, running):
     before = resident_kib(running.pid)
     cycles(80)
     grown = resident_kib(running.pid) - before
-    assert grown < 6 * 1024, f"{grown} KiB more after 80 cycles"
+    assert grown < 3 * 1024, f"{grown} KiB more after 80 cycles"
     ros.until(feed.publisher.get_subscription_count, "the subscription")
     ros.until_diagnosed(feed.diagnostics, "lifecycle", "active", level=DiagnosticStatus.OK)
     assert feed.set_target().success

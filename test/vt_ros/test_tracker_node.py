@@ -21,13 +21,18 @@ from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import GetState
 from rcl_interfaces.msg import ParameterType
 from rcl_interfaces.srv import DescribeParameters, ListParameters
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from vt_interfaces.msg import TrackStatus
 from vt_interfaces.srv import SetTarget
-from vt_ros.convert import array_to_image, bounding_box_from_xywh, xywh_from_bounding_box
+from vt_ros.convert import (
+    CompressedReader,
+    array_to_image,
+    bounding_box_from_xywh,
+    xywh_from_bounding_box,
+)
 
 pytestmark = pytest.mark.ros
 
@@ -322,6 +327,9 @@ def test_the_debug_image_is_drawn_while_somebody_looks(start):
     assert picture.header in [status.header for status in feed.status]
     pixels = np.frombuffer(picture.data, np.uint8).reshape(120, 160, 3)
     assert (pixels == (60, 220, 60)).all(-1).any(), "no green box"
+    jpegs = feed.ros.collect(CompressedImage, "tracker/debug_image/compressed", 1)
+    feed.ros.until(lambda: feed.move(1) and jpegs, "a compressed debug image")
+    assert CompressedReader().read(jpegs[-1]).shape == (120, 160, 3)
 
 
 def test_lifecycle_from_outside(ros, tiny_model, scene):
