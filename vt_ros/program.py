@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -44,7 +46,19 @@ def run_node(module: str, name: str) -> int:
     if loaded is None:
         return EXIT_USAGE
     run = import_module("vt_ros.process").run
-    return int(run(getattr(loaded, name)))
+    return _leave(int(run(getattr(loaded, name))))
+
+
+def _leave(code: int) -> int:
+    """The exit code; or the end at once, if a thread is still busy, such as one loading a model.
+
+    Python would go on to take itself down under that thread, and C++ code in it would abort.
+    """
+    if any(thread is not threading.current_thread() for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def import_ros(module: str) -> ModuleType | None:

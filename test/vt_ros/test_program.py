@@ -6,6 +6,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,26 @@ def test_ctrl_c_during_the_imports_is_quiet(tmp_path):
     )
     assert result.returncode == -signal.SIGINT
     assert result.stderr == ""
+
+
+def test_a_thread_that_cannot_be_stopped_does_not_hold_up_the_end():
+    """Nor is it alive when Python takes itself down, where C++ code in it would abort."""
+    code = (
+        "import sys, threading, time\n"
+        "from vt_ros import program\n"
+        "threading.Thread(target=time.sleep, args=(600,)).start()\n"
+        "sys.exit(program._leave(0))"
+    )
+    assert run(code).returncode == 0
+
+
+@pytest.mark.ros
+def test_ctrl_c_at_any_moment_of_the_start_ends_quietly(ros, tiny_model):
+    for number in range(6):
+        process = ros.start_tracker(tiny_model)
+        time.sleep(0.2 + 0.25 * number)
+        process.send(signal.SIGINT)
+        assert process.wait() in (0, -signal.SIGINT), process.output
+        ros.processes.remove(process)
+        assert "Traceback" not in process.output
+        assert "terminate" not in process.output
