@@ -35,10 +35,13 @@ class PeerSpec:
     Attributes:
         title: how OpenCV calls the class, which lives in `cv2` or, in some builds, `cv2.legacy`.
         files: weights by their parameter name; looked up in the directory the user gives.
+        has_score: whether `getTrackingScore` means anything; OpenCV 5 gives the method to all of
+            its trackers, with a constant 0 where there is none.
     """
 
     title: str
     files: tuple[tuple[str, str], ...] = ()
+    has_score: bool = False
 
 
 PEERS: dict[str, PeerSpec] = {
@@ -47,8 +50,9 @@ PEERS: dict[str, PeerSpec] = {
     "nanotrack": PeerSpec(
         "TrackerNano",
         (("backbone", "nanotrack_v2_backbone.onnx"), ("neckhead", "nanotrack_v2_head.onnx")),
+        has_score=True,
     ),
-    "vit": PeerSpec("TrackerVit", (("net", "vittrack.onnx"),)),
+    "vit": PeerSpec("TrackerVit", (("net", "vittrack.onnx"),), has_score=True),
 }
 
 
@@ -60,9 +64,10 @@ class PeerTracker:
     the score is OpenCV's where it has one (NanoTrack, ViT), else 1.
     """
 
-    def __init__(self, create: Callable[[], CvObject]) -> None:
+    def __init__(self, create: Callable[[], CvObject], has_score: bool = False) -> None:
         """Take `create`, which builds a fresh cv2 tracker; it is called at every `init`."""
         self._create = create
+        self._has_score = has_score
         self._tracker: CvObject = None
         self._box: Box = (0.0, 0.0, 0.0, 0.0)
 
@@ -84,7 +89,7 @@ class PeerTracker:
         return Estimate(self._box, self._score())
 
     def _score(self) -> float:
-        if not hasattr(self._tracker, "getTrackingScore"):
+        if not self._has_score:
             return 1.0
         return min(max(float(self._tracker.getTrackingScore()), 0.0), 1.0)
 
@@ -105,7 +110,7 @@ def create_peer(name: str, weights: Path | str | None = None) -> PeerTracker:
     spec = PEERS[name]
     owner = _cv_module(name, spec)
     files = _weight_files(name, spec, weights)
-    peer = PeerTracker(lambda: _create_cv_tracker(owner, spec.title, files))
+    peer = PeerTracker(lambda: _create_cv_tracker(owner, spec.title, files), spec.has_score)
     _check_starts(name, peer)
     return peer
 

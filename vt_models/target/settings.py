@@ -66,7 +66,7 @@ class TargetSettings:
 
     track_threshold: float = 0.8
     doubt_threshold: float = 0.1
-    doubt_frames: int = 2
+    doubt_frames: int = 1
     confirm_frames: int = 2
     recover_frames: int = 2
     coast_frames: int = 15

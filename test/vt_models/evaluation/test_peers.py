@@ -107,3 +107,15 @@ def test_damaged_files_are_a_reason(tmp_path):
 def test_an_opencv_without_the_tracker_is_a_reason(monkeypatch):
     monkeypatch.setattr(peers, "cv2", type("Bare", (), {"__version__": "4.0", "error": cv2.error}))
     assert "OpenCV 4.0 has no TrackerCSRT" in (missing_reason("csrt") or "")
+
+
+def test_a_tracker_without_a_score_of_its_own_is_sure_while_it_finds_something():
+    """OpenCV 5 gives getTrackingScore to every tracker, CSRT's is always 0."""
+    try:
+        peer = create_peer("csrt")
+    except BackendError as error:
+        pytest.skip(str(error))
+    rng = np.random.default_rng(0)
+    frame = rng.integers(0, 255, (120, 160, 3), np.uint8)
+    peer.init(frame, (40.0, 40.0, 40.0, 40.0))
+    assert peer.update(frame).score == 1.0

@@ -138,7 +138,7 @@ def test_a_box_that_explodes_is_capped(target, picture) -> None:
 
 def test_low_confidence_is_uncertain_before_it_is_tracking_again(target, picture) -> None:
     target.tracker.score = 0.5
-    assert [e.state for e in run(target, picture, 3)] == [T, U, U]
+    assert [e.state for e in run(target, picture, 3)] == [U, U, U]
     target.tracker.score = 0.95
     assert [e.state for e in run(target, picture, 3, first=4)] == [U, T, T]
 
