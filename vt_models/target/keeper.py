@@ -265,7 +265,7 @@ class Target:
 
     def _follow(self, kept: _Kept, frame: Frame, seconds: float) -> TargetEstimate:
         """Measure with the tracker's own loop, around the prediction while coasting."""
-        before = kept.motion.box
+        before = self._estimate.box or kept.motion.box
         self._predict(kept, frame, seconds)
         if kept.memory.state is State.COASTING:
             self._tracker.move_to(kept.motion.box)
@@ -276,16 +276,16 @@ class Target:
         look = describe(frame, measured.box)
         confidence = self._calibration.confidence(measured.score, kept.likeness(look))
         sight = self._sight(confidence)
-        if sight in _MEASURED and not self._is_believable(
-            before, measured.box, confidence, seconds
-        ):
+        box = self._with_capped_size(before, measured.box, confidence, seconds)
+        if sight in _MEASURED and not self._is_believable(before, box, confidence, seconds):
             sight = Sight.NONE
         kept.frame_number += 1
         if sight is Sight.NONE:
             reason = "not seen" if confidence < self.settings.doubt_threshold else "jumped too far"
             estimate = self._without_box(kept, sight, seconds, reason)
             return replace(estimate, raw_score=measured.score, network_calls=1)
-        box = self._with_capped_size(before, measured.box, confidence, seconds)
+        if box != measured.box:
+            self._tracker.move_to(box)
         state = self._advance(kept, sight, seconds)
         covariance = self._calibration.covariance(box, measured.covariance, confidence)
         kept.motion.correct(box, covariance)
@@ -331,17 +331,23 @@ class Target:
         return float(np.hypot(dx, dy)) <= allowed * side
 
     def _with_capped_size(self, before: Box, box: Box, confidence: float, seconds: float) -> Box:
-        """The box, its area brought within what the confidence allows; the tracker follows."""
+        """The box, its area brought within what the confidence allows."""
         growth = (self.settings.max_growth - 1.0) * max(confidence, _CAP_FLOOR) + 1.0
         growth **= _periods(seconds)
         ratio = (box[2] * box[3]) / max(before[2] * before[3], 1e-6)
         capped = min(max(ratio, 1.0 / growth), growth)
         if capped == ratio:
             return box
-        scale = (capped / ratio) ** 0.5
-        box = _scaled(box, scale)
-        self._tracker.move_to(box)
-        return box
+        return _scaled(box, (capped / ratio) ** 0.5)
+
+    def _held(self, before: Box, box: Box, seconds: float) -> Box:
+        """A predicted box, its step and its area within the caps."""
+        x, y, w, h = self._with_capped_size(before, box, 1.0, seconds)
+        dx = x + 0.5 * w - before[0] - 0.5 * before[2]
+        dy = y + 0.5 * h - before[1] - 0.5 * before[3]
+        allowed = self.settings.max_step * _periods(seconds) * (before[2] * before[3]) ** 0.5
+        excess = 1.0 - min(allowed / max(float(np.hypot(dx, dy)), 1e-6), 1.0)
+        return x - excess * dx, y - excess * dy, w, h
 
     def _unseen(self, kept: _Kept, sight: Sight, seconds: float, reason: str) -> TargetEstimate:
         """No picture to measure in: predict, or stay lost."""
@@ -360,7 +366,8 @@ class Target:
         if self._advance(kept, sight, seconds) is State.LOST:
             return self._lose(kept, reason)
         motion = kept.motion
-        return TargetEstimate(motion.box, 0.0, State.COASTING, motion.covariance, reason=reason)
+        box = self._held(self._estimate.box or motion.box, motion.box, seconds)
+        return TargetEstimate(box, 0.0, State.COASTING, motion.covariance, reason=reason)
 
     def _lose(self, kept: _Kept, reason: str) -> TargetEstimate:
         self._advance(kept, Sight.CUT, 0.0)

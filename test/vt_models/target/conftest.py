@@ -81,3 +81,8 @@ def scripted() -> Scripted:
 @pytest.fixture(scope="session")
 def picture() -> Callable[..., NDArray[np.uint8]]:
     return paint
+
+
+@pytest.fixture(scope="session")
+def scripted_class() -> type[Scripted]:
+    return Scripted

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import vt_models
 from vt_models.errors import BackendError, InputError, WeightsError
@@ -222,3 +224,40 @@ def test_a_trackers_calibration_is_taken_and_a_broken_one_refused(scripted) -> N
         create_target(scripted)
     scripted.calibration = {**UNCALIBRATED.to_entry(), "weight": 2.0, "fitted": {"any": "thing"}}
     assert create_target(scripted).calibration.weight == 2.0
+
+
+steps = st.tuples(
+    st.floats(-60, 60), st.floats(-60, 60), st.floats(0.3, 3.0), st.floats(0.0, 1.0), st.booleans()
+)
+
+
+@settings(max_examples=60)
+@given(moves=st.lists(steps, min_size=1, max_size=25))
+def test_whatever_the_network_says_the_box_does_not_run_away(
+    scripted_class, picture, moves
+) -> None:
+    """Between two frames with a box the centre and the area change by no more than the caps."""
+    target = create_target(scripted_class())
+    target.init(picture(START), START)
+    caps, former = target.settings, START
+    for number, (dx, dy, scale, score, is_seen) in enumerate(moves, start=1):
+        x, y, w, h = target.tracker.box
+        w, h = min(max(w * scale, 2.0), 150.0), min(max(h * scale, 2.0), 110.0)
+        target.tracker.where = (x + dx, y + dy, w, h) if is_seen else None
+        target.tracker.score = score
+        was_lost = target.state is L
+        estimate = target.update(picture(START, number))
+        assert (estimate.box is None) == (estimate.state is L)
+        if estimate.box is None or was_lost:
+            former = estimate.box or former
+            continue
+        box = estimate.box
+        assert np.isfinite(box).all()
+        assert min(box[2:]) >= 1.0
+        areas = sorted((former[2] * former[3], box[2] * box[3]))
+        assert areas[1] <= areas[0] * caps.max_growth * 1.01
+        centre = np.array(box[:2]) + 0.5 * np.array(box[2:])
+        before = np.array(former[:2]) + 0.5 * np.array(former[2:])
+        assert np.linalg.norm(centre - before) <= 1.01 * caps.max_step * areas[1] ** 0.5
+        assert np.linalg.eigvalsh(estimate.covariance).min() > 0
+        former = box
