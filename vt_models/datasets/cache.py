@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Remembers what was read from a data set's annotation files, as JSON.
+
+An entry is only as good as its key: the paths, sizes and modification times of everything it was
+made from (the folder of the frames among them, which changes when a frame comes or goes). A key
+that does not match, or a damaged entry, means reading again. Entries are written beside their
+place and renamed, so that many processes can share a cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Value = TypeVar("Value")
+
+FORMAT = 1
+"""Part of every key; to be raised when a reader understands its files differently."""
+
+
+def user_cache() -> Path:
+    """Where the index is kept by default: `vt_models/datasets` in the user's cache directory."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "vt_models" / "datasets"
+
+
+@dataclass(frozen=True)
+class IndexCache:
+    """A directory of entries; `directory` None: nothing is remembered."""
+
+    directory: Path | None
+
+    def get(
+        self,
+        name: str,
+        sources: Sequence[Path],
+        make: Callable[[], Any],
+        use: Callable[[Any], Value],
+    ) -> Value:
+        """`use` of the entry called `name`, or of what `make` returns (and is remembered).
+
+        A cache that cannot be written to is no error: reading again is always right.
+
+        Args:
+            name: of the entry; unique for a data set, a split and a sequence.
+            sources: files and directories that it is made from; one that is missing counts too.
+            make: reads the sources; returns something that JSON can hold.
+            use: makes the result out of that; an error in it means that the entry is damaged.
+        """
+        if self.directory is None:
+            return use(make())
+        path = self.directory / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
+        key = [FORMAT, name, [_state(source) for source in sources]]
+        found = _read(path)
+        if found is not None and found.get("key") == key:
+            try:
+                return use(found["value"])
+            except (LookupError, TypeError, ValueError, AttributeError):
+                path.unlink(missing_ok=True)
+        value = make()
+        _write(path, {"key": key, "value": value})
+        return use(value)
+
+
+def _state(path: Path) -> list[object]:
+    try:
+        status = path.stat()
+    except OSError:
+        return [str(path), None, None]
+    return [str(path), status.st_size, status.st_mtime_ns]
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    text = json.dumps(content, allow_nan=False, separators=(",", ":"))
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, suffix=".tmp", delete=False
+        ) as file:
+            temporary = Path(file.name)
+            file.write(text)
+        temporary.replace(path)
+    except OSError:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Image files: listing the frames of a video, decoding frames and masks."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from vt_models.errors import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
+JPEG_SUFFIXES = frozenset({".jpg", ".jpeg"})
+JPEG_END = b"\xff\xd9"
+PNG_START = b"\x89PNG\r\n\x1a\n"
+PNG_COLOUR_TYPE = 25
+"""Position of IHDR's colour type in a PNG file."""
+PALETTE = 3
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Decode an image file to (H, W, 3) uint8 RGB.
+
+    Args:
+        path: the file, or `ARCHIVE.zip/NAME` for a member of an archive.
+
+    Raises:
+        DatasetError: missing, empty, truncated (JPEG) or otherwise undecodable file; names it.
+    """
+    data = _read_bytes(path)
+    if path.suffix.lower() in JPEG_SUFFIXES and JPEG_END not in data:
+        raise DatasetError(f"{path}: truncated JPEG ({len(data)} bytes, no end marker)")
+    image = _decode(path, data, cv2.IMREAD_COLOR)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def read_mask(path: Path) -> NDArray[np.uint8]:
+    """Decode a PNG whose pixels are numbers of objects, (H, W) uint8.
+
+    The numbers are the indices of a palette image, or the values of a grey one.
+
+    Raises:
+        DatasetError: as `read_image`, or an image that is neither.
+    """
+    data = _read_bytes(path)
+    if data[: len(PNG_START)] == PNG_START and data[PNG_COLOUR_TYPE] == PALETTE:
+        data = _with_grey_palette(data)
+    image = _decode(path, data, cv2.IMREAD_UNCHANGED)
+    if image.dtype != np.uint8 or (image.ndim == 3 and np.ptp(image[..., :3], axis=2).any()):
+        raise DatasetError(f"{path}: colours; expected a palette or grey image of object numbers")
+    return np.asarray(image if image.ndim == 2 else image[..., 0], np.uint8)
+
+
+def _with_grey_palette(data: bytes) -> bytes:
+    """The same PNG with colour i = (i, i, i), so that a decoder of colours returns the indices."""
+    grey = bytes(value for index in range(256) for value in (index, index, index))
+    parts, position = [PNG_START], len(PNG_START)
+    while position + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, position)
+        kind = data[position + 4 : position + 8]
+        if kind == b"PLTE":
+            body = kind + grey[:length]
+            parts += [struct.pack(">I", length), body, struct.pack(">I", zlib.crc32(body))]
+        elif kind != b"tRNS":
+            parts.append(data[position : position + 12 + length])
+        position += 12 + length
+    return b"".join(parts)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        if path.parent.suffix.lower() == ".zip":
+            with zipfile.ZipFile(path.parent) as archive:
+                return archive.read(path.name)
+        return path.read_bytes()
+    except (OSError, KeyError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        raise DatasetError(f"{path}: cannot be read: {error}") from error
+
+
+def _decode(path: Path, data: bytes, mode: int) -> NDArray[np.uint8]:
+    image = None
+    if data:
+        try:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
+        except cv2.error as error:
+            raise DatasetError(f"{path}: not a decodable image: {error}") from error
+    if image is None:
+        raise DatasetError(f"{path}: not a decodable image ({len(data)} bytes)")
+    return image  # type: ignore[no-any-return, unused-ignore]
+
+
+def numbered_frames(directory: Path, pattern: str = "%06d.jpg") -> tuple[Path, ...]:
+    """The images of a directory whose names are frame numbers, in their order.
+
+    Args:
+        directory: where they are; other files beside them do not matter.
+        pattern: how they are usually called, for the messages.
+
+    Raises:
+        DatasetError: no such directory, no image in it, a name that is no number, or a number that
+            is missing between others.
+    """
+    return _consecutive(directory, list_images(directory, pattern), pattern)
+
+
+def archived_frames(archive: Path, pattern: str = "%d.jpg") -> tuple[Path, ...]:
+    """The same for a ZIP archive; the paths are `ARCHIVE.zip/NAME`.
+
+    Raises:
+        DatasetError: as `numbered_frames`, or no readable archive.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            names = [name for name in opened.namelist() if "/" not in name]
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DatasetError(f"{archive}: cannot be read as an archive: {error}") from error
+    images = [archive / name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    if not images:
+        raise DatasetError(f"{archive}: no image in it; expected the frames as {pattern}")
+    return _consecutive(archive, images, pattern)
+
+
+def list_images(directory: Path, pattern: str) -> list[Path]:
+    """The image files of a directory, in no order.
+
+    Raises:
+        DatasetError: no such directory, or no image in it.
+    """
+    try:
+        found = list(directory.iterdir())
+    except NotADirectoryError:
+        found = []
+    except FileNotFoundError as error:
+        raise DatasetError(
+            f"{directory}: no such directory; expected the frames as {pattern}"
+        ) from error
+    except OSError as error:
+        raise DatasetError(f"{directory}: cannot be listed: {error}") from error
+    images = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not images:
+        raise DatasetError(f"{directory}: no image in it; expected the frames as {pattern}")
+    return images
+
+
+def in_natural_order(images: Iterable[Path]) -> tuple[Path, ...]:
+    """Sorted so that numbers inside the names count as numbers: a2 comes before a10."""
+    return tuple(sorted(images, key=_natural_key))
+
+
+def _natural_key(path: Path) -> list[tuple[int, str]]:
+    parts = re.split(r"(\d+)", path.name)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+
+
+def _consecutive(place: Path, images: list[Path], pattern: str) -> tuple[Path, ...]:
+    for path in images:
+        if not (path.stem.isascii() and path.stem.isdigit()):
+            example = pattern % 1
+            raise DatasetError(f"{path}: expected a frame number as the name, such as {example}")
+    images.sort(key=lambda path: int(path.stem))
+    for before, after in itertools.pairwise(images):
+        if int(after.stem) != int(before.stem) + 1:
+            raise DatasetError(
+                f"{place}: {before.name} is followed by {after.name}, not by the next number"
+            )
+    return tuple(images)

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TrackingNet (Mueller et al., ECCV 2018).
+
+ROOT/{TRAIN_0 ... TRAIN_11, TEST}/anno/<name>.txt        x,y,w,h a line; TEST: the first only
+                                 /frames/<name>/0.jpg    after unpacking
+                                 /zips/<name>.zip        as downloaded, 0.jpg ... inside
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from vt_models.datasets.images import archived_frames, numbered_frames
+from vt_models.datasets.reader import Entry, SequenceDataset, check_start, first_box_only
+from vt_models.datasets.sequence import VideoSequence
+from vt_models.datasets.text import BoxFormat, check_count, read_boxes
+from vt_models.errors import DatasetError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BOXES = BoxFormat(nan=False, empty=True)
+CHUNKS = tuple(f"train_{number}" for number in range(12))
+
+
+class TrackingNetDataset(SequenceDataset):
+    """TrackingNet. It says nothing about absence or occlusion.
+
+    Frames come from `frames/<name>` where that is unpacked, otherwise straight from the archive.
+    Splits: "test" (without one; only the first box is public), "train" (all chunks that are
+    there), "train_0" to "train_11".
+    """
+
+    kind = "trackingnet"
+    splits = ("test", "train", *CHUNKS)
+
+    def _find(self) -> list[Entry]:
+        split = self.split or "test"
+        chunks = [path for path in self.root.iterdir() if _is_of(path.name.lower(), split)]
+        files = [file for chunk in sorted(chunks, key=_number) for file in _annotations(chunk)]
+        if not files:
+            example = "TEST" if split == "test" else "TRAIN_0"
+            raise DatasetError(
+                f"{self.root}: nothing of the split {split} in it; "
+                f"expected {example}/anno/<name>.txt"
+            )
+        return [Entry(file.stem, file) for file in files]
+
+    def _sources(self, entry: Entry) -> list[Path]:
+        return [entry.place, _frames_of(entry), _archive_of(entry)]
+
+    def _load(self, entry: Entry) -> VideoSequence:
+        archive = _archive_of(entry)
+        if archive.is_file() and not _frames_of(entry).is_dir():
+            frames = archived_frames(archive)
+        else:
+            frames = numbered_frames(_frames_of(entry), "%d.jpg")
+        boxes = read_boxes(entry.place, BOXES)
+        check_start(entry.place, 1, boxes)
+        if entry.place.parent.parent.name.lower() == "test" and len(boxes) != len(frames):
+            boxes, absent = first_box_only(entry.place, boxes, frames)
+            return VideoSequence(entry.name, frames, boxes, absent=absent)
+        check_count(entry.place, len(boxes), "lines", frames)
+        return VideoSequence(entry.name, frames, boxes)
+
+
+def _is_of(chunk: str, split: str) -> bool:
+    return chunk in CHUNKS if split == "train" else chunk == split
+
+
+def _number(chunk: Path) -> int:
+    match = re.search(r"\d+$", chunk.name)
+    return int(match.group()) if match else 0
+
+
+def _annotations(chunk: Path) -> list[Path]:
+    return sorted((chunk / "anno").glob("*.txt"))
+
+
+def _frames_of(entry: Entry) -> Path:
+    return entry.place.parent.parent / "frames" / entry.name
+
+
+def _archive_of(entry: Entry) -> Path:
+    return entry.place.parent.parent / "zips" / f"{entry.name}.zip"
