@@ -308,8 +308,9 @@ def summary(runs: Sequence[Run]) -> dict[str, object]:
 
     Rates are over frames. `false_tracking`: TRACKING while the target is absent. `wrong_tracking`:
     TRACKING with an IoU below 0.1 while it is there. `tracking`: TRACKING while it is there.
-    `found`: share of returns that last 2 s, or were found, which were found within 2 s. Times are
-    medians over those departures in which the event came.
+    `found`: share of returns that were found within 2 s; one that was not found before the target
+    left again or the clip ended is a miss, however short it was. Times are medians over those
+    departures in which the event came.
     """
     states = np.concatenate([run.states[1:] for run in runs])
     present = np.concatenate([run.present[1:] for run in runs])
@@ -317,10 +318,7 @@ def summary(runs: Sequence[Run]) -> dict[str, object]:
     is_tracking = states == State.TRACKING
     gone = [departure for run in runs for departure in departures(run)]
     returned = [d for d in gone if d.present_seconds > 0]
-    judged = [
-        d for d in returned if d.present_seconds >= FOUND_SECONDS or d.found_after is not None
-    ]
-    in_time = [d for d in judged if d.found_after is not None and d.found_after <= FOUND_SECONDS]
+    in_time = [d for d in returned if d.found_after is not None and d.found_after <= FOUND_SECONDS]
     return {
         **best_f_score(runs),
         "ao": float(np.mean([run.overlaps[1:][run.present[1:]].mean() for run in runs])),
@@ -332,10 +330,10 @@ def summary(runs: Sequence[Run]) -> dict[str, object]:
         "loss_reported": sum(d.unsure_after is not None for d in gone),
         "seconds_to_unsure": _median([d.unsure_after for d in gone]),
         "seconds_to_lost": _median([d.lost_after for d in gone]),
-        "returns": len(judged),
-        "found": len(in_time) / len(judged) if judged else None,
-        "seconds_to_found": _median([d.found_after for d in judged]),
-        "missed": [f"{d.clip}:{d.frame}" for d in judged if d not in in_time],
+        "returns": len(returned),
+        "found": len(in_time) / len(returned) if returned else None,
+        "seconds_to_found": _median([d.found_after for d in returned]),
+        "missed": [f"{d.clip}:{d.frame}" for d in returned if d not in in_time],
     }
 
 

@@ -19,6 +19,7 @@ from vt_models.evaluation.longterm import (
     run_clip,
     summary,
 )
+from vt_models.evaluation.longterm_report import LongTermReport
 from vt_models.target.keeper import TargetEstimate
 from vt_models.target.states import State
 from vt_models.tracker import Estimate
@@ -290,3 +291,24 @@ def test_calibrate_asks_for_an_export_directory(tmp_path, capsys) -> None:
     options = ["--sequences", str(tmp_path), "--weights", str(tmp_path)]
     assert main(["calibrate", "--model", "asymtrack_t", *options]) == 2
     assert "vt-models export asymtrack_t" in capsys.readouterr().err
+
+
+def test_a_return_that_is_too_short_to_be_found_counts() -> None:
+    brief = a_run([1, 0, 0, 0, 0], [1] * 5, [T, L, L, L, L], [1, 0, 0, 0, 1])
+    assert (summary([brief])["returns"], summary([brief])["found"]) == (1, 0.0)
+
+
+def test_the_long_term_report_of_a_command(tmp_path, scripted_report) -> None:
+    report = scripted_report
+    about = report.to_dict()
+    assert about["keeper"]["false_tracking"] == 0.25
+    assert about["calibration"]["frames"] == 6, "COASTING and LOST are no measurements"
+    report.save(tmp_path)
+    assert json.loads((tmp_path / "longterm.json").read_text()) == about
+    assert cv2.imread(str(tmp_path / "reliability.png")) is not None
+    assert "expected calibration error" in report.to_text()
+
+
+@pytest.fixture
+def scripted_report():
+    return LongTermReport("some", [HALF_GONE], [HALF_GONE])
