@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from vt_models import list_models
 from vt_models.target import TargetSettings
 from vt_models.target.settings import setting_range
 from vt_ros.parameters import Setting
@@ -67,7 +66,7 @@ SETTINGS = (
     Setting(
         "model",
         "asymtrack_lite0",
-        f"Tracking model: auto (what suits the machine), {', '.join(list_models())}.",
+        "Tracking model by name, see `vt-models models`; auto: what suits the machine.",
         live=True,
     ),
     Setting("weights", "", "Export directory or .safetensors file; empty: what ships.", live=True),

@@ -464,7 +464,7 @@ def tiny_model(tmp_path_factory):
 @pytest.fixture(scope="session")
 def slow_model(tmp_path_factory):
     """The same network with needless work, so that a frame takes at least some 0.1 s."""
-    return write_tiny_model(tmp_path_factory.mktemp("slow_model"), needless_products=14)
+    return write_tiny_model(tmp_path_factory.mktemp("slow_model"), needless_products=8)
 
 
 CELLS = 32

@@ -30,6 +30,7 @@ from vt_ros.client import (
     TrackerError,
     TrackerTimeoutError,
 )
+from vt_ros.convert import stamp_nanoseconds
 
 pytestmark = pytest.mark.ros
 
@@ -42,6 +43,7 @@ class Camera:
     def __init__(self, ros, scene):
         self.feed = ros.feed(scene)
         self._info = ros.node.create_publisher(CameraInfo, "camera_info", qos_profile_sensor_data)
+        self._boxes = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -52,11 +54,22 @@ class Camera:
         while not self._stop.wait(0.04):
             self.feed.step += 1
             self._info.publish(info)
-            self.feed.send(patience=0.0)
+            message = self.feed.message()
+            self._boxes[stamp_nanoseconds(message.header.stamp)] = self.box
+            self.feed.publisher.publish(message)
 
     @property
     def box(self):
+        """Where the target is now; on a loaded machine the tracker is some frames behind."""
         return self.feed.scene.box(self.feed.step)
+
+    def box_at(self, stamp):
+        return self._boxes[stamp]
+
+    def point_out(self, tracker):
+        """Start on the target where it was in the newest frame that the tracker has seen."""
+        stamp = tracker.wait_for_state().stamp
+        return tracker.start_box(self.box_at(stamp), stamp=stamp)
 
     def close(self):
         self._stop.set()
@@ -84,13 +97,13 @@ def overlap(box, other):
 def test_from_a_script_start_follow_and_stop(camera):
     with TrackerClient(timeout=30.0) as tracker:
         assert tracker.wait_for_state(State.IDLE).box is None
-        start = tracker.start_box(camera.box)
+        start = camera.point_out(tracker)
         assert start.target_id
         first = tracker.wait_for_state(State.TRACKING)
         assert first.target_id == start.target_id
         for estimate, _ in zip(tracker.estimates(), range(5), strict=False):
             assert estimate.measured
-            assert overlap(estimate.box, camera.box)
+            assert overlap(estimate.box, camera.box_at(estimate.stamp))
             assert estimate.covariance is None or estimate.covariance.shape == (4, 4)
             assert estimate.frame_id == "optical"
         past = tracker.latest
@@ -112,7 +125,7 @@ def test_inside_a_node_even_in_its_callbacks(camera, guest):
     with TrackerClient(node=host, timeout=30.0) as tracker:
 
         def on_go(_):
-            tracker.start_box(camera.box)
+            camera.point_out(tracker)
             states.append(tracker.wait_for_state(State.TRACKING).state)
 
         host.create_subscription(Empty, "go", on_go, 1)
@@ -174,7 +187,7 @@ def test_the_examples_run(camera):
     assert re.fullmatch(r"target \d+ cleared", lines[-1])
 
     with TrackerClient(timeout=30.0) as tracker:
-        tracker.start_box(camera.box)
+        camera.point_out(tracker)
         tracker.wait_for_state(State.TRACKING)
         turns = camera.feed.ros.collect(TwistStamped, "turn")
         command = [sys.executable, str(EXAMPLES / "follow_centre.py")]

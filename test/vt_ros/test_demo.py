@@ -91,10 +91,10 @@ def test_arguments_that_do_not_fit_together(capsys):
 
 @pytest.fixture
 def film(tmp_path, scene):
-    """60 frames of a moving square; then, for 15 frames, without it."""
+    """60 frames of a moving square; then, for 30 frames, without it."""
     path = tmp_path / "film.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 30.0, scene.size)
-    for step in range(75):
+    for step in range(90):
         frame = scene.frame(step) if step < 60 else scene.empty()
         writer.write(frame[:, :, ::-1])
     writer.release()
@@ -151,7 +151,7 @@ def test_demo_says_when_the_target_was_lost(film, scene, tiny_model, tmp_path):
     [
         (["--model", "asymtrack_lite9"], "no model called 'asymtrack_lite9'"),
         (["--box", "900,900,20,20"], "outside the 320x240 frame"),
-        (["--start-frame", "500"], "has 75 frames"),
+        (["--start-frame", "500"], "has 90 frames"),
     ],
 )
 def test_demo_that_cannot_run_says_why(film, tiny_model, tmp_path, arguments, reason):
