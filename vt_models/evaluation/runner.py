@@ -55,6 +55,7 @@ class SingleObjectTracker(Protocol):
 
 
 TrackerFactory: TypeAlias = Callable[[], SingleObjectTracker]
+SequenceRunner: TypeAlias = Callable[[SingleObjectTracker, "VideoSequence"], "SequenceResult"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,19 +66,21 @@ class SequenceResult:
         name: of the sequence.
         boxes: (N, 4) float64 x, y, w, h in pixels; the first is the true box the run began with.
         scores: (N,) float64 confidences; the first is 1.
-        seconds: (N - 1,) float64 duration of each `update`, without reading the image.
-        accuracy: against the ground truth.
+        seconds: (K,) float64 duration of each `update`, without reading the image. K is N - 1, or
+            less where frames were skipped (`latency.Streaming`).
+        accuracy: against the ground truth; None where that is kept secret.
     """
 
     name: str
     boxes: NDArray[np.float64]
     scores: NDArray[np.float64]
     seconds: NDArray[np.float64]
-    accuracy: Accuracy
+    accuracy: Accuracy | None
 
     def to_dict(self) -> Numbers:
         """Metrics by their JSON names, with `ms_per_frame`, the mean duration of an update."""
-        return {**asdict(self.accuracy), "ms_per_frame": 1e3 * float(np.mean(self.seconds))}
+        metrics = {} if self.accuracy is None else asdict(self.accuracy)
+        return {**metrics, "ms_per_frame": 1e3 * float(np.mean(self.seconds))}
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +99,9 @@ class Report:
     def total(self) -> Numbers:
         """Accuracy as the mean over sequences; `ms_per_frame` as the mean over all frames."""
         seconds = np.concatenate([result.seconds for result in self.results])
-        accuracy = mean_accuracy(result.accuracy for result in self.results)
-        return {**asdict(accuracy), "ms_per_frame": 1e3 * float(np.mean(seconds))}
+        known = [result.accuracy for result in self.results if result.accuracy is not None]
+        metrics = asdict(mean_accuracy(known)) if known else {}
+        return {**metrics, "ms_per_frame": 1e3 * float(np.mean(seconds))}
 
     def to_dict(self) -> dict[str, object]:
         """The JSON object {"model", "total": {...}, "sequences": {name: {...}}}."""
@@ -115,10 +119,13 @@ class Report:
             np.savetxt(folder / f"{result.name}_score.txt", result.scores, fmt="%.6f")
 
 
-def run_sequence(tracker: SingleObjectTracker, sequence: VideoSequence) -> SequenceResult:
+def run_sequence(
+    tracker: SingleObjectTracker, sequence: VideoSequence, *, needs_truth: bool = True
+) -> SequenceResult:
     """Start `tracker` on the first frame's true box and let it run to the end.
 
-    The clock runs during `update` only; the image is decoded before.
+    The clock runs during `update` only; the image is decoded before. Without `needs_truth` a
+    sequence of which only the first box is published gets no accuracy instead of an error.
 
     Raises:
         DatasetError: an unreadable image, fewer than two frames, or nothing to score.
@@ -132,16 +139,16 @@ def run_sequence(tracker: SingleObjectTracker, sequence: VideoSequence) -> Seque
     boxes[0] = sequence.boxes[0]
     index = 0
     try:
-        tracker.init(sequence.read_frame(0), _to_box(boxes[0]))
+        tracker.init(sequence.read_frame(0), to_box(boxes[0]))
         for index in range(1, len(sequence)):
             frame = sequence.read_frame(index)
             begin = time.perf_counter()
             estimate = tracker.update(frame)
             seconds[index - 1] = time.perf_counter() - begin
             boxes[index], scores[index] = estimate.box, estimate.score
-        return SequenceResult(
-            sequence.name, boxes, scores, seconds, score_sequence(boxes, sequence.boxes)
-        )
+        is_known = needs_truth or bool(np.isfinite(sequence.boxes[1:]).any())
+        accuracy = score_sequence(boxes, sequence.boxes) if is_known else None
+        return SequenceResult(sequence.name, boxes, scores, seconds, accuracy)
     except DatasetError as error:
         raise DatasetError(f"{sequence.name}: {error}") from error
     except VtModelsError as error:
@@ -155,6 +162,7 @@ def evaluate(
     model: str = "",
     jobs: int = 1,
     progress: bool = True,
+    run: SequenceRunner = run_sequence,
 ) -> Report:
     """Run a tracker over sequences; boxes do not depend on `jobs`.
 
@@ -166,6 +174,7 @@ def evaluate(
         jobs: processes; each runs whole sequences, with OpenCV limited to one thread. They compete
             for the processor, so time per frame is only worth quoting with `jobs` = 1.
         progress: show a progress bar on standard error.
+        run: what is done with each sequence; picklable like the factory.
 
     Raises:
         InputError: no sequence, or `jobs` below 1.
@@ -176,28 +185,29 @@ def evaluate(
     if not len(sequences):
         raise InputError("no sequence to run over")
     runs = _run_here if jobs == 1 else _run_in_processes
-    finished = runs(tracker_factory, sequences, jobs)
+    finished = runs(tracker_factory, sequences, jobs, run)
     with tqdm(total=len(sequences), desc=model, unit="seq", disable=not progress) as bar:
         results = []
         for result in finished:
-            bar.set_postfix_str(f"{result.name} AO {result.accuracy.ao:.3f}")
+            score = "" if result.accuracy is None else f" AO {result.accuracy.ao:.3f}"
+            bar.set_postfix_str(result.name + score)
             bar.update()
             results.append(result)
     return Report(model, tuple(results))
 
 
 def _run_here(
-    factory: TrackerFactory, sequences: Iterable[VideoSequence], _jobs: int
+    factory: TrackerFactory, sequences: Iterable[VideoSequence], _jobs: int, run: SequenceRunner
 ) -> Iterator[SequenceResult]:
     tracker = factory()
-    return (run_sequence(tracker, sequence) for sequence in sequences)
+    return (run(tracker, sequence) for sequence in sequences)
 
 
 def _run_in_processes(
-    factory: TrackerFactory, sequences: Iterable[VideoSequence], jobs: int
+    factory: TrackerFactory, sequences: Iterable[VideoSequence], jobs: int, run: SequenceRunner
 ) -> Iterator[SequenceResult]:
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, _Worker.start, (factory,)) as pool:
+    with ProcessPoolExecutor(jobs, context, _Worker.start, (factory, run)) as pool:
         yield from pool.map(_Worker.run, sequences)
 
 
@@ -205,20 +215,23 @@ class _Worker:
     """The tracker of a worker process, built with its first sequence so that errors get out."""
 
     factory: TrackerFactory
+    run_one: SequenceRunner
     tracker: SingleObjectTracker | None = None
 
     @classmethod
-    def start(cls, factory: TrackerFactory) -> None:
+    def start(cls, factory: TrackerFactory, run_one: SequenceRunner) -> None:
         cv2.setNumThreads(1)
         cls.factory = staticmethod(factory)
+        cls.run_one = staticmethod(run_one)
 
     @classmethod
     def run(cls, sequence: VideoSequence) -> SequenceResult:
         if cls.tracker is None:
             cls.tracker = cls.factory()
-        return run_sequence(cls.tracker, sequence)
+        return cls.run_one(cls.tracker, sequence)
 
 
-def _to_box(row: NDArray[np.float64]) -> Box:
+def to_box(row: NDArray[np.float64]) -> Box:
+    """A row x, y, w, h as a tuple."""
     x, y, w, h = (float(value) for value in row)
     return x, y, w, h

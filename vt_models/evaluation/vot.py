@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vt_models.errors import DatasetError, InputError
+from vt_models.evaluation.runner import to_box
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from vt_models.evaluation.datasets import VideoSequence
     from vt_models.evaluation.runner import SingleObjectTracker
-    from vt_models.geometry import Box
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -197,7 +197,7 @@ def run_supervised(tracker: SingleObjectTracker, sequence: VideoSequence) -> Sup
     for index in range(count):
         if not running:
             if index >= start and present[index]:
-                tracker.init(sequence.read_frame(index), _box(sequence.boxes[index]))
+                tracker.init(sequence.read_frame(index), to_box(sequence.boxes[index]))
                 codes[index], running = STARTED, True
             continue
         box = np.asarray(tracker.update(sequence.read_frame(index)).box, np.float64)
@@ -368,7 +368,7 @@ def _run(
         if step:
             boxes[step] = tracker.update(frame).box
         else:
-            tracker.init(frame, _box(boxes[0]))
+            tracker.init(frame, to_box(boxes[0]))
         seconds[step] = time.perf_counter() - begin
     return boxes, seconds
 
@@ -405,8 +405,3 @@ def _cut(corners: Array, area: Array | tuple[int, ...]) -> Array:
 
 def _pixels(corners: Array) -> Array:
     return np.maximum(corners[:, 2:] - corners[:, :2] + 1.0, 0.0).prod(axis=1)
-
-
-def _box(row: Array) -> Box:
-    x, y, w, h = (float(value) for value in row)
-    return x, y, w, h
