@@ -40,7 +40,7 @@ class Entry:
 
 
 class SequenceDataset(Sequence[VideoSequence]):
-    """A directory of annotated videos.
+    """A directory of annotated videos; `names` has the names of its sequences, in order.
 
     Opening one only finds the names. The annotations of a sequence are read when it is indexed (and
     remembered in the index cache), an image when `VideoSequence.read_frame` is called. An instance
@@ -86,12 +86,8 @@ class SequenceDataset(Sequence[VideoSequence]):
         self._cache = IndexCache(directory if self.is_cached else None)
         entries = {entry.name: entry for entry in self._find()}
         chosen = entries if names is None else _select(self.root, entries, names)
-        self._entries = {name: entries[name] for name in chosen}
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the sequences, in order."""
-        return list(self._entries)
+        self.names = list(chosen)
+        self._entries = [entries[name] for name in chosen]
 
     @abstractmethod
     def _find(self) -> list[Entry]:
@@ -118,15 +114,14 @@ class SequenceDataset(Sequence[VideoSequence]):
     def __getitem__(self, index: int | slice) -> VideoSequence | list[VideoSequence]:
         """Read a sequence, or those of a slice; DatasetError names what is wrong, and where."""
         if isinstance(index, slice):
-            return [self._read(name) for name in self.names[index]]
-        return self._read(self.names[index])
+            return [self._read(entry) for entry in self._entries[index]]
+        return self._read(self._entries[index])
 
-    def _read(self, name: str) -> VideoSequence:
-        entry = self._entries[name]
+    def _read(self, entry: Entry) -> VideoSequence:
         if self._cache.directory is None:
             return self._load(entry)
         return self._cache.get(
-            f"{self.kind}\n{self.root}\n{self.split}\n{name}",
+            f"{self.kind}\n{self.root}\n{self.split}\n{entry.name}",
             self._sources(entry),
             make=lambda: _packed(self._load(entry), self.root),
             use=lambda content: _unpacked(content, self.root),

@@ -128,11 +128,21 @@ def read_flags(path: Path) -> NDArray[np.bool_]:
 
 
 def read_sentence(path: Path) -> str | None:
-    """The first line of a text file, None where there is no file or nothing in it."""
-    if not path.exists():
+    """The first line of a text file, None where there is no file or nothing in it.
+
+    A character that is no UTF-8 becomes U+FFFD: a curly quote of another encoding in a sentence is
+    no reason to leave out a video.
+
+    Raises:
+        DatasetError: a file that cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="replace").strip()
+    except FileNotFoundError:
         return None
-    lines = read_text(path).strip().splitlines()
-    return lines[0].strip() if lines else None
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read as text: {error}") from error
+    return text.splitlines()[0].strip() if text else None
 
 
 def read_names(path: Path, known: Iterable[str], remedy: str) -> list[str]:

@@ -113,7 +113,7 @@ def _configured(path: Path, entry: Entry) -> _Range | None:
     """What configSeqs.m says of a sequence; None where there is no such file."""
     if not path.is_file():
         return None
-    section = re.search(rf"seq{entry.part}\s*=\s*\{{(.*?)\}}\s*;", read_text(path), re.DOTALL)
+    section = re.search(rf"seq{entry.part}\s*=\s*\{{(.*?)\}}", read_text(path), re.DOTALL)
     for match in STRUCT.finditer(section.group(1) if section else ""):
         if match["name"] == entry.name:
             folder = [part for part in re.split(r"[\\/]", match["path"]) if part][-1]

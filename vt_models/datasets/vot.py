@@ -34,8 +34,8 @@ DEFAULT_PATTERN = "%08d.jpg"
 class VotDataset(SequenceDataset):
     """A VOT challenge. Boxes are the upright boxes around the regions.
 
-    The target is absent where the region is empty, nan or a single number. `occluded` is the tag
-    occlusion (or full_occlusion), `labels` holds all tags. The first of the channels color, ir and
+    The target is absent where the region is empty, nan or a single number. `occluded` is any
+    tag with occlusion in its name, `labels` holds all tags. The first of the channels color, ir and
     depth is read. No splits.
     """
 
@@ -67,7 +67,7 @@ class VotDataset(SequenceDataset):
         check_count(truth, len(boxes), "lines", frames)
         check_start(truth, 1, boxes)
         tags = {path.stem: _tag(path, frames) for path in _tag_files(entry.place)}
-        hidden = [tags[name] for name in ("occlusion", "full_occlusion") if name in tags]
+        hidden = [flags for name, flags in tags.items() if "occlusion" in name]
         return VideoSequence(
             entry.name,
             frames,
