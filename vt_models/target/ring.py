@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from vt_models.errors import InputError
 
@@ -32,7 +32,8 @@ class StampNotHeldError(InputError):
     """The frame of a stamp is not in the ring (any more)."""
 
 
-class _Entry(NamedTuple, Generic[Payload]):
+@dataclass(frozen=True, slots=True)
+class _Entry(Generic[Payload]):
     stamp: int
     payload: Payload
     nbytes: int
