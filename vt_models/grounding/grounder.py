@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a detector's boxes to one answer: found, nothing, or ambiguous."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vt_models.crop import check_frame
+from vt_models.geometry import iou
+from vt_models.grounding.results import Candidate, Grounding, GroundingCancelledError
+from vt_models.grounding.settings import GroundingSettings
+from vt_models.grounding.words import check_text
+
+if TYPE_CHECKING:
+    from vt_models.geometry import Box
+
+Frame: TypeAlias = NDArray[np.uint8]
+Cancelled: TypeAlias = Callable[[], bool]
+
+_POLL = 0.02  # seconds between two looks at `cancelled` while another search runs
+
+
+class Detector(Protocol):
+    """A back end: text and frame to boxes. One call at a time.
+
+    Attributes:
+        name: of the back end, for people.
+        default_threshold: the score from which on its boxes are worth believing.
+    """
+
+    @property
+    def name(self) -> str:
+        """Of the back end, for people."""
+
+    @property
+    def default_threshold(self) -> float:
+        """The score from which on its boxes are worth believing."""
+
+    def detect(self, frame: Frame, text: str, cancelled: Cancelled) -> Sequence[Candidate]:
+        """All boxes that have anything to do with the text, in any order, overlapping or not.
+
+        Args:
+            frame: (H, W, 3) uint8 RGB.
+            text: as `check_text` returns it.
+            cancelled: looked at now and then, at least between two runs of a network.
+
+        Returns:
+            Candidates in pixels of the frame; they may leave it.
+
+        Raises:
+            InputError: a text that this back end cannot use.
+            GroundingCancelledError: `cancelled()` was true.
+            BackendError: the network failed.
+        """
+
+
+class Grounder:
+    """Finds what a text describes in a frame.
+
+    Args:
+        detector: the back end; owned by this grounder.
+        settings: what counts, and what cannot be told apart.
+
+    Attributes:
+        settings: as given; may be replaced by another object at any time.
+
+    Thread-safe: searches run one after the other, and one that waits can be cancelled.
+    """
+
+    def __init__(self, detector: Detector, settings: GroundingSettings | None = None) -> None:
+        self.settings = settings or GroundingSettings()
+        self._detector = detector
+        self._turn = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """Name of the back end."""
+        return self._detector.name
+
+    @property
+    def threshold(self) -> float:
+        """The score that counts: of the settings, or the back end's own."""
+        threshold = self.settings.threshold
+        return self._detector.default_threshold if threshold is None else threshold
+
+    def find(self, frame: Frame, text: str, cancelled: Cancelled | None = None) -> Grounding:
+        """Look for what `text` describes in the whole frame.
+
+        Args:
+            frame: (H, W, 3) uint8 RGB, any strides; not kept.
+            text: a description, such as "the white car on the left"; see `check_text`.
+            cancelled: asked now and then, from this thread or another; when it returns True the
+                search ends as soon as it can.
+
+        Raises:
+            InputError: a frame or a text that cannot be used.
+            GroundingCancelledError: `cancelled()` returned True.
+            BackendError: the back end failed.
+        """
+        settings, threshold = self.settings, self.threshold
+        frame = check_frame(frame)
+        words = check_text(text, settings.max_text_length)
+        is_cancelled = cancelled or _never
+        self._wait_for_turn(is_cancelled)
+        try:
+            start = time.perf_counter()
+            found = self._detector.detect(frame, words, is_cancelled)
+            seconds = time.perf_counter() - start
+        finally:
+            self._turn.release()
+        check_cancelled(is_cancelled)
+        visible = _visible(found, frame.shape, settings.min_side)
+        return _decide(visible, words, threshold, settings, (self.name, seconds))
+
+    def _wait_for_turn(self, cancelled: Cancelled) -> None:
+        check_cancelled(cancelled)
+        while not self._turn.acquire(timeout=_POLL):
+            check_cancelled(cancelled)
+
+
+def check_cancelled(cancelled: Cancelled) -> None:
+    """Raise GroundingCancelledError if the caller no longer wants the answer."""
+    if cancelled():
+        raise GroundingCancelledError("the search for a text was cancelled")
+
+
+def rank(candidates: Iterable[Candidate], nms_iou: float, limit: int) -> list[Candidate]:
+    """The best `limit` candidates, best first, none of which overlaps a better one by more.
+
+    Equal scores are ordered by box, left first, so that the same input gives the same answer.
+    """
+    kept: list[Candidate] = []
+    for candidate in sorted(candidates, key=lambda item: (-item.score, item.box)):
+        if len(kept) == limit:
+            break
+        if all(float(iou(candidate.box, other.box)) <= nms_iou for other in kept):
+            kept.append(candidate)
+    return kept
+
+
+def _never() -> bool:
+    return False
+
+
+def _visible(found: Iterable[Candidate], shape: Sequence[int], min_side: float) -> list[Candidate]:
+    """Candidates cut to the frame; without those that are not finite or have nothing in it."""
+    visible = []
+    for candidate in found:
+        box = _inside(candidate.box, shape)
+        if box is not None and min(box[2:]) >= min_side and math.isfinite(candidate.score):
+            score = min(max(float(candidate.score), 0.0), 1.0)
+            visible.append(Candidate(box, score, candidate.label))
+    return visible
+
+
+def _inside(box: Box, shape: Sequence[int]) -> Box | None:
+    """The part of a box inside the frame; None where a number is not finite."""
+    if not all(math.isfinite(value) for value in box):
+        return None
+    x, y, w, h = (float(value) for value in box)
+    left, top = max(x, 0.0), max(y, 0.0)
+    return left, top, min(x + w, float(shape[1])) - left, min(y + h, float(shape[0])) - top
+
+
+def _decide(
+    visible: list[Candidate],
+    text: str,
+    threshold: float,
+    settings: GroundingSettings,
+    run: tuple[str, float],
+) -> Grounding:
+    """The answer; `run` is the back end's name and the seconds it took."""
+    best = max((candidate.score for candidate in visible), default=0.0)
+    passing = [candidate for candidate in visible if candidate.score >= threshold]
+    ranked = rank(passing, settings.nms_iou, settings.max_candidates)
+    if not ranked:
+        seen = f"the best score is {best:.2f}" if visible else "no box was proposed"
+        reason = f"nothing: {seen}, the threshold {threshold:.2f}, for {text!r}"
+        return Grounding("nothing", (), None, reason, *run, best)
+    rivals = [item for item in ranked if item.score > (1.0 - settings.ambiguity_margin) * best]
+    if len(rivals) > 1:
+        reason = (
+            f"ambiguous: {len(rivals)} candidates for {text!r} with scores from "
+            f"{rivals[-1].score:.2f} to {best:.2f}"
+        )
+        return Grounding("ambiguous", tuple(rivals), None, reason, *run, best)
+    others = f"the next best has {ranked[1].score:.2f}" if ranked[1:] else "nothing else fits"
+    reason = f"found {text!r} with score {best:.2f}; {others}"
+    return Grounding("found", tuple(ranked), ranked[0], reason, *run, best)

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What grounding gives: candidates, and what follows from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from vt_models.errors import VtModelsError
+
+if TYPE_CHECKING:
+    from vt_models.geometry import Box
+
+Status: TypeAlias = Literal["found", "nothing", "ambiguous"]
+
+
+class GroundingCancelledError(VtModelsError):
+    """The caller's `cancelled()` turned true before the frame was searched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A box that may be what the text describes.
+
+    Attributes:
+        box: x, y, w, h in pixels of the frame, inside it.
+        score: the back end's confidence in [0, 1]; comparable within one back end only.
+        label: the words that the box belongs to, as the back end has them; may be empty.
+    """
+
+    box: Box
+    score: float
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Grounding:
+    """The answer to one text in one frame.
+
+    Attributes:
+        status: "found", "nothing" (no candidate passed the threshold) or "ambiguous" (several
+            did, and the best ones cannot be told apart).
+        candidates: best first; no two overlap much. Found: the chosen one and then the
+            alternatives above the threshold. Ambiguous: those that cannot be told apart. Nothing:
+            empty.
+        chosen: the first candidate where the status is "found", else None.
+        reason: one sentence for an operator, with the numbers that decided.
+        backend: name of the back end.
+        seconds: what the search took.
+        best_score: highest score of any box in the frame, passed or not; 0 where there was none.
+    """
+
+    status: Status
+    candidates: tuple[Candidate, ...]
+    chosen: Candidate | None
+    reason: str
+    backend: str
+    seconds: float
+    best_score: float
