@@ -109,7 +109,9 @@ class OptimConfig:
 
     Attributes:
         samples: Pairs to train on in total.
-        batch_size: Pairs a step.
+        batch_size: Pairs a step, over all processes.
+        accumulate: Parts that each process cuts its share of a batch into, one after the other on
+            the device: the numbers of the whole batch (but for batch norms) in less memory.
         lr: Peak learning rate of everything but the backbone.
         backbone_lr_factor: The backbone's rate as a fraction of `lr`; 0 freezes it.
         backbone: Prefixes of the names of the parameters that count as the backbone.
@@ -123,10 +125,14 @@ class OptimConfig:
         decay: "step" (x 0.1 at once, the authors') or "linear" (to 1 % at the end).
         ema: Decay of the moving average of the weights, 0 for none.
         precision: "fp32" or "bf16" (autocast; fp32 master weights).
+        grad_checkpointing: The blocks of a vision transformer (ProContEXT, PJVLT) are computed
+            again in the backward pass instead of kept: less memory, about a third more time.
+        compile: torch.compile; where that fails, training goes on without it and says so.
     """
 
     samples: int = 60000
     batch_size: int = 32
+    accumulate: int = 1
     lr: float = 4e-4
     backbone_lr_factor: float = 0.1
     backbone: tuple[str, ...] = ("backbone.",)
@@ -140,6 +146,8 @@ class OptimConfig:
     decay: str = "step"
     ema: float = 0.0
     precision: str = "fp32"
+    grad_checkpointing: bool = False
+    compile: bool = False
 
 
 @dataclass(frozen=True)
@@ -300,7 +308,7 @@ def _convert(kind: Any, value: Any, where: _Location, key: str) -> Any:
         return float(value)
     if kind is int and number and float(value).is_integer():
         return int(value)
-    if kind is str and isinstance(value, str):
+    if kind in (str, bool) and isinstance(value, kind):
         return value
     texts = kind == tuple[str, ...]
     if texts and isinstance(value, list) and all(isinstance(v, str) for v in value):
@@ -331,6 +339,7 @@ _FRACTIONS = (
 _POSITIVE = (
     "optim.samples",
     "optim.batch_size",
+    "optim.accumulate",
     "optim.lr",
     "optim.grad_clip",
     "checkpoint_every",
@@ -354,6 +363,8 @@ def _check_model(recipe: Recipe, file: str) -> None:
         "loss.presence": recipe.loss.presence > 0
         and not (spec.family == "stark" and spec.dynamic_template),
         "sampling.text_dropout": recipe.sampling.text_dropout > 0 and not spec.language,
+        "optim.grad_checkpointing": recipe.optim.grad_checkpointing
+        and spec.family not in ("procontext", "pjvlt"),
     }
     for key in (key for key, is_wrong in wrong.items() if is_wrong):
         raise RecipeError(f"{file}: `{key}` means nothing for {spec.name}: remove it.")
@@ -374,10 +385,25 @@ def _check_values(recipe: Recipe, file: str) -> None:
     for key, allowed in _CHOICES.items():
         if flat[key] not in allowed:
             raise RecipeError(f"{file}: `{key}` is {flat[key]!r}; allowed: {', '.join(allowed)}.")
+    _check_together(recipe, file)
+
+
+def _check_together(recipe: Recipe, file: str) -> None:
+    """Settings that are possible alone and not together."""
     if recipe.optim.samples < recipe.optim.batch_size:
         raise RecipeError(
             f"{file}: `optim.samples` is {recipe.optim.samples}, less than one batch "
             f"(`optim.batch_size` {recipe.optim.batch_size}): nothing would be trained."
+        )
+    if recipe.optim.batch_size % recipe.optim.accumulate:
+        raise RecipeError(
+            f"{file}: `optim.batch_size` {recipe.optim.batch_size} cannot be cut into "
+            f"`optim.accumulate` {recipe.optim.accumulate} equal parts: change one of them."
+        )
+    if recipe.optim.compile and recipe.pruning.length > 0:
+        raise RecipeError(
+            f"{file}: `optim.compile` does not go with `pruning.length`: the network would be "
+            "compiled anew at each step of the pruning schedule. Set one of them to false or 0."
         )
     s = recipe.sampling
     if s.clip_share + s.still_share + s.region_share <= 0:
