@@ -11,8 +11,6 @@ measured on a synthetic video and the accuracy is left out. See docs/evaluation.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -20,8 +18,8 @@ from typing import Any
 
 import cv2
 
+from benchmarks.result_file import SHARED, measure_into
 from vt_models.api import create_tracker
-from vt_models.errors import VtModelsError
 from vt_models.evaluation import bench_command
 from vt_models.evaluation.command import available_peers, split_names, to_text
 from vt_models.evaluation.datasets import FolderDataset
@@ -32,7 +30,6 @@ from vt_models.installed import shipped_directory
 from vt_models.registry import get_spec, list_models
 
 RESULTS = Path("benchmarks/results/local")
-SHARED = Path(os.environ.get("VT_SHARED_DIR", "../shared"))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,15 +41,12 @@ def main(arguments: list[str] | None = None) -> int:
             f"{args.root}: no such directory; no accuracy, speed on a synthetic video",
             file=sys.stderr,
         )
-    try:
-        if args.only != "accuracy":
-            _write(args.output / "speed.json", _speed(args, has_sequences))
-        if args.only != "speed" and has_sequences:
-            _write(args.output / "accuracy.json", _accuracy(args))
-    except VtModelsError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    status = 0
+    if args.only != "accuracy":
+        status = measure_into(args.output / "speed.json", lambda: _speed(args, has_sequences))
+    if args.only != "speed" and has_sequences:
+        status |= measure_into(args.output / "accuracy.json", lambda: _accuracy(args))
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -103,12 +97,6 @@ def _accuracy(args: argparse.Namespace) -> dict[str, Any]:
         "trackers": {report.model: report.to_dict() for report in reports},
         "left_out": sorted({*args.models, *args.peers} - set(factories)),
     }
-
-
-def _write(path: Path, result: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(f"written: {path}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a measurement to its result file: what the benchmarks share."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vt_models.errors import VtModelsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SHARED = Path(os.environ.get("VT_SHARED_DIR", "../shared"))
+"""Where sequences, peers and training images are by default."""
+
+
+def measure_into(path: Path, measure: Callable[[], dict[str, Any]]) -> int:
+    """Run a benchmark and write what it returns as JSON.
+
+    Returns:
+        0, or 2 with one line on standard error where the benchmark is impossible.
+    """
+    try:
+        result = measure()
+    except VtModelsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(f"written: {path}", file=sys.stderr)
+    return 0
