@@ -1,56 +1,73 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vt-models eval`: accuracy and speed of a model on annotated sequences."""
+"""`vt-models eval`: accuracy and speed of models on annotated sequences."""
 
 from __future__ import annotations
 
 import json
 import sys
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 
-from vt_models.api import create_tracker
 from vt_models.errors import InputError
+from vt_models.evaluation import entrants as entrant_options
+from vt_models.evaluation import stream_options
 from vt_models.evaluation.datasets import DATASETS, open_dataset
+from vt_models.evaluation.entrants import available_peers, split_names
 from vt_models.evaluation.longterm_report import long_term_report
-from vt_models.evaluation.peers import PEERS, create_peer, missing_reason
-from vt_models.evaluation.runner import Numbers, Report, evaluate
-from vt_models.registry import parse_update_policy
+from vt_models.evaluation.one_pass import OnePass, run_one_pass
+from vt_models.evaluation.protocols import PROTOCOLS
+from vt_models.evaluation.provenance import command_line, provenance
+from vt_models.evaluation.resume import Running, files_digest
+from vt_models.evaluation.tables import COLUMNS, to_text
+from vt_models.evaluation.vot_outcome import VOT_KINDS, VotOutcome, run_vot
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
+    from collections.abc import Callable, Sequence
 
-COLUMNS = {
-    "AO": "ao",
-    "SR0.50": "sr50",
-    "SR0.75": "sr75",
-    "AUC": "auc",
-    "P": "precision",
-    "NP": "norm_precision",
-    "ms/frame": "ms_per_frame",
+    from vt_models.evaluation.entrants import Entrant
+    from vt_models.tracker import Tracker
+
+__all__ = ["COLUMNS", "add_arguments", "available_peers", "run", "split_names", "to_text"]
+
+OWN_PROTOCOLS = {
+    "got10k": "got10k",
+    "lasot": "lasot",
+    "lasot_ext": "lasot",
+    "nfs": "otb",
+    "otb": "otb",
+    "tnl2k": "otb",
+    "trackingnet": "trackingnet",
+    "uav123": "otb",
+    "vot": "vot",
 }
+"""By the kind of the data set; the others have none."""
+NO_PROTOCOL = "ope"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `vt-models eval`."""
     add = parser.add_argument
-    add("--model", required=True, help="name of the model, see `vt-models models`")
+    entrant_options.add_arguments(parser)
     add("--dataset", required=True, choices=sorted(DATASETS), help="layout of the data set")
     add("--root", required=True, type=Path, help="directory of the data set")
+    add("--split", help="part of the data set, see docs/datasets.md; default: the data set's own")
     add("--sequences", type=split_names, help="comma-separated names; default: all")
-    add("--weights", help="directory made by export, or .safetensors; default: shipped weights")
-    add("--backend", default="onnxruntime", choices=("onnxruntime", "torch"))
-    add("--device", default="auto", help="auto, cpu, cuda or tensorrt; default: %(default)s")
-    add("--update", help="template update: a preset of the model, or INTERVAL:THRESHOLD")
-    add("--threads", type=int, default=1, help="threads of network and OpenCV; default: 1")
-    add("--jobs", type=int, default=1, help="processes, each running whole sequences; default: 1")
-    add("--peers", type=split_names, default=[], help=f"also run, of: {','.join(PEERS)}")
-    add("--peer-weights", type=Path, help="folder of the peers' weight files")
+    add("--no-cache", action="store_true", help="keep no index of the data set's annotations")
+    add(
+        "--protocol",
+        choices=(NO_PROTOCOL, *PROTOCOLS, *VOT_KINDS),
+        help=f"whose rules; {NO_PROTOCOL}: the usual metrics alone; default: the data set's own",
+    )
+    add("--eao-range", metavar="LOW:HIGH", help="lengths in frames of VOT's EAO; default: by year")
+    stream_options.add_arguments(parser)
     add("--long-term", action="store_true", help="also run the target keeper: loss and return")
-    add("--output", type=Path, help="directory to write <model>/report.json and boxes to")
+    add("--jobs", type=int, default=1, help="processes, each running whole sequences; default: 1")
+    add("--output", type=Path, help="directory for report.html, boxes and result files")
+    add("--fresh", action="store_true", help="run again what --output holds from a former run")
     add("--json", action="store_true", help="one JSON object on standard output")
 
 
@@ -58,77 +75,71 @@ def run(args: argparse.Namespace) -> int:
     """Run `vt-models eval`; raises VtModelsError for what the command line prints in one line."""
     if args.threads < 1:
         raise InputError(f"--threads is {args.threads}; expected 1 or more")
+    protocol = args.protocol or OWN_PROTOCOLS.get(args.dataset, NO_PROTOCOL)
+    eao_range = _eao_range(args.eao_range, protocol)
     cv2.setNumThreads(args.threads)
-    peers = available_peers(args.peers, args.peer_weights)
-    sequences = open_dataset(args.dataset, args.root, args.sequences)
-    update = None if args.update is None else parse_update_policy(args.update)
-    factory = partial(
-        create_tracker, args.model, args.weights, args.backend, args.device, args.threads, update
+    entrants = entrant_options.chosen(args)
+    stream = stream_options.chosen(args, [entrant.name for entrant in entrants])
+    sequences = open_dataset(
+        args.dataset, args.root, args.sequences, split=args.split, cache=not args.no_cache
     )
-    reports = [evaluate(factory, sequences, model=args.model, jobs=args.jobs)]
-    for name in peers:
-        peer = partial(create_peer, name, args.peer_weights)
-        reports.append(evaluate(peer, sequences, model=name, jobs=args.jobs))
-    kept = long_term_report(factory, sequences, args.model) if args.long_term else None
+    running = Running(args.jobs, args.output, args.fresh)
+    outcome: OnePass | VotOutcome
+    if protocol in VOT_KINDS:
+        _refuse_with_vot(args, protocol)
+        outcome = run_vot(protocol, entrants, sequences, eao_range, running)
+    else:
+        rules = None if protocol == NO_PROTOCOL else protocol
+        outcome = run_one_pass(entrants, sequences, stream, rules, running)
+        if args.long_term:
+            first = entrants[0]
+            factory = cast("Callable[[], Tracker]", first.factory)  # models come before peers
+            kept = long_term_report(factory, sequences, first.name)
+            outcome = replace(outcome, long_term=kept)
     if args.output is not None:
-        for report in reports:
-            report.save(args.output / report.model)
-        if kept is not None:
-            kept.save(args.output / args.model)
-    result, text = to_json(reports), to_text(reports)
-    if kept is not None:
-        result, text = {**result, "long_term": kept.to_dict()}, f"{text}\n\n{kept.to_text()}"
-    sys.stdout.write((json.dumps(result, indent=2) if args.json else text) + "\n")
+        for line in outcome.save(args.output, _about(args, entrants, protocol)):
+            sys.stderr.write(f"{line}\n")
+    text = json.dumps(outcome.to_dict(), indent=2) if args.json else outcome.to_text()
+    sys.stdout.write(text + "\n")
     return 0
 
 
-def split_names(text: str) -> list[str]:
-    """`"a, b"` to `["a", "b"]`."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+def _eao_range(text: str | None, protocol: str) -> tuple[int, int] | None:
+    """`"115:755"` to (115, 755)."""
+    if text is None:
+        return None
+    if protocol not in VOT_KINDS:
+        raise InputError(f"--eao-range is for --protocol {' or '.join(VOT_KINDS)}, not {protocol}")
+    low, sign, high = text.partition(":")
+    try:
+        found = int(low), int(high)
+    except ValueError:
+        found = 0, 0
+    if not (sign and 0 < found[0] < found[1]):
+        raise InputError(f"--eao-range {text!r}; expected LOW:HIGH, such as 115:755")
+    return found
 
 
-def available_peers(names: Iterable[str], weights: Path | None) -> list[str]:
-    """Those of `names` that can run here; why another cannot is said on standard error.
-
-    Raises:
-        InputError: a name that is not a peer's.
-    """
-    available = []
-    for name in dict.fromkeys(names):
-        reason = missing_reason(name, weights)
-        if reason is None:
-            available.append(name)
-        else:
-            sys.stderr.write(f"left out: {reason}\n")
-    return available
-
-
-def to_json(reports: list[Report]) -> dict[str, object]:
-    """The first report's object; the others follow by name under "peers", if there are any."""
-    first, *others = reports
-    peers = {report.model: report.to_dict() for report in others}
-    return {**first.to_dict(), **({"peers": peers} if peers else {})}
-
-
-def to_text(reports: list[Report]) -> str:
-    """A table for each report and, if there are several, one that compares their totals."""
-    tables = [_table(report.model, _rows(report)) for report in reports]
-    if len(reports) > 1:
-        tables.append(_table("total", [(report.model, report.total) for report in reports]))
-    return "\n\n".join(tables)
-
-
-def _rows(report: Report) -> list[tuple[str, Numbers]]:
-    rows = [(result.name, result.to_dict()) for result in report.results]
-    return [*rows, ("total", report.total)]
-
-
-def _table(title: str, rows: list[tuple[str, Numbers]]) -> str:
-    width = max(len(title), *(len(name) for name, _ in rows))
-    lines = [f"{title:<{width}}" + "".join(f"{head:>10}" for head in COLUMNS)]
-    for name, numbers in rows:
-        cells = (
-            f"{numbers[key]:>10.{2 if head == 'ms/frame' else 3}f}" for head, key in COLUMNS.items()
+def _refuse_with_vot(args: argparse.Namespace, protocol: str) -> None:
+    """InputError for options that a run of VOT's kind has no use for."""
+    given = {"--stream": args.stream is not None, "--long-term": args.long_term}
+    wrong = [name for name, there in given.items() if there]
+    if wrong:
+        raise InputError(
+            f"{wrong[0]} does not go with --protocol {protocol}; add --protocol {NO_PROTOCOL}"
         )
-        lines.append(f"{name:<{width}}" + "".join(cells))
-    return "\n".join(lines)
+
+
+def _about(args: argparse.Namespace, entrants: Sequence[Entrant], protocol: str) -> dict[str, Any]:
+    """What a reader of the report needs to repeat it."""
+    weights = {one.name: files_digest(one.weights) for one in entrants if one.weights is not None}
+    about = provenance(command_line(), seed=0)
+    del about["seed"]
+    return {
+        **about,
+        "dataset": args.dataset,
+        "split": args.split,
+        "protocol": protocol,
+        "jobs": args.jobs,
+        "weights sha256": weights,
+    }

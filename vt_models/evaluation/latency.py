@@ -17,13 +17,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vt_models.errors import DatasetError, InputError, VtModelsError
-from vt_models.evaluation.metrics import score_sequence
-from vt_models.evaluation.runner import SequenceResult, to_box
+from vt_models.errors import InputError, VtModelsError
+from vt_models.evaluation.runner import (
+    SequenceResult,
+    accuracy_of,
+    check_length,
+    located,
+    start_on_truth,
+)
 
 if TYPE_CHECKING:
     from vt_models.evaluation.datasets import VideoSequence
-    from vt_models.evaluation.runner import SingleObjectTracker
+    from vt_models.evaluation.runner import SingleObjectTracker, Starter
 
 _ROUNDING = 1e-9
 """In periods: 3 x 0.1 s is the time of a frame that comes every 0.3 s."""
@@ -63,6 +68,7 @@ class Streaming:
         period: seconds between frames.
         latency: seconds from taking a frame to its answer; None measures every update. Starting on
             the first frame takes no time.
+        start: how the tracker is started.
 
     Raises:
         InputError: a period that is not above 0, or a latency below 0.
@@ -70,6 +76,7 @@ class Streaming:
 
     period: float
     latency: float | None = None
+    start: Starter = start_on_truth
 
     def __post_init__(self) -> None:
         if not 0.0 < self.period < math.inf:
@@ -84,14 +91,14 @@ class Streaming:
             DatasetError: as `runner.run_sequence`.
             VtModelsError: from the tracker, with the sequence and the frame number added.
         """
-        if len(sequence) < 2:
-            raise DatasetError(f"{sequence.name}: {len(sequence)} frames; expected two or more")
-        given = to_box(sequence.boxes[0])
-        boxes, scores, finished, seconds = [given], [1.0], [0.0], []
+        check_length(sequence)
+        boxes, scores, finished, seconds = [(math.nan,) * 4], [0.0], [0.0], []
         index = 0
         try:
-            tracker.init(sequence.read_frame(0), given)
-            while (index := next_frame(finished[-1], index, self.period)) < len(sequence):
+            begun = self.start(tracker, sequence)
+            if begun is not None:
+                boxes, scores = [begun], [1.0]
+            while begun and (index := self._next(finished[-1], index)) < len(sequence):
                 frame = sequence.read_frame(index)
                 begin = time.perf_counter()
                 estimate = tracker.update(frame)
@@ -100,13 +107,13 @@ class Streaming:
                 scores.append(estimate.score)
                 took = seconds[-1] if self.latency is None else self.latency
                 finished.append(max(finished[-1], index * self.period) + took)
-        except DatasetError as error:
-            raise DatasetError(f"{sequence.name}: {error}") from error
         except VtModelsError as error:
-            raise VtModelsError(f"{sequence.name}, frame {index + 1}: {error}") from error
+            raise located(error, sequence, index) from error
         known = known_answers(np.array(finished), self.period, len(sequence))
-        shown = np.array(boxes)[known]
-        accuracy = score_sequence(shown, sequence.boxes)
-        return SequenceResult(
-            sequence.name, shown, np.array(scores)[known], np.array(seconds), accuracy
-        )
+        shown = np.array(boxes, np.float64)[known]
+        accuracy = accuracy_of(shown, sequence)
+        durations = np.array(seconds or [0.0])
+        return SequenceResult(sequence.name, shown, np.array(scores)[known], durations, accuracy)
+
+    def _next(self, free_at: float, last: int) -> int:
+        return next_frame(free_at, last, self.period)

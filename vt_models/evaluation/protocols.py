@@ -2,21 +2,21 @@
 """Scores as the benchmarks' own toolkits compute them, each with its own conventions.
 
 `metrics.score_sequence` is one set of rules for all data; here the same boxes get the numbers that
-OTB, LaSOT, TrackingNet and GOT-10k publish, to compare with their tables. The differences are in
-docs/evaluation.md. Every function takes all runs of a tracker and returns {"total": {...},
+OTB, LaSOT, TrackingNet, GOT-10k and VOT-LT publish, to compare with their tables. The differences
+are in docs/evaluation.md. Every function takes all runs of a tracker and returns {"total": {...},
 "sequences": {name: {...}}}, fractions in [0, 1].
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vt_models.errors import InputError
+from vt_models.evaluation.box_runs import BoxRun, Numbers, Scores, check_runs
 from vt_models.evaluation.metrics import (
     PRECISION_THRESHOLD_PX,
     center_errors,
@@ -26,40 +26,13 @@ from vt_models.evaluation.metrics import (
     success_auc,
     success_curve,
 )
+from vt_models.evaluation.votlt import votlt
 from vt_models.geometry import iou
 
 Array: TypeAlias = NDArray[np.float64]
-Numbers: TypeAlias = dict[str, float]
-Scores: TypeAlias = dict[str, "Numbers | dict[str, Numbers]"]
 
 NORM_PRECISION_POINT = 0.2
 TRACKINGNET_STEPS = 21
-
-
-@dataclass(frozen=True, eq=False)
-class BoxRun:
-    """Boxes of one run over one sequence of N frames.
-
-    Attributes:
-        name: of the sequence.
-        predicted: (N, 4) x, y, w, h in pixels; the first is the box the run began with.
-        truth: (N, 4), rows of nan where the target is absent.
-        size: width and height of the frames in pixels; None if unknown.
-    """
-
-    name: str
-    predicted: Array
-    truth: Array
-    size: tuple[int, int] | None = None
-
-    def __post_init__(self) -> None:
-        if self.predicted.shape != self.truth.shape or self.truth.shape[1:] != (4,):
-            raise InputError(
-                f"{self.name}: predicted {self.predicted.shape} and true {self.truth.shape} boxes; "
-                "expected (N, 4) for both"
-            )
-        if np.isnan(self.truth[:1]).any() or not len(self.truth):
-            raise InputError(f"{self.name}: the first frame has no true box")
 
 
 def otb(runs: Sequence[BoxRun]) -> Scores:
@@ -102,7 +75,7 @@ def got10k(runs: Sequence[BoxRun]) -> Scores:
     Raises:
         InputError: no run, or the target is in no frame after the first.
     """
-    _require(runs)
+    check_runs(runs)
     overlaps = {run.name: _got10k_overlaps(run) for run in runs}
     sequences = {name: _got10k(values) for name, values in overlaps.items()}
     return {"total": _got10k(np.concatenate(list(overlaps.values()))), "sequences": sequences}
@@ -113,23 +86,16 @@ PROTOCOLS: dict[str, Callable[[Sequence[BoxRun]], Scores]] = {
     "lasot": lasot,
     "trackingnet": trackingnet,
     "got10k": got10k,
+    "vot-lt": votlt,
 }
 
 
 def _mean_over_sequences(runs: Sequence[BoxRun], score: Callable[[BoxRun], Numbers]) -> Scores:
-    _require(runs)
+    check_runs(runs)
     sequences = {run.name: score(run) for run in runs}
     names = next(iter(sequences.values()))
     total = {name: float(np.mean([one[name] for one in sequences.values()])) for name in names}
     return {"total": total, "sequences": sequences}
-
-
-def _require(runs: Sequence[BoxRun]) -> None:
-    if not runs:
-        raise InputError("no run to score")
-    names = [run.name for run in runs]
-    if len(set(names)) < len(names):
-        raise InputError(f"sequences with the same name among {', '.join(names)}")
 
 
 def _otb(run: BoxRun) -> Numbers:

@@ -6,24 +6,27 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vt_models.errors import InputError
+from vt_models.evaluation.files import write_bytes, write_text
+from vt_models.evaluation.vot_runs import TRACKED
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from vt_models.evaluation.runner import Report
-    from vt_models.evaluation.vot import AnchorRuns
+    from vt_models.evaluation.vot_runs import AnchorRuns, SupervisedRun
 
 Array: TypeAlias = NDArray[np.float64]
 Files: TypeAlias = dict[str, str]
 """Text by its path below the folder of results."""
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
-_VOT_STARTED = "1"
+_VOT_UNKNOWN, _VOT_STARTED = "0", "1"
 
 
 def write_results(benchmark: str, report: Report, directory: Path) -> Path:
@@ -32,8 +35,9 @@ def write_results(benchmark: str, report: Report, directory: Path) -> Path:
     "otb" (also UAV123, NFS): `<tracker>/<sequence>.txt` and `<tracker>/times/<sequence>_time.txt`.
     "lasot": `<tracker>_tracking_result/<sequence>.txt`. "trackingnet": `<tracker>.zip` with
     `<sequence>.txt`. "got10k": `<tracker>/<sequence>/<sequence>_001.txt` and `_time.txt`, and
-    `<tracker>.zip` with the same, to submit. Boxes are x,y,w,h a line, in the coordinates of the
-    data set's own first box.
+    `<tracker>.zip` with the same, to submit. "vot-lt": `<tracker>/longterm/<sequence>/
+    <sequence>_001.txt`, `_001_confidence.value` and `_001_time.value`. Boxes are x,y,w,h a line, in
+    the coordinates of the data set's own first box.
 
     Returns:
         What is to be handed in: the zip where there is one, else the folder.
@@ -47,7 +51,7 @@ def write_results(benchmark: str, report: Report, directory: Path) -> Path:
     return BENCHMARKS[benchmark](report, directory)
 
 
-def write_vot(results: Iterable[AnchorRuns], tracker: str, directory: Path) -> Path:
+def write_anchored(results: Iterable[AnchorRuns], tracker: str, directory: Path) -> Path:
     """Write VOT's `<tracker>/baseline/<sequence>/<sequence>_<anchor>.txt` and `_time.value`.
 
     A line is 1 where the run was started, else x,y,w,h; times are in seconds.
@@ -55,13 +59,30 @@ def write_vot(results: Iterable[AnchorRuns], tracker: str, directory: Path) -> P
     Returns:
         The tracker's folder.
     """
-    files = {}
+    files: Files = {}
     for result in results:
         for run in result.runs:
             name = f"baseline/{result.name}/{result.name}_{run.anchor:08d}"
-            lines = box_lines(run.boxes[1:], 4).splitlines()
-            files[f"{name}.txt"] = _text([_VOT_STARTED, *lines])
-            files[f"{name}_time.value"] = _text(f"{value:.6f}" for value in run.seconds)
+            files |= _vot_files(name, [_VOT_STARTED, *_regions(run.boxes[1:])], run.seconds)
+    return _write_folder(files, directory / tracker)
+
+
+def write_supervised(results: Iterable[SupervisedRun], tracker: str, directory: Path) -> Path:
+    """Write VOT's `<tracker>/baseline/<sequence>/<sequence>_001.txt` and `_001_time.value`.
+
+    A line is 1 where the run was started, 2 where it failed, 0 where it waited, else x,y,w,h.
+
+    Returns:
+        The tracker's folder.
+    """
+    files: Files = {}
+    for result in results:
+        boxes = _regions(result.boxes)
+        lines = [
+            box if code == TRACKED else str(code)
+            for box, code in zip(boxes, result.codes, strict=True)
+        ]
+        files |= _vot_files(f"baseline/{result.name}/{result.name}_001", lines, result.seconds)
     return _write_folder(files, directory / tracker)
 
 
@@ -90,7 +111,7 @@ def _write_trackingnet(report: Report, directory: Path) -> Path:
 
 
 def _write_got10k(report: Report, directory: Path) -> Path:
-    files = {}
+    files: Files = {}
     for result in report.results:
         name = f"{result.name}/{result.name}"
         files[f"{name}_001.txt"] = box_lines(result.boxes, 3)
@@ -99,12 +120,38 @@ def _write_got10k(report: Report, directory: Path) -> Path:
     return _write_zip(files, directory / f"{report.model}.zip")
 
 
+def _write_votlt(report: Report, directory: Path) -> Path:
+    files: Files = {}
+    for result in report.results:
+        name = f"longterm/{result.name}/{result.name}_001"
+        seconds = np.concatenate(
+            (np.zeros(len(result.boxes) - len(result.seconds)), result.seconds)
+        )
+        files |= _vot_files(name, [_VOT_STARTED, *_regions(result.boxes[1:])], seconds)
+        confidences = _text(f"{value:.6f}" for value in result.scores[1:])
+        files[f"{name}_confidence.value"] = f"nan\n{confidences}"
+    return _write_folder(files, directory / report.model)
+
+
 BENCHMARKS: dict[str, Callable[[Report, Path], Path]] = {
     "otb": _write_otb,
     "lasot": _write_lasot,
     "trackingnet": _write_trackingnet,
     "got10k": _write_got10k,
+    "vot-lt": _write_votlt,
 }
+
+
+def _vot_files(name: str, lines: Iterable[str], seconds: Array) -> Files:
+    times = _text(f"{value:.6f}" for value in seconds)
+    return {f"{name}.txt": _text(lines), f"{name}_time.value": times}
+
+
+def _regions(boxes: Array) -> list[str]:
+    """A line a box as VOT writes it; 0, an unknown region, where there is none."""
+    lines = box_lines(boxes, 4).splitlines()
+    known = np.asarray(np.isfinite(boxes).all(axis=1))
+    return [line if there else _VOT_UNKNOWN for line, there in zip(lines, known, strict=True)]
 
 
 def _times(seconds: Array, count: int) -> str:
@@ -119,18 +166,17 @@ def _text(lines: Sequence[str] | Iterable[str]) -> str:
 
 def _write_folder(files: Files, directory: Path) -> Path:
     for name, text in files.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write_text(directory / name, text)
     return directory
 
 
 def _write_zip(files: Files, path: Path) -> Path:
     """The same files give the same bytes, whenever they are written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in files.items():
             archive.writestr(
                 zipfile.ZipInfo(name, _ZIP_TIME), text, compress_type=zipfile.ZIP_DEFLATED
             )
+    write_bytes(path, data.getvalue())
     return path

@@ -2,61 +2,161 @@
 """Go on with an evaluation that was stopped: finished sequences are kept and not run again.
 
 A kept result is used only where everything that decides it is the same: tracker, sha256 of its
-weights, settings, this package's code, versions of what computes, and the sequence's frames (names,
-sizes, times of change) and boxes. Anything else, a damaged file too, is run again.
+weights, settings, this package's code, processor and versions of what computes, and the sequence's
+frames (names, sizes, times of change), boxes and sentence. Anything else, a damaged file too, is
+run again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
+import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 from urllib.parse import quote
 
 import numpy as np
+from numpy.typing import NDArray
 
 import vt_models
 from vt_models.errors import WeightsError
-from vt_models.evaluation.metrics import score_sequence
-from vt_models.evaluation.provenance import versions
-from vt_models.evaluation.runner import SequenceResult, SequenceRunner, run_sequence
+from vt_models.evaluation.files import write_bytes
+from vt_models.evaluation.provenance import machine, versions
+from vt_models.evaluation.runner import SequenceResult, accuracy_of
 
 if TYPE_CHECKING:
     from vt_models.evaluation.datasets import VideoSequence
+    from vt_models.evaluation.entrants import Entrant
     from vt_models.evaluation.runner import SingleObjectTracker
 
-_ARRAYS = {"boxes": 2, "scores": 1, "seconds": 1}
+Arrays: TypeAlias = dict[str, NDArray[Any]]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class ResumingRun:
-    """Runs a sequence, or takes what is kept of it; `run` of `runner.evaluate`.
+class Form(Generic[Result]):
+    """How a kind of result becomes arrays and back; functions of a module, to be picklable.
+
+    Attributes:
+        pack: the arrays of a result.
+        unpack: a result from a sequence and such arrays; KeyError or ValueError for others.
+        depends: what else of a sequence decides its result, JSON-serialisable.
+    """
+
+    pack: Callable[[Result], Arrays]
+    unpack: Callable[[VideoSequence, Arrays], Result]
+    depends: Callable[[VideoSequence], object] | None = None
+
+
+def pack_one_pass(result: SequenceResult) -> Arrays:
+    """Arrays of one run over one sequence."""
+    return {"boxes": result.boxes, "scores": result.scores, "seconds": result.seconds}
+
+
+def unpack_one_pass(sequence: VideoSequence, arrays: Arrays) -> SequenceResult:
+    """The run again, scored anew."""
+    boxes, scores, seconds = (arrays[name] for name in ("boxes", "scores", "seconds"))
+    count = len(sequence)
+    if boxes.shape != (count, 4) or scores.shape != (count,) or seconds.ndim != 1:
+        raise ValueError(f"boxes {boxes.shape}, scores {scores.shape} for {count} frames")
+    return SequenceResult(sequence.name, boxes, scores, seconds, accuracy_of(boxes, sequence))
+
+
+ONE_PASS = Form(pack_one_pass, unpack_one_pass)
+
+
+@dataclass(frozen=True)
+class ResumingRun(Generic[Result]):
+    """Runs a sequence, or takes what is kept of it; `run` of `runner.run_all`.
 
     Attributes:
         directory: where results are kept, `<sequence>.npz`; one tracker each.
         settings: text that is equal where the results are, see `run_settings`.
         run: what is done with a sequence of which nothing is kept.
+        form: of the results.
     """
 
     directory: Path
     settings: str
-    run: SequenceRunner = run_sequence
+    run: Callable[[SingleObjectTracker, VideoSequence], Result]
+    form: Form[Result]
 
-    def __call__(self, tracker: SingleObjectTracker, sequence: VideoSequence) -> SequenceResult:
+    def __call__(self, tracker: SingleObjectTracker, sequence: VideoSequence) -> Result:
         """The kept result or a new one, which is written at once; the tracker may stay unused."""
-        path = self.directory / f"{quote(sequence.name, safe=' ')}.npz"
-        key = _digest(f"{self.settings}\n{_describe(sequence)}".encode())
-        kept = _load(path, key, sequence)
-        if kept is not None:
-            return kept
+        path, key = self._path(sequence), self._key(sequence)
+        arrays = _load(path, key)
+        if arrays is not None:
+            try:
+                return self.form.unpack(sequence, arrays)
+            except (KeyError, ValueError):
+                arrays = None
         result = self.run(tracker, sequence)
-        _save(path, key, result)
+        _save(path, key, self.form.pack(result))
         return result
+
+    def count_kept(self, sequences: Sequence[VideoSequence]) -> int:
+        """How many of the sequences need not be run."""
+        return sum(
+            _load(self._path(one), self._key(one)) is not None
+            for one in (sequences[index] for index in range(len(sequences)))
+            if self._path(one).exists()
+        )
+
+    def forget(self) -> None:
+        """Drop everything that is kept."""
+        for path in self.directory.glob("*.npz"):
+            path.unlink()
+
+    def _path(self, sequence: VideoSequence) -> Path:
+        return self.directory / f"{quote(sequence.name, safe=' ')}.npz"
+
+    def _key(self, sequence: VideoSequence) -> str:
+        more = None if self.form.depends is None else self.form.depends(sequence)
+        text = "\n".join((self.settings, _describe(sequence), json.dumps(more)))
+        return _digest(text.encode())
+
+
+@dataclass(frozen=True)
+class Running:
+    """How an evaluation is carried out.
+
+    Attributes:
+        jobs: processes, each running whole sequences.
+        directory: where finished sequences are kept, `<tracker>/kept/`; None for nowhere.
+        fresh: whether to run again what is kept there.
+    """
+
+    jobs: int = 1
+    directory: Path | None = None
+    fresh: bool = False
+
+    def resuming(
+        self,
+        entrant: Entrant,
+        settings: Mapping[str, object],
+        run: Callable[[SingleObjectTracker, VideoSequence], Result],
+        form: Form[Result],
+        sequences: Sequence[VideoSequence],
+    ) -> Callable[[SingleObjectTracker, VideoSequence], Result]:
+        """`run`, but for the sequences whose result is kept; says on standard error how many."""
+        if self.directory is None:
+            return run
+        text = run_settings(entrant.name, {**entrant.options, **settings}, entrant.weights)
+        resuming = ResumingRun(self.directory / entrant.name / "kept", text, run, form)
+        if self.fresh:
+            resuming.forget()
+        kept = resuming.count_kept(sequences)
+        if kept:
+            sys.stderr.write(
+                f"{entrant.name}: {kept} of {len(sequences)} sequences are kept in "
+                f"{resuming.directory} and not run again (--fresh runs them)\n"
+            )
+        return resuming
 
 
 def run_settings(tracker: str, options: Mapping[str, object], weights: Path | None) -> str:
@@ -76,6 +176,7 @@ def run_settings(tracker: str, options: Mapping[str, object], weights: Path | No
         "options": dict(options),
         "weights": None if weights is None else files_digest(weights),
         "code": _digest(b"".join(path.read_bytes() for path in sorted(code.glob("**/*.py")))),
+        "cpu": machine()["cpu"],
         "versions": versions(),
     }
     return json.dumps(parts, sort_keys=True)
@@ -100,7 +201,7 @@ def files_digest(path: Path) -> str:
 def _describe(sequence: VideoSequence) -> str:
     frames = [(str(frame), *_stamp(frame)) for frame in sequence.frames]
     boxes = np.ascontiguousarray(sequence.boxes, np.float64)
-    return json.dumps([sequence.name, frames, _digest(boxes.tobytes())])
+    return json.dumps([sequence.name, frames, _digest(boxes.tobytes()), sequence.language])
 
 
 def _stamp(frame: Path) -> tuple[int, int]:
@@ -112,30 +213,21 @@ def _stamp(frame: Path) -> tuple[int, int]:
     return 0, 0
 
 
-def _load(path: Path, key: str, sequence: VideoSequence) -> SequenceResult | None:
+def _load(path: Path, key: str) -> Arrays | None:
     try:
         with np.load(path, allow_pickle=False) as kept:
             if str(kept["key"]) != key:
                 return None
-            arrays = {name: np.asarray(kept[name], np.float64) for name in _ARRAYS}
+            return {name: kept[name] for name in kept.files if name != "key"}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    if any(arrays[name].ndim != axes for name, axes in _ARRAYS.items()):
-        return None
-    is_known = bool(np.isfinite(sequence.boxes[1:]).any())
-    accuracy = score_sequence(arrays["boxes"], sequence.boxes) if is_known else None
-    return SequenceResult(sequence.name, accuracy=accuracy, **arrays)
 
 
-def _save(path: Path, key: str, result: SequenceResult) -> None:
-    """Write beside the place and move there, so that a stop leaves no half of a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(f".{os.getpid()}.part")
-    with draft.open("wb") as file:
-        np.savez_compressed(
-            file, key=key, boxes=result.boxes, scores=result.scores, seconds=result.seconds
-        )
-    draft.replace(path)
+def _save(path: Path, key: str, arrays: Arrays) -> None:
+    data = io.BytesIO()
+    named: Any = {"key": np.array(key), **arrays}
+    np.savez_compressed(data, **named)
+    write_bytes(path, data.getvalue())
 
 
 def _digest(data: bytes) -> str:

@@ -6,23 +6,27 @@ Needs numpy and OpenCV only, so that training validates with the same code.
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from vt_models.errors import DatasetError, InputError, VtModelsError
+from vt_models.errors import BackendError, DatasetError, InputError, VtModelsError
+from vt_models.evaluation.files import write_text
 from vt_models.evaluation.metrics import Accuracy, mean_accuracy, score_sequence
+from vt_models.tracker import Tracker
 
 if TYPE_CHECKING:
     from vt_models.evaluation.datasets import VideoSequence
@@ -56,6 +60,12 @@ class SingleObjectTracker(Protocol):
 
 TrackerFactory: TypeAlias = Callable[[], SingleObjectTracker]
 SequenceRunner: TypeAlias = Callable[[SingleObjectTracker, "VideoSequence"], "SequenceResult"]
+Starter: TypeAlias = Callable[[SingleObjectTracker, "VideoSequence"], "Box | None"]
+"""Starts a tracker on the first frame and returns the box it began with; None if there is none."""
+Result = TypeVar("Result")
+
+_AHEAD = 2
+"""Sequences in a process' hands or waiting for it; a lazy data set is read no further."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +113,12 @@ class Report:
         metrics = asdict(mean_accuracy(known)) if known else {}
         return {**metrics, "ms_per_frame": 1e3 * float(np.mean(seconds))}
 
-    def to_dict(self) -> dict[str, object]:
+    @property
+    def is_scored(self) -> bool:
+        """Is the truth of any sequence public?"""
+        return any(result.accuracy is not None for result in self.results)
+
+    def to_dict(self) -> dict[str, Any]:
         """The JSON object {"model", "total": {...}, "sequences": {name: {...}}}."""
         sequences = {result.name: result.to_dict() for result in self.results}
         return {"model": self.model, "total": self.total, "sequences": sequences}
@@ -111,48 +126,87 @@ class Report:
     def save(self, directory: Path | str) -> None:
         """Write `report.json`, and `<sequence>.txt` (x,y,w,h a line) and `<sequence>_score.txt`."""
         folder = Path(directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.to_dict(), indent=2) + "\n"
-        (folder / "report.json").write_text(text, encoding="utf-8")
         for result in self.results:
-            np.savetxt(folder / f"{result.name}.txt", result.boxes, fmt="%.4f", delimiter=",")
-            np.savetxt(folder / f"{result.name}_score.txt", result.scores, fmt="%.6f")
+            boxes = "".join(",".join(f"{v:.4f}" for v in box) + "\n" for box in result.boxes)
+            write_text(folder / f"{result.name}.txt", boxes)
+            scores = "".join(f"{score:.6f}\n" for score in result.scores)
+            write_text(folder / f"{result.name}_score.txt", scores)
+        write_text(folder / "report.json", json.dumps(self.to_dict(), indent=2) + "\n")
+
+
+def start_at(tracker: SingleObjectTracker, sequence: VideoSequence, index: int, box: Box) -> None:
+    """Start on `box` in a frame, with the sequence's sentence if the model takes one."""
+    frame = sequence.read_frame(index)
+    if sequence.language and isinstance(tracker, Tracker) and tracker.spec.language:
+        tracker.init(frame, box, sequence.language)
+    else:
+        tracker.init(frame, box)
+
+
+def start_on_truth(tracker: SingleObjectTracker, sequence: VideoSequence) -> Box:
+    """Start on the first frame's true box: the usual `Starter`."""
+    box = to_box(sequence.boxes[0])
+    start_at(tracker, sequence, 0, box)
+    return box
 
 
 def run_sequence(
-    tracker: SingleObjectTracker, sequence: VideoSequence, *, needs_truth: bool = True
+    tracker: SingleObjectTracker, sequence: VideoSequence, *, start: Starter = start_on_truth
 ) -> SequenceResult:
-    """Start `tracker` on the first frame's true box and let it run to the end.
+    """Start `tracker` on the first frame and let it run to the end.
 
-    The clock runs during `update` only; the image is decoded before. Without `needs_truth` a
-    sequence of which only the first box is published gets no accuracy instead of an error.
+    The clock runs during `update` only; the image is decoded before. Where `start` finds nothing
+    the boxes are nan and the scores 0, which is a miss in every frame.
 
     Raises:
         DatasetError: an unreadable image, fewer than two frames, or nothing to score.
         VtModelsError: from the tracker, with the sequence and the frame number added.
     """
-    if len(sequence) < 2:
-        raise DatasetError(f"{sequence.name}: {len(sequence)} frames; expected two or more")
+    check_length(sequence)
     boxes = np.full((len(sequence), 4), np.nan)
-    scores = np.ones(len(sequence))
+    scores = np.zeros(len(sequence))
     seconds = np.zeros(len(sequence) - 1)
-    boxes[0] = sequence.boxes[0]
     index = 0
     try:
-        tracker.init(sequence.read_frame(0), to_box(boxes[0]))
-        for index in range(1, len(sequence)):
-            frame = sequence.read_frame(index)
-            begin = time.perf_counter()
-            estimate = tracker.update(frame)
-            seconds[index - 1] = time.perf_counter() - begin
-            boxes[index], scores[index] = estimate.box, estimate.score
-        is_known = needs_truth or bool(np.isfinite(sequence.boxes[1:]).any())
-        accuracy = score_sequence(boxes, sequence.boxes) if is_known else None
-        return SequenceResult(sequence.name, boxes, scores, seconds, accuracy)
+        begun = start(tracker, sequence)
+        if begun is not None:
+            boxes[0], scores[0] = begun, 1.0
+            for index in range(1, len(sequence)):
+                frame = sequence.read_frame(index)
+                begin = time.perf_counter()
+                estimate = tracker.update(frame)
+                seconds[index - 1] = time.perf_counter() - begin
+                boxes[index], scores[index] = estimate.box, estimate.score
+    except VtModelsError as error:
+        raise located(error, sequence, index) from error
+    return SequenceResult(sequence.name, boxes, scores, seconds, accuracy_of(boxes, sequence))
+
+
+def check_length(sequence: VideoSequence) -> None:
+    """Raise DatasetError for a sequence of fewer than two frames."""
+    if len(sequence) < 2:
+        raise DatasetError(f"{sequence.name}: {len(sequence)} frames; expected two or more")
+
+
+def accuracy_of(boxes: NDArray[np.float64], sequence: VideoSequence) -> Accuracy | None:
+    """Score (N, 4) boxes; None where only the first true box is published.
+
+    Raises:
+        DatasetError: the target is in no frame after the first.
+    """
+    if not sequence.is_annotated:
+        return None
+    try:
+        return score_sequence(boxes, sequence.boxes)
     except DatasetError as error:
         raise DatasetError(f"{sequence.name}: {error}") from error
-    except VtModelsError as error:
-        raise VtModelsError(f"{sequence.name}, frame {index + 1}: {error}") from error
+
+
+def located(error: VtModelsError, sequence: VideoSequence, index: int) -> VtModelsError:
+    """The error with the sequence, and the frame if it is not the data set that names a file."""
+    if isinstance(error, DatasetError):
+        return DatasetError(f"{sequence.name}: {error}")
+    return VtModelsError(f"{sequence.name}, frame {index + 1}: {error}")
 
 
 def evaluate(
@@ -178,57 +232,131 @@ def evaluate(
 
     Raises:
         InputError: no sequence, or `jobs` below 1.
+        BackendError: a process was killed.
         VtModelsError: what the data set or the tracker raises.
+    """
+    results = run_all(
+        tracker_factory, sequences, run, title=model, jobs=jobs, progress=progress, note=_score
+    )
+    return Report(model, tuple(results))
+
+
+def run_all(
+    tracker_factory: TrackerFactory,
+    sequences: Sequence[VideoSequence],
+    run: Callable[[SingleObjectTracker, VideoSequence], Result],
+    *,
+    title: str = "",
+    jobs: int = 1,
+    progress: bool = True,
+    note: Callable[[Result], str] = lambda _: "",
+) -> list[Result]:
+    """Do `run` with every sequence; arguments and errors as those of `evaluate`.
+
+    Args:
+        tracker_factory, sequences, jobs, progress: as for `evaluate`.
+        run: of any result.
+        title: of the progress bar.
+        note: what the bar says about a finished sequence.
+
+    Returns:
+        The results in the order of the sequences.
     """
     if jobs < 1:
         raise InputError(f"jobs is {jobs}; expected 1 or more")
     if not len(sequences):
         raise InputError("no sequence to run over")
-    runs = _run_here if jobs == 1 else _run_in_processes
-    finished = runs(tracker_factory, sequences, jobs, run)
-    with tqdm(total=len(sequences), desc=model, unit="seq", disable=not progress) as bar:
-        results = []
-        for result in finished:
-            score = "" if result.accuracy is None else f" AO {result.accuracy.ao:.3f}"
-            bar.set_postfix_str(result.name + score)
+    if jobs == 1:
+        finished = _run_here(tracker_factory, sequences, run)
+    else:
+        finished = _run_in_processes(tracker_factory, sequences, run, jobs)
+    results: dict[int, Result] = {}
+    with tqdm(total=len(sequences), desc=title, unit="seq", disable=not progress) as bar:
+        for index, result in finished:
+            results[index] = result
+            bar.set_postfix_str(note(result))
             bar.update()
-            results.append(result)
-    return Report(model, tuple(results))
+    return [results[index] for index in sorted(results)]
+
+
+def _score(result: SequenceResult) -> str:
+    score = "" if result.accuracy is None else f" AO {result.accuracy.ao:.3f}"
+    return result.name + score
 
 
 def _run_here(
-    factory: TrackerFactory, sequences: Iterable[VideoSequence], _jobs: int, run: SequenceRunner
-) -> Iterator[SequenceResult]:
+    factory: TrackerFactory,
+    sequences: Sequence[VideoSequence],
+    run: Callable[[SingleObjectTracker, VideoSequence], Result],
+) -> Iterator[tuple[int, Result]]:
     tracker = factory()
-    return (run(tracker, sequence) for sequence in sequences)
+    for index in range(len(sequences)):
+        yield index, run(tracker, sequences[index])
 
 
 def _run_in_processes(
-    factory: TrackerFactory, sequences: Iterable[VideoSequence], jobs: int, run: SequenceRunner
-) -> Iterator[SequenceResult]:
+    factory: TrackerFactory,
+    sequences: Sequence[VideoSequence],
+    run: Callable[[SingleObjectTracker, VideoSequence], Result],
+    jobs: int,
+) -> Iterator[tuple[int, Result]]:
+    """Results as they come, with the number of their sequence."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, _Worker.start, (factory, run)) as pool:
-        yield from pool.map(_Worker.run, sequences)
+    worker = _Worker(factory, run)
+    pool = ProcessPoolExecutor(min(jobs, len(sequences)), context, _keep_worker, (worker,))
+    waiting = iter(range(len(sequences)))
+    running: dict[Future[Result], int] = {}
+    try:
+        with pool:
+            try:
+                while True:
+                    for index in itertools.islice(waiting, _AHEAD * jobs - len(running)):
+                        running[pool.submit(_run_in_worker, sequences[index])] = index
+                    if not running:
+                        return
+                    done, _ = wait(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        yield running.pop(future), future.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+    except BrokenProcessPool as error:
+        raise BackendError(
+            "a process that ran a tracker died (was it killed, or out of memory?); use fewer "
+            "--jobs and run it again"
+        ) from error
 
 
-class _Worker:
-    """The tracker of a worker process, built with its first sequence so that errors get out."""
+class _Worker(Generic[Result]):
+    """What a process runs; its tracker is built with the first sequence so that errors get out."""
 
-    factory: TrackerFactory
-    run_one: SequenceRunner
-    tracker: SingleObjectTracker | None = None
+    def __init__(
+        self,
+        factory: TrackerFactory,
+        run: Callable[[SingleObjectTracker, VideoSequence], Result],
+    ) -> None:
+        self._factory = factory
+        self._run = run
+        self._tracker: SingleObjectTracker | None = None
 
-    @classmethod
-    def start(cls, factory: TrackerFactory, run_one: SequenceRunner) -> None:
-        cv2.setNumThreads(1)
-        cls.factory = staticmethod(factory)
-        cls.run_one = staticmethod(run_one)
+    def __call__(self, sequence: VideoSequence) -> Result:
+        if self._tracker is None:
+            cv2.setNumThreads(1)
+            self._tracker = self._factory()
+        return self._run(self._tracker, sequence)
 
-    @classmethod
-    def run(cls, sequence: VideoSequence) -> SequenceResult:
-        if cls.tracker is None:
-            cls.tracker = cls.factory()
-        return cls.run_one(cls.tracker, sequence)
+
+class _Process:
+    """This process' worker, set when the process starts."""
+
+    worker: _Worker[Any]
+
+
+def _keep_worker(worker: _Worker[Any]) -> None:
+    _Process.worker = worker
+
+
+def _run_in_worker(sequence: VideoSequence) -> Any:
+    return _Process.worker(sequence)
 
 
 def to_box(row: NDArray[np.float64]) -> Box:

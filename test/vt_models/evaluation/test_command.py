@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import shutil
+import zipfile
 
 import pytest
 
 from vt_models.errors import DatasetError, InputError
-from vt_models.evaluation import command, peers
+from vt_models.evaluation import command, entrants, peers
 from vt_models.registry import UpdatePolicy
 from vt_models.tracker import Estimate
 
+MODEL = "asymtrack_lite0"
 METRICS = ["ao", "sr50", "sr75", "auc", "precision", "norm_precision", "ms_per_frame"]
 
 
@@ -37,12 +41,12 @@ def run(monkeypatch, tmp_path, write_sequence):
         made.append(args)
         return StaticTracker()
 
-    monkeypatch.setattr(command, "create_tracker", create_tracker)
+    monkeypatch.setattr(entrants, "create_tracker", create_tracker)
 
     def run_command(*options: str) -> int:
         parser = argparse.ArgumentParser()
         command.add_arguments(parser)
-        root = ["--model", "some_model", "--dataset", "folder", "--root", str(tmp_path)]
+        root = ["--model", MODEL, "--dataset", "folder", "--root", str(tmp_path)]
         return command.run(parser.parse_args([*root, *options]))
 
     run_command.made = made
@@ -67,7 +71,7 @@ def static_peer(monkeypatch):
 def test_prints_a_table_with_a_total(run, capsys):
     assert run() == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["some_model", *command.COLUMNS]
+    assert lines[0].split() == [MODEL, *command.COLUMNS]
     assert [line.split()[0] for line in lines[1:]] == ["one", "two", "total"]
     assert [line.split()[1] for line in lines[1:]] == ["1.000", "0.000", "0.500"]
 
@@ -76,7 +80,7 @@ def test_prints_one_json_object(run, capsys):
     run("--json")
     report = json.loads(capsys.readouterr().out)
     assert list(report) == ["model", "total", "sequences"]
-    assert report["model"] == "some_model"
+    assert report["model"] == MODEL
     assert list(report["total"]) == METRICS
     assert report["total"]["ao"] == 0.5
     assert list(report["sequences"]) == ["one", "two"]
@@ -89,7 +93,7 @@ def test_passes_the_options_on(run):
         *("--update", "25:0.5"),
     )
     policy = UpdatePolicy("25:0.5", 25, 0.5)
-    assert run.made == [("some_model", "w", "torch", "cpu", 2, policy)]
+    assert run.made == [(MODEL, "w", "torch", "cpu", 2, policy)]
 
 
 def test_peers_have_the_same_shape(run, capsys, static_peer):
@@ -105,7 +109,7 @@ def test_peers_have_the_same_shape(run, capsys, static_peer):
 def test_peers_are_compared_in_the_text(run, capsys, static_peer):
     run("--peers", "csrt")
     last_table = capsys.readouterr().out.split("\n\n")[-1].splitlines()
-    assert [line.split()[0] for line in last_table] == ["total", "some_model", "csrt"]
+    assert [line.split()[0] for line in last_table] == ["total", MODEL, "csrt"]
 
 
 def test_a_peer_that_cannot_run_is_left_out_with_a_message(run, capsys, tmp_path):
@@ -127,16 +131,202 @@ def test_only_the_named_sequences_run(run, capsys):
         run("--sequences", "three")
 
 
-def test_writes_boxes_and_report(run, tmp_path):
-    run("--output", str(tmp_path / "out"))
-    folder = tmp_path / "out" / "some_model"
-    assert sorted(path.name for path in folder.iterdir()) == [
+def test_writes_boxes_page_and_what_is_needed_to_go_on(run, tmp_path, capsys):
+    out = tmp_path / "out"
+    run("--output", str(out))
+    assert f"report: {out / 'report.html'}" in capsys.readouterr().err
+    assert sorted(path.name for path in out.iterdir()) == [MODEL, "report.html", "report.json"]
+    assert sorted(str(path.relative_to(out / MODEL)) for path in (out / MODEL).rglob("*.*")) == [
+        "kept/one.npz",
+        "kept/two.npz",
         "one.txt",
         "one_score.txt",
         "report.json",
         "two.txt",
         "two_score.txt",
     ]
+
+
+def test_the_page_shows_the_numbers_of_the_command(run, tmp_path, capsys, static_peer):
+    run("--json", "--peers", "csrt", "--output", str(tmp_path / "out"))
+    printed = json.loads(capsys.readouterr().out)
+    written = json.loads((tmp_path / "out" / "report.json").read_text())
+    ours, peer = written["trackers"]
+    assert ours["total"] == printed["total"]
+    assert ours["sequences"] == printed["sequences"]
+    assert peer["total"] == printed["peers"]["csrt"]["total"]
+    about = written["about"]
+    assert about["dataset"] == "folder"
+    assert about["protocol"] == "ope"
+    assert list(about["weights sha256"]) == [MODEL]
+    assert {"command", "commit", "machine", "versions", "date"} <= set(about)
+
+
+def test_a_second_run_takes_what_is_there(run, tmp_path, capsys, monkeypatch):
+    output = ("--json", "--output", str(tmp_path / "out"))
+    run(*output)
+    first = json.loads(capsys.readouterr().out)
+    starts = []
+    monkeypatch.setattr(StaticTracker, "init", lambda *_: starts.append(1))
+    run(*output)
+    out, err = capsys.readouterr()
+    assert json.loads(out) == first
+    assert "2 of 2 sequences are kept" in err
+    assert not starts
+
+
+def test_fresh_runs_again(run, tmp_path, capsys):
+    run("--output", str(tmp_path / "out"))
+    run("--fresh", "--output", str(tmp_path / "out"))
+    assert "are kept" not in capsys.readouterr().err
+
+
+def test_other_options_run_again(run, tmp_path, capsys):
+    run("--output", str(tmp_path / "out"))
+    run("--output", str(tmp_path / "out"), "--stream", "10", "--latency", "5")
+    assert "are kept" not in capsys.readouterr().err
+
+
+def test_several_models_stand_side_by_side(run, capsys):
+    run("--json", "--model", f"{MODEL},asymtrack_t")
+    report = json.loads(capsys.readouterr().out)
+    assert report["model"] == MODEL
+    assert list(report["peers"]) == ["asymtrack_t"]
+    with pytest.raises(InputError, match="--weights and --update belong to one model"):
+        run("--model", f"{MODEL},asymtrack_t", "--weights", "w")
+    with pytest.raises(InputError, match="names no model"):
+        run("--model", ",")
+
+
+def test_a_benchmark_scores_by_its_own_rules(run, capsys, tmp_path):
+    run("--json", "--protocol", "trackingnet", "--output", str(tmp_path / "out"))
+    out, err = capsys.readouterr()
+    benchmark = json.loads(out)["benchmark"]
+    assert benchmark["name"] == "trackingnet"
+    # the first of two frames is given: areas by the trapezoidal rule
+    assert benchmark["sequences"]["two"]["success"] == pytest.approx((19.5 / 20) / 2)
+    archive = tmp_path / "out" / "trackingnet" / f"{MODEL}.zip"
+    assert f"result files: {archive}" in err
+    assert archive.exists()
+    assert "By the rules of trackingnet" in (tmp_path / "out" / "report.html").read_text()
+    run("--protocol", "trackingnet")
+    table = capsys.readouterr().out.split("\n\n")[-1].splitlines()
+    assert table[0].split()[:3] == ["trackingnet", "rules", "success"]
+
+
+def test_a_data_set_brings_its_benchmark(run, capsys, tmp_path):
+    root = tmp_path / "otb" / "Crossing"
+    (root / "img").mkdir(parents=True)
+    for number in (1, 2):
+        shutil.copy(tmp_path / "one/img/000001.jpg", root / "img" / f"{number:04d}.jpg")
+    (root / "groundtruth_rect.txt").write_text("5,5,10,10\n5,5,10,10\n")
+    otb = ("--dataset", "otb", "--root", str(tmp_path / "otb"), "--sequences", "Crossing")
+    run("--json", "--no-cache", *otb)
+    assert json.loads(capsys.readouterr().out)["benchmark"]["name"] == "otb"
+    run("--json", "--no-cache", "--protocol", "ope", *otb)
+    assert "benchmark" not in json.loads(capsys.readouterr().out)
+
+
+def test_a_secret_truth_gives_files_to_submit_and_no_score(run, capsys, tmp_path):
+    folder = tmp_path / "got" / "test" / "GOT-10k_Test_000001"
+    folder.mkdir(parents=True)
+    for number in (1, 2, 3):
+        shutil.copy(tmp_path / "one/img/000001.jpg", folder / f"{number:08d}.jpg")
+    (folder / "groundtruth.txt").write_text("5,5,10,10\n")
+    (folder.parent / "list.txt").write_text(folder.name + "\n")
+    out = tmp_path / "out"
+    got = ("--dataset", "got10k", "--root", str(tmp_path / "got"), "--split", "test")
+    run("--json", "--no-cache", *got, "--output", str(out))
+    printed, err = capsys.readouterr()
+    assert list(json.loads(printed)["total"]) == ["ms_per_frame"]
+    assert "benchmark" not in json.loads(printed)
+    assert "no report: only the first boxes" in err
+    assert not (out / "report.html").exists()
+    with zipfile.ZipFile(out / "got10k" / f"{MODEL}.zip") as archive:
+        name = f"{folder.name}/{folder.name}"
+        assert archive.namelist() == [f"{name}_001.txt", f"{name}_time.txt"]
+        assert archive.read(f"{name}_001.txt").decode().split() == ["5.000,5.000,10.000,10.000"] * 3
+    run("--no-cache", *got)
+    total = capsys.readouterr().out.splitlines()[-1].split()
+    assert total[:-1] == ["total", *"------"]
+
+
+def test_a_stream_is_scored_when_the_answer_is_known(run, capsys, tmp_path):
+    options = ("--stream", "10", "--latency", "150", "--output", str(tmp_path / "out"))
+    run("--json", *options)
+    report = json.loads(capsys.readouterr().out)
+    assert report["stream"] == {"fps": 10.0, "latency_ms": 150.0, "processed": 1.0}
+    run(*options)
+    assert "given latency 150 ms, 100.0% of frames processed" in capsys.readouterr().out
+    assert "As a stream of 10 images a second" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("protocol", ["vot", "vot-restart"])
+def test_vot_has_runs_scores_files_and_a_page(run, capsys, tmp_path, static_peer, protocol):
+    out = tmp_path / "out"
+    options = ("--protocol", protocol, "--eao-range", "1:2", "--peers", "csrt")
+    run("--json", *options, "--output", str(out))
+    printed, err = capsys.readouterr()
+    report = json.loads(printed)
+    assert report["protocol"] == protocol
+    assert report["eao_range"] == [1, 2]
+    assert set(report["sequences"]) == {"one", "two"}
+    assert 0.0 < report["total"]["eao"] < 1.0
+    assert report["peers"]["csrt"]["total"].keys() == report["total"].keys()
+    assert f"result files: {out / protocol / MODEL}" in err
+    files = [path.name for path in (out / protocol / MODEL / "baseline" / "one").iterdir()]
+    assert len(files) == 2 * (2 if protocol == "vot" else 1)
+    written = json.loads((out / "report.json").read_text())
+    assert [one["total"] for one in written["trackers"]] == [
+        report["total"],
+        report["peers"]["csrt"]["total"],
+    ]
+    assert "Expected average overlap" in (out / "report.html").read_text()
+    run(*options, "--output", str(out))
+    text, err = capsys.readouterr()
+    assert "2 of 2 sequences are kept" in err
+    assert text.split("\n\n")[-1].splitlines()[0].split()[:3] == [f"{protocol},", "1:2", "eao"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--latency", "5"], "--latency is for --stream"),
+        (["--stream", "0"], "--stream is 0; expected images a second"),
+        (["--stream", "30", "--latency", "fast"], "expected MS or NAME=MS"),
+        (["--stream", "30", "--latency", "-1"], "expected milliseconds, 0 or more"),
+        (["--stream", "30", "--latency", "x=3"], "names x; expected asymtrack_lite0"),
+        (["--stream", "30", "--jobs", "2"], "--jobs 2 falsifies a measured latency"),
+        (["--eao-range", "1:2"], "--eao-range is for --protocol vot"),
+        (["--protocol", "vot", "--eao-range", "9:2"], "'9:2'; expected LOW:HIGH"),
+        (["--protocol", "vot"], "longest sequence has 2 frames; an EAO over 115 to 755"),
+        (["--protocol", "vot", "--long-term"], "--long-term does not go with --protocol vot"),
+        (["--protocol", "vot", "--stream", "30"], "--stream does not go with --protocol vot"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(run, options, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        run(*options)
+
+
+def test_a_split_is_chosen_and_the_index_can_be_left_out(run, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for split, box in (("TRAIN_0", "5,5,10,10"), ("TEST", "6,5,10,10")):
+        (tmp_path / "tn" / split / "anno").mkdir(parents=True)
+        frames = tmp_path / "tn" / split / "frames" / split
+        frames.mkdir(parents=True)
+        for number in (0, 1):
+            shutil.copy(tmp_path / "one/img/000001.jpg", frames / f"{number}.jpg")
+        (tmp_path / "tn" / split / "anno" / f"{split}.txt").write_text(f"{box}\n{box}\n")
+    options = ("--json", "--dataset", "trackingnet", "--root", str(tmp_path / "tn"))
+    run(*options, "--split", "train_0", "--no-cache")
+    assert list(json.loads(capsys.readouterr().out)["sequences"]) == ["TRAIN_0"]
+    assert not (tmp_path / "cache").exists()
+    run(*options)
+    assert list(json.loads(capsys.readouterr().out)["sequences"]) == ["TEST"]
+    assert list((tmp_path / "cache").rglob("*.*"))
+    with pytest.raises(DatasetError, match="no split 'val'"):
+        run(*options, "--split", "val")
 
 
 @pytest.mark.parametrize("option", ["--threads", "--jobs"])

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vt_models.errors import InputError
+from vt_models.evaluation.box_runs import BoxRun
 from vt_models.evaluation.metrics import center_errors, success_curve
-from vt_models.evaluation.protocols import PROTOCOLS, BoxRun, got10k, lasot, otb, trackingnet
+from vt_models.evaluation.protocols import PROTOCOLS, got10k, lasot, otb, trackingnet
 from vt_models.geometry import iou
 
 ABSENT = (math.nan,) * 4
@@ -149,7 +150,8 @@ def many_runs(draw):
         truth = np.array(draw(st.lists(boxes, min_size=count, max_size=count)))
         predicted = np.array(draw(st.lists(boxes, min_size=count, max_size=count)))
         truth[2:][draw(st.lists(st.booleans(), min_size=count - 2, max_size=count - 2))] = np.nan
-        runs.append(BoxRun(f"s{index}", predicted, truth, (100, 80)))
+        scores = np.array(draw(st.lists(st.floats(0, 1), min_size=count, max_size=count)))
+        runs.append(BoxRun(f"s{index}", predicted, truth, (100, 80), scores))
     return runs
 
 

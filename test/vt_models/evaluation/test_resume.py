@@ -11,10 +11,18 @@ import pytest
 
 from vt_models.errors import BackendError, VtModelsError, WeightsError
 from vt_models.evaluation.datasets import FolderDataset
+from vt_models.evaluation.entrants import Entrant
 from vt_models.evaluation.latency import Streaming
 from vt_models.evaluation.peers import create_peer
-from vt_models.evaluation.resume import ResumingRun, files_digest, run_settings
-from vt_models.evaluation.runner import evaluate
+from vt_models.evaluation.resume import (
+    ONE_PASS,
+    ResumingRun,
+    Running,
+    files_digest,
+    run_settings,
+)
+from vt_models.evaluation.runner import evaluate, run_sequence
+from vt_models.evaluation.vot_runs import ANCHORED, run_anchored
 from vt_models.tracker import Estimate
 
 
@@ -56,7 +64,7 @@ def run_again(dataset, tmp_path, monkeypatch):
     def run(tracker=Counting, settings="s", jobs=1):
         monkeypatch.setattr(Counting, "starts", 0)
         monkeypatch.setattr(tracker, "starts", 0)
-        keeping = ResumingRun(tmp_path / "kept", settings)
+        keeping = ResumingRun(tmp_path / "kept", settings, run_sequence, ONE_PASS)
         report = evaluate(tracker, dataset, run=keeping, jobs=jobs, progress=False)
         return report, tracker.starts
 
@@ -101,6 +109,39 @@ def test_a_changed_sequence_runs_again(run_again, dataset):
     assert run_again()[1] == 1
 
 
+def test_another_sentence_runs_again(run_again, dataset):
+    run_again()
+    (dataset.root / "a" / "language.txt").write_text("the grey square\n")
+    assert run_again()[1] == 1
+
+
+def test_other_anchors_run_again(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(Counting, "starts", 0)
+    sequence, anchors = dataset[0], dataset.root / "a" / "anchor.value"
+    kept = ResumingRun(tmp_path / "kept", "s", run_anchored, ANCHORED)
+    for text, starts in (("1\n0\n0\n0\n", 1), ("1\n0\n0\n0\n", 1), ("1\n0\n0\n-1\n", 3)):
+        anchors.write_text(text)
+        result = kept(Counting(), sequence)
+        assert Counting.starts == starts
+    assert [run.anchor for run in result.runs] == [0, 3]
+
+
+def test_what_is_kept_is_counted_and_can_be_dropped(dataset, tmp_path, capsys):
+    entrant = Entrant("mine", Counting)
+    evaluate(
+        Counting,
+        dataset,
+        run=Running(1, tmp_path).resuming(entrant, {}, run_sequence, ONE_PASS, dataset),
+        progress=False,
+    )
+    assert capsys.readouterr().err == ""
+    Running(1, tmp_path).resuming(entrant, {}, run_sequence, ONE_PASS, dataset)
+    assert "mine: 2 of 2 sequences are kept" in capsys.readouterr().err
+    Running(1, tmp_path, fresh=True).resuming(entrant, {}, run_sequence, ONE_PASS, dataset)
+    assert capsys.readouterr().err == ""
+    assert not list((tmp_path / "mine" / "kept").iterdir())
+
+
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 not a zip", None])
 def test_a_damaged_file_runs_again(run_again, tmp_path, damage):
     first, _ = run_again()
@@ -136,7 +177,7 @@ def test_two_processes_a_resumed_run_and_one_process_agree(dataset, tmp_path):
     except BackendError as error:
         pytest.skip(str(error))
     streamed = Streaming(0.1, 0.15)
-    kept = ResumingRun(tmp_path / "kept", "s", streamed)
+    kept = ResumingRun(tmp_path / "kept", "s", streamed, ONE_PASS)
     shared, resumed = (
         evaluate(factory, dataset, jobs=jobs, run=kept, progress=False) for jobs in (2, 1)
     )

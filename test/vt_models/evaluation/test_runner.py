@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from vt_models.errors import BackendError, DatasetError, InputError, VtModelsError
-from vt_models.evaluation.datasets import FolderDataset
+from vt_models.evaluation.datasets import FolderDataset, VideoSequence
 from vt_models.evaluation.peers import create_peer
 from vt_models.evaluation.runner import evaluate, run_sequence
 
@@ -175,3 +176,44 @@ def test_the_bar_goes_to_standard_error(dataset, capsys):
 def test_evaluation_does_not_import_torch():
     code = "import sys, vt_models.evaluation.command; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_run_that_was_not_started_misses_everything(dataset):
+    result = run_sequence(StaticTracker(), dataset[0], start=lambda *_: None)
+    assert np.isnan(result.boxes).all()
+    assert result.scores.tolist() == [0.0] * 4
+    assert result.accuracy.ao == result.accuracy.auc == result.accuracy.precision == 0.0
+
+
+def test_without_public_truth_there_is_no_score(dataset):
+    first = dataset[0]
+    boxes = np.full((4, 4), np.nan)
+    boxes[0] = first.boxes[0]
+    secret = VideoSequence("secret", first.frames, boxes, absent=np.zeros(4, bool))
+    report = evaluate(StaticTracker, [secret, first], progress=False)
+    assert report.results[0].accuracy is None
+    assert report.is_scored
+    assert report.total["ao"] == report.results[1].accuracy.ao
+    assert not evaluate(StaticTracker, [secret], progress=False).is_scored
+
+
+def test_a_process_that_dies_is_reported(dataset):
+    with pytest.raises(BackendError, match="process that ran a tracker died"):
+        evaluate(partial(os._exit, 1), dataset, jobs=2, progress=False)
+
+
+def test_a_lazy_data_set_is_not_read_ahead(dataset):
+    """When the first sequence fails, only those in hand or waiting next may have been read."""
+    read = []
+
+    class Lazy:
+        def __len__(self):
+            return 50
+
+        def __getitem__(self, index):
+            read.append(index)
+            return dataset[0]
+
+    with pytest.raises(InputError, match="unknown peer"):
+        evaluate(partial(create_peer, "nobody"), Lazy(), jobs=2, progress=False)
+    assert len(read) < 10

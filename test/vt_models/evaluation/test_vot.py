@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vt_models.errors import DatasetError, InputError
-from vt_models.evaluation import vot
+from vt_models.errors import DatasetError, InputError, VtModelsError
+from vt_models.evaluation import vot, vot_runs
 from vt_models.evaluation.datasets import FolderDataset
-from vt_models.evaluation.vot import AnchorRun, AnchorRuns, SupervisedRun, pixel_overlaps
+from vt_models.evaluation.vot_overlap import pixel_overlaps
+from vt_models.evaluation.vot_runs import AnchorRun, AnchorRuns, SupervisedRun
 from vt_models.tracker import Estimate
 
 ABSENT = (math.nan,) * 4
@@ -65,11 +66,18 @@ def test_runs_with_restarts_score_as_in_vot_toolkit(toolkits):
     about = toolkits["supervised"]
     results = []
     for sequence in about["sequences"]:
-        codes = [int(r[0]) if len(r) == 1 else vot.TRACKED for r in sequence["record"]]
+        codes = [int(r[0]) if len(r) == 1 else vot_runs.TRACKED for r in sequence["record"]]
         boxes = [r if len(r) == 4 else ABSENT for r in sequence["record"]]
         truth, size = np.array(sequence["truth"]), tuple(toolkits["size"])
         results.append(
-            SupervisedRun(sequence["name"], truth, size, np.array(boxes), np.array(codes))
+            SupervisedRun(
+                sequence["name"],
+                truth,
+                size,
+                np.array(boxes),
+                np.array(codes),
+                np.zeros(len(codes)),
+            )
         )
     scores = vot.supervised_scores(results, (about["low"], about["high"]))
     for sequence in about["sequences"]:
@@ -146,29 +154,29 @@ def test_a_failure_is_ten_bad_frames_in_a_row():
 def test_nonsense_is_refused():
     with pytest.raises(InputError, match="no run"):
         vot.anchored_scores([])
-    with pytest.raises(InputError, match="0 < first <= last"):
+    with pytest.raises(InputError, match="0 < first < last"):
         vot.anchored_scores([perfect(5)], (9, 3))
     with pytest.raises(InputError, match="every 0 frames"):
-        vot.default_anchors(np.ones((3, 4)), 0)
+        vot_runs.default_anchors(np.ones((3, 4)), 0)
 
 
 def test_anchors_take_the_longer_way():
     truth = np.ones((120, 4))
     truth[48:53] = np.nan
-    assert vot.default_anchors(truth) == {0: True, 47: True, 100: False, 119: False}
+    assert vot_runs.default_anchors(truth) == {0: True, 47: True, 100: False, 119: False}
     with pytest.raises(DatasetError, match="no anchor"):
-        vot.default_anchors(np.full((3, 4), np.nan))
+        vot_runs.default_anchors(np.full((3, 4), np.nan))
 
 
 def test_anchors_are_read(tmp_path):
     path = tmp_path / "anchor.value"
     path.write_text("1\n0\n0\n-1\n")
-    assert vot.read_anchors(path, 4) == {0: True, 3: False}
+    assert vot_runs.read_anchors(path, 4) == {0: True, 3: False}
     with pytest.raises(DatasetError, match=r"anchor\.value: 4 numbers with 2 anchors for 5 frames"):
-        vot.read_anchors(path, 5)
+        vot_runs.read_anchors(path, 5)
     path.write_text("1\nx\n")
     with pytest.raises(DatasetError, match="a number for each frame"):
-        vot.read_anchors(path, 2)
+        vot_runs.read_anchors(path, 2)
 
 
 class Static:
@@ -189,12 +197,12 @@ def test_runs_go_both_ways(tmp_path, write_sequence):
     write_sequence("s", [f"{x},5,10,10" for x in range(5, 11)])
     sequence = FolderDataset(tmp_path)[0]
     tracker = Static()
-    result = vot.run_anchored(tracker, sequence, {0: True, 4: False})
+    result = vot_runs.run_anchored(tracker, sequence, {0: True, 4: False})
     assert [len(run.boxes) for run in result.runs] == [6, 5]
     assert tracker.begins == [(5.0, 5.0, 10.0, 10.0), (9.0, 5.0, 10.0, 10.0)]
     assert result.size == (64, 48)
     (tmp_path / "s" / "anchor.value").write_text("0\n1\n0\n0\n0\n0\n")
-    assert [run.anchor for run in vot.run_anchored(tracker, sequence).runs] == [1]
+    assert [run.anchor for run in vot_runs.run_anchored(tracker, sequence).runs] == [1]
 
 
 def test_a_lost_target_is_given_again_after_five_frames(tmp_path, write_sequence):
@@ -202,6 +210,36 @@ def test_a_lost_target_is_given_again_after_five_frames(tmp_path, write_sequence
     lines[4] = "nan,nan,nan,nan"
     write_sequence("s", lines)
     tracker = Static()
-    result = vot.run_supervised(tracker, FolderDataset(tmp_path)[0])
+    result = vot_runs.run_supervised(tracker, FolderDataset(tmp_path)[0])
     assert result.codes.tolist() == [1, 3, 2, 0, 0, 0, 0, 1, 3, 3]
+    assert ((result.seconds > 0) == (result.codes > 0)).all()
     assert tracker.begins == [(5.0, 5.0, 10.0, 10.0), (40.0, 30.0, 10.0, 10.0)]
+
+
+def test_an_error_of_the_tracker_names_sequence_and_frame(tmp_path, write_sequence):
+    class Failing(Static):
+        def update(self, _frame):
+            raise InputError("no luck")
+
+    write_sequence("s", ["5,5,10,10"] * 4)
+    sequence = FolderDataset(tmp_path)[0]
+    for run in (vot_runs.run_anchored, vot_runs.run_supervised):
+        with pytest.raises(VtModelsError, match="s, frame 2: no luck"):
+            run(Failing(), sequence)
+
+
+def test_kept_runs_come_back_as_they_were(tmp_path, write_sequence):
+    write_sequence("s", [f"{x},5,10,10" for x in range(5, 45, 5)])
+    sequence = FolderDataset(tmp_path)[0]
+    runs = vot_runs.run_anchored(Static(), sequence, {0: True, 5: True, 7: False})
+    again = vot_runs.unpack_anchored(sequence, vot_runs.pack_anchored(runs))
+    assert again.size == runs.size
+    for one, two in zip(runs.runs, again.runs, strict=True):
+        assert (one.anchor, one.forward) == (two.anchor, two.forward)
+        np.testing.assert_array_equal(one.boxes, two.boxes)
+        np.testing.assert_array_equal(one.seconds, two.seconds)
+    assert vot.anchored_scores([again], (2, 6)) == vot.anchored_scores([runs], (2, 6))
+    restarted = vot_runs.run_supervised(Static(), sequence)
+    arrays = vot_runs.pack_supervised(restarted)
+    found = vot.supervised_scores([vot_runs.unpack_supervised(sequence, arrays)], (1, 3))
+    assert found == vot.supervised_scores([restarted], (1, 3))

@@ -22,7 +22,7 @@ from got10k.experiments.got10k import ExperimentGOT10k
 from got10k.experiments.otb import ExperimentOTB
 from got10k.experiments.uav123 import ExperimentUAV123
 from got10k.utils.metrics import rect_iou
-from vot.analysis import multistart, supervised
+from vot.analysis import longterm, multistart, supervised
 from vot.dataset import InMemorySequence
 from vot.region import Rectangle, Special, calculate_overlap, calculate_overlaps
 from vot.tracker import Results, Trajectory
@@ -44,6 +44,7 @@ def main() -> None:
         "ope": one_pass(rng),
         "multistart": anchored(rng),
         "supervised": restarted(rng),
+        "longterm": long_term(rng),
     }
     path = Path(__file__).with_name("values.json")
     path.write_text(json.dumps(values, separators=(",", ":")) + "\n", encoding="utf-8")
@@ -221,6 +222,54 @@ def restarted(rng: np.random.Generator) -> dict:
         "curve": curve.tolist(),
     }
     return {"low": LOW, "high": HIGH, "sequences": sequences, "total": total}
+
+
+def long_term(rng: np.random.Generator) -> dict:
+    """vot-toolkit's precision, recall and F-score with absent targets and withheld boxes."""
+    sequences, runs, everything = [], [], []
+    for name, count, drift in (("first", 90, 2.0), ("second", 70, 5.0)):
+        truth = walk(rng, count, 3.0)
+        predicted = followed(rng, truth, drift)
+        confidence = np.round(rng.random(count), 4)
+        confidence[0] = np.nan
+        absent, withheld = rng.random((2, count)) < 0.15
+        absent[0] = False
+        sequence = SizedSequence(name, ["color"])
+        picture = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+        for box, gone in zip(truth, absent, strict=True):
+            sequence.append({"color": picture}, Special(0) if gone else Rectangle(*box))
+        regions = [Special(1)] + [
+            Special(0) if none else Rectangle(*box)
+            for box, none in zip(predicted[1:], withheld[1:], strict=True)
+        ]
+        everything += confidence.tolist()
+        runs.append((sequence, regions, confidence.tolist()))
+        sequences.append(
+            {
+                "name": name,
+                "truth": truth.tolist(),
+                "predicted": predicted.tolist(),
+                "confidence": confidence[1:].tolist(),
+                "absent": absent.tolist(),
+                "withheld": withheld.tolist(),
+            }
+        )
+    thresholds = longterm.determine_thresholds(everything, 100)
+    partial = [
+        (
+            list(
+                zip(*longterm.compute_tpr_curves(regions, given, sequence, thresholds), strict=True)
+            ),
+            0,
+        )
+        for sequence, regions, given in runs
+    ]
+    curve, _ = longterm.PrecisionRecallCurve().aggregate(None, [], partial)
+    f_curve = longterm.FScoreCurve().compute(None, [None], [], [[(curve, thresholds)]])[0, 0][0]
+    grids = [[(curve, thresholds)], [(f_curve, None)]]
+    precision, recall, f_score = longterm.PrecisionRecall().compute(None, [None], [], grids)[0, 0]
+    total = {"precision": precision, "recall": recall, "f_score": f_score}
+    return {"sequences": sequences, "total": total, "thresholds": thresholds[1:-1]}
 
 
 def write(results: Results, name: str, predicted: np.ndarray) -> None:

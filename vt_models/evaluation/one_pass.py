@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run over each sequence by each tracker, and everything that is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vt_models.evaluation.box_runs import BoxRun, Scores
+from vt_models.evaluation.protocols import PROTOCOLS
+from vt_models.evaluation.report import write_report
+from vt_models.evaluation.result_files import write_results
+from vt_models.evaluation.resume import ONE_PASS
+from vt_models.evaluation.runner import Report, evaluate, start_on_truth
+from vt_models.evaluation.tables import table, to_text
+from vt_models.evaluation.vot_runs import frame_size
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vt_models.evaluation.datasets import VideoSequence
+    from vt_models.evaluation.entrants import Entrant
+    from vt_models.evaluation.longterm_report import LongTermReport
+    from vt_models.evaluation.resume import Running
+    from vt_models.evaluation.runner import Starter
+    from vt_models.evaluation.stream_options import Stream
+
+NEEDS_SIZE = ("got10k", "vot-lt")
+
+
+@dataclass(frozen=True, eq=False)
+class OnePass:
+    """Reports of all trackers over the same sequences.
+
+    Attributes:
+        reports: one a tracker, the first is the model in question.
+        sequences: what they ran over.
+        stream: how the frames came.
+        protocol: the benchmark whose rules score too, one of `PROTOCOLS`; None for none.
+        scores: by that benchmark's rules, by tracker; empty where no truth is public.
+        long_term: of the target keeper, if it ran.
+    """
+
+    reports: Sequence[Report]
+    sequences: Sequence[VideoSequence]
+    stream: Stream
+    protocol: str | None
+    scores: Mapping[str, Scores]
+    long_term: LongTermReport | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The first report's object; the others follow by name under "peers", if there are any."""
+        first, *others = [self._to_dict(report) for report in self.reports]
+        result = {**first, **({"peers": {one["model"]: one for one in others}} if others else {})}
+        if self.long_term is not None:
+            result["long_term"] = self.long_term.to_dict()
+        return result
+
+    def to_text(self) -> str:
+        """Tables for the terminal."""
+        parts = [to_text(self.reports)]
+        if self.scores:
+            totals = [(name, scores["total"]) for name, scores in self.scores.items()]
+            columns = {key: key for key in totals[0][1]}
+            parts.append(table(f"{self.protocol} rules", columns, totals))  # type: ignore[arg-type]
+        if self.stream.fps is not None:
+            parts.append(self.stream.to_text(self.reports))
+        if self.long_term is not None:
+            parts.append(self.long_term.to_text())
+        return "\n\n".join(parts)
+
+    def save(self, directory: Path, about: Mapping[str, Any]) -> list[str]:
+        """Write boxes, result files, and the page where there is something to score.
+
+        Returns:
+            What a user may want to open or hand in, a line each.
+        """
+        lines = []
+        for report in self.reports:
+            report.save(directory / report.model)
+            if self.protocol is not None:
+                path = write_results(self.protocol, report, directory / self.protocol)
+                lines.append(f"result files: {path}")
+        if self.long_term is not None:
+            self.long_term.save(directory / self.long_term.model)
+        if any(report.is_scored for report in self.reports):
+            more = self._more(about)
+            page = write_report(directory, self.reports, self.sequences, more)
+            lines.append(f"report: {page}")
+        else:
+            lines.append("no report: only the first boxes of these sequences are public")
+        return lines
+
+    def _to_dict(self, report: Report) -> dict[str, Any]:
+        result = report.to_dict()
+        if report.model in self.scores:
+            result["benchmark"] = {"name": self.protocol, **self.scores[report.model]}
+        if self.stream.fps is not None:
+            result["stream"] = self.stream.about(report)
+        return result
+
+    def _more(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        """What the page shows beside the usual metrics."""
+        more: dict[str, Any] = {"about": dict(about)}
+        if self.scores:
+            totals = {name: scores["total"] for name, scores in self.scores.items()}
+            more["benchmark"] = {"name": self.protocol, "totals": totals}
+        if self.stream.fps is not None:
+            more["stream"] = {report.model: self.stream.about(report) for report in self.reports}
+        if self.long_term is not None:
+            found = self.long_term.to_dict()
+            more["long_term"] = {"model": self.long_term.model, **found}
+        return more
+
+
+def run_one_pass(
+    entrants: Sequence[Entrant],
+    sequences: Sequence[VideoSequence],
+    stream: Stream,
+    protocol: str | None,
+    running: Running,
+    start: Starter | None = None,
+) -> OnePass:
+    """Run every tracker over every sequence and score it.
+
+    Args:
+        entrants: one or more trackers.
+        sequences: the videos.
+        stream: how the frames come.
+        protocol: one of `PROTOCOLS`; None for the usual metrics alone.
+        running: in how many processes, and where results are kept.
+        start: how a tracker is started, picklable, and its `repr` says how; None: on the true box.
+
+    Raises:
+        VtModelsError: what the data set or a tracker raises.
+    """
+    reports = []
+    for entrant in entrants:
+        name = entrant.name
+        settings = {**stream.settings(name), "start": "box" if start is None else repr(start)}
+        once = stream.runner(name, start or start_on_truth)
+        run = running.resuming(entrant, settings, once, ONE_PASS, sequences)
+        reports.append(evaluate(entrant.factory, sequences, model=name, jobs=running.jobs, run=run))
+    scores = {} if protocol is None else score_reports(protocol, reports, sequences)
+    return OnePass(reports, sequences, stream, protocol, scores)
+
+
+def score_reports(
+    protocol: str, reports: Sequence[Report], sequences: Sequence[VideoSequence]
+) -> dict[str, Scores]:
+    """Scores by a benchmark's rules, by tracker; empty where no truth is public.
+
+    Args:
+        protocol: one of `PROTOCOLS`.
+        reports: of runs over `sequences`, in their order.
+        sequences: with the truth.
+    """
+    runs: dict[str, list[BoxRun]] = {report.model: [] for report in reports}
+    for index in range(len(sequences)):
+        sequence = sequences[index]
+        if not sequence.is_annotated:
+            continue
+        size = frame_size(sequence) if protocol in NEEDS_SIZE else None
+        for report in reports:
+            result = report.results[index]
+            runs[report.model].append(
+                BoxRun(result.name, result.boxes, sequence.boxes, size, result.scores)
+            )
+    return {name: PROTOCOLS[protocol](found) for name, found in runs.items() if found}

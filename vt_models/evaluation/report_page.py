@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report's page: one HTML text with its style, charts and pictures inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from vt_models.evaluation.plots import FRACTION, Axis, Line, line_chart, reliability_chart
+from vt_models.evaluation.tables import COLUMNS
+
+if TYPE_CHECKING:
+    from vt_models.evaluation.failures import Failure
+
+Strips = list[tuple["Failure", str]]
+
+LONG_TERM = {
+    "F-score": "f_score",
+    "precision": "precision",
+    "recall": "recall",
+    "AO": "ao",
+    "TRACKING while absent": "false_tracking",
+    "TRACKING on something else": "wrong_tracking",
+    "returns found in 2 s": "found",
+    "s to LOST": "seconds_to_lost",
+    "s to found": "seconds_to_found",
+}
+"""Numbers of `longterm.summary` by their heading."""
+
+FAILURES_INTRODUCTION = (
+    "<h2>Failures</h2><p>Where the boxes part, the longest first: five frames before, the first "
+    'without overlap, five after. <b class="truth">Truth</b>, <b class="tracker">tracker</b>.</p>'
+)
+
+STYLE = """
+:root { color-scheme: light; --line: #d5d9de; --soft: #f5f7f9; --text: #1c2329; }
+body { margin: 2rem auto; max-width: 1400px; padding: 0 1.5rem; color: var(--text);
+  font: 15px/1.5 system-ui, sans-serif; background: #fff; }
+h1 { font-size: 1.6rem; margin-bottom: .2rem; }
+h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; border-bottom: 1px solid var(--line);
+  padding-bottom: .3rem; }
+h3 { font-size: 1rem; }
+p, dd { color: #4a545e; }
+code { background: var(--soft); padding: .1rem .3rem; overflow-wrap: anywhere; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .28rem .8rem; text-align: right; border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child { text-align: left; }
+thead th { background: var(--soft); }
+tbody tr:hover { background: var(--soft); }
+.best { font-weight: 700; }
+.charts, .strips { display: flex; flex-wrap: wrap; gap: 1.2rem; align-items: flex-start; }
+svg { font: 12px system-ui, sans-serif; max-width: 100%; height: auto; }
+svg .grid { stroke: #e1e5e9; fill: none; }
+svg .title { font-weight: 600; font-size: 14px; }
+figure { margin: 0; }
+figure img { display: block; max-width: 100%; }
+figcaption { font-size: .85rem; }
+.truth { color: #00aa50; }
+.tracker { color: #dc281e; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; }
+dd { margin: 0; }
+"""
+
+
+def page(data: Mapping[str, Any], strips: Sequence[Strips]) -> str:
+    """The page of a one-pass evaluation; every text that is not ours is escaped.
+
+    Args:
+        data: what `report.write_report` writes as JSON.
+        strips: for each tracker its failures, each with the picture as a data URI.
+    """
+    trackers = data["trackers"]
+    sections = [
+        _heading(data),
+        "<h2>Total</h2>" + _total_table(trackers) + _stream(data.get("stream")),
+        _benchmark(data.get("benchmark")),
+        "<h2>Curves</h2>" + _charts(trackers),
+        "<h2>Attributes</h2>" + _attribute_table(data),
+        "<h2>Sequences</h2>" + _sequence_table(data),
+        _reliability(data["reliability"]),
+        _long_term(data.get("long_term")),
+        _failures(trackers, strips),
+        _about(data.get("about")),
+    ]
+    return _document(_title(data), sections)
+
+
+def vot_page(data: Mapping[str, Any]) -> str:
+    """The page of VOT's short-term runs.
+
+    Args:
+        data: what `VotOutcome.save` writes as JSON.
+    """
+    trackers = data["trackers"]
+    keys = list(trackers[0]["total"])
+    totals = [[one["model"], *(one["total"][key] for key in keys)] for one in trackers]
+    sections = [
+        _heading(data),
+        f"<h2>Total ({escape(data['protocol'])})</h2>" + _table(["tracker", *keys], totals),
+        "<h2>Expected average overlap</h2>" + _overlap_chart(data),
+    ]
+    for key in next(iter(trackers[0]["sequences"].values())):
+        rows = [
+            [f"{name} ({count})", *(one["sequences"][name][key] for one in trackers)]
+            for name, count in data["frames"].items()
+        ]
+        head = ["sequence (frames)", *(one["model"] for one in trackers)]
+        table = _table(head, rows, compare=key != "failures")
+        sections.append(f"<h2>Sequences: {escape(key)}</h2>{table}")
+    return _document(_title(data), [*sections, _about(data.get("about"))])
+
+
+def _document(title: str, sections: Sequence[str]) -> str:
+    body = "\n".join(section for section in sections if section)
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n{body}\n"
+        "</body></html>\n"
+    )
+
+
+def _title(data: Mapping[str, Any]) -> str:
+    return f"Evaluation of {', '.join(one['model'] for one in data['trackers'])}"
+
+
+def _heading(data: Mapping[str, Any]) -> str:
+    frames = data["frames"]
+    return (
+        f"<h1>{escape(_title(data))}</h1>"
+        f"<p>{len(frames)} sequences, {sum(frames.values())} frames.</p>"
+    )
+
+
+def _total_table(trackers: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        [tracker["model"], *(tracker["total"].get(key) for key in COLUMNS.values())]
+        for tracker in trackers
+    ]
+    return _table(["tracker", *COLUMNS], rows)
+
+
+def _stream(about: Mapping[str, Mapping[str, Any]] | None) -> str:
+    if not about:
+        return ""
+    parts = []
+    for name, one in about.items():
+        given = one["latency_ms"]
+        latency = "as measured" if given is None else f"{given:g} ms"
+        parts.append(f"{name}: {latency}, {one['processed']:.1%} of frames processed")
+    fps = next(iter(about.values()))["fps"]
+    text = f"As a stream of {fps:g} images a second, with the latency of {'; '.join(parts)}."
+    return f"<p>{escape(text)}</p>"
+
+
+def _benchmark(about: Mapping[str, Any] | None) -> str:
+    if not about:
+        return ""
+    totals = about["totals"]
+    keys = list(next(iter(totals.values())))
+    rows = [[name, *(numbers[key] for key in keys)] for name, numbers in totals.items()]
+    return f"<h2>By the rules of {escape(about['name'])}</h2>{_table(['tracker', *keys], rows)}"
+
+
+def _charts(trackers: Sequence[Mapping[str, Any]]) -> str:
+    pixels = Axis("centre error, pixels", 50.0, (0, 10, 20, 30, 40, 50))
+    sizes = Axis("centre error, target sizes", 0.5, (0, 0.1, 0.2, 0.3, 0.4, 0.5))
+    charts = (
+        ("Success (AUC)", "success", "auc", Axis("overlap threshold", 1.0, FRACTION)),
+        ("Precision (at 20 px)", "precision", "precision", pixels),
+        ("Normalised precision (area)", "norm_precision", "norm_precision", sizes),
+    )
+    drawn = []
+    for title, curve, key, axis in charts:
+        ranked = _ranked(trackers, key)
+        lines = [
+            Line(f"{one['model']}  {one['total'].get(key, 0.0):.3f}", tuple(one["curves"][curve]))
+            for one in ranked
+        ]
+        drawn.append(line_chart(title, axis, "share of frames", lines))
+    return f'<div class="charts">{"".join(drawn)}</div>'
+
+
+def _overlap_chart(data: Mapping[str, Any]) -> str:
+    low, high = data["eao_range"]
+    axis = Axis(f"frames after the start; EAO: mean from {low} to {high}", high, (0, low, high))
+    ranked = _ranked(data["trackers"], "eao")
+    lines = [
+        Line(f"{one['model']}  {one['total']['eao']:.3f}", tuple(one["curve"])) for one in ranked
+    ]
+    return line_chart("Expected average overlap", axis, "mean overlap", lines)
+
+
+def _ranked(trackers: Sequence[Mapping[str, Any]], key: str) -> list[Mapping[str, Any]]:
+    return sorted(trackers, key=lambda one: -one["total"].get(key, 0.0))
+
+
+def _attribute_table(data: Mapping[str, Any]) -> str:
+    trackers = data["trackers"]
+    rows = [
+        [
+            f"{name} ({len(members)})",
+            *(tracker["attributes"].get(name, {}).get("auc") for tracker in trackers),
+        ]
+        for name, members in data["attributes"].items()
+    ]
+    if not rows:
+        return "<p>No sequence has an attribute.</p>"
+    head = ["AUC (sequences)", *(tracker["model"] for tracker in trackers)]
+    return _table(head, rows, compare=True)
+
+
+def _sequence_table(data: Mapping[str, Any]) -> str:
+    trackers = data["trackers"]
+    rows = [
+        [
+            f"{name} ({count})",
+            *(tracker["sequences"].get(name, {}).get("ao") for tracker in trackers),
+        ]
+        for name, count in data["frames"].items()
+    ]
+    head = ["AO (frames)", *(tracker["model"] for tracker in trackers)]
+    return _table(head, rows, compare=True)
+
+
+def _long_term(about: Mapping[str, Any] | None) -> str:
+    if not about:
+        return ""
+    rows = [
+        [name, *(about[name][key] for key in LONG_TERM.values())] for name in ("keeper", "bare")
+    ]
+    return f"<h2>Long term: {escape(about['model'])}</h2>" + _table(["", *LONG_TERM], rows)
+
+
+def _table(
+    head: Sequence[str], rows: Sequence[Sequence[str | float | None]], *, compare: bool = False
+) -> str:
+    """A table whose first column is text; with `compare` the largest number of a row stands out."""
+    cells = "".join(f"<th>{escape(text)}</th>" for text in head)
+    lines = []
+    for first, *values in rows:
+        known = [value for value in values if isinstance(value, float)]
+        best = max(known) if compare and len(known) > 1 else None
+        columns = "".join(
+            _cell(value, is_best=best is not None and value == best) for value in values
+        )
+        lines.append(f"<tr><td>{escape(str(first))}</td>{columns}</tr>")
+    return (
+        f'<div class="wide"><table><thead><tr>{cells}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _cell(value: str | float | None, *, is_best: bool) -> str:
+    text = "–" if value is None else f"{float(value):.3f}"
+    return f'<td class="best">{text}</td>' if is_best else f"<td>{text}</td>"
+
+
+def _reliability(found: Mapping[str, Mapping[str, Any]]) -> str:
+    if not found:
+        return ""
+    charts = [
+        reliability_chart(f"{name}: calibration error {about['ece']:.3f}", about["rows"])
+        for name, about in found.items()
+    ]
+    return (
+        "<h2>Reliability of the score</h2><p>How often a box with such a score had an IoU of 0.5 "
+        "or more; darker bars hold more frames. An honest score lies on the diagonal.</p>"
+        f'<div class="charts">{"".join(charts)}</div>'
+    )
+
+
+def _failures(trackers: Sequence[Mapping[str, Any]], strips: Sequence[Strips]) -> str:
+    parts = [FAILURES_INTRODUCTION]
+    for tracker, shown in zip(trackers, strips, strict=True):
+        count = len(tracker["failures"])
+        of = "" if len(shown) == count else f", {len(shown)} shown"
+        parts.append(f"<h3>{escape(tracker['model'])}: {count} failures{of}</h3>")
+        figures = [_figure(failure, uri) for failure, uri in shown]
+        parts.append(f'<div class="strips">{"".join(figures)}</div>')
+    return "".join(parts)
+
+
+def _figure(failure: Failure, uri: str) -> str:
+    end = "then found again" if failure.returned else "never found again"
+    text = f"{failure.sequence}, frame {failure.frame + 1}: {failure.frames} frames, {end}"
+    return (
+        f'<figure><img src="{escape(uri)}" alt="{escape(text)}" loading="lazy">'
+        f"<figcaption>{escape(text)}</figcaption></figure>"
+    )
+
+
+def _about(about: Mapping[str, Any] | None) -> str:
+    if not about:
+        return ""
+    rows = [
+        f"<dt>{escape(str(name))}</dt><dd><code>{escape(_plain(value))}</code></dd>"
+        for name, value in about.items()
+    ]
+    return f"<h2>About</h2><dl>{''.join(rows)}</dl>"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_plain(one)}" for name, one in value.items())
+    return str(value)
