@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 PANEL_WIDTH = 300
 AROUND = (-5, 0, 5)
 """Frames of a strip, counted from the failure."""
+SMALL_SIDE = 16
+"""Pixels of a panel; a smaller box gets a thin line, so that its content can be seen."""
 TRUTH_COLOUR, TRACKER_COLOUR = (0, 170, 80), (220, 40, 30)
 _JPEG_QUALITY = 80
 
@@ -109,4 +111,5 @@ def _draw_box(
     x1, y1, x2, y2 = np.clip(
         np.round((*box[:2], *(box[:2] + box[2:]))), -10 * PANEL_WIDTH, 10 * PANEL_WIDTH
     ).astype(int)
-    cv2.rectangle(panel, (int(x1), int(y1)), (int(x2), int(y2)), colour, 2)
+    thickness = 2 if min(x2 - x1, y2 - y1) >= SMALL_SIDE else 1
+    cv2.rectangle(panel, (int(x1), int(y1)), (int(x2), int(y2)), colour, thickness)

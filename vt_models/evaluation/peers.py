@@ -7,6 +7,7 @@ counts in its time per frame (0.01 ms at 480 x 270 on an EPYC core).
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from vt_models.errors import BackendError, InputError
 from vt_models.tracker import Estimate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -74,7 +75,8 @@ class PeerTracker:
     def init(self, frame: NDArray[np.uint8], box: Box) -> None:
         """Start on the target at `box` (x, y, w, h in pixels) of an (H, W, 3) uint8 RGB frame."""
         self._box = box
-        self._tracker = self._create()
+        with _warnings_off():
+            self._tracker = self._create()
         self._tracker.init(_to_bgr(frame), tuple(int(value) for value in np.round(box)))
 
     def update(self, frame: NDArray[np.uint8]) -> Estimate:
@@ -161,6 +163,17 @@ def _check_starts(name: str, peer: PeerTracker) -> None:
         peer.init(frame, (16.0, 16.0, 32.0, 32.0))
     except cv2.error as error:
         raise BackendError(f"peer {name}: OpenCV {cv2.__version__} failed: {error}") from error
+
+
+@contextmanager
+def _warnings_off() -> Iterator[None]:
+    """Without OpenCV 5's two warnings for each network, which concern no user and tear the bar."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
 
 
 def _to_bgr(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:

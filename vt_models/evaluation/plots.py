@@ -35,24 +35,31 @@ FRACTION = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: its name in the legend, and y over equidistant x from 0 to the axis' end."""
+    """One curve.
+
+    Attributes:
+        name: in the legend.
+        values: y over equidistant x from 0 to the axis' end.
+        style: number of its colour and dashes, the same for one tracker in all charts.
+    """
 
     name: str
-    values: tuple[float, ...]
+    values: Sequence[float]
+    style: int
 
 
 def line_chart(title: str, x_axis: Axis, y_label: str, lines: Sequence[Line]) -> str:
     """Curves with y in [0, 1], and a legend below in the order of `lines`. All text is escaped."""
     parts = [_frame(title, x_axis, y_label)]
-    for index, line in enumerate(lines):
+    for line in lines:
         steps = max(len(line.values) - 1, 1)
         points = " ".join(
             f"{_x(step / steps):.1f},{_y(value):.1f}" for step, value in enumerate(line.values)
         )
-        parts.append(f'<polyline points="{points}" {_stroke(index)}/>')
+        parts.append(f'<polyline points="{points}" {_stroke(line.style)}/>')
     for index, line in enumerate(lines):
         top = _HEIGHT + 4 + 18 * index
-        parts.append(f'<path d="M{_LEFT} {top}h28" {_stroke(index)}/>')
+        parts.append(f'<path d="M{_LEFT} {top}h28" {_stroke(line.style)}/>')
         parts.append(f'<text x="{_LEFT + 36}" y="{top + 4}">{escape(line.name)}</text>')
     return _svg(title, _HEIGHT + 18 * len(lines), parts)
 
@@ -71,14 +78,14 @@ def reliability_chart(title: str, rows: Sequence[Mapping[str, float]], bins: int
         index = min(int(row["confidence"] * bins), bins - 1)
         left, width = _x(index / bins) + 2, (_RIGHT - _LEFT) / bins - 4
         top = _y(row["right"])
-        share = 0.15 + 0.85 * row["frames"] / frames
+        share = 0.3 + 0.7 * row["frames"] / frames
         parts.append(
             f'<rect x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{_BOTTOM - top:.1f}" '
             f'fill="{COLOURS[0]}" fill-opacity="{share:.2f}"><title>{row["right"]:.3f} right at '
             f"{row['confidence']:.3f}, {row['frames']:.0f} frames</title></rect>"
         )
     parts.append(
-        f'<path d="M{_LEFT} {_BOTTOM}L{_RIGHT} {_TOP}" class="grid" stroke-dasharray="5 4"/>'
+        f'<path d="M{_LEFT} {_BOTTOM}L{_RIGHT} {_TOP}" stroke="#4a545e" stroke-dasharray="5 4"/>'
     )
     return _svg(title, _HEIGHT, parts)
 

@@ -176,8 +176,8 @@ def _charts(trackers: Sequence[Mapping[str, Any]]) -> str:
     for title, curve, key, axis in charts:
         ranked = _ranked(trackers, key)
         lines = [
-            Line(f"{one['model']}  {one['total'].get(key, 0.0):.3f}", tuple(one["curves"][curve]))
-            for one in ranked
+            Line(f"{one['model']}  {one['total'].get(key, 0.0):.3f}", one["curves"][curve], style)
+            for style, one in ranked
         ]
         drawn.append(line_chart(title, axis, "share of frames", lines))
     return f'<div class="charts">{"".join(drawn)}</div>'
@@ -188,13 +188,15 @@ def _overlap_chart(data: Mapping[str, Any]) -> str:
     axis = Axis(f"frames after the start; EAO: mean from {low} to {high}", high, (0, low, high))
     ranked = _ranked(data["trackers"], "eao")
     lines = [
-        Line(f"{one['model']}  {one['total']['eao']:.3f}", tuple(one["curve"])) for one in ranked
+        Line(f"{one['model']}  {one['total']['eao']:.3f}", one["curve"], style)
+        for style, one in ranked
     ]
     return line_chart("Expected average overlap", axis, "mean overlap", lines)
 
 
-def _ranked(trackers: Sequence[Mapping[str, Any]], key: str) -> list[Mapping[str, Any]]:
-    return sorted(trackers, key=lambda one: -one["total"].get(key, 0.0))
+def _ranked(trackers: Sequence[Mapping[str, Any]], key: str) -> list[tuple[int, Mapping[str, Any]]]:
+    """The best first, each with its number."""
+    return sorted(enumerate(trackers), key=lambda one: -one[1]["total"].get(key, 0.0))
 
 
 def _attribute_table(data: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 from vt_models.evaluation.calibrate import expected_calibration_error
 from vt_models.evaluation.datasets import FolderDataset, VideoSequence
-from vt_models.evaluation.plots import Axis, Line, line_chart, reliability_chart
+from vt_models.evaluation.plots import COLOURS, Axis, Line, line_chart, reliability_chart
 from vt_models.evaluation.report import SHOWN_FAILURES, collect, write_report
 from vt_models.evaluation.runner import Report, SequenceResult, accuracy_of, evaluate
 from vt_models.geometry import iou
@@ -252,12 +252,23 @@ def test_many_failures_show_the_longest(tmp_path, write_sequence):
 
 
 def test_a_chart_puts_points_where_they_belong():
-    svg = line_chart("t", Axis("x", 2.0, (0, 1, 2)), "y", [Line("a", (1.0, 0.5, 0.0))])
+    svg = line_chart("t", Axis("x", 2.0, (0, 1, 2)), "y", [Line("a", (1.0, 0.5, 0.0), 0)])
     (line,) = re.findall(r'points="([^"]*)"', svg)
     (x0, y0), (x1, y1), (x2, y2) = (map(float, point.split(",")) for point in line.split())
     assert x1 == pytest.approx((x0 + x2) / 2)
     assert y1 == pytest.approx((y0 + y2) / 2)
     assert y0 < y2, "1 is at the top"
+
+
+def test_a_tracker_has_one_colour_in_all_charts(tmp_path, reports, sequences):
+    text, _ = written(tmp_path, reports, sequences)
+    charts = re.findall(r"<svg.*?</svg>", text)[:3]
+    for chart in charts:
+        legend = re.findall(r'stroke="([^"]*)"[^>]*/><text[^>]*>(\w+)  ', chart)
+        assert {name: colour for colour, name in legend} == {
+            "drifting": COLOURS[0],
+            "static": COLOURS[1],
+        }
 
 
 def test_a_diagram_has_a_bar_a_bin():
