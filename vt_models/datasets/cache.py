@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-FORMAT = 1
+FORMAT = 2
 """Part of every key; to be raised when a reader understands its files differently."""
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vt_models.datasets.images import numbered_frames, read_mask
-from vt_models.datasets.reader import Entry, SequenceDataset, check_start, first_box_only
+from vt_models.datasets.reader import Entry, SequenceDataset, first_box_only
 from vt_models.datasets.regions import mask_box
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.datasets.text import check_count, read_lines
@@ -74,11 +74,13 @@ class DavisDataset(SequenceDataset):
         masks = sorted(entry.place.glob("*.png"))
         return [self._images(entry), entry.place, *masks]
 
+    def _start_of(self, entry: Entry) -> str:
+        return f"{numbered_frames(entry.place, '%05d.png')[0]}"
+
     def _load(self, entry: Entry) -> VideoSequence:
         frames = numbered_frames(self._images(entry), "%05d.jpg")
         masks = numbered_frames(entry.place, "%05d.png")
         boxes = np.array([mask_box(read_mask(path) == int(entry.part)) for path in masks])
-        check_start(masks[0], 1, boxes)
         if self.split == "test-dev" and len(masks) == 1:
             boxes, absent = first_box_only(entry.place, boxes, frames)
             return VideoSequence(entry.name, frames, boxes, absent=absent)

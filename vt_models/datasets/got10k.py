@@ -7,7 +7,8 @@ ROOT/val/GOT-10k_Val_000001/00000001.jpg ...
                            /absence.label              0 or 1 a line
                            /cover.label                visible share, 0 to 8 (eighths), a line
                            /cut_by_image.label         0 or 1 a line
-                           /meta_info.ini              object_class: ..., motion_class: ...
+                           /meta_info.ini              object_class: ..., motion_class: ...,
+                                                       major_class: ..., root_class: ...
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from vt_models.datasets.images import numbered_frames
 from vt_models.datasets.reader import (
     Entry,
     SequenceDataset,
-    check_start,
     first_box_only,
     without_boxes,
 )
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 BOXES = BoxFormat(nan=False, empty=True)
 LABELS = ("absence.label", "cover.label", "cut_by_image.label")
+CLASSES = ("object_class", "motion_class", "major_class", "root_class")
+"""In the order in which PJVLT (section IV-A) makes a sentence of them."""
 FULLY_VISIBLE = 8
 
 
@@ -72,11 +74,14 @@ class Got10kDataset(SequenceDataset):
         frames = numbered_frames(directory, "%08d.jpg")
         truth = directory / "groundtruth.txt"
         boxes = read_boxes(truth, BOXES)
-        check_start(truth, 1, boxes)
-        category = _category(directory / "meta_info.ini")
+        words = _classes(directory / "meta_info.ini")
+        category = words.get(CLASSES[0])
+        classes = tuple(words[key] for key in CLASSES if key in words)
         if len(boxes) == 1 and len(frames) > 1 and not (directory / LABELS[0]).exists():
             boxes, absent = first_box_only(truth, boxes, frames)
-            return VideoSequence(entry.name, frames, boxes, absent=absent, category=category)
+            return VideoSequence(
+                entry.name, frames, boxes, absent=absent, category=category, classes=classes
+            )
         check_count(truth, len(boxes), "lines", frames)
         absence, cover, cut = (directory / name for name in LABELS)
         gone, is_cut = read_flags(absence), read_flags(cut)
@@ -91,16 +96,15 @@ class Got10kDataset(SequenceDataset):
             absent=absent,
             occluded=visible < 1,
             category=category,
+            classes=classes,
             labels={"visible": visible, "cut_by_image": is_cut.astype(np.float64)},
         )
 
 
-def _category(path: Path) -> str | None:
-    """`object_class` of meta_info.ini, None where there is no such file or line."""
+def _classes(path: Path) -> dict[str, str]:
+    """What meta_info.ini says under the keys of `CLASSES`; {} where there is no such file."""
     if not path.is_file():
-        return None
-    for line in read_text(path).splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == "object_class" and value.strip():
-            return value.strip()
-    return None
+        return {}
+    lines = (line.partition(":") for line in read_text(path).splitlines())
+    found = {key.strip(): value.strip() for key, _, value in lines}
+    return {key: found[key] for key in CLASSES if found.get(key)}

@@ -53,6 +53,7 @@ def open_dataset(
     *,
     split: str | None = None,
     cache: CacheChoice = True,
+    needs_start: bool = True,
 ) -> SequenceDataset:
     """Open the data set of videos at `root`.
 
@@ -63,6 +64,7 @@ def open_dataset(
         split: one of the reader's `splits`; None for its default.
         cache: True: remember the annotations in the user's cache directory; False: nowhere; or the
             directory to use.
+        needs_start: refuse a sequence whose target is absent in the first frame.
 
     Raises:
         DatasetError: unknown kind (the message lists the known ones), or from the data set.
@@ -72,7 +74,7 @@ def open_dataset(
         raise DatasetError(
             f"unknown data set kind {kind!r}; expected one of {', '.join(DATASETS)}{hint}"
         )
-    return DATASETS[kind](root, names, split=split, cache=cache)
+    return DATASETS[kind](root, names, split=split, cache=cache, needs_start=needs_start)
 
 
 def open_images(

@@ -15,7 +15,7 @@ import re
 from typing import TYPE_CHECKING
 
 from vt_models.datasets.images import numbered_frames
-from vt_models.datasets.reader import Entry, SequenceDataset, check_start, without_boxes
+from vt_models.datasets.reader import Entry, SequenceDataset, without_boxes
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.datasets.text import (
     BoxFormat,
@@ -113,7 +113,6 @@ def _load(entry: Entry) -> VideoSequence:
         flags[name] = read_flags(path)
         check_count(path, len(flags[name]), "flags", frames)
     boxes, absent = without_boxes(boxes, flags["full_occlusion"] | flags["out_of_view"])
-    check_start(truth, 1, boxes)
     return VideoSequence(
         entry.name,
         frames,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from vt_models.datasets.images import numbered_frames
-from vt_models.datasets.reader import Entry, SequenceDataset, check_start
+from vt_models.datasets.reader import Entry, SequenceDataset
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.datasets.text import ABSENT, BoxFormat, check_box, parse_numbers, read_lines
 from vt_models.errors import DatasetError
@@ -63,7 +63,6 @@ class NfsDataset(SequenceDataset):
         lines = _of_the_images(entry, lines, frames)
         count = min(len(lines), len(frames))
         boxes = np.array([ABSENT if line.is_lost else line.box for line in lines[:count]])
-        check_start(entry.place, 1, boxes)
         return VideoSequence(
             entry.name,
             frames[:count],

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from vt_models.datasets.images import numbered_frames
-from vt_models.datasets.reader import Entry, SequenceDataset, check_start
+from vt_models.datasets.reader import Entry, SequenceDataset
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.datasets.text import BoxFormat, check_count, read_boxes
 from vt_models.errors import DatasetError
@@ -64,7 +64,6 @@ class OtbDataset(SequenceDataset):
             first, last = RANGES[entry.name]
             frames = tuple(path for path in frames if first <= int(path.stem) <= last) or frames
         check_count(entry.place, len(boxes), "lines", frames)
-        check_start(entry.place, 1, boxes)
         return VideoSequence(entry.name, frames, boxes)
 
 

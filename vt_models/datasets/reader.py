@@ -31,7 +31,7 @@ class Entry:
     Attributes:
         name: of the sequence.
         place: its directory or its file of boxes, as the reader likes.
-        part: which of the targets or ranges of that place, "" if there is one only.
+        part: what else is known of it: which target or range of that place, or its class; or "".
     """
 
     name: str
@@ -60,6 +60,7 @@ class SequenceDataset(Sequence[VideoSequence]):
         *,
         split: str | None = None,
         cache: CacheChoice = True,
+        needs_start: bool = True,
     ) -> None:
         """Find the sequences below `root`.
 
@@ -68,6 +69,8 @@ class SequenceDataset(Sequence[VideoSequence]):
             names: the sequences to keep, in this order; None for all.
             split: one of `splits`; None for the reader's default, see docs/datasets.md.
             cache: where the index is kept, False for nowhere.
+            needs_start: refuse a sequence whose target is absent in the first frame; a tracker
+                cannot begin there, training does not mind.
 
         Raises:
             DatasetError: no directory at `root`, an unknown split, no sequence, or not one of
@@ -82,6 +85,7 @@ class SequenceDataset(Sequence[VideoSequence]):
                 f"expected {', '.join(self.splits) or 'none to be named: it has no splits'}"
             )
         self.split = split
+        self._needs_start = needs_start
         directory = user_cache() if cache is True else Path(cache) if cache else None
         self._cache = IndexCache(directory if self.is_cached else None)
         entries = {entry.name: entry for entry in self._find()}
@@ -117,7 +121,17 @@ class SequenceDataset(Sequence[VideoSequence]):
             return [self._read(entry) for entry in self._entries[index]]
         return self._read(self._entries[index])
 
+    def _start_of(self, entry: Entry) -> str:
+        """Where a sequence's first box is: FILE:LINE."""
+        return f"{entry.place / 'groundtruth.txt' if entry.place.is_dir() else entry.place}:1"
+
     def _read(self, entry: Entry) -> VideoSequence:
+        sequence = self._remembered(entry)
+        if self._needs_start and not sequence.has_start:
+            raise absent_start(self._start_of(entry))
+        return sequence
+
+    def _remembered(self, entry: Entry) -> VideoSequence:
         if self._cache.directory is None:
             return self._load(entry)
         return self._cache.get(
@@ -170,16 +184,9 @@ def first_box_only(
     return filled, np.zeros(len(frames), np.bool_)
 
 
-def check_start(path: Path, line: int, boxes: NDArray[np.float64]) -> None:
-    """Refuse a sequence whose target is absent in the first frame.
-
-    Raises:
-        DatasetError: names the file and the line.
-    """
-    if np.isnan(boxes[0]).any():
-        raise DatasetError(
-            f"{path}:{line}: target absent; a tracker needs a box in the first frame"
-        )
+def absent_start(where: str) -> DatasetError:
+    """The error of a sequence whose target is absent in the first frame; `where` is FILE:LINE."""
+    return DatasetError(f"{where}: target absent; a tracker needs a box in the first frame")
 
 
 def _packed(sequence: VideoSequence, root: Path) -> dict[str, Any]:
@@ -193,6 +200,7 @@ def _packed(sequence: VideoSequence, root: Path) -> dict[str, Any]:
         "occluded": np.flatnonzero(sequence.occluded).tolist(),
         "attributes": list(sequence.attributes),
         "category": sequence.category,
+        "classes": list(sequence.classes),
         "labels": {name: values.tolist() for name, values in sequence.labels.items()},
     }
 
@@ -209,6 +217,7 @@ def _unpacked(content: Mapping[str, Any], root: Path) -> VideoSequence:
         occluded=_flags(content["occluded"], count),
         attributes=tuple(content["attributes"]),
         category=content["category"],
+        classes=tuple(content["classes"]),
         labels={name: np.array(values, np.float64) for name, values in content["labels"].items()},
     )
 

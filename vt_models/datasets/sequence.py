@@ -38,6 +38,8 @@ class VideoSequence:
             If not given: nowhere.
         attributes: the data set's words for the difficulties of the whole sequence.
         category: class of the target in the data set's words, or None.
+        classes: everything the data set says about class and motion, the class first; () for
+            nothing.
         labels: further (N,) numbers, one a frame, by the data set's names.
 
     Raises:
@@ -52,12 +54,15 @@ class VideoSequence:
     occluded: NDArray[np.bool_] = field(default_factory=_no_flags)
     attributes: tuple[str, ...] = ()
     category: str | None = None
+    classes: tuple[str, ...] = ()
     labels: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count = len(self.frames)
         if self.boxes.shape != (count, 4):
             raise InputError(f"{self.name}: boxes {self.boxes.shape}; expected ({count}, 4)")
+        if not self.classes and self.category:
+            object.__setattr__(self, "classes", (self.category,))
         if self.absent.size == 0:
             object.__setattr__(self, "absent", np.isnan(self.boxes).any(axis=1))
         if self.occluded.size == 0:
@@ -72,6 +77,11 @@ class VideoSequence:
     def __len__(self) -> int:
         """Number of frames."""
         return len(self.frames)
+
+    @property
+    def has_start(self) -> bool:
+        """Is there a box in the first frame, to start a tracker on?"""
+        return bool(np.isfinite(self.boxes[0]).all())
 
     @property
     def is_annotated(self) -> bool:

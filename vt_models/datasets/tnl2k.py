@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vt_models.datasets.images import in_natural_order, list_images
-from vt_models.datasets.reader import Entry, SequenceDataset, check_start
+from vt_models.datasets.reader import Entry, SequenceDataset
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.datasets.text import BoxFormat, check_count, read_boxes, read_sentence
 from vt_models.errors import DatasetError
@@ -60,5 +60,4 @@ class Tnl2kDataset(SequenceDataset):
         truth = entry.place / "groundtruth.txt"
         boxes = read_boxes(truth, BOXES)
         check_count(truth, len(boxes), "lines", frames)
-        check_start(truth, 1, boxes)
         return VideoSequence(entry.name, frames, boxes, read_sentence(entry.place / "language.txt"))

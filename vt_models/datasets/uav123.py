@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vt_models.datasets.images import numbered_frames
-from vt_models.datasets.reader import Entry, SequenceDataset, check_start
+from vt_models.datasets.reader import Entry, SequenceDataset
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.datasets.text import BoxFormat, check_count, parse_numbers, read_boxes, read_text
 from vt_models.errors import DatasetError
@@ -93,7 +93,6 @@ class Uav123Dataset(SequenceDataset):
         else:
             frames = _frames(images / place.folder, place, base / CONFIGURATION)
         check_count(entry.place, len(boxes), "lines", frames)
-        check_start(entry.place, 1, boxes)
         return VideoSequence(
             entry.name,
             frames,

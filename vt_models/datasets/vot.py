@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vt_models.datasets.images import numbered_frames
-from vt_models.datasets.reader import Entry, SequenceDataset, check_start
+from vt_models.datasets.reader import Entry, SequenceDataset
 from vt_models.datasets.regions import region_box
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.datasets.text import check_count, read_flags, read_lines, read_names, read_text
@@ -65,7 +65,6 @@ class VotDataset(SequenceDataset):
             [region_box(f"{truth}:{number}", line) for number, line in enumerate(lines, start=1)]
         )
         check_count(truth, len(boxes), "lines", frames)
-        check_start(truth, 1, boxes)
         tags = {path.stem: _tag(path, frames) for path in _tag_files(entry.place)}
         hidden = [flags for name, flags in tags.items() if "occlusion" in name]
         return VideoSequence(

@@ -28,7 +28,7 @@ from vt_models.training.sampling import Pair, PairSampler
 
 if TYPE_CHECKING:
     from vt_models.registry import ModelSpec
-    from vt_models.training.data import ImagePack, Target
+    from vt_models.training.data import Target, TrainingData
     from vt_models.training.recipe import Recipe
 
 Sample = dict[str, np.ndarray]
@@ -62,13 +62,14 @@ class PairDataset(Dataset[Sample]):
     (S, S, 3) or, where the model has several views of a template, (V, S, S, 3).
     """
 
-    def __init__(self, pack: ImagePack, spec: ModelSpec, recipe: Recipe) -> None:
-        self._pack = pack
+    def __init__(self, data: TrainingData, spec: ModelSpec, recipe: Recipe) -> None:
+        self._images = data.images
         self._spec = spec
         self._config = recipe.augment
         self._text_dropout = recipe.sampling.text_dropout
-        self._sampler = PairSampler(pack, recipe.sampling, recipe.seed, spec.dynamic_template)
-        self._words = Words(pack, spec) if spec.language else None
+        self._template_dropout = recipe.sampling.template_dropout
+        self._sampler = PairSampler(data, recipe.sampling, recipe.seed, spec.dynamic_template)
+        self._words = Words(data.sources, spec) if spec.language else None
 
     def __getitem__(self, number: int) -> Sample:
         rng = self._sampler.rng(number)
@@ -88,16 +89,24 @@ class PairDataset(Dataset[Sample]):
         if self._words is not None:
             words = self._words.of(pair.template, self._text_dropout, rng)
             sample["text_ids"], sample["text_mask"] = words
+            self._drop_template(sample, rng)
         inputs = {name: sample[name] for name in self._spec.forward_inputs}
         label = {"box": search.box, "present": np.array(search.present)}
         return inputs | label | {"colour": colour.values, "gray": np.array(colour.gray)}
+
+    def _drop_template(self, sample: Sample, rng: np.random.Generator) -> None:
+        """Leaves nothing but the text to go by, in some of the pairs that have one."""
+        if self._template_dropout == 0 or not sample["text_mask"].any():
+            return
+        if rng.random() < self._template_dropout:
+            sample["template"][...] = np.round(255.0 * np.array(self._spec.mean))
 
     def _mirror(self, joint: bool, rng: np.random.Generator) -> bool:
         return joint ^ bool(rng.random() < self._config.crop_flip)
 
     def _template(self, target: Target, flip: bool, rng: np.random.Generator) -> Cut:
         config, spec = self._config, self._spec
-        image = self._pack.images[target.image]
+        image = self._images[target.image]
         drawn = jittered_view(
             target.box, spec.template_factor, config.template_centre, config.template_scale, rng
         )
@@ -114,7 +123,7 @@ class PairDataset(Dataset[Sample]):
         if present and rng.random() < config.transplant:
             elsewhere = self._sampler.lookalike(pair.search, rng)
             shown, moved = elsewhere or shown, elsewhere is not None
-        image = self._pack.images[shown.image]
+        image = self._images[shown.image]
         view, box = self._search_view(shown.box, self._mirror(flip, rng), rng)
         surroundings = self._any_image(rng) if rng.random() < config.foreign_border else None
         crop = crop_view(image, view, size, surroundings)
@@ -161,11 +170,11 @@ class PairDataset(Dataset[Sample]):
         return outside_image(image.shape, view, size)
 
     def _patch(self, target: Target, mirrored: bool) -> np.ndarray:
-        patch = cut_object(self._pack.images[target.image], target)
+        patch = cut_object(self._images[target.image], target)
         return patch[:, ::-1] if mirrored else patch
 
     def _any_image(self, rng: np.random.Generator) -> np.ndarray:
-        return self._pack.images[int(rng.integers(len(self._pack.images)))]
+        return self._images[int(rng.integers(len(self._images)))]
 
     def _search_view(
         self, box: Box, mirrored: bool, rng: np.random.Generator

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Annotated images held in memory, and the targets that training pairs are drawn from.
+"""The targets that training pairs are drawn from, and the image pack, which holds some.
 
-The format is one JSON object a line in `annotations.jsonl` beside an `img` and a `video` folder:
+An image pack is one JSON object a line in `annotations.jsonl` beside an `img` and a `video` folder:
 `image` (path), `width`, `height`, `source`, `boxes` (`bbox` [x, y, w, h] in pixels, `name`,
 optional `track` and `sentence`), and for frames of a clip `video`, `frame`, `orig_frame`.
 """
@@ -12,20 +12,31 @@ import json
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
-import cv2
 import numpy as np
 
+from vt_models.datasets.images import read_image
 from vt_models.errors import DatasetError
+from vt_models.training.settings import MAX_COVER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-MAX_COVER = 0.35
-"""Targets that cover more of their image leave hardly any surroundings to search in: a search
-region is 16 times the target's area."""
+    from vt_models.training.store import ImageStore
+
+Item_co = TypeVar("Item_co", covariant=True)
+
+
+class Numbered(Protocol[Item_co]):
+    """Entries by number from 0: a list, or something that makes them when asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Item_co]: ...
+
+    def __getitem__(self, number: int, /) -> Item_co: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +44,7 @@ class Target:
     """One annotated object in one image.
 
     Attributes:
-        image: Index into `ImagePack.images`.
+        image: Index into `TrainingData.images`.
         box: x, y, w, h in pixels of that image.
         name: Class name, "" when the annotation has none.
         scene: What other images may show the same object: the video, or the photograph itself.
@@ -53,13 +64,38 @@ class Track:
 
     Attributes:
         key: "video/track".
-        targets: One entry a frame.
+        targets: One entry for each frame that shows it.
         frames: Frame numbers of the original video (so that temporal gaps are known).
+        hidden: Frames that do not show it, with the box in which it was seen last.
     """
 
     key: str
-    targets: tuple[Target, ...]
-    frames: tuple[int, ...]
+    targets: Numbered[Target]
+    frames: Numbered[int]
+    hidden: Numbered[Target] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """What pairs are drawn from with one weight.
+
+    Attributes:
+        name: What messages call it.
+        stills: Targets of photographs.
+        tracks: Targets of videos.
+        images: Numbers of its images.
+        weight: How often, relative to other sources.
+        max_gap: See `SamplingConfig.max_gap`, which holds where this is None.
+        is_unlabelled: It has images only, and gives pairs of regions whatever the shares.
+    """
+
+    name: str
+    stills: Numbered[Target]
+    tracks: Numbered[Track]
+    images: range
+    weight: float = 1.0
+    max_gap: int | None = None
+    is_unlabelled: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,14 +108,35 @@ class ImagePack:
         tracks: Targets of videos.
     """
 
-    images: list[np.ndarray]
+    images: Numbered[np.ndarray]
     stills: list[Target]
     tracks: list[Track]
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The pack as the only source."""
+        return (Source("the pack", self.stills, self.tracks, range(len(self.images))),)
 
     @property
     def nbytes(self) -> int:
         """Bytes of decoded pixels."""
         return sum(image.nbytes for image in self.images)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Several sources over one row of images.
+
+    Attributes:
+        images: RGB uint8 arrays (H, W, 3), in memory or read when asked for.
+        sources: What pairs are drawn from.
+    """
+
+    images: ImageStore
+    sources: tuple[Source, ...]
+
+
+TrainingData: TypeAlias = "ImagePack | Mixture"
 
 
 def load_image_pack(
@@ -89,7 +146,7 @@ def load_image_pack(
     hold_out: tuple[str, ...] = (),
     progress: Callable[[Iterable[Path]], Iterable[Path]] = iter,
 ) -> ImagePack:
-    """Reads and decodes an image pack.
+    """Reads an image pack and decodes it into memory.
 
     Args:
         root: Folder with `annotations.jsonl`.
@@ -102,22 +159,56 @@ def load_image_pack(
         DatasetError: Missing folder, malformed line, unreadable or wrongly sized image;
             the message names file and line.
     """
-    records = _without(hold_out, _read_annotations(root / "annotations.jsonl"), root)
+    records = read_records(root, hold_out)
     if limit is not None:
         clips = [r for r in records if "video" in r][:limit]
         records = [r for r in records if "video" not in r][:limit] + clips
+    images = decode_all(root, records, progress)
+    return ImagePack(images, stills_of(records, min_side), tracks_of(records, min_side))
+
+
+def read_records(root: Path, hold_out: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """The lines of an image pack's `annotations.jsonl`, checked.
+
+    Raises:
+        DatasetError: Missing folder or malformed line, nothing in it, or no such video to hold out.
+    """
+    path = root / "annotations.jsonl"
+    records = _without(hold_out, _read_annotations(path), root)
     if not records:
-        raise DatasetError(f"{root / 'annotations.jsonl'} holds no images: nothing to train on.")
+        raise DatasetError(f"{path} holds no images: nothing to train on.")
+    return records
+
+
+def decode_all(
+    root: Path,
+    records: list[dict[str, Any]],
+    progress: Callable[[Iterable[Path]], Iterable[Path]] = iter,
+) -> list[np.ndarray]:
+    """All images of an image pack, RGB.
+
+    Raises:
+        DatasetError: An image that is unreadable or not of the annotated size; names it.
+    """
     paths = [root / r["image"] for r in records]
     with ThreadPoolExecutor() as pool:
-        images = list(pool.map(_decode, progress(paths)))
+        images = list(pool.map(read_image, progress(paths)))
     for record, image, path in zip(records, images, paths, strict=True):
-        if image.shape[:2] != (record["height"], record["width"]):
-            raise DatasetError(
-                f"{path} is {image.shape[1]}x{image.shape[0]} but its annotation says "
-                f"{record['width']}x{record['height']}: use matching files."
-            )
-    return ImagePack(images, _stills(records, min_side), _tracks(records, min_side))
+        check_size(path, image, record["width"], record["height"])
+    return images
+
+
+def check_size(path: Path, image: np.ndarray, width: int, height: int) -> None:
+    """Compares an image with what its annotation says.
+
+    Raises:
+        DatasetError: It has another size.
+    """
+    if image.shape[:2] != (height, width):
+        raise DatasetError(
+            f"{path} is {image.shape[1]}x{image.shape[0]} but its annotation says "
+            f"{width}x{height}: use matching files."
+        )
 
 
 def _without(
@@ -166,46 +257,55 @@ def _check_bbox(bbox: list[float]) -> None:
         raise ValueError(f"bbox {bbox} is not four finite numbers")
 
 
-def _decode(path: Path) -> np.ndarray:
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise DatasetError(f"{path} cannot be read as an image: replace or remove it.")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def _usable(box: dict[str, Any], record: dict[str, Any], min_side: float) -> bool:
+def _usable(box: dict[str, Any], record: dict[str, Any], min_side: float, max_cover: float) -> bool:
     _, _, w, h = box["bbox"]
     covers = w * h / (record["width"] * record["height"])
-    return min(w, h) >= min_side and not box.get("difficult") and covers < MAX_COVER
+    fits = covers < max_cover or max_cover >= 1
+    return min(w, h) >= min_side and not box.get("difficult") and fits
 
 
 def _targets(
-    record: dict[str, Any], index: int, min_side: float
+    record: dict[str, Any], number: int, min_side: float, max_cover: float
 ) -> Iterable[tuple[dict[str, Any], Target]]:
     for box in record["boxes"]:
-        if _usable(box, record, min_side):
+        if _usable(box, record, min_side, max_cover):
             x, y, w, h = map(float, box["bbox"])
             scene = record["source"] if "video" in record else record["image"]
             name, sentence = box.get("name") or "", box.get("sentence") or ""
-            yield box, Target(index, (x, y, w, h), name, scene, sentence)
+            yield box, Target(number, (x, y, w, h), name, scene, sentence)
 
 
-def _stills(records: list[dict[str, Any]], min_side: float) -> list[Target]:
+def stills_of(
+    records: list[dict[str, Any]], min_side: float, max_cover: float = MAX_COVER, first: int = 0
+) -> list[Target]:
+    """Targets of the photographs of an image pack.
+
+    Args:
+        records: From `read_records`.
+        min_side: Boxes with a shorter side, in pixels, are left out.
+        max_cover: So are boxes that cover this share of their image.
+        first: Number of the first record's image.
+    """
     return [
         target
-        for i, r in enumerate(records)
-        if "video" not in r
-        for _, target in _targets(r, i, min_side)
+        for number, record in enumerate(records, first)
+        if "video" not in record
+        for _, target in _targets(record, number, min_side, max_cover)
     ]
 
 
-def _tracks(records: list[dict[str, Any]], min_side: float) -> list[Track]:
-    """Joins the clips of one video: they show the same object with a long gap between them."""
+def tracks_of(
+    records: list[dict[str, Any]], min_side: float, max_cover: float = MAX_COVER, first: int = 0
+) -> list[Track]:
+    """Tracks of an image pack; arguments as those of `stills_of`.
+
+    The clips of one video are joined: they show the same object with a long gap between them.
+    """
     found: dict[str, list[tuple[int, Target]]] = defaultdict(list)
-    for i, record in enumerate(records):
+    for number, record in enumerate(records, first):
         if "video" not in record:
             continue
-        for box, target in _targets(record, i, min_side):
+        for box, target in _targets(record, number, min_side, max_cover):
             key = f"{record['source']}/{box.get('track', 0)}"
             found[key].append((record["orig_frame"], target))
     tracks = []

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a language model is told about a target whose data set has no sentences.
 
-The rule of PJVLT's section IV-A: for COCO the category and its supercategory are the sentence, for
-other data sets the name of the class (GOT-10k's further levels are not in image packs). Names of
-Pascal VOC are read as the COCO categories they mean.
+The rule of PJVLT's section IV-A: for COCO category and supercategory are the sentence, for GOT-10k
+the classes of object and motion, the major and the root class, for TrackingNet the class of the
+object. Names of Pascal VOC are read as the COCO categories they mean.
 """
 
 from __future__ import annotations
@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vt_models.text import Tokenizer, no_text
+from vt_models.training.store import with_different_texts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vt_models.datasets import VideoSequence
     from vt_models.registry import ModelSpec
     from vt_models.text import Tokens
-    from vt_models.training.data import ImagePack, Target
+    from vt_models.training.data import Source, Target
 
 _CATEGORIES = {
     "person": "person",
@@ -57,17 +61,21 @@ def describe(name: str) -> str:
 
 
 class Words:
-    """Word pieces of every target of a pack, looked up (the tokeniser stays in this process).
+    """Word pieces of every target, looked up (the tokeniser stays in this process).
 
     Args:
-        pack: whose targets are described.
+        sources: whose targets are described.
         spec: of a language model.
     """
 
-    def __init__(self, pack: ImagePack, spec: ModelSpec) -> None:
+    def __init__(self, sources: Iterable[Source], spec: ModelSpec) -> None:
         tokenizer = Tokenizer.uncased(spec.text_length)
-        targets = (*pack.stills, *(t for track in pack.tracks for t in track.targets))
-        texts = {text_of(target) for target in targets} - {""}
+        rows = (
+            row
+            for source in sources
+            for row in (source.stills, *(track.targets for track in source.tracks))
+        )
+        texts = {text_of(target) for row in rows for target in with_different_texts(row)} - {""}
         self._known = {text: tokenizer(text) for text in sorted(texts)}
         self._none = no_text(spec.text_length)
 
@@ -81,3 +89,8 @@ class Words:
 def text_of(target: Target) -> str:
     """A target's sentence where the data has one, otherwise what its name says."""
     return target.sentence or describe(target.name)
+
+
+def sentence_of(sequence: VideoSequence) -> str:
+    """A video's sentence where the data set has one, otherwise all its classes; "" for neither."""
+    return sequence.language or " ".join(sequence.classes)

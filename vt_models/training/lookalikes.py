@@ -8,14 +8,17 @@ Targets are pasted too (`transplant`), so that the seam is not what tells a dist
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+from vt_models.training.store import Chain, by_name
+
 if TYPE_CHECKING:
-    from vt_models.training.data import ImagePack, Target
+    from collections.abc import Iterable
+
+    from vt_models.training.data import Source, Target
 
 ATTEMPTS = 10
 MARGIN = 1.15
@@ -23,20 +26,22 @@ MARGIN = 1.15
 
 
 class LookAlikes:
-    """The annotated objects of a pack by class name."""
+    """The annotated objects of all sources by class name."""
 
-    def __init__(self, pack: ImagePack) -> None:
-        self._by_name: dict[str, list[Target]] = defaultdict(list)
-        for target in (*pack.stills, *(t for track in pack.tracks for t in track.targets)):
-            self._by_name[target.name].append(target)
+    def __init__(self, sources: Iterable[Source]) -> None:
+        self._by_name: dict[str, Chain[Target]] = {}
+        for source in sources:
+            for row in (source.stills, *(track.targets for track in source.tracks)):
+                for name, targets in by_name(row):
+                    self._by_name.setdefault(name, Chain()).add(targets)
 
     def draw(self, target: Target, rng: np.random.Generator) -> Target | None:
-        """An object of the same name in another scene; None when the pack seems to have none."""
-        if not target.name:
+        """An object of the same name in another scene; None when there seems to be none."""
+        same = self._by_name.get(target.name)
+        if same is None:
             return None
-        same = self._by_name[target.name]
         for _ in range(ATTEMPTS):
-            other = same[int(rng.integers(len(same)))] if same else target
+            other = same[int(rng.integers(len(same)))]
             if other.scene != target.scene and other.image != target.image:
                 return other
         return None

@@ -32,7 +32,7 @@ def _pack(names: list[str]) -> ImagePack:
 
 def test_a_lookalike_has_the_name_and_not_the_scene() -> None:
     pack = _pack(["dog", "cat", "dog", "cat", "bird", ""])
-    alike = LookAlikes(pack)
+    alike = LookAlikes(pack.sources)
     rng = np.random.default_rng(0)
     for target in pack.stills[:4]:
         other = alike.draw(target, rng)

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opens the sources of a recipe: every annotation is read and checked here, before the first batch.
+
+Boxes and the names of image files are kept as arrays (20 to 40 bytes a frame); images are read when
+a pair is drawn, but for those of image packs, which are decoded at once unless told otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vt_models.datasets import IMAGE_SETS, open_dataset, open_images
+from vt_models.datasets.images import IMAGE_SUFFIXES, in_natural_order
+from vt_models.datasets.text import read_lines
+from vt_models.errors import DatasetError
+from vt_models.training.data import (
+    Mixture,
+    Source,
+    Track,
+    decode_all,
+    read_records,
+    stills_of,
+    tracks_of,
+)
+from vt_models.training.descriptions import sentence_of
+from vt_models.training.recipe_rules import IMAGES, PACK
+from vt_models.training.store import ImageFiles, ImageStore, PhotoTargets, VideoTargets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from vt_models.datasets import VideoSequence
+    from vt_models.training.settings import Recipe, SamplingConfig, SourceConfig
+
+TRAINING_SPLITS = {
+    "coco": "train2017",
+    "davis": "train",
+    "got10k": "train",
+    "lasot": "train",
+    "tnl2k": "train",
+    "trackingnet": "train",
+}
+"""What is read where a recipe names no split and the data set has some."""
+
+
+def parse_roots(words: Iterable[str], recipe: Recipe) -> dict[str, Path]:
+    """Folders of a recipe's sources: the recipe's own, replaced by those of the command line.
+
+    Args:
+        words: "NAME=DIR", or "DIR" where there is one source that has no folder yet.
+        recipe: Whose sources they are.
+
+    Returns:
+        A folder for every source, by name.
+
+    Raises:
+        DatasetError: Names no source, a source without a folder, or a folder that does not exist.
+    """
+    names = [source.called for source in recipe.sources]
+    given: dict[str, Path] = {}
+    for word in words:
+        match = re.match(r"([\w.-]+)=(.+)$", word)
+        if match is None and len(names) > 1:
+            raise DatasetError(
+                f"--data {word}: the recipe has several sources; give --data NAME=DIR for "
+                f"{', '.join(names)}."
+            )
+        name, folder = match.groups() if match else (names[0], word)
+        if name not in names:
+            raise DatasetError(
+                f"--data {word}: the recipe has no source {name!r}; it has {', '.join(names)}."
+            )
+        given[name] = Path(folder)
+    roots = {source.called: _own_root(source) for source in recipe.sources} | given
+    missing = [name for name, root in roots.items() if root is None]
+    if missing:
+        wanted = " ".join(f"--data {name}=DIR" for name in missing)
+        raise DatasetError(f"the folder of {', '.join(missing)} is not known: give {wanted}.")
+    found = {name: root for name, root in roots.items() if root is not None}
+    gone = [f"{root} ({name})" for name, root in found.items() if not root.is_dir()]
+    if gone:
+        raise DatasetError(f"no such folder: {', '.join(gone)}.")
+    return found
+
+
+def _own_root(source: SourceConfig) -> Path | None:
+    """The folder that a recipe names; None where a variable in it is not set."""
+    root = os.path.expandvars(source.root)
+    return Path(root).expanduser() if root and "$" not in root else None
+
+
+def _plain(items: Iterable[Any], _what: str) -> Iterable[Any]:
+    return items
+
+
+def open_sources(
+    recipe: Recipe,
+    roots: dict[str, Path],
+    progress: Callable[[Iterable[Any], str], Iterable[Any]] = _plain,
+) -> Mixture:
+    """Reads the annotations of all sources of a recipe.
+
+    Args:
+        recipe: Names the sources.
+        roots: From `parse_roots`.
+        progress: Wraps the iteration over what is read (a progress bar); its second argument says
+            what that is.
+
+    Raises:
+        DatasetError: Anything that is missing or malformed; names the file, and the line.
+    """
+    reader = _Reader(recipe.sampling, progress)
+    sources = tuple(reader.read(config, roots[config.called]) for config in recipe.sources)
+    unknown = sorted(set(recipe.sampling.hold_out) - reader.held_out)
+    if unknown:
+        raise DatasetError(f"sampling.hold_out: no source has a video {', '.join(unknown)}.")
+    return Mixture(reader.store, sources)
+
+
+@dataclass
+class _Reader:
+    """Opens one source after the other into one store of images."""
+
+    sampling: SamplingConfig
+    progress: Callable[[Iterable[Any], str], Iterable[Any]]
+    store: ImageStore = field(default_factory=ImageStore)
+    held_out: set[str] = field(default_factory=set)
+
+    def read(self, config: SourceConfig, root: Path) -> Source:
+        if config.kind == PACK:
+            return self._pack(config, root)
+        if config.kind == IMAGES:
+            return self._images(config, root)
+        if config.kind in IMAGE_SETS:
+            return self._photographs(config, root)
+        return self._videos(config, root)
+
+    def _pack(self, config: SourceConfig, root: Path) -> Source:
+        records = read_records(root)
+        videos = {r["source"] for r in records if "video" in r} & set(self.sampling.hold_out)
+        self.held_out |= videos
+        records = [r for r in records if "video" not in r or r["source"] not in videos]
+        if config.in_memory:
+            decoded = decode_all(root, records, lambda files: self.progress(files, config.called))
+            images = self.store.add(decoded)
+        else:
+            sizes = np.array([(r["width"], r["height"]) for r in records], np.int32)
+            images = self.store.add(ImageFiles(root, [r["image"] for r in records], sizes))
+        limits = (self.sampling.min_side, self.sampling.max_cover, images.start)
+        return Source(
+            config.called,
+            stills_of(records, *limits),
+            tracks_of(records, *limits),
+            images,
+            config.weight,
+            config.max_gap or None,
+        )
+
+    def _images(self, config: SourceConfig, root: Path) -> Source:
+        found = (path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        paths = in_natural_order(self.progress(found, config.called))
+        if not paths:
+            raise DatasetError(f"{root}: no image in it or below it; expected a folder of images")
+        names = [path.relative_to(root).as_posix() for path in paths]
+        images = self.store.add(ImageFiles(root, names))
+        return Source(config.called, (), (), images, config.weight, is_unlabelled=True)
+
+    def _photographs(self, config: SourceConfig, root: Path) -> Source:
+        found = open_images(config.kind, root, split=_split(config))
+        if not found:
+            raise DatasetError(f"{root} ({config.called}): no usable object in any image")
+        names = [image.path.name for image in found]
+        sizes = np.array([(image.width, image.height) for image in found], np.int32)
+        directory = found[0].path.parent
+        images = self.store.add(ImageFiles(directory, names, sizes))
+        classes = sorted({name for image in found for name in image.names})
+        label = {name: number for number, name in enumerate(classes)}
+        boxes = np.concatenate([image.boxes for image in found]).astype(np.float32)
+        labels = np.array([label[name] for image in found for name in image.names], np.int32)
+        counts = [len(image.boxes) for image in found]
+        numbers = np.repeat(np.arange(len(found), dtype=np.int32), counts)
+        covers = boxes[:, 2] * boxes[:, 3] / sizes[numbers].prod(axis=1)
+        usable = boxes[:, 2:].min(axis=1) >= self.sampling.min_side
+        usable &= (covers < self.sampling.max_cover) | (self.sampling.max_cover >= 1)
+        stills = PhotoTargets(
+            numbers[usable] + np.int32(images.start),
+            boxes[usable],
+            labels[usable],
+            tuple(classes),
+            config.called,
+        )
+        return Source(config.called, stills, (), images, config.weight)
+
+    def _videos(self, config: SourceConfig, root: Path) -> Source:
+        dataset = open_dataset(config.kind, root, split=_split(config), needs_start=False)
+        chosen = set(_only(config, root, dataset.names)) - set(self.sampling.hold_out)
+        self.held_out |= set(dataset.names) & set(self.sampling.hold_out)
+        numbers = [n for n, name in enumerate(dataset.names) if name in chosen]
+        first = len(self.store)
+        tracks = []
+        annotated = False
+        for number in self.progress(numbers, config.called):
+            sequence = dataset[number]
+            annotated |= sequence.is_annotated
+            track = self._track(config, sequence)
+            if track is not None:
+                tracks.append(track)
+        if not tracks:
+            reason = (
+                f"no video with two targets of at least {self.sampling.min_side:g} pixels "
+                "(sampling.min_side)"
+                if annotated
+                else "no boxes but the first of each video: use another split"
+            )
+            raise DatasetError(f"{root} ({config.called}): {reason}")
+        images = range(first, len(self.store))
+        return Source(config.called, (), tracks, images, config.weight, config.max_gap or None)
+
+    def _track(self, config: SourceConfig, sequence: VideoSequence) -> Track | None:
+        """A video's frames and its target; None where there are less than two usable boxes."""
+        usable = sequence.boxes[:, 2:].min(axis=1) >= self.sampling.min_side
+        shown = np.flatnonzero(usable & ~sequence.absent).astype(np.int32)
+        if len(shown) < 2:
+            return None
+        directory = sequence.frames[0].parent
+        files = ImageFiles(directory, [path.name for path in sequence.frames])
+        first = self.store.add(files).start
+        boxes = sequence.boxes.astype(np.float32)
+        scene = f"{config.called}/{sequence.name}"
+        words = (sequence.category or "", scene, sentence_of(sequence))
+        gone = np.flatnonzero(sequence.absent).astype(np.int32)
+        gone = gone[gone > shown[0]]  # before that there is no box to look around
+        last_seen = shown[np.searchsorted(shown, gone) - 1]
+        return Track(
+            f"{scene}/0",
+            VideoTargets(first, shown, boxes[shown], *words),
+            shown,
+            VideoTargets(first, gone, boxes[last_seen], *words),
+        )
+
+
+def _split(config: SourceConfig) -> str | None:
+    return config.split or TRAINING_SPLITS.get(config.kind)
+
+
+def _only(config: SourceConfig, root: Path, names: list[str]) -> list[str]:
+    """The videos that a source's file names, all where it has none.
+
+    Raises:
+        DatasetError: A missing file, or a line that is neither a name nor a number of the split.
+    """
+    if not config.only:
+        return names
+    path = root / os.path.expandvars(config.only)
+    known, chosen = set(names), []
+    for number, line in enumerate(read_lines(path, "a name or number of a video a line"), start=1):
+        word = line.strip()
+        if word in known:
+            chosen.append(word)
+        elif word.isdigit() and int(word) < len(names):
+            chosen.append(names[int(word)])
+        else:
+            raise DatasetError(
+                f"{path}:{number}: {line!r}; expected the name of a video of {config.called}, or "
+                f"its number from 0 to {len(names) - 1}"
+            )
+    return chosen
