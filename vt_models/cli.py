@@ -37,6 +37,9 @@ COMMANDS = {
         "vt_models.evaluation.calibrate_command", "fit a model's confidence and covariance to data"
     ),
     "train": Command("vt_models.training.command", "train a model from a recipe"),
+    "pseudo-label": Command(
+        "vt_models.training.pseudo_label_command", "videos without labels to training data"
+    ),
     "export": Command("vt_models.export_command", "make an ONNX export directory from weights"),
     "weights": Command("vt_models.weights.command", "import published checkpoints"),
     "models": Command("vt_models.models_command", "list the models"),

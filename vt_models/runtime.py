@@ -225,20 +225,35 @@ def _batched(array: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(array)[None]
 
 
+def open_session(
+    data: bytes, name: str | Path, device: Device, threads: int | None
+) -> onnxruntime.InferenceSession:
+    """A session on the asked-for provider, or an error; never a silent fallback.
+
+    Args:
+        data: an ONNX graph.
+        name: of the graph, for error messages.
+        device, threads: as for `OnnxEngine`.
+
+    Raises:
+        BackendError: ONNX Runtime is missing, cannot load the graph, or lacks the provider.
+    """
+    if device != "auto":
+        return _session_on(data, name, device, threads)
+    try:
+        return _session_on(data, name, "cuda", threads)
+    except BackendError:
+        return _session_on(data, name, "cpu", threads)
+
+
 def _session(
     exported: ExportedModel, graph: str, device: Device, threads: int | None
 ) -> onnxruntime.InferenceSession:
-    """A session on the asked-for provider, or an error; never a silent fallback."""
-    if device != "auto":
-        return _session_on(exported, graph, device, threads)
-    try:
-        return _session_on(exported, graph, "cuda", threads)
-    except BackendError:
-        return _session_on(exported, graph, "cpu", threads)
+    return open_session(exported.files[graph], exported.directory / graph, device, threads)
 
 
 def _session_on(
-    exported: ExportedModel, graph: str, device: Device, threads: int | None
+    data: bytes, name: str | Path, device: Device, threads: int | None
 ) -> onnxruntime.InferenceSession:
     runtime = import_onnxruntime()
     wanted = _PROVIDERS[device]
@@ -253,14 +268,14 @@ def _session_on(
         runtime.preload_dlls()
     try:
         session = runtime.InferenceSession(
-            exported.files[graph],
+            data,
             sess_options=_session_options(threads),
             providers=providers,
             enable_fallback=0,
         )
     except Exception as error:  # onnxruntime's exceptions share no narrower base
         raise BackendError(
-            f"onnxruntime cannot load {exported.directory / graph} on device {device!r}: {error}"
+            f"onnxruntime cannot load {name} on device {device!r}: {error}"
         ) from error
     if session.get_providers()[0] != wanted[0]:
         raise BackendError(

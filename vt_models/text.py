@@ -80,7 +80,7 @@ class Tokenizer:
             WeightsError: not a vocabulary, or one without [PAD], [CLS] or [SEP].
             BackendError: the library `tokenizers` is missing.
         """
-        library = _import_tokenizers()
+        library = import_tokenizers()
         try:
             if data.lstrip().startswith(b"{"):
                 tokenizer = library.Tokenizer.from_buffer(data)
@@ -181,7 +181,8 @@ def _word_pieces(library: Any, lines: list[str]) -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def _import_tokenizers() -> Any:
+def import_tokenizers() -> Any:
+    """The library `tokenizers`, or a BackendError that says how to get it."""
     try:
         import tokenizers  # noqa: PLC0415 - only the language models need it
     except ImportError as error:
