@@ -18,6 +18,11 @@ def requirements(name: str) -> list[str]:
     return [line for line in (text.split("#")[0].strip() for text in lines) if line]
 
 
+def every(*names: str) -> list[str]:
+    """Returns the requirements of several files."""
+    return [line for name in names for line in requirements(name)]
+
+
 def shared_files() -> list[tuple[str, list[str]]]:
     """Returns what belongs to share/vt_ros: (folder, files), paths relative to the root."""
     found: dict[str, list[str]] = {}
@@ -54,12 +59,11 @@ setup(
     install_requires=requirements("runtime"),
     extras_require={
         "language": requirements("language"),
-        "train": requirements("train") + requirements("language"),
+        "grounding": requirements("grounding"),
+        "train": every("train", "language"),
         "lint": requirements("lint"),
-        "test": requirements("train") + requirements("language") + requirements("test"),
-        "dev": [
-            line for name in ("train", "language", "test", "lint") for line in requirements(name)
-        ],
+        "test": every("train", "language", "grounding", "test"),
+        "dev": every("train", "language", "grounding", "test", "lint"),
     },
     zip_safe=False,
     entry_points={

@@ -191,9 +191,9 @@ class Environment:
             ),
             "test": Step(
                 "test tools",
-                (requirement("test"), constraints),
+                (requirement("test"), requirement("grounding"), constraints),
                 ("venv",),
-                lambda: self.pip_install("-r", self.root / requirement("test")),
+                self.install_test_tools,
             ),
         }
 
@@ -323,6 +323,11 @@ class Environment:
     def install_training(self) -> None:
         """Installs what networks are trained, imported and exported with."""
         files = [self.root / "requirements" / f"{name}.txt" for name in ("train", "language")]
+        self.pip_install(*(word for file in files for word in ("-r", file)))
+
+    def install_test_tools(self) -> None:
+        """Installs what the tests need beside the training packages."""
+        files = [self.root / "requirements" / f"{name}.txt" for name in ("test", "grounding")]
         self.pip_install(*(word for file in files for word in ("-r", file)))
 
     def keep_what_ros_has(self, wanted: dict) -> list[str]:

@@ -41,6 +41,10 @@ COMMANDS = {
         "vt_models.training.pseudo_label_command", "videos without labels to training data"
     ),
     "export": Command("vt_models.export_command", "make an ONNX export directory from weights"),
+    "ground": Command("vt_models.grounding.command", "find what a text describes in a picture"),
+    "ground-export": Command(
+        "vt_models.grounding.export_command", "make an ONNX detector from a zero-shot checkpoint"
+    ),
     "weights": Command("vt_models.weights.command", "import published checkpoints"),
     "models": Command("vt_models.models_command", "list the models"),
     "bench": Command("vt_models.evaluation.bench_command", "measure speed"),

@@ -105,7 +105,7 @@ def export_model(
             graphs do not reproduce it.
     """
     directory = Path(directory)
-    _check_target(directory)
+    check_target(directory, MANIFEST)
     plain = _deploy_copy(net)
     stored = copy.deepcopy(plain)
     folded = fold_batch_norms(stored, lambda: example_graphs(stored, spec))
@@ -117,7 +117,7 @@ def export_model(
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as scratch:
         built = Path(scratch) / "export"
         built.mkdir()
-        contents = {graph.file: _onnx_bytes(graph, fp16_storage) for graph in graphs}
+        contents = {graph.file: onnx_bytes(graph, fp16_storage) for graph in graphs}
         if spec.language:
             from vt_models.text import vocabulary  # noqa: PLC0415 - language models only
 
@@ -134,7 +134,7 @@ def export_model(
         _write_json(built / MANIFEST, manifest)
         manifest["parity"] = _parity(plain, stored, spec, built)
         _write_json(built / MANIFEST, manifest)
-        _move_into_place(built, directory)
+        move_into_place(built, directory)
     return directory
 
 
@@ -153,13 +153,13 @@ def _torch_weights(net: Any, spec: ModelSpec, built: Path, fp16_storage: bool) -
     return save_weights(tensors, built / TORCH_WEIGHTS, spec.name).read_bytes()
 
 
-def _check_target(directory: Path) -> None:
-    """ExportError if something other than an export would be replaced."""
+def check_target(directory: Path, manifest: str) -> None:
+    """ExportError if something other than an export, which holds `manifest`, would be replaced."""
     if directory.exists() and not directory.is_dir():
         raise ExportError(f"{directory} is a file; give a directory to create")
-    if directory.is_dir() and any(directory.iterdir()) and not (directory / MANIFEST).is_file():
+    if directory.is_dir() and any(directory.iterdir()) and not (directory / manifest).is_file():
         raise ExportError(
-            f"{directory} is not empty and holds no {MANIFEST}; give a new directory, or one of "
+            f"{directory} is not empty and holds no {manifest}; give a new directory, or one of "
             "a former export"
         )
 
@@ -232,7 +232,7 @@ def _state_of(graph: Graph) -> tuple[Tensor, ...]:
     return state
 
 
-def _onnx_bytes(graph: Graph, fp16_storage: bool) -> bytes:
+def onnx_bytes(graph: Graph, fp16_storage: bool) -> bytes:
     """Export one graph, check it, store weights as float16 if asked for."""
     model = _export(graph)
     if fp16_storage:
@@ -359,7 +359,7 @@ def _manifest(
             name: {"sha256": sha256_of(data), "bytes": len(data)} for name, data in contents.items()
         },
         "weights": _weights_entry(net, source),
-        "producer": _producer(),
+        "producer": producer(),
     }
 
 
@@ -380,7 +380,7 @@ def _weights_entry(net: SiameseNet, source: str | Path | None) -> dict[str, str]
     }
 
 
-def _producer() -> dict[str, str | None]:
+def producer() -> dict[str, str | None]:
     """Versions of all that took part, the commit of this package if known, and the date."""
     try:
         version = metadata.version("vt_ros")
@@ -420,7 +420,7 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
-def _move_into_place(built: Path, directory: Path) -> None:
+def move_into_place(built: Path, directory: Path) -> None:
     """Rename the finished directory to its name; a former one's other files are kept."""
     if not directory.exists():
         built.rename(directory)

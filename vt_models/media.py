@@ -144,6 +144,22 @@ class VideoWriter:
             self._partial.unlink(missing_ok=True)
 
 
+def write_image(path: Path, frame: Frame) -> None:
+    """Write an RGB frame to a .png, .jpg or another image file; it appears whole or not at all.
+
+    Raises:
+        InputError: OpenCV does not write such files, or the file cannot be written.
+    """
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        written = cv2.imwrite(str(partial), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    except cv2.error as error:
+        raise InputError(f"{path}: OpenCV writes no such images; end it in .png") from error
+    if not written:
+        raise InputError(f"{path} cannot be written; does its folder exist?")
+    partial.replace(path)
+
+
 def draw_box(frame: Frame, box: Box, label: str) -> Frame:
     """A copy of an RGB frame with a box x, y, w, h and a label in it."""
     image = frame.copy()

@@ -12,6 +12,7 @@ from vt_models.grounding.backends import create_grounder, list_grounders
 from vt_models.grounding.grounder import Detector, Grounder
 from vt_models.grounding.results import Candidate, Grounding, GroundingCancelledError, Status
 from vt_models.grounding.settings import GroundingSettings
+from vt_models.grounding.verifier import text_verifier
 from vt_models.grounding.words import check_text
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "check_text",
     "create_grounder",
     "list_grounders",
+    "text_verifier",
 ]

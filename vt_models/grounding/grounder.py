@@ -137,12 +137,16 @@ def rank(candidates: Iterable[Candidate], nms_iou: float, limit: int) -> list[Ca
     Equal scores are ordered by box, left first, so that the same input gives the same answer.
     """
     kept: list[Candidate] = []
-    for candidate in sorted(candidates, key=lambda item: (-item.score, item.box)):
+    for candidate in sorted(candidates, key=_order):
         if len(kept) == limit:
             break
         if all(float(iou(candidate.box, other.box)) <= nms_iou for other in kept):
             kept.append(candidate)
     return kept
+
+
+def _order(candidate: Candidate) -> tuple[float, Box]:
+    return -candidate.score, candidate.box
 
 
 def _never() -> bool:
@@ -177,20 +181,21 @@ def _decide(
     run: tuple[str, float],
 ) -> Grounding:
     """The answer; `run` is the back end's name and the seconds it took."""
-    best = max((candidate.score for candidate in visible), default=0.0)
+    best = min(visible, key=_order, default=None)
     passing = [candidate for candidate in visible if candidate.score >= threshold]
     ranked = rank(passing, settings.nms_iou, settings.max_candidates)
-    if not ranked:
-        seen = f"the best score is {best:.2f}" if visible else "no box was proposed"
+    if best is None or not ranked:
+        seen = "no box was proposed" if best is None else f"the best score is {best.score:.2f}"
         reason = f"nothing: {seen}, the threshold {threshold:.2f}, for {text!r}"
         return Grounding("nothing", (), None, reason, *run, best)
-    rivals = [item for item in ranked if item.score > (1.0 - settings.ambiguity_margin) * best]
+    least = (1.0 - settings.ambiguity_margin) * best.score
+    rivals = [item for item in ranked if item.score > least]
     if len(rivals) > 1:
         reason = (
             f"ambiguous: {len(rivals)} candidates for {text!r} with scores from "
-            f"{rivals[-1].score:.2f} to {best:.2f}"
+            f"{rivals[-1].score:.2f} to {best.score:.2f}"
         )
         return Grounding("ambiguous", tuple(rivals), None, reason, *run, best)
     others = f"the next best has {ranked[1].score:.2f}" if ranked[1:] else "nothing else fits"
-    reason = f"found {text!r} with score {best:.2f}; {others}"
+    reason = f"found {text!r} with score {best.score:.2f}; {others}"
     return Grounding("found", tuple(ranked), ranked[0], reason, *run, best)

@@ -47,7 +47,8 @@ class Grounding:
         reason: one sentence for an operator, with the numbers that decided.
         backend: name of the back end.
         seconds: what the search took.
-        best_score: highest score of any box in the frame, passed or not; 0 where there was none.
+        best: the box with the highest score of all, whether it passed or not; None where the
+            back end proposed none.
     """
 
     status: Status
@@ -56,4 +57,9 @@ class Grounding:
     reason: str
     backend: str
     seconds: float
-    best_score: float
+    best: Candidate | None
+
+    @property
+    def best_score(self) -> float:
+        """Highest score of any box in the frame, passed or not; 0 where there was none."""
+        return 0.0 if self.best is None else self.best.score

@@ -41,6 +41,17 @@ def check_text(text: object, max_length: int = 1000) -> str:
     return cleaned
 
 
+def prompt_of(text: str, lower_case: bool, ending: str, separators: str) -> str:
+    """A description as a network was trained on it.
+
+    >>> prompt_of("The man in the U.S. shirt?", True, ".", ".?")
+    'the man in the u s shirt.'
+    """
+    kept = "".join(" " if character in separators else character for character in text)
+    words = " ".join(kept.split())
+    return (words.lower() if lower_case else words) + ending
+
+
 def _check_length(text: str, max_length: int) -> None:
     if len(text) > max_length:
         raise InputError(
