@@ -64,15 +64,19 @@ def line_chart(title: str, x_axis: Axis, y_label: str, lines: Sequence[Line]) ->
     return _svg(title, _HEIGHT + 18 * len(lines), parts)
 
 
-def reliability_chart(title: str, rows: Sequence[Mapping[str, float]], bins: int = 10) -> str:
+def reliability_chart(
+    title: str, error: float, rows: Sequence[Mapping[str, float]], bins: int = 10
+) -> str:
     """Bars of how often a box was right, over the confidence; ideal is the dashed diagonal.
 
     Args:
         title: text above.
+        error: the expected calibration error.
         rows: bins with `confidence`, `right` and `frames`, as `calibrate.reliability` gives.
         bins: of equal width in [0, 1].
     """
-    parts = [_frame(title, Axis("confidence", 1.0, FRACTION), "share of right boxes")]
+    axis = Axis(f"confidence (expected calibration error {error:.3f})", 1.0, FRACTION)
+    parts = [_frame(title, axis, "share of right boxes")]
     frames = sum(row["frames"] for row in rows) or 1
     for row in rows:
         index = min(int(row["confidence"] * bins), bins - 1)

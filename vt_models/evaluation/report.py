@@ -66,10 +66,7 @@ def write_report(
     known = [sequence for sequence in known if sequence.is_annotated]
     data = {**collect(reports, known), **(more or {})}
     if "long_term" in data:
-        kept = data["long_term"]["calibration"]
-        name = f"{data['long_term']['model']}, calibrated by the keeper"
-        if kept["ece"] is not None:
-            data["reliability"][name] = {"ece": kept["ece"], "rows": kept["reliability"]}
+        data["reliability"] = {**_kept_reliability(data["long_term"]), **data["reliability"]}
     return write_page(
         Path(directory), data, page(data, draw_failures(data["trackers"], reports, known))
     )
@@ -117,6 +114,15 @@ def collect(reports: Sequence[Report], sequences: Sequence[VideoSequence]) -> di
         ],
         "reliability": {name: found for name, found in calibrations.items() if found is not None},
     }
+
+
+def _kept_reliability(long_term: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the keeper's confidence; nothing where it never measured."""
+    found = long_term["calibration"]
+    if found["ece"] is None:
+        return {}
+    name = f"{long_term['model']}, calibrated"
+    return {name: {"ece": found["ece"], "rows": found["reliability"]}}
 
 
 def draw_failures(

@@ -263,13 +263,11 @@ def _cell(value: str | float | None, *, is_best: bool) -> str:
 def _reliability(found: Mapping[str, Mapping[str, Any]]) -> str:
     if not found:
         return ""
-    charts = [
-        reliability_chart(f"{name}: calibration error {about['ece']:.3f}", about["rows"])
-        for name, about in found.items()
-    ]
+    charts = [reliability_chart(name, about["ece"], about["rows"]) for name, about in found.items()]
     return (
         "<h2>Reliability of the score</h2><p>How often a box with such a score had an IoU of 0.5 "
-        "or more; darker bars hold more frames. An honest score lies on the diagonal.</p>"
+        "or more; darker bars hold more frames. An honest score lies on the diagonal. Calibrated: "
+        "the target keeper's confidence, over the frames in which it measured.</p>"
         f'<div class="charts">{"".join(charts)}</div>'
     )
 
@@ -279,7 +277,8 @@ def _failures(trackers: Sequence[Mapping[str, Any]], strips: Sequence[Strips]) -
     for tracker, shown in zip(trackers, strips, strict=True):
         count = len(tracker["failures"])
         of = "" if len(shown) == count else f", {len(shown)} shown"
-        parts.append(f"<h3>{escape(tracker['model'])}: {count} failures{of}</h3>")
+        noun = "failure" if count == 1 else "failures"
+        parts.append(f"<h3>{escape(tracker['model'])}: {count} {noun}{of}</h3>")
         figures = [_figure(failure, uri) for failure, uri in shown]
         parts.append(f'<div class="strips">{"".join(figures)}</div>')
     return "".join(parts)

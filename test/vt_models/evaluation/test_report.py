@@ -174,7 +174,7 @@ def test_the_page_has_every_part(tmp_path, reports, sequences):
         "Reliability of the score",
         "Long term: drifting",
         "Failures",
-        "drifting: 1 failures",
+        "drifting: 1 failure",
         "static: 2 failures",
         "About",
     ]
@@ -193,7 +193,9 @@ def test_the_page_has_every_part(tmp_path, reports, sequences):
     assert long_term[1][-3:] == ["–", "–", "0.250"]
     # three curves, the raw score's diagram and the calibrated one's
     assert page.tags.count("svg") == 5
-    assert "drifting, calibrated by the keeper: calibration error 0.030" in text
+    titles = re.findall(r'class="title">([^<]*)<', text)
+    assert titles[3:] == ["drifting, calibrated", "drifting"]
+    assert "expected calibration error 0.030" in text
     assert "as measured, 50.0% of frames processed" in text
     assert page.tags.count("img") == 3
 
@@ -276,7 +278,7 @@ def test_a_diagram_has_a_bar_a_bin():
         {"confidence": 0.05, "right": 0.0, "frames": 2},
         {"confidence": 1.0, "right": 1.0, "frames": 6},
     ]
-    svg = reliability_chart("t", rows)
+    svg = reliability_chart("t", 0.25, rows)
     bars = [dict(re.findall(r'(\w+)="([^"]*)"', bar)) for bar in re.findall(r"<rect [^>]*>", svg)]
     assert float(bars[0]["x"]) < float(bars[1]["x"])
     assert float(bars[0]["height"]) < 5
