@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from vt_models.geometry import Box
 
 _SAMPLES, _CELLS = 48, 8
+_FLAGS = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+
+
+def as_stored(frame: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
+    """A (H, W, 3) RGB frame as it lies in memory, and whether that is RGB.
+
+    OpenCV copies a view with swapped channels (BGR[..., ::-1]) as a whole, pixel by pixel.
+    """
+    return (frame[..., ::-1], False) if frame.strides[2] == -1 else (frame, True)
 
 
 def describe(frame: NDArray[np.uint8], box: Box) -> NDArray[np.float32]:
@@ -31,10 +40,10 @@ def describe(frame: NDArray[np.uint8], box: Box) -> NDArray[np.float32]:
     """
     x, y, w, h = box
     place = np.array([[w / _SAMPLES, 0.0, x], [0.0, h / _SAMPLES, y]], np.float32)
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    plain, is_rgb = as_stored(frame)
     size = (_SAMPLES, _SAMPLES)
-    patch = cv2.warpAffine(frame, place, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    lab = cv2.cvtColor(patch, cv2.COLOR_RGB2LAB)
+    patch = cv2.warpAffine(plain, place, size, flags=_FLAGS, borderMode=cv2.BORDER_REPLICATE)
+    lab = cv2.cvtColor(patch, cv2.COLOR_RGB2LAB if is_rgb else cv2.COLOR_BGR2LAB)
     cells = cv2.resize(lab, (_CELLS, _CELLS), interpolation=cv2.INTER_AREA).astype(np.float32)
     cells -= cells.mean(axis=(0, 1))
     norm = float(np.linalg.norm(cells))

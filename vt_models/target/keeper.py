@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from vt_models.crop import check_frame
 from vt_models.errors import InputError
-from vt_models.geometry import Box
+from vt_models.geometry import Box, check_box
 from vt_models.target.appearance import describe, likeness
 from vt_models.target.calibration import Calibration, read_calibration
 from vt_models.target.guards import Guard, Picture
@@ -86,6 +87,7 @@ class _Kept:
     stamp: float | None
     sweep: Sweep | None = None
     candidate: _Candidate | None = None
+    suggested: Box | None = None
     frame_number: int = 0
     is_compensated: bool = False
 
@@ -101,9 +103,10 @@ class Target:
         tracker: finds the box; used by this object alone from now on.
         settings: may be exchanged at any time through the attribute of the same name.
         calibration: of the tracker's score.
-        verifier: asked once about a candidate of re-detection that everything else has accepted,
-            with the frame (H, W, 3) uint8 RGB and the box x, y, w, h in pixels; False refuses it.
-            Meant for what is slow, such as grounding the words that named the target.
+        verifier: asked last about a candidate of re-detection that everything else has accepted,
+            with the frame (H, W, 3) uint8 RGB and the box x, y, w, h in pixels; False refuses it,
+            and the same question comes after `find_frames` frames at the earliest. Meant for what
+            is slow, such as grounding the words that named the target.
 
     Not thread-safe: one thread at a time. (`settings` may be set from another.)
     """
@@ -238,6 +241,22 @@ class Target:
             self._estimate = self._lose(self._kept, reason or "given up on request")
         return self._estimate
 
+    def suggest(self, box: Sequence[float]) -> None:
+        """Look for a lost target around this box first, in the next frame; else nothing happens.
+
+        For whoever knows more, such as a detector that runs beside. What is seen there is accepted
+        under the same conditions as anywhere else.
+
+        Args:
+            box: x, y, w, h in pixels of the last frame.
+
+        Raises:
+            InputError: the box is not finite, or has no area.
+        """
+        kept = self._kept
+        if kept is not None and kept.memory.state is State.LOST:
+            kept.suggested = check_box(box, (*self._guard.size, 3))
+
     def clear(self) -> None:
         """Forget the target; the state is IDLE."""
         self._kept = None
@@ -256,6 +275,7 @@ class Target:
         if picture is Picture.RESIZED:
             ratios = (frame.shape[1] / former[1], frame.shape[0] / former[0])
             kept.motion.rescale(*ratios)
+            kept.suggested = None
             self._tracker.move_to(kept.motion.box)
         return picture
 
@@ -275,7 +295,7 @@ class Target:
         measured = self._tracker.update(frame)
         look = describe(frame, measured.box)
         confidence = self._calibration.confidence(measured.score, kept.likeness(look))
-        sight = self._sight(confidence)
+        sight = self._sight(confidence, kept.memory.state)
         box = self._with_capped_size(before, measured.box, confidence, seconds)
         if sight in _MEASURED and not self._is_believable(before, box, confidence, seconds):
             sight = Sight.NONE
@@ -304,7 +324,7 @@ class Target:
         """Move the filter to this frame, with the camera while the target is not sure."""
         state = kept.memory.state
         if self.settings.camera_motion:
-            self._camera.push(frame, seconds)
+            self._camera.push(self._guard.grey, seconds, frame.shape[1])
         if state is State.TRACKING or not self.settings.camera_motion:
             kept.is_compensated = False
         else:
@@ -317,10 +337,13 @@ class Target:
         kept.motion.predict(seconds, coasting=state is State.COASTING)
         kept.motion.keep_inside(frame.shape)
 
-    def _sight(self, confidence: float) -> Sight:
-        if confidence >= self.settings.track_threshold:
+    def _sight(self, confidence: float, state: State) -> Sight:
+        """What a confidence means; it takes more to become TRACKING than to stay it."""
+        settings = self.settings
+        is_tracked = state is State.TRACKING
+        if confidence >= (settings.track_threshold if is_tracked else settings.confirm_threshold):
             return Sight.CLEAR
-        return Sight.DOUBTFUL if confidence >= self.settings.doubt_threshold else Sight.NONE
+        return Sight.DOUBTFUL if confidence >= settings.doubt_threshold else Sight.NONE
 
     def _is_believable(self, before: Box, box: Box, confidence: float, seconds: float) -> bool:
         """Is the step of the centre within what the confidence allows?"""
@@ -371,7 +394,7 @@ class Target:
 
     def _lose(self, kept: _Kept, reason: str) -> TargetEstimate:
         self._advance(kept, Sight.CUT, 0.0)
-        kept.sweep = kept.candidate = None
+        kept.sweep = kept.candidate = kept.suggested = None
         return self._lost_estimate(reason)
 
     def _lost_estimate(self, reason: str) -> TargetEstimate:
@@ -382,28 +405,27 @@ class Target:
         if kept.memory.state is not State.LOST:
             self._lose(kept, reason)
         finder = _Finder(self._tracker, self._calibration, self.settings, kept, frame, seconds)
-        found = finder.run()
+        place = finder.run()
         estimate = replace(
             self._lost_estimate(reason), raw_score=finder.best_score, network_calls=finder.calls
         )
-        if found is None or not self._is_verified(kept, frame, found.box):
+        if place is None or not self._is_verified(kept, frame, place.found.box):
             return estimate
-        confidence = finder.confidence(found)
-        covariance = self._calibration.covariance(found.box, found.covariance, confidence)
+        found = place.found
+        covariance = self._calibration.covariance(found.box, found.covariance, place.confidence)
         kept.sweep = kept.candidate = None
         kept.motion = MotionFilter(found.box, covariance)
         kept.is_compensated = False
         self._tracker.move_to(found.box)
         self._camera.clear()
-        state = self._advance(kept, Sight.FOUND, 0.0)
-        return TargetEstimate(
-            found.box,
-            confidence,
-            state,
-            covariance,
-            found.score,
-            "found again, to be confirmed",
-            finder.calls,
+        return replace(
+            estimate,
+            box=found.box,
+            score=place.confidence,
+            state=self._advance(kept, Sight.FOUND, 0.0),
+            covariance=covariance,
+            raw_score=found.score,
+            reason="found again, to be confirmed",
         )
 
     def _is_verified(self, kept: _Kept, frame: Frame, box: Box) -> bool:
@@ -411,6 +433,14 @@ class Target:
             return True
         kept.candidate = None
         return False
+
+
+class _Place(NamedTuple):
+    """Where a search has looked, and what it saw there."""
+
+    found: Estimate
+    alike: float
+    confidence: float
 
 
 class _Finder:
@@ -434,66 +464,63 @@ class _Finder:
         self._frame = frame
         self._seconds = seconds
 
-    def run(self) -> Estimate | None:
+    def run(self) -> _Place | None:
         """The place that enough frames agree on; None as long as there is none."""
         kept = self._kept
         if self._settings.searches == 0:
             return None
-        seen = self._follow_candidate()
+        seen, frames = self._follow_candidate(), 1
         if seen is None:
-            seen, frames = self._best_place(), 1
-            kept.candidate = None if seen is None else _Candidate(seen.box, frames)
-        else:
-            frames = kept.candidate.frames + 1 if kept.candidate else 1
-            kept.candidate = _Candidate(seen.box, frames)
+            seen = self._best_place()
+        elif kept.candidate is not None:
+            frames = kept.candidate.frames + 1
+        kept.candidate = None if seen is None else _Candidate(seen.found.box, frames)
         return seen if frames >= self._settings.find_frames else None
 
-    def _follow_candidate(self) -> Estimate | None:
+    def _follow_candidate(self) -> _Place | None:
         """The candidate in this frame; None if there is none or it is not accepted any more."""
         candidate = self._kept.candidate
         if candidate is None:
             return None
         seen = self._locate(candidate.box)
-        if not self._is_accepted(seen) or not _agree(candidate.box, seen.box, self._seconds):
-            return None
-        return seen
+        is_same = _agree(candidate.box, seen.found.box, self._seconds)
+        return seen if is_same and self._is_accepted(seen) else None
 
-    def _best_place(self) -> Estimate | None:
+    def _best_place(self) -> _Place | None:
         """The best accepted place among the next windows of the sweep."""
         kept, settings = self._kept, self._settings
         if kept.sweep is None:
             kept.sweep = Sweep(self._frame.shape, kept.motion.box, self._tracker.spec.search_factor)
-        best: Estimate | None = None
-        home = [] if self.calls else [kept.motion.box]
-        for place in (*home, *kept.sweep.take(settings.searches)):
-            if self.calls >= settings.searches:
-                break
-            seen = self._locate(place)
-            if self.confidence(seen) < settings.doubt_threshold:
+        best: _Place | None = None
+        windows = chain(self._first_windows(), kept.sweep.round())
+        while self.calls < settings.searches and (around := next(windows, None)):
+            seen = self._locate(around)
+            if seen.confidence < settings.doubt_threshold:
                 continue
             if self.calls < settings.searches:
-                seen = self._locate(seen.box)
-            if self._is_accepted(seen) and (best is None or seen.score > best.score):
+                seen = self._locate(seen.found.box)
+            if self._is_accepted(seen) and (best is None or seen.found.score > best.found.score):
                 best = seen
         return best
 
-    def _locate(self, around: Box) -> Estimate:
+    def _first_windows(self) -> list[Box]:
+        """What is searched before the sweep: what was suggested, and where the target was."""
+        kept = self._kept
+        suggested = [] if kept.suggested is None else [kept.suggested]
+        kept.suggested = None
+        return suggested if self.calls else [*suggested, kept.motion.box]
+
+    def _locate(self, around: Box) -> _Place:
         self.calls += 1
-        seen = self._tracker.locate(self._frame, around, prior=False)
-        self.best_score = max(self.best_score, seen.score)
-        return seen
+        found = self._tracker.locate(self._frame, around, prior=False)
+        self.best_score = max(self.best_score, found.score)
+        alike = self._kept.likeness(describe(self._frame, found.box))
+        return _Place(found, alike, self._calibration.confidence(found.score, alike))
 
-    def confidence(self, seen: Estimate) -> float:
-        """P(IoU >= 0.5) of a place."""
-        look = describe(self._frame, seen.box)
-        return self._calibration.confidence(seen.score, self._kept.likeness(look))
-
-    def _is_accepted(self, seen: Estimate) -> bool:
+    def _is_accepted(self, seen: _Place) -> bool:
         """Does the place look like the target, to the network and without it?"""
-        alike = self._kept.likeness(describe(self._frame, seen.box))
-        confidence = self._calibration.confidence(seen.score, alike)
         settings = self._settings
-        return confidence >= settings.find_threshold and alike >= settings.find_likeness
+        return seen.confidence >= settings.find_threshold and seen.alike >= settings.find_likeness
 
 
 def _agree(former: Box, now: Box, seconds: float) -> bool:

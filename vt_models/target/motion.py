@@ -9,6 +9,8 @@ target of ten pixels and of a hundred.
 from __future__ import annotations
 
 import math
+from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
@@ -30,6 +32,9 @@ VELOCITY_DECAY = 0.5
 """Seconds in which a velocity that is not measured falls to 1 / e: a prediction comes to rest."""
 START_VELOCITY = 3.0
 """Standard deviation of a new target's velocity, sides / s."""
+
+_AXES, _RATES = np.arange(4), np.arange(4, 8)
+_LEAST_NOISE = 1e-3 * np.eye(4)
 
 
 class MotionFilter:
@@ -67,30 +72,41 @@ class MotionFilter:
         return math.sqrt(max(self.mean[2] * self.mean[3], 1.0))
 
     def predict(self, seconds: float, coasting: bool = False) -> None:
-        """Go on by `seconds` > 0; while coasting velocities decay, those of the size at once."""
-        f = np.eye(8)
+        """Go on by `seconds` > 0; while coasting velocities decay, those of the size at once.
+
+        Written by the blocks of mean (p, v) and spread [[P, C], [C', V]]: p += t v, v *= k, so
+        P += t (C + C') + t^2 V, C = k (C + t V), V = k^2 V, and process noise on their diagonals.
+        """
         travel, kept = seconds, 1.0
         if coasting:
             kept = math.exp(-seconds / VELOCITY_DECAY)
             travel = VELOCITY_DECAY * (1.0 - kept)
             self.mean[6:] = 0.0
-        f[:4, 4:] = travel * np.eye(4)
-        f[4:, 4:] *= kept
-        self.mean = f @ self.mean
-        self.spread = f @ self.spread @ f.T + self._process_noise(seconds)
+        place, cross, velocity = self.spread[:4, :4], self.spread[:4, 4:], self.spread[4:, 4:]
+        self.mean[:4] += travel * self.mean[4:]
+        self.mean[4:] *= kept
+        tied = travel * velocity
+        place += travel * (cross + cross.T + tied)
+        cross += tied
+        cross *= kept
+        velocity *= kept * kept
+        self._add_process_noise(seconds)
+        self.spread[4:, :4] = cross.T
         self._limit_size()
 
     def correct(self, box: Box, covariance: NDArray[np.float64]) -> None:
         """Take a measured box with its (4, 4) covariance into account."""
         x, y, w, h = box
         innovation = np.array((x + 0.5 * w, y + 0.5 * h, w, h)) - self.mean[:4]
-        total = self.spread[:4, :4] + covariance + 1e-3 * np.eye(4)
-        gain = np.linalg.solve(total, self.spread[:4]).T
-        self.mean = self.mean + gain @ innovation
-        keep = np.eye(8)
-        keep[:, :4] -= gain
-        # Joseph's form stays positive definite whatever the rounding.
-        self.spread = keep @ self.spread @ keep.T + gain @ (covariance + 1e-3 * np.eye(4)) @ gain.T
+        noise = covariance + _LEAST_NOISE
+        seen = self.spread[:4]
+        gain = np.linalg.solve(seen[:, :4] + noise, seen).T
+        self.mean += gain @ innovation
+        # Joseph's form, (I - K H) P (I - K H)' + K R K', stays positive definite whatever the
+        # rounding; without its mirror's mean the asymmetry would grow from frame to frame.
+        left = self.spread - gain @ seen
+        spread = left - left[:, :4] @ gain.T + gain @ noise @ gain.T
+        self.spread = 0.5 * (spread + spread.T)
         self._limit_size()
 
     def shift(self, motion: NDArray[np.float64]) -> None:
@@ -121,22 +137,39 @@ class MotionFilter:
     def _limit_size(self) -> None:
         self.mean[2:4] = np.maximum(self.mean[2:4], 1.0)
 
-    def _process_noise(self, seconds: float) -> NDArray[np.float64]:
-        """(8, 8): G G^T a^2 for each axis, G = (t^2 / 2, t)."""
-        centre, size = (ACCELERATION * self.side) ** 2, (SIZE_ACCELERATION * self.side) ** 2
+    def _add_process_noise(self, seconds: float) -> None:
+        """Add G G' a^2 of each axis, G = (t^2 / 2, t), to all blocks but the lower left."""
+        side = self.side
+        centre, size = (ACCELERATION * side) ** 2, (SIZE_ACCELERATION * side) ** 2
         strength = np.array((centre, centre, size, size))
-        noise = np.zeros((8, 8))
-        noise[:4, :4] = np.diag(strength * seconds**4 / 4.0)
-        noise[4:, 4:] = np.diag(strength * seconds**2)
-        noise[:4, 4:] = noise[4:, :4] = np.diag(strength * seconds**3 / 2.0)
-        return noise
+        self.spread[_AXES, _AXES] += strength * (seconds**4 / 4.0)
+        self.spread[_AXES, _RATES] += strength * (seconds**3 / 2.0)
+        self.spread[_RATES, _RATES] += strength * seconds**2
 
 
 _POINTS = 10
 
 
+@dataclass
+class _Picture:
+    """A grey picture; made small once, when that is first needed."""
+
+    grey: NDArray[np.uint8]
+    seconds: float
+    reduced: NDArray[np.uint8] | None = None
+
+    def small(self, width: int) -> NDArray[np.uint8]:
+        """(h, `width`) uint8."""
+        if self.reduced is None:
+            height = max(1, round(width * self.grey.shape[0] / self.grey.shape[1]))
+            self.reduced = cv2.resize(self.grey, (width, height), interpolation=cv2.INTER_AREA)
+        return self.reduced
+
+
 class CameraMotion:
     """How the whole picture moved, from sparse optical flow on small grey pictures.
+
+    Pictures are only kept by `push`; the work is done when a motion is asked for.
 
     Args:
         width: of the small pictures, pixels.
@@ -145,21 +178,21 @@ class CameraMotion:
 
     def __init__(self, width: int = 192, history: int = 4) -> None:
         self._width = width
-        self._history = history
         self._scale = 1.0
-        self._pictures: list[tuple[NDArray[np.uint8], float]] = []
+        self._pictures: deque[_Picture] = deque(maxlen=history + 1)
 
-    def push(self, frame: NDArray[np.uint8], seconds: float) -> None:
-        """Take the next (H, W, 3) uint8 RGB frame, `seconds` after the former."""
-        step = max(1, frame.shape[1] // (2 * self._width))
-        small = np.ascontiguousarray(frame[::step, ::step])
-        size = (self._width, max(1, round(self._width * frame.shape[0] / frame.shape[1])))
-        small = cv2.resize(small, size, interpolation=cv2.INTER_AREA)
-        grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-        if self._pictures and self._pictures[-1][0].shape != grey.shape:
+    def push(self, grey: NDArray[np.uint8], seconds: float, frame_width: int) -> None:
+        """Take the next picture, `seconds` after the former.
+
+        Args:
+            grey: (h, w) uint8, the frame at any scale; kept by reference.
+            seconds: > 0.
+            frame_width: pixels; motions are in pixels of a frame of this width.
+        """
+        if self._pictures and self._pictures[-1].grey.shape != grey.shape:
             self._pictures.clear()
-        self._pictures = [*self._pictures[-self._history :], (grey, seconds)]
-        self._scale = frame.shape[1] / self._width
+        self._pictures.append(_Picture(grey, seconds))
+        self._scale = frame_width / self._width
 
     def last_step(self, avoid: Box) -> NDArray[np.float64] | None:
         """(2, 3) similarity from the former picture to the last, in pixels of the frame.
@@ -172,14 +205,14 @@ class CameraMotion:
         """
         if len(self._pictures) < 2:
             return None
-        return self._between(self._pictures[-2][0], self._pictures[-1][0], avoid)
+        return self._between(self._pictures[-2], self._pictures[-1], avoid)
 
     def velocity(self, box: Box) -> tuple[float, float] | None:
         """Pixels a second by which the camera moves the picture at the centre of `box`."""
         if len(self._pictures) < 2:
             return None
-        motion = self._between(self._pictures[0][0], self._pictures[-1][0], box)
-        seconds = sum(duration for _, duration in self._pictures[1:])
+        motion = self._between(self._pictures[0], self._pictures[-1], box)
+        seconds = sum(picture.seconds for picture in self._pictures) - self._pictures[0].seconds
         if motion is None or seconds <= 0:
             return None
         centre = np.array((box[0] + 0.5 * box[2], box[1] + 0.5 * box[3]))
@@ -190,9 +223,8 @@ class CameraMotion:
         """Forget all pictures."""
         self._pictures.clear()
 
-    def _between(
-        self, former: NDArray[np.uint8], now: NDArray[np.uint8], avoid: Box
-    ) -> NDArray[np.float64] | None:
+    def _between(self, before: _Picture, after: _Picture, avoid: Box) -> NDArray[np.float64] | None:
+        former, now = before.small(self._width), after.small(self._width)
         mask = np.full(former.shape, 255, np.uint8)
         x, y, w, h = (value / self._scale for value in avoid)
         mask[max(int(y), 0) : max(int(y + h) + 1, 0), max(int(x), 0) : max(int(x + w) + 1, 0)] = 0

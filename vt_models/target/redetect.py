@@ -65,8 +65,9 @@ class Sweep:
         """Windows in a whole sweep."""
         return len(self._places)
 
-    def take(self, count: int) -> Iterator[Box]:
-        """The next `count` boxes to search around; a new sweep follows the last."""
-        for _ in range(min(count, len(self._places))):
-            yield self._places[self._turn % len(self._places)]
+    def round(self) -> Iterator[Box]:
+        """Every window once, going on after the one handed out last; a new sweep follows."""
+        for _ in range(len(self._places)):
+            place = self._places[self._turn % len(self._places)]
             self._turn += 1
+            yield place

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from itertools import pairwise
 
 from vt_models.errors import InputError
 from vt_models.target.states import Limits
@@ -12,6 +13,7 @@ from vt_models.target.states import Limits
 _WORDS: dict[type, str] = {int: "a whole number", float: "a number"}
 _RANGES: dict[str, tuple[float, float]] = {
     "track_threshold": (0.0, 1.0),
+    "confirm_threshold": (0.0, 1.0),
     "doubt_threshold": (0.0, 1.0),
     "doubt_frames": (1, 1000),
     "confirm_frames": (1, 1000),
@@ -37,7 +39,8 @@ class TargetSettings:
     """Thresholds and limits of a `Target`; confidences are calibrated, P(IoU >= 0.5).
 
     Attributes:
-        track_threshold: at this confidence and above a measurement is clear.
+        track_threshold: at this confidence and above a measurement is clear while TRACKING.
+        confirm_threshold: the same in the other states, not below `track_threshold`.
         doubt_threshold: below it a measurement does not count; between the two it is doubtful.
         doubt_frames: doubtful frames in a row that turn TRACKING into UNCERTAIN.
         confirm_frames: clear frames in a row that turn UNCERTAIN into TRACKING.
@@ -65,6 +68,7 @@ class TargetSettings:
     """
 
     track_threshold: float = 0.8
+    confirm_threshold: float = 0.9
     doubt_threshold: float = 0.1
     doubt_frames: int = 1
     confirm_frames: int = 2
@@ -89,11 +93,11 @@ class TargetSettings:
         """Check every value."""
         for field in fields(self):
             check_setting(field.name, getattr(self, field.name))
-        if self.doubt_threshold > self.track_threshold:
-            raise InputError(
-                f"doubt_threshold is {self.doubt_threshold:g}, above track_threshold "
-                f"{self.track_threshold:g}; it must not be"
-            )
+        names = ("doubt_threshold", "track_threshold", "confirm_threshold")
+        for lower, upper in pairwise(names):
+            low, high = getattr(self, lower), getattr(self, upper)
+            if low > high:
+                raise InputError(f"{lower} is {low:g}, above {upper} {high:g}; it must not be")
 
     @property
     def limits(self) -> Limits:

@@ -34,6 +34,7 @@ class Scripted:
         self.where: Box | None = None
         self.score = 0.95
         self.calls = 0
+        self.searched: list[Box] = []
         self.fails = False
 
     def init(self, frame: Any, box: Any, text: str | None = None) -> None:  # noqa: ARG002
@@ -47,6 +48,7 @@ class Scripted:
 
     def locate(self, frame: Any, around: Box, prior: bool = True) -> Estimate:  # noqa: ARG002
         self.calls += 1
+        self.searched.append(around)
         if self.fails:
             raise BackendError("the network failed")
         x, y, w, h = around

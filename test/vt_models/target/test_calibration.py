@@ -129,6 +129,5 @@ def test_a_sweep_starts_where_the_target_was_and_widens() -> None:
     assert distances[0] == 0.0
     assert distances == sorted(distances)
     turns = Sweep((240, 320), box, 4.0)
-    taken = [place for _ in range(len(turns)) for place in turns.take(1)]
-    assert taken == places
-    assert next(iter(turns.take(1))) == places[0]
+    some = [next(turns.round()) for _ in range(5)]
+    assert [*some, *turns.round()] == [*places, *places[:5]]

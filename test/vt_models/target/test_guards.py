@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from vt_models.target import State, TargetSettings, create_target
-from vt_models.target.guards import Guard, Picture
+from vt_models.target.appearance import describe
+from vt_models.target.guards import Guard, Picture, glance, sample, similarity
 
 BOX = (60.0, 50.0, 24.0, 24.0)
 SETTINGS = TargetSettings()
@@ -52,6 +53,17 @@ def test_another_scene_is_a_cut_once(guard) -> None:
     moved = other.copy()
     moved[:, 1:] = other[:, :-1]
     assert guard.look(moved, SETTINGS) is Picture.GOOD
+
+
+def test_a_view_with_swapped_channels_is_the_same_picture(guard, picture) -> None:
+    frame = cv2.resize(picture(BOX, 1), (700, 500))
+    swapped = np.ascontiguousarray(frame[..., ::-1])[..., ::-1]
+    one, other = sample(frame), sample(swapped)
+    np.testing.assert_array_equal(one.grey, other.grey)
+    assert similarity(glance(one), glance(one)) == pytest.approx(1.0, abs=1e-5)
+    np.testing.assert_allclose(describe(frame, BOX), describe(swapped, BOX))
+    guard.look(swapped, SETTINGS)
+    assert guard.look(swapped.copy(), SETTINGS) is not Picture.CUT
 
 
 def test_another_size(guard, picture) -> None:

@@ -10,6 +10,7 @@ import vt_models
 from vt_models.errors import BackendError, InputError, WeightsError
 from vt_models.target import State, TargetSettings, create_target
 from vt_models.target.calibration import UNCALIBRATED
+from vt_models.target.redetect import sweep
 
 START = (60.0, 50.0, 24.0, 24.0)
 FAR = (130.0, 90.0, 24.0, 24.0)
@@ -111,6 +112,34 @@ def test_the_verifier_has_the_last_word(scripted, picture) -> None:
     assert asked[0] == START
 
 
+def test_the_whole_frame_is_searched_and_no_window_is_left_out(target, picture) -> None:
+    target.tracker.where = None
+    target.lose()
+    places = sweep((120, 160), target.estimate.box or START, target.tracker.spec.search_factor)
+    run(target, picture, len(places), visible=False)
+    assert set(places) <= set(target.tracker.searched)
+
+
+def test_a_suggestion_is_searched_first_and_accepted_like_any_place(target, picture) -> None:
+    run(target, picture, 2)
+    target.suggest(FAR)
+    run(target, picture, 1, first=3)
+    assert target.state is T, "nothing happens unless it is lost"
+    target.tracker.where = None
+    target.lose()
+    target.suggest(FAR)
+    run(target, picture, 2, where=FAR, first=4, visible=False)
+    assert target.tracker.searched.count(FAR) == 1, "once"
+    assert target.state is L, "the network sees nothing there"
+    target.tracker.where = FAR
+    target.suggest(FAR)
+    states = [e.state for e in run(target, picture, 4, where=FAR, first=6)]
+    assert states == [L, U, U, T]
+    target.lose()
+    with pytest.raises(InputError, match="no area"):
+        target.suggest((1.0, 2.0, 0.0, 5.0))
+
+
 def test_searches_zero_switches_redetection_off(scripted, picture) -> None:
     target = create_target(scripted, TargetSettings(searches=0))
     target.init(picture(START), START)
@@ -143,6 +172,17 @@ def test_low_confidence_is_uncertain_before_it_is_tracking_again(target, picture
     assert [e.state for e in run(target, picture, 3)] == [U, U, U]
     target.tracker.score = 0.95
     assert [e.state for e in run(target, picture, 3, first=4)] == [U, T, T]
+
+
+def test_it_takes_more_to_become_tracking_than_to_stay_it(target, picture) -> None:
+    target.tracker.score = 0.85
+    assert [e.state for e in run(target, picture, 3)] == [T, T, T]
+    target.tracker.score = 0.5
+    run(target, picture, 2, first=4)
+    target.tracker.score = 0.85
+    assert [e.state for e in run(target, picture, 3, first=6)] == [U, U, U]
+    target.tracker.score = 0.95
+    assert [e.state for e in run(target, picture, 2, first=9)] == [U, T]
 
 
 def test_the_second_template_is_replaced_only_while_tracking(target, picture) -> None:

@@ -68,6 +68,43 @@ def test_the_covariance_stays_positive_definite(steps) -> None:
         assert np.linalg.eigvalsh(motion.covariance).min() > 0
 
 
+def test_the_covariance_stays_symmetric_and_small_over_a_long_run() -> None:
+    motion = MotionFilter(BOX, NOISE)
+    wide = np.diag((9.0, 9.0, 30.0, 30.0)) + 0.3
+    for index in range(2000):
+        motion.predict(1 / 30)
+        motion.correct((BOX[0] + index % 7, *BOX[1:]), wide if index % 3 else NOISE)
+    np.testing.assert_array_equal(motion.spread, motion.spread.T)
+    assert np.linalg.eigvalsh(motion.spread).min() > 0
+    assert np.trace(motion.covariance) < 60.0
+
+
+def plain_kalman(spread, seconds, noise, coasting=False):
+    """The textbook's predict and correct on the covariance alone."""
+    kept = np.exp(-seconds / 0.5) if coasting else 1.0
+    f = np.eye(8)
+    f[:4, 4:] = (0.5 * (1 - kept) if coasting else seconds) * np.eye(4)
+    f[4:, 4:] *= kept
+    side2 = BOX[2] * BOX[3]
+    strength = side2 * np.array((45.0, 45.0, 8.0, 8.0)) ** 2
+    g = np.vstack((np.eye(4) * seconds**2 / 2, np.eye(4) * seconds))
+    spread = f @ spread @ f.T + g @ np.diag(strength) @ g.T
+    noise = noise + 1e-3 * np.eye(4)
+    gain = spread[:, :4] @ np.linalg.inv(spread[:4, :4] + noise)
+    return spread, spread - gain @ spread[:4]
+
+
+@pytest.mark.parametrize("coasting", [False, True])
+def test_predict_and_correct_are_the_textbooks(coasting) -> None:
+    motion = moving(0.0, 1 / 30, frames=3)
+    noise = np.diag((2.0, 3.0, 4.0, 5.0)) + 0.5
+    predicted, corrected = plain_kalman(motion.spread.copy(), 0.04, noise, coasting)
+    motion.predict(0.04, coasting=coasting)
+    np.testing.assert_allclose(motion.spread, predicted, rtol=1e-9)
+    motion.correct(motion.box, noise)
+    np.testing.assert_allclose(motion.spread, corrected, rtol=1e-6, atol=1e-9)
+
+
 def test_a_small_target_may_be_smaller_than_ten_pixels() -> None:
     motion = MotionFilter((10.0, 10.0, 3.0, 4.0), 0.1 * NOISE)
     motion.predict(1 / 30)
@@ -88,7 +125,7 @@ def test_camera_motion_is_measured_without_the_target() -> None:
     for index in range(4):
         frame = textured(4.0 * index)
         frame[150:210, 200:260] = 255  # the target does not move with the scene
-        camera.push(frame, 1 / 30)
+        camera.push(frame[..., 1], 1 / 30, frame.shape[1])
     step = camera.last_step(target)
     assert step is not None
     centre = np.array((230.0, 180.0))
@@ -100,7 +137,7 @@ def test_no_camera_motion_without_texture_or_pictures() -> None:
     camera = CameraMotion()
     assert camera.last_step(BOX) is None
     for _ in range(3):
-        camera.push(np.full((100, 200, 3), 90, np.uint8), 1 / 30)
+        camera.push(np.full((100, 200), 90, np.uint8), 1 / 30, 200)
     assert camera.last_step(BOX) is None
     assert camera.velocity(BOX) is None
 

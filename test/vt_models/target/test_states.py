@@ -66,6 +66,37 @@ def test_table(sights: list[Sight], states: list[State]) -> None:
     assert states_of(sights) == states
 
 
+ORDER = (CLEAR, DOUBTFUL, NONE, BLIND, CUT, FOUND)
+WHOLE_TABLE = {
+    "idle": (Memory(), "IIIIII"),
+    "tracking": (STARTED, "TTCCLT"),
+    "tracking, doubted once": (Memory(T, doubtful=1, unclear=1), "TUCCLU"),
+    "uncertain": (Memory(U, unclear=2), "UUCCLU"),
+    "uncertain, clear once": (Memory(U, clear=1), "TUCCLU"),
+    "uncertain for long": (Memory(U, unclear=10), "ULLLLL"),
+    "found again": (Memory(U, probation=True), "UULLLU"),
+    "found again, clear once": (Memory(U, clear=1, probation=True), "UULLLU"),
+    "found again, clear twice": (Memory(U, clear=2, probation=True), "TULLLU"),
+    "coasting": (Memory(C, unseen=1, unclear=1), "UUCCLU"),
+    "coasting for long": (Memory(C, unseen=4, unclear=4), "UULLLU"),
+    "coasting for a second": (Memory(C, unseen=2, unseen_seconds=0.99, unclear=2), "UULLLU"),
+    "lost": (Memory(L), "LLLLLU"),
+}
+"""From every kind of memory, the state after each sight in `ORDER`, by its first letter."""
+
+
+@pytest.mark.parametrize("name", WHOLE_TABLE)
+def test_every_cell_of_the_table(name: str) -> None:
+    memory, expected = WHOLE_TABLE[name]
+    found = [advance(memory, sight, FRAME, LIMITS).state.name[0] for sight in ORDER]
+    assert "".join(found) == expected
+
+
+def test_the_whole_table_has_every_state() -> None:
+    assert {memory.state for memory, _ in WHOLE_TABLE.values()} == set(State)
+    assert set(ORDER) == set(Sight)
+
+
 def test_coasting_ends_by_time_where_frames_are_rare() -> None:
     assert states_of([NONE, NONE, NONE], seconds=0.4) == [C, C, L]
 
@@ -117,6 +148,8 @@ def test_settings_say_what_is_wrong() -> None:
         TargetSettings(camera_motion=1)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="must not be"):
         TargetSettings(track_threshold=0.2, doubt_threshold=0.4)
+    with pytest.raises(InputError, match=r"track_threshold is 0\.95, above confirm_threshold 0\.9"):
+        TargetSettings(track_threshold=0.95)
     with pytest.raises(InputError, match="searches must be a whole number"):
         TargetSettings(searches=float("nan"))  # type: ignore[arg-type]
 
