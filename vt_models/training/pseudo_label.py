@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training clips from videos without labels, by a tracker that checks itself.
 
-A teacher follows an arbitrary region through a clip and, started anew on what it found at the end,
-back again. Where it returns to the box it came from, the boxes on the way are taken as labels
+A teacher follows an arbitrary region through a clip and, started anew on what it found there, back
+again. Where it returns to the box it came from, the boxes on the way are taken as labels
 (forward-backward error: Kalal et al., ICPR 2010; cycle consistency: Wang et al., CVPR 2019).
 """
 
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 ANNOTATIONS = "annotations.jsonl"
 JPEG_QUALITY = 92
-LEAST_FRAMES = 2
+LEAST_FRAMES = 6
+"""Of a clip, and of what is kept of it."""
 LEAST_SIDE = 16.0
 LEAST_CONTRAST = 8.0
 """Standard deviation of the grey values of a region worth following."""
@@ -60,7 +61,7 @@ class PseudoSettings:
     """
 
     clips: int = 4
-    length: int = 40
+    length: int = 30
     stride: int = 1
     regions: int = 6
     threshold: float = 0.7
@@ -88,7 +89,7 @@ class PseudoTrack:
     """What a teacher followed there and back.
 
     Attributes:
-        boxes: x, y, w, h in pixels, one a frame.
+        boxes: x, y, w, h in pixels, one a frame up to where it turned.
         closure: IoU of the start with the box that the way back ended in.
         score: mean of the teacher's scores, both ways.
     """
@@ -109,18 +110,32 @@ class Tally:
     frames: int = 0
 
 
-def follow(tracker: Tracker, frames: list[Frame], box: Box) -> PseudoTrack:
-    """Follows a region of the first frame to the last one and back.
+def follow(
+    tracker: Tracker, frames: list[Frame], box: Box, settings: PseudoSettings
+) -> PseudoTrack | None:
+    """Follows a region of the first frame through a clip, as far as there is a way back.
+
+    From the end of the clip first; where the way back ends elsewhere, from half as far, and so on.
 
     Args:
         tracker: the teacher.
-        frames: of a clip, (H, W, 3) uint8 RGB.
+        frames: of the clip, (H, W, 3) uint8 RGB.
         box: x, y, w, h in pixels of the first frame.
+        settings: what is accepted.
+
+    Returns:
+        The boxes up to where it turned, None where nothing was accepted.
     """
     boxes, scores = _pass(tracker, frames, box)
-    back, back_scores = _pass(tracker, frames[::-1], boxes[-1])
-    closure = float(iou([back[-1]], [box])[0])
-    return PseudoTrack(boxes, closure, float(np.mean(scores + back_scores)))
+    count = len(frames)
+    while count >= LEAST_FRAMES:
+        back, back_scores = _pass(tracker, frames[count - 1 :: -1], boxes[count - 1])
+        closure = float(iou([back[-1]], [box])[0])
+        score = float(np.mean(scores[: count - 1] + back_scores))
+        if closure >= settings.threshold and score >= settings.score:
+            return PseudoTrack(boxes[:count], closure, score)
+        count //= 2
+    return None
 
 
 def _pass(tracker: Tracker, frames: list[Frame], box: Box) -> tuple[list[Box], list[float]]:
@@ -282,8 +297,8 @@ def _label(
     kept = {}
     for box in propose(frames, settings.regions, rng):
         tally.regions += 1
-        track = follow(tracker, frames, box)
-        if track.closure >= settings.threshold and track.score >= settings.score:
+        track = follow(tracker, frames, box, settings)
+        if track is not None:
             kept[tally.kept] = track
             tally.kept += 1
     return kept
@@ -300,7 +315,8 @@ def _write_clip(
     folder = output / "video" / clip_name
     folder.mkdir(parents=True, exist_ok=True)
     records = []
-    for index, (number, frame) in enumerate(clip):
+    used = max(len(track.boxes) for track in kept.values())
+    for index, (number, frame) in enumerate(clip[:used]):
         path = folder / f"{index:05d}.jpg"
         image = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
         if not cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
@@ -308,6 +324,7 @@ def _write_clip(
         boxes = [
             {"bbox": [round(value, 2) for value in track.boxes[index]], "name": "", "track": key}
             for key, track in kept.items()
+            if index < len(track.boxes)
         ]
         records.append(
             {
