@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from rclpy.node import Node
+    from vision_msgs.msg import Detection2D
 
     from vt_ros.convert import Box
 
@@ -50,6 +51,9 @@ _DISCOVERY = 0.3
 _ANSWER_LOST = 3.0
 
 _PAIRS = 32
+
+SEARCH_TIMEOUT = 60.0
+"""Seconds that the search for a text or a point may take, unless another time is given."""
 
 
 class TrackerError(RuntimeError):
@@ -65,11 +69,17 @@ class TargetRefusedError(TrackerError):
 
     Attributes:
         code: one of SetTarget.Response.ERROR_*.
+        candidates: what could not be told apart, best first: start with one of their boxes.
+        stamp: of the image they are in, nanoseconds; 0 if no image was looked at.
     """
 
-    def __init__(self, code: int, message: str) -> None:
+    def __init__(
+        self, code: int, message: str, candidates: tuple[Candidate, ...] = (), stamp: int = 0
+    ) -> None:
         super().__init__(message)
         self.code = code
+        self.candidates = candidates
+        self.stamp = stamp
 
 
 class State(IntEnum):
@@ -118,12 +128,32 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A box that may be meant: x, y, w, h in pixels, and how sure that is, in [0, 1]."""
+
+    box: Box
+    score: float
+
+
+@dataclass(frozen=True)
 class Start:
-    """An accepted target: its number, its box and the stamp of the frame it started on."""
+    """An accepted target.
+
+    Attributes:
+        target_id: its number.
+        box: that it started with, x, y, w, h in pixels.
+        stamp: of the image that it started on, nanoseconds.
+        score: how sure it is that the box is what was asked for; 1 if the box was given.
+        alternatives: what else fits the text, best first.
+        reason: what decided for this box; empty if it was given.
+    """
 
     target_id: int
     box: Box
     stamp: int
+    score: float = 1.0
+    alternatives: tuple[Candidate, ...] = ()
+    reason: str = ""
 
 
 class TrackerClient:
@@ -200,7 +230,7 @@ class TrackerClient:
 
         Args:
             box: x, y, w, h (left, top, width, height) in pixels of the image.
-            text: what it is, in English; only for models with a language input.
+            text: what it is, in words: for models with a language input, and to find it again.
             stamp: of the image that the box was seen in, nanoseconds; 0: the newest.
             timeout: seconds; None: that of the client.
 
@@ -212,15 +242,28 @@ class TrackerClient:
         request.mode = request.MODE_BOX_AND_TEXT if text else request.MODE_BOX
         return self._start(request, stamp, timeout)
 
-    def start_text(self, text: str, stamp: int = 0, timeout: float | None = None) -> Start:
-        """Find what a text describes, and track it; otherwise as `start_box`."""
+    def start_text(self, text: str, stamp: int = 0, timeout: float = SEARCH_TIMEOUT) -> Start:
+        """Find what a text describes, and track it.
+
+        Args:
+            text: such as "the white car on the left".
+            stamp: of the image that it was seen in, nanoseconds; 0: the newest.
+            timeout: seconds; a search takes some, the first one loads the back end.
+
+        Raises:
+            TargetRefusedError: nothing fits, or several do (`candidates`), or another reason.
+            TrackerTimeoutError: no tracker, or no answer.
+        """
         request = SetTarget.Request(mode=SetTarget.Request.MODE_TEXT, text=text)
         return self._start(request, stamp, timeout)
 
     def start_point(
-        self, point: Sequence[float], stamp: int = 0, timeout: float | None = None
+        self, point: Sequence[float], stamp: int = 0, timeout: float = SEARCH_TIMEOUT
     ) -> Start:
-        """Track the object at a point (x, y) in pixels; otherwise as `start_box`."""
+        """Find the outline of the object at a point (x, y) in pixels, and track it.
+
+        Otherwise as `start_text`. Where no object stands out it is refused: draw a box.
+        """
         x, y = (float(value) for value in point)
         request = SetTarget.Request(mode=SetTarget.Request.MODE_POINT, point=Point2D(x=x, y=y))
         return self._start(request, stamp, timeout)
@@ -288,15 +331,16 @@ class TrackerClient:
 
     def _start(self, request: SetTarget.Request, stamp: int, timeout: float | None) -> Start:
         request.stamp.sec, request.stamp.nanosec = divmod(stamp, NANOSECONDS)
-        answer = self._call(SetTarget, "set_target", request, timeout)
+        # A search must not be asked for again: the second request would cancel the first.
+        looks = request.mode in (request.MODE_TEXT, request.MODE_POINT)
+        answer = self._call(SetTarget, "set_target", request, timeout, again=not looks)
+        candidates = tuple(_candidate(item) for item in answer.alternatives.detections)
+        stamp = stamp_nanoseconds(answer.header.stamp)
         if not answer.success:
-            raise TargetRefusedError(answer.error_code, answer.message)
+            raise TargetRefusedError(answer.error_code, answer.message, candidates, stamp)
         self._started = answer.target_id
-        return Start(
-            answer.target_id,
-            xywh_from_bounding_box(answer.box),
-            stamp_nanoseconds(answer.header.stamp),
-        )
+        box = xywh_from_bounding_box(answer.box)
+        return Start(answer.target_id, box, stamp, answer.score, candidates, answer.message)
 
     def _counts(self, estimate: Estimate, states: tuple[State, ...]) -> bool:
         """Has it one of the states, and is not of a target before the one started last?"""
@@ -304,8 +348,10 @@ class TrackerClient:
             return False
         return estimate.state is State.IDLE or estimate.target_id >= self._started
 
-    def _call(self, service: Any, name: str, request: object, timeout: float | None) -> Any:
-        """The answer of a service; asked again when none comes, within the timeout."""
+    def _call(
+        self, service: Any, name: str, request: object, timeout: float | None, again: bool = True
+    ) -> Any:
+        """The answer of a service; asked again, where that may be, when none comes in time."""
         seconds = self._timeout if timeout is None else timeout
         end = time.monotonic() + seconds
         client = self._client(service, f"{self._tracker}/{name}", seconds)
@@ -313,7 +359,8 @@ class TrackerClient:
             arrived = threading.Event()
             future = client.call_async(request)
             future.add_done_callback(lambda _, arrived=arrived: arrived.set())
-            if arrived.wait(max(0.0, min(_ANSWER_LOST, end - time.monotonic()))):
+            patience = end - time.monotonic()
+            if arrived.wait(max(0.0, min(_ANSWER_LOST, patience) if again else patience)):
                 return future.result()
             client.remove_pending_request(future)
             if time.monotonic() >= end:
@@ -384,6 +431,11 @@ def _drop_through(messages: deque[Any], last: object) -> None:
     """Remove messages from the left up to and with one of them."""
     while messages.popleft() is not last:
         pass
+
+
+def _candidate(detection: Detection2D) -> Candidate:
+    score = detection.results[0].hypothesis.score
+    return Candidate(xywh_from_bounding_box(detection.bbox), score)
 
 
 def _estimate(status: TrackStatus, detections: Detection2DArray) -> Estimate:

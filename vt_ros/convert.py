@@ -16,21 +16,28 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
-from vision_msgs.msg import BoundingBox2D, Detection2D, ObjectHypothesisWithPose
+from vision_msgs.msg import (
+    BoundingBox2D,
+    Detection2D,
+    Detection2DArray,
+    ObjectHypothesisWithPose,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from builtin_interfaces.msg import Time
     from std_msgs.msg import Header
+
+    from vt_models.grounding import Candidate
 
 Pixels = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
 NANOSECONDS = 1_000_000_000
 
-MEASURED, PREDICTED = "target", "coasting"
-"""Classes of a detection: seen in this image, or only predicted for it."""
+MEASURED, PREDICTED, CANDIDATE = "target", "coasting", "candidate"
+"""Classes of a detection: seen in this image, only predicted for it, or what may be meant."""
 
 
 class ConversionError(ValueError):
@@ -331,6 +338,16 @@ def detection_from_box(
     detection.bbox = bounding_box_from_xywh(box)
     detection.results.append(hypothesis)
     return detection
+
+
+def candidates_to_detections(candidates: Iterable[Candidate], header: Header) -> Detection2DArray:
+    """Boxes that may be meant, as detections of the class `CANDIDATE`, without an id."""
+    message = Detection2DArray(header=header)
+    for candidate in candidates:
+        detection = detection_from_box(candidate.box, candidate.score, header, 0, CANDIDATE)
+        detection.id = ""
+        message.detections.append(detection)
+    return message
 
 
 def pose_covariance(covariance: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ from vision_msgs.msg import Detection2DArray
 
 from vt_interfaces.msg import TrackStatus
 from vt_interfaces.srv import SetTarget
+from vt_models.grounding import list_grounders
 from vt_ros.convert import (
     bounding_box_from_xywh,
     image_to_rgb,
@@ -75,13 +76,13 @@ class DemoError(RuntimeError):
 class Clip:
     """A part of a video without cuts: frames `start` up to and without `stop` (0: the end).
 
-    `box` is the target in the first of them, x, y, w, h in pixels.
+    `box` is the target in the first of them, x, y, w, h in pixels; None if words name it.
     """
 
     video: Path
     start: int
     stop: int
-    box: Box
+    box: Box | None
 
 
 CLIPS = {
@@ -153,12 +154,16 @@ class Demo:
         """Until the tracker reports on frames of the camera, which holds its first one."""
         self._spin_until(lambda: bool(self._results.complete()), "frames and results")
 
-    def set_target(self, box: Box) -> None:
-        """Start tracking through the service."""
-        request = SetTarget.Request(box=bounding_box_from_xywh(box))
+    def set_target(self, box: Box | None, text: str) -> SetTarget.Response:
+        """Start tracking through the service, on a box or on what a text describes."""
+        request = SetTarget.Request(mode=SetTarget.Request.MODE_TEXT, text=text)
+        if box is not None:
+            request.mode = request.MODE_BOX_AND_TEXT if text else request.MODE_BOX
+            request.box = bounding_box_from_xywh(box)
         answer = self._call(self._set_target, request, "tracker/set_target")
         if not answer.success:
-            raise DemoError(f"the tracker refused the target: {answer.message}")
+            raise DemoError(f"the tracker refused the target: {answer.message}{_remedy(answer)}")
+        return answer
 
     def play(self, recorder: Recorder, total: int) -> None:
         """Let the camera go on and record until the stream has ended."""
@@ -307,6 +312,8 @@ def _nodes(arguments: argparse.Namespace, clip: Clip, folder: Path) -> Iterator[
         "model": arguments.model,
         "weights": f"'{arguments.weights}'",
         "device": arguments.device,
+        "grounding.backend": arguments.grounding,
+        "grounding.source": f"'{arguments.grounding_source}'",
         "autostart": False,
         # While the camera is paused it shows the same frame again and again, on purpose.
         "target.frozen_frames": 0,
@@ -338,7 +345,9 @@ def run(arguments: argparse.Namespace) -> Summary:
             demo = Demo(node, processes, video.rate)
             demo.start_tracker()
             demo.wait_for_frames()
-            demo.set_target(clip.box)
+            answer = demo.set_target(clip.box, arguments.text)
+            if answer.message:
+                sys.stderr.write(f"{answer.message}\n")
             recorder = Recorder(folder, video.rate)
             try:
                 demo.play(recorder, (clip.stop or video.length) - clip.start)
@@ -359,9 +368,20 @@ def _isolate() -> None:
 
 
 def _clip(arguments: argparse.Namespace) -> Clip:
+    """What to track: without --video one of the demo's own, whose box words take the place of."""
     if arguments.video is None:
-        return CLIPS[arguments.clip]
+        clip = CLIPS[arguments.clip]
+        return replace(clip, box=None) if arguments.text else clip
     return Clip(Path(arguments.video), arguments.start_frame, arguments.stop_frame, arguments.box)
+
+
+def _remedy(answer: SetTarget.Response) -> str:
+    """What can be done about it with this program's arguments."""
+    if answer.error_code == answer.ERROR_GROUNDING_UNAVAILABLE:
+        return "; say which with --grounding and --grounding-source (in ARGS of `make demo`)"
+    boxes = [xywh_from_bounding_box(item.bbox) for item in answer.alternatives.detections]
+    shown = " or ".join(",".join(f"{value:.0f}" for value in box) for box in boxes)
+    return f"; choose one with --video and --box {shown}" if shown else ""
 
 
 def _box(text: str) -> Box:
@@ -377,6 +397,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--box", type=_box, metavar="X,Y,W,H", help="the target in the first frame, pixels"
     )
+    parser.add_argument(
+        "--text", default="", help="what to track, in words, instead of a box or beside it"
+    )
+    parser.add_argument(
+        "--grounding",
+        default="pjvlt",
+        choices=("none", *list_grounders()),
+        help="what finds the words, see docs/grounding.md",
+    )
+    parser.add_argument("--grounding-source", default="", metavar="SOURCE", help="what that loads")
     parser.add_argument("--start-frame", type=int, default=0, metavar="N")
     parser.add_argument(
         "--stop-frame", type=int, default=0, metavar="N", help="frame to stop before; 0: the end"
@@ -409,8 +439,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run the demo from the command line."""
     parser = _parser()
     arguments = parser.parse_args(argv)
-    if (arguments.video is None) != (arguments.box is None):
-        parser.error("--video and --box belong together: a video, and a target in its first frame")
+    if arguments.video is None and arguments.box is not None:
+        parser.error("--box is about a video of your own; give --video, too")
+    if arguments.video is not None and arguments.box is None and not arguments.text:
+        parser.error("--video needs --box or --text: what to track in its first frame")
     try:
         summary = run(arguments)
     except DemoError as error:

@@ -15,49 +15,39 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
-from rclpy.serialization import deserialize_message
-from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from vt_interfaces.msg import TrackStatus
 from vt_interfaces.srv import SetTarget
 from vt_models.errors import InputError, VtModelsError
-from vt_models.target.ring import FrameRing, StampNotHeldError, catch_up
+from vt_models.target.ring import StampNotHeldError, catch_up
+from vt_ros.arrivals import Arrival, Decoder, Frame, Trail
 from vt_ros.convert import (
     NANOSECONDS,
     Box,
-    CompressedReader,
     ConversionError,
-    ImageReader,
     serialised_stamp,
     stamp_nanoseconds,
 )
+from vt_ros.requests import Moment, Picked, Started, TargetRefusedError, Wish
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy as np
     from numpy.typing import NDArray
+    from sensor_msgs.msg import CompressedImage, Image
 
     from vt_models.target import Target, TargetEstimate
+    from vt_models.target.ring import FrameRing
     from vt_ros.settings import LiveSettings
+    from vt_ros.words import Words
 
-_CATCH_UP_FRAMES = 20
+# Frames tracked to get from a past frame to the present: for each second, at least, at most.
+_CATCH_UP_RATE, _CATCH_UP_LEAST, _CATCH_UP_MOST = 10.0, 20, 60
 
 # On less than this, in pixels, no network recognises anything.
 _SMALLEST_SIDE = 2.0
-
-
-class TargetRefusedError(Exception):
-    """A target that was asked for and cannot be started; the present one stays.
-
-    Attributes:
-        code: one of SetTarget.Response.ERROR_*.
-    """
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 @dataclass(frozen=True)
@@ -102,35 +92,6 @@ class Report:
     frame: NDArray[np.uint8] | None = None
 
 
-@dataclass(frozen=True)
-class Started:
-    """The answer to an accepted request."""
-
-    target_id: int
-    box: Box
-    header: Header
-
-
-@dataclass(frozen=True)
-class Wish:
-    """A target that is asked for.
-
-    Attributes:
-        box: x, y, w, h in pixels; unchecked.
-        text: what it is, in words; empty: none.
-        stamp: nanoseconds, the frame to start on; 0 is the newest one.
-        patience: seconds to wait for such a frame. Without a stamp, a frame that is older than
-            this is not the newest any more: the camera has stopped.
-        tolerance: seconds by which the frame may miss the stamp.
-    """
-
-    box: Box
-    text: str = ""
-    stamp: int = 0
-    patience: float = 1.0
-    tolerance: float = 0.0
-
-
 class Log(Protocol):
     """The part of rclpy's logger that is used here."""
 
@@ -139,37 +100,33 @@ class Log(Protocol):
 
 
 @dataclass(frozen=True)
-class _Arrival:
-    """A serialised image; `number` counts arrivals, `received` is time.monotonic()."""
+class Keeper:
+    """A target keeper, and what it is fed beside the frames.
 
-    number: int
-    message: bytes
-    received: float
+    Attributes:
+        target: used by the pipeline's thread alone.
+        takes_text: its model has a language input.
+        words: has the words of a lost target looked for; None: nobody does.
+    """
 
-
-@dataclass(frozen=True)
-class _Frame:
-    arrival: _Arrival
-    header: Header
-    encoding: str
-    pixels: NDArray[np.uint8]
-
-    @property
-    def stamp(self) -> int:
-        """Nanoseconds."""
-        return stamp_nanoseconds(self.header.stamp)
-
-    @property
-    def seconds(self) -> float | None:
-        """The stamp as the target keeper takes it; None if there is none."""
-        return self.stamp / NANOSECONDS if self.stamp else None
+    target: Target
+    takes_text: bool = False
+    words: Words | None = None
 
 
 @dataclass(frozen=True)
 class _Request:
-    wish: Wish
+    """Somebody asks for a target, or (without a wish) for a frame to look for one in."""
+
+    at: Moment | Picked
+    wish: Wish | None
     deadline: float
-    answer: Future[Started]
+    answer: Future[Started | Picked]
+
+    @property
+    def for_newest(self) -> bool:
+        """It means the newest frame."""
+        return isinstance(self.at, Moment) and not self.at.stamp
 
 
 @dataclass(frozen=True)
@@ -177,7 +134,7 @@ class _Current:
     """The target that is being tracked, and what it was started with."""
 
     target_id: int
-    arrival: _Arrival
+    arrival: Arrival
     box: Box
     text: str
 
@@ -186,8 +143,7 @@ class _Current:
 class _Swap:
     """Another keeper that is to go on; `done` is completed when it does, or cannot."""
 
-    target: Target
-    takes_text: bool
+    keeper: Keeper
     done: Future[None]
 
 
@@ -196,10 +152,11 @@ class _Inbox:
     """What the worker has not seen yet; guarded by its condition."""
 
     changed: threading.Condition = field(default_factory=threading.Condition)
-    newest: _Arrival | None = None
+    newest: Arrival | None = None
     arrivals: int = 0
     requests: list[_Request] = field(default_factory=list)
     swap: _Swap | None = None
+    trails: list[Trail] = field(default_factory=list)
     dropped: int = 0
     stopping: bool = False
 
@@ -208,7 +165,7 @@ class Pipeline:
     """A target keeper on a stream of serialised images.
 
     Args:
-        target: used by this pipeline's thread alone, from `start` to `stop`.
+        keeper: used by this pipeline's thread alone, from `start` to `stop`.
         message_type: of the images, sensor_msgs/Image or CompressedImage.
         ring: for the past frames.
         live: asked at every frame, so that it may change.
@@ -219,16 +176,16 @@ class Pipeline:
 
     def __init__(
         self,
-        target: Target,
+        keeper: Keeper,
         message_type: type[Image] | type[CompressedImage],
-        ring: FrameRing[_Arrival],
+        ring: FrameRing[Arrival],
         live: Callable[[], LiveSettings],
         publish: Callable[[Report], None],
         log: Log,
         last_target_id: int = 0,
     ) -> None:
-        self._target = target
-        self._decoder = _Decoder(message_type)
+        self._keeper = keeper
+        self._decoder = Decoder(message_type)
         self._ring = ring
         self._live = live
         self._publish = publish
@@ -237,7 +194,7 @@ class Pipeline:
         self._inbox = _Inbox()
         self._counters = Counters()
         self._stream = _Stream()
-        self._newest: _Arrival | None = None
+        self._newest: Arrival | None = None
         self._covered = 0
         self._waiting: list[_Request] = []
         self._current: _Current | None = None
@@ -258,8 +215,12 @@ class Pipeline:
             self._inbox.stopping = True
             self._inbox.changed.notify()
         self._thread.join()
+        refusal = TargetRefusedError(
+            SetTarget.Response.ERROR_NOT_ACTIVE, "the tracker was deactivated"
+        )
         for request in self._waiting + self._inbox.requests:
-            _refuse(request, SetTarget.Response.ERROR_NOT_ACTIVE, "the tracker was deactivated")
+            if request.answer.set_running_or_notify_cancel():
+                request.answer.set_exception(refusal)
         if self._inbox.swap is not None:
             self._inbox.swap.done.set_result(None)
 
@@ -269,15 +230,41 @@ class Pipeline:
         with inbox.changed:
             inbox.dropped += inbox.newest is not None
             inbox.arrivals += 1
-            inbox.newest = _Arrival(inbox.arrivals, message, time.monotonic())
+            inbox.newest = Arrival(inbox.arrivals, message, time.monotonic())
             stamp = serialised_stamp(message)
             if stamp > 0:
                 self._ring.push(stamp, inbox.newest, len(message))
+                for trail in inbox.trails:
+                    trail.push(stamp, inbox.newest)
             inbox.changed.notify()
 
     def set_target(self, wish: Wish) -> Future[Started]:
-        """Ask for a new target; a future of the answer or of a `TargetRefusedError`."""
-        request = _Request(wish, time.monotonic() + wish.patience, Future())
+        """Ask for a new target.
+
+        Returns:
+            A future of the answer or of a `TargetRefusedError`; it can be cancelled until a frame
+            to start on is there.
+        """
+        return self._ask(wish.at, wish)
+
+    def pick(self, moment: Moment) -> Future[Picked]:
+        """Ask for a frame to look for a target in; a future as of `set_target`.
+
+        The frames that follow are kept until `release`, so that a target found there can be
+        brought forward to the present.
+        """
+        return self._ask(moment, None)
+
+    def release(self, picked: Picked) -> None:
+        """Keep the frames since this one no longer."""
+        with self._inbox.changed:
+            self._inbox.trails = [
+                trail for trail in self._inbox.trails if trail is not picked.trail
+            ]
+
+    def _ask(self, at: Moment | Picked, wish: Wish | None) -> Future[Started | Picked]:
+        patience = at.patience if isinstance(at, Moment) else 0.0
+        request = _Request(at, wish, time.monotonic() + patience, Future())
         with self._inbox.changed:
             self._inbox.requests.append(request)
             self._inbox.changed.notify()
@@ -292,18 +279,14 @@ class Pipeline:
         current, self._current = self._current, None
         return current.target_id if current else 0
 
-    def swap(self, target: Target, takes_text: bool) -> Future[None]:
+    def swap(self, keeper: Keeper) -> Future[None]:
         """Go on with another keeper, between two frames; the present target is handed over.
-
-        Args:
-            target: owned by this pipeline from now on.
-            takes_text: its model has a language input.
 
         Returns:
             A future that is done when it has happened, or holds the error for which the former
             keeper was left at work.
         """
-        swap = _Swap(target, takes_text, Future())
+        swap = _Swap(keeper, Future())
         with self._inbox.changed:
             former, self._inbox.swap = self._inbox.swap, swap
             self._inbox.changed.notify()
@@ -337,20 +320,20 @@ class Pipeline:
         deadlines = [request.deadline for request in self._waiting]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
-    def _turn(self, arrival: _Arrival | None, swap: _Swap | None) -> None:
+    def _turn(self, arrival: Arrival | None, swap: _Swap | None) -> None:
         """Exchange the keeper, work on a new image, answer requests."""
         if swap is not None:
             self._exchange(swap)
-        self._target.settings = self._live().target
+        self._keeper.target.settings = self._live().target
         if self._current is None:
-            self._target.clear()
+            self._keeper.target.clear()
         if arrival is not None and arrival.number <= self._covered:
             self._count_covered(arrival)
         elif arrival is not None:
             self._on_image(arrival)
         self._serve(self._waiting)
 
-    def _on_image(self, arrival: _Arrival) -> None:
+    def _on_image(self, arrival: Arrival) -> None:
         """Read a new image, and look for the target in it unless it starts one."""
         frame = self._read(arrival)
         if frame is None:
@@ -358,12 +341,12 @@ class Pipeline:
         self._newest = arrival
         self._counters = replace(self._counters, processed=self._counters.processed + 1)
         notes = self._stream.changes(frame)
-        if self._serve([request for request in self._waiting if not request.wish.stamp]):
+        if self._serve([request for request in self._waiting if request.for_newest]):
             return
         report = self._track(frame)
         self._publish(replace(report, message="; ".join(filter(None, (*notes, report.message)))))
 
-    def _count_covered(self, arrival: _Arrival) -> None:
+    def _count_covered(self, arrival: Arrival) -> None:
         """Count an image that catching up has reached before its turn came."""
         if arrival.number == self._covered:
             self._counters = replace(self._counters, processed=self._counters.processed + 1)
@@ -371,7 +354,7 @@ class Pipeline:
         with self._inbox.changed:
             self._inbox.dropped += 1
 
-    def _read(self, arrival: _Arrival) -> _Frame | None:
+    def _read(self, arrival: Arrival) -> Frame | None:
         """The image as a frame; None, and a report, if it cannot be read."""
         header = Header()
         try:
@@ -388,97 +371,146 @@ class Pipeline:
         started = False
         now = time.monotonic()
         for request in list(requests):
-            if request.wish.stamp:
-                started = self._serve_past(request, now) or started
-            elif self._newest is not None and now - self._newest.received <= request.wish.patience:
-                started = self._start(request, self._decoder.frame(self._newest)) or started
-            elif now >= request.deadline:
-                _refuse(request, *_reason_without_frame(self._newest, request.wish, now))
+            try:
+                arrival = self._arrival_for(request, now)
+            except TargetRefusedError as refusal:
+                if request.answer.set_running_or_notify_cancel():
+                    request.answer.set_exception(refusal)
+                continue
+            # From here on it cannot be cancelled any more.
+            if arrival is not None and request.answer.set_running_or_notify_cancel():
+                started = self._fulfil(request, arrival) or started
         self._waiting = [request for request in self._waiting if not request.answer.done()]
         return started
 
-    def _serve_past(self, request: _Request, now: float) -> bool:
-        """Start on the frame of a stamp and catch up; or refuse; or go on waiting for it."""
-        stamp = _nearest(self._ring, request.wish)
-        if stamp is None:
-            if now >= request.deadline or (self._ring.newest or 0) > request.wish.stamp:
-                _refuse(request, *_reason_without_stamp(self._ring, request.wish))
+    def _arrival_for(self, request: _Request, now: float) -> Arrival | None:
+        """The image that a request means; None as long as it has to wait for that.
+
+        Raises:
+            TargetRefusedError: it did not come in time.
+        """
+        at = request.at
+        if isinstance(at, Picked):
+            return at.arrival
+        if at.stamp:
+            stamp = _nearest(self._ring, at)
+            if stamp is not None:
+                with suppress(StampNotHeldError):  # it has just been dropped
+                    return self._ring.at(stamp)
+            if now >= request.deadline or (self._ring.newest or 0) > at.stamp:
+                raise TargetRefusedError(*_reason_without_stamp(self._ring, at))
+            return None
+        if self._newest is not None and now - self._newest.received <= at.patience:
+            return self._newest
+        if now >= request.deadline:
+            raise TargetRefusedError(*_reason_without_frame(self._newest, at, now))
+        return None
+
+    def _fulfil(self, request: _Request, arrival: Arrival) -> bool:
+        """Answer a request whose image is there; True if that has started a target."""
+        if request.wish is None:
+            request.answer.set_result(self._picked(arrival))
             return False
         try:
-            frame = self._decoder.frame(self._ring.at(stamp))
-        except (ConversionError, RuntimeError, StampNotHeldError) as error:
-            code = SetTarget.Response.ERROR_STAMP_NOT_FOUND
-            _refuse(request, code, f"the frame of this stamp cannot be read: {error}")
-            return False
-        if not self._start(request, frame):
-            return False
-        self._catch_up(frame)
-        return True
+            frame = self._decoder.frame(arrival)
+            self._start(request.wish, frame, request.answer)
+        except (ConversionError, RuntimeError) as error:
+            refusal = TargetRefusedError(
+                SetTarget.Response.ERROR_STAMP_NOT_FOUND,
+                f"the frame of this stamp cannot be read: {error}",
+            )
+        except TargetRefusedError as error:
+            refusal = error
+        else:
+            if not request.for_newest:
+                self._catch_up(frame, request.at)
+            return True
+        request.answer.set_exception(refusal)
+        return False
 
-    def _start(self, request: _Request, frame: _Frame) -> bool:
-        """Start a target on a frame; False if the tracker refuses it."""
-        wish = request.wish
+    def _picked(self, arrival: Arrival) -> Picked:
+        """An image to look for a target in; those that follow are kept from now on."""
+        stamp = serialised_stamp(arrival.message)
+        if stamp <= 0:
+            return Picked(arrival, None)
+        with self._inbox.changed:
+            trail = Trail(self._ring, stamp)
+            self._inbox.trails.append(trail)
+        return Picked(arrival, trail)
+
+    def _start(self, wish: Wish, frame: Frame, answer: Future[Started]) -> None:
+        """Start a target on a frame, and answer.
+
+        Raises:
+            TargetRefusedError: the tracker refuses it, or has failed.
+        """
+        target = self._keeper.target
+        text = wish.text if self._keeper.takes_text and wish.text else None
         try:
             _check_side(wish.box)
-            estimate = self._target.init(
-                frame.pixels, wish.box, wish.text or None, stamp=frame.seconds
-            )
+            estimate = target.init(frame.pixels, wish.box, text, stamp=frame.seconds)
         except InputError as error:
-            _refuse(request, SetTarget.Response.ERROR_INVALID_BOX, str(error))
-            return False
-        except VtModelsError as error:
+            raise TargetRefusedError(SetTarget.Response.ERROR_INVALID_BOX, str(error)) from error
+        except Exception as error:  # whatever it is, somebody waits for an answer
             self._current = None  # the tracker has forgotten the former one
-            self._target.clear()
-            _refuse(request, SetTarget.Response.ERROR_INTERNAL, f"tracker failed: {error}")
-            return False
+            target.clear()
+            raise TargetRefusedError(
+                SetTarget.Response.ERROR_INTERNAL, f"tracker failed: {error}"
+            ) from error
         self._last_target_id += 1
         current = _Current(self._last_target_id, frame.arrival, wish.box, wish.text)
         self._current = current
-        request.answer.set_result(Started(current.target_id, wish.box, frame.header))
+        if self._keeper.words is not None:
+            self._keeper.words.take(wish.text)
+        answer.set_result(Started(current.target_id, wish.box, frame.header))
         report = self._report(frame, current, estimate)
         self._publish(replace(report, message=f"target {current.target_id} set"))
-        return True
 
-    def _catch_up(self, start: _Frame) -> None:
-        """Track from a past frame through the ring to the newest one, and report on that."""
+    def _catch_up(self, start: Frame, at: Moment | Picked) -> None:
+        """Track from a past frame to the newest one, and report on that."""
+        trail = at.trail if isinstance(at, Picked) else self._ring
+        if trail is None:
+            return
         current, frame, arrival = self._current, start, start.arrival
 
-        def pixels(next_arrival: _Arrival) -> NDArray[np.uint8]:
+        def pixels(next_arrival: Arrival) -> NDArray[np.uint8]:
             nonlocal frame, arrival
             arrival = next_arrival
             with suppress(ConversionError, RuntimeError):  # unreadable: the former one again
                 frame = self._decoder.frame(arrival)
             return frame.pixels
 
-        begin = time.perf_counter()
+        target, begin = self._keeper.target, time.perf_counter()
+        past = time.monotonic() - start.arrival.received
+        frames = min(max(round(_CATCH_UP_RATE * past), _CATCH_UP_LEAST), _CATCH_UP_MOST)
         try:
-            estimate = catch_up(
-                self._target, self._ring, start.stamp, pixels, _CATCH_UP_FRAMES
-            ).estimate
+            estimate = catch_up(target, trail, start.stamp, pixels, frames).estimate
         except VtModelsError as error:
-            estimate = self._target.missed(frame.seconds, f"tracker failed: {error}")
+            estimate = target.missed(frame.seconds, f"tracker failed: {error}")
         if arrival.number > start.arrival.number and current is not None:
             self._newest = frame.arrival
             self._covered = arrival.number
             self._publish(self._report(frame, current, estimate, begin))
 
-    def _track(self, frame: _Frame) -> Report:
+    def _track(self, frame: Frame) -> Report:
         """Look for the target, if there is one, in a new frame."""
-        current = self._current
+        current, keeper = self._current, self._keeper
         if current is None:
             return self._idle(frame)
+        if keeper.words is not None:
+            keeper.words.look(frame.arrival, keeper.target)
         begin = time.perf_counter()
         try:
-            estimate = self._target.update(frame.pixels, frame.seconds)
+            estimate = keeper.target.update(frame.pixels, frame.seconds)
         except VtModelsError as error:
-            estimate = self._target.missed(frame.seconds, f"tracker failed: {error}")
+            estimate = keeper.target.missed(frame.seconds, f"tracker failed: {error}")
         if self._current is not current:  # cleared meanwhile
             return self._idle(frame)
         return self._report(frame, current, estimate, begin)
 
     def _report(
         self,
-        frame: _Frame,
+        frame: Frame,
         current: _Current,
         estimate: TargetEstimate,
         begin: float | None = None,
@@ -499,7 +531,7 @@ class Pipeline:
             frame=frame.pixels,
         )
 
-    def _idle(self, frame: _Frame) -> Report:
+    def _idle(self, frame: Frame) -> Report:
         """What to publish about a frame while there is no target."""
         return Report(
             frame.header,
@@ -518,7 +550,7 @@ class Pipeline:
         if current is None:
             return report
         stamp = stamp_nanoseconds(header.stamp)
-        estimate = self._target.missed(stamp / NANOSECONDS if stamp else None, reason)
+        estimate = self._keeper.target.missed(stamp / NANOSECONDS if stamp else None, reason)
         return replace(
             report,
             state=int(estimate.state),
@@ -536,7 +568,7 @@ class Pipeline:
         except (VtModelsError, ConversionError, RuntimeError) as error:
             swap.done.set_exception(error)
             return
-        self._target = swap.target
+        self._keeper = swap.keeper
         swap.done.set_result(None)
 
     def _hand_over(self, swap: _Swap, current: _Current) -> None:
@@ -545,9 +577,9 @@ class Pipeline:
         On its last box in the newest frame if it has one; otherwise as it was started, and LOST,
         so that the new keeper looks for what the operator had pointed at.
         """
-        target, box = swap.target, self._target.estimate.box
+        target, box = swap.keeper.target, self._keeper.target.estimate.box
         target.settings = self._live().target
-        text = current.text if swap.takes_text and current.text else None
+        text = current.text if swap.keeper.takes_text and current.text else None
         if box is not None and self._newest is not None:
             frame = self._decoder.frame(self._newest)
             target.init(frame.pixels, box, text, stamp=frame.seconds)
@@ -557,34 +589,13 @@ class Pipeline:
         target.lose("the target was lost before the model was changed")
 
 
-class _Decoder:
-    """Serialised images to frames; the pixels of a frame are valid until the next one."""
-
-    def __init__(self, message_type: type[Image] | type[CompressedImage]) -> None:
-        self._type = message_type
-        self._reader = CompressedReader() if message_type is CompressedImage else ImageReader()
-
-    def deserialise(self, arrival: _Arrival) -> Image | CompressedImage:
-        """The message; RuntimeError if the bytes are none."""
-        return deserialize_message(arrival.message, self._type)
-
-    def decode(self, arrival: _Arrival, image: Image | CompressedImage) -> _Frame:
-        """The frame in a message; ConversionError if it cannot be read."""
-        encoding = image.format if isinstance(image, CompressedImage) else image.encoding
-        return _Frame(arrival, image.header, encoding, self._reader.read(image))
-
-    def frame(self, arrival: _Arrival) -> _Frame:
-        """Both steps."""
-        return self.decode(arrival, self.deserialise(arrival))
-
-
 class _Stream:
     """Notices what changes from one frame to the next beside the picture."""
 
     def __init__(self) -> None:
         self._former: tuple[str, str, tuple[int, ...], int] | None = None
 
-    def changes(self, frame: _Frame) -> list[str]:
+    def changes(self, frame: Frame) -> list[str]:
         """Sentences about what is different from the former frame."""
         now = frame.header.frame_id, frame.encoding, frame.pixels.shape[:2], frame.stamp
         former, self._former = self._former, now
@@ -611,44 +622,40 @@ def _check_side(box: Box) -> None:
         )
 
 
-def _nearest(ring: FrameRing[_Arrival], wish: Wish) -> int | None:
-    """The stamp held that a wish means: the very one, else the nearest once that was missed."""
-    earliest = wish.stamp - round(wish.tolerance * NANOSECONDS)
+def _nearest(ring: FrameRing[Arrival], at: Moment) -> int | None:
+    """The stamp held that is meant: the very one, else the nearest once that was missed."""
+    earliest = at.stamp - round(at.tolerance * NANOSECONDS)
     held = [stamp for stamp, _ in ring.after(max(0, earliest - 1))]
-    if wish.stamp in held:
-        return wish.stamp
-    if not held or held[-1] < wish.stamp:
+    if at.stamp in held:
+        return at.stamp
+    if not held or held[-1] < at.stamp:
         return None
-    nearest = min(held, key=lambda stamp: abs(stamp - wish.stamp))
-    return nearest if abs(nearest - wish.stamp) <= wish.tolerance * NANOSECONDS else None
+    nearest = min(held, key=lambda stamp: abs(stamp - at.stamp))
+    return nearest if abs(nearest - at.stamp) <= at.tolerance * NANOSECONDS else None
 
 
-def _reason_without_frame(newest: _Arrival | None, wish: Wish, now: float) -> tuple[int, str]:
+def _reason_without_frame(newest: Arrival | None, at: Moment, now: float) -> tuple[int, str]:
     """Error code and sentence for a request that found no frame to start on."""
     code = SetTarget.Response.ERROR_NO_IMAGE
     if newest is None:
-        return code, f"no readable image has arrived within {wish.patience:g} s"
+        return code, f"no readable image has arrived within {at.patience:g} s"
     age = now - newest.received
     return code, (
-        f"the last readable image arrived {age:.1f} s ago and no other {wish.patience:g} s long"
+        f"the last readable image arrived {age:.1f} s ago and no other {at.patience:g} s long"
     )
 
 
-def _reason_without_stamp(ring: FrameRing[_Arrival], wish: Wish) -> tuple[int, str]:
+def _reason_without_stamp(ring: FrameRing[Arrival], at: Moment) -> tuple[int, str]:
     """Error code and sentence for a request whose frame is not held."""
     oldest, newest = ring.oldest, ring.newest
     if oldest is None or newest is None:
         return SetTarget.Response.ERROR_NO_IMAGE, (
-            f"no image with a stamp has arrived within {wish.patience:g} s"
+            f"no image with a stamp has arrived within {at.patience:g} s"
         )
     return SetTarget.Response.ERROR_STAMP_NOT_FOUND, (
-        f"the frame of stamp {_seconds(wish.stamp)} is not held; {len(ring)} are, from "
+        f"the frame of stamp {_seconds(at.stamp)} is not held; {len(ring)} are, from "
         f"{_seconds(oldest)} to {_seconds(newest)} (ring.seconds, ring.megabytes)"
     )
-
-
-def _refuse(request: _Request, code: int, message: str) -> None:
-    request.answer.set_exception(TargetRefusedError(code, message))
 
 
 def _seconds(nanoseconds: int) -> str:

@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from vt_models.grounding import GroundingSettings, list_grounders
+from vt_models.grounding.settings import setting_range as grounding_range
 from vt_models.target import TargetSettings
 from vt_models.target.settings import setting_range
 from vt_ros.parameters import Setting
@@ -16,9 +18,11 @@ if TYPE_CHECKING:
     from vt_ros.parameters import Value
 
 TARGET_PREFIX = "target."
+NO_GROUNDING = "none"
 
 _TARGET_DESCRIPTIONS = {
-    "track_threshold": "Confidence at and above which a measurement is clear.",
+    "track_threshold": "Confidence from which a measurement is clear while TRACKING.",
+    "confirm_threshold": "Confidence from which it is clear in the other states.",
     "doubt_threshold": "Confidence below which a measurement does not count.",
     "doubt_frames": "Doubtful frames in a row that turn TRACKING into UNCERTAIN.",
     "confirm_frames": "Clear frames in a row that turn UNCERTAIN into TRACKING.",
@@ -147,6 +151,62 @@ SETTINGS = (
     Setting("ring.megabytes", 128, "Memory that the past frames may take.", 1, 65536),
     *_target_settings(),
     Setting(
+        "grounding.backend",
+        "pjvlt",
+        "Finds what a text describes, see docs/grounding.md; loaded when the first text comes.",
+        choices=(NO_GROUNDING, *list_grounders()),
+        live=True,
+    ),
+    Setting(
+        "grounding.source",
+        "",
+        "What it loads: a directory, or a model by name; empty: what ships or is installed.",
+        live=True,
+    ),
+    Setting(
+        "grounding.device",
+        "auto",
+        "Where it runs.",
+        choices=("auto", "cpu", "cuda", "tensorrt"),
+        live=True,
+    ),
+    Setting(
+        "grounding.threads",
+        1,
+        "CPU threads of it, at a lower priority than the tracking's; 0: its library's choice.",
+        0,
+        256,
+        live=True,
+    ),
+    Setting(
+        "grounding.threshold",
+        0.0,
+        "Score that a box needs; 0: the back end's own threshold.",
+        *grounding_range("threshold"),
+        live=True,
+    ),
+    Setting(
+        "grounding.ambiguity_margin",
+        GroundingSettings().ambiguity_margin,
+        "Boxes whose score is within this fraction of the best one's cannot be told apart from it.",
+        *grounding_range("ambiguity_margin"),
+        live=True,
+    ),
+    Setting(
+        "grounding.period",
+        5.0,
+        "Seconds between two searches for the words of a LOST target; 0: none.",
+        0.0,
+        3600.0,
+        live=True,
+    ),
+    Setting(
+        "grounding.verify",
+        True,
+        "A LOST target that has words is found again only where they do not speak against it.",
+        live=True,
+    ),
+    Setting(
         "debug_image.scale", 1.0, "Size of the debug image over the source.", 0.05, 1.0, live=True
     ),
     Setting(
@@ -175,6 +235,29 @@ class ModelRequest:
     threads: int
 
 
+@dataclass(frozen=True)
+class WordsSettings:
+    """How the words of a target are used when it is lost.
+
+    Attributes:
+        period: seconds between two searches for them; 0: none.
+        verify: what was found by its look is put before them.
+    """
+
+    period: float
+    verify: bool
+
+
+@dataclass(frozen=True)
+class GrounderRequest:
+    """Which grounder is wanted: the arguments of `vt_models.grounding.create_grounder`."""
+
+    backend: str
+    source: str
+    device: str
+    threads: int
+
+
 MODEL_PARAMETERS = tuple(field.name for field in fields(ModelRequest))
 
 
@@ -183,6 +266,9 @@ class LiveSettings:
     """Parameters that are read at every frame; replaced as a whole when one changes."""
 
     target: TargetSettings
+    grounder: GrounderRequest | None
+    grounding: GroundingSettings
+    words: WordsSettings
     image_timeout: float
     rectified: bool
     set_target_timeout: float
@@ -204,15 +290,37 @@ def model_request(value: Callable[[str], Value]) -> ModelRequest:
     )
 
 
+def grounder_request(value: Callable[[str], Value]) -> GrounderRequest | None:
+    """The grounder that parameters ask for; None for none."""
+    backend = str(value("grounding.backend"))
+    if backend == NO_GROUNDING:
+        return None
+    return GrounderRequest(
+        backend,
+        str(value("grounding.source")),
+        str(value("grounding.device")),
+        int(value("grounding.threads")),
+    )
+
+
 def live_settings(value: Callable[[str], Value]) -> LiveSettings:
     """The live parameters together.
 
     Raises:
         InputError: settings of the target that contradict each other.
     """
-    rate = float(value("debug_image.rate"))
+    rate, grounder = float(value("debug_image.rate")), grounder_request(value)
     return LiveSettings(
         target=target_settings(value),
+        grounder=grounder,
+        grounding=GroundingSettings(
+            threshold=float(value("grounding.threshold")) or None,
+            ambiguity_margin=float(value("grounding.ambiguity_margin")),
+        ),
+        words=WordsSettings(
+            float(value("grounding.period")) if grounder else 0.0,
+            verify=grounder is not None and bool(value("grounding.verify")),
+        ),
         image_timeout=float(value("image_timeout")),
         rectified=bool(value("camera_info_rectified")),
         set_target_timeout=float(value("set_target_timeout")),

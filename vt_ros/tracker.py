@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from geometry_msgs.msg import Vector3, Vector3Stamped
 from lifecycle_msgs.msg import Transition
 from rclpy._rclpy_pybind11 import RCLError
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -34,17 +34,20 @@ from vt_ros.convert import (
     array_to_image,
     array_to_jpeg,
     bounding_box_from_xywh,
+    candidates_to_detections,
     detection_from_box,
     stamp_nanoseconds,
     xywh_from_bounding_box,
 )
 from vt_ros.draw import STATE_COLOURS, draw_target, draw_text, scaled
+from vt_ros.finder import Finder, Question
 from vt_ros.health import Health
 from vt_ros.image_input import TOPIC, ImageInput
 from vt_ros.loading import LoadError, load_in_background, load_model, objection_to
 from vt_ros.parameters import declare, freeze, refuse_if, value_of
-from vt_ros.pipeline import Pipeline, Report, Started, TargetRefusedError, Wish
+from vt_ros.pipeline import Keeper, Pipeline, Report
 from vt_ros.process import StartError
+from vt_ros.requests import Moment, TargetRefusedError, Wish, check
 from vt_ros.settings import (
     FIXED_REMEDY,
     MODEL_PARAMETERS,
@@ -54,6 +57,7 @@ from vt_ros.settings import (
     model_request,
 )
 from vt_ros.states import STATE_NAMES
+from vt_ros.words import Words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -62,10 +66,35 @@ if TYPE_CHECKING:
     from rclpy.subscription import Subscription
     from rclpy.timer import Timer
 
+    from vt_ros.arrivals import Arrival
+    from vt_ros.finder import Found
     from vt_ros.loading import LoadedModel
     from vt_ros.parameters import Value
+    from vt_ros.requests import Asked, Started
 
 _MEBIBYTE = 1024 * 1024
+
+_T = TypeVar("_T")
+
+
+class _Pursuit:
+    """A request whose target is being looked for; it can be given up, whatever it waits for."""
+
+    def __init__(self) -> None:
+        self.refusal: TargetRefusedError | None = None
+        self._waits_for: ThreadFuture[object] | None = None
+
+    def wait_for(self, answer: ThreadFuture[object]) -> None:
+        """The next thing it waits for; cancelled at once if it was given up before."""
+        self._waits_for = answer
+        if self.refusal is not None:
+            answer.cancel()
+
+    def give_up(self, refusal: TargetRefusedError) -> None:
+        """Answer with this refusal, unless its target is being started already."""
+        self.refusal = refusal
+        if self._waits_for is not None:
+            self._waits_for.cancel()
 
 
 class TrackerNode(LifecycleNode):
@@ -104,15 +133,18 @@ class TrackerNode(LifecycleNode):
         self._pipeline: Pipeline | None = None
         self._input: ImageInput | None = None
         self._camera_info: Subscription | None = None
+        self._finder: Finder | None = None
+        self._pursuit: _Pursuit | None = None
         self._bearings = BearingFinder()
         self._last_target_id = 0
         self._last_debug_image = float("-inf")
         self._last_state = TrackStatus.STATE_IDLE
-        # A request waits for a frame, and one request at a time: were it in the default group,
-        # nothing else in that group would run meanwhile.
-        self._requests = MutuallyExclusiveCallbackGroup()
+        # A request waits for a frame, or for what is looked for in it; a later one must be heard.
         self.create_service(
-            SetTarget, "~/set_target", self._on_set_target, callback_group=self._requests
+            SetTarget,
+            "~/set_target",
+            self._on_set_target,
+            callback_group=ReentrantCallbackGroup(),
         )
         self.create_service(Trigger, "~/clear_target", self._on_clear_target)
         self._health = Health(lambda: self._live.image_timeout)
@@ -122,6 +154,7 @@ class TrackerNode(LifecycleNode):
         self._updater.add("model", self._health.report_model)
         self._updater.add("target", self._health.report_target)
         self._updater.add("bearing", self._report_bearing)
+        self._updater.add("grounding", self._report_grounding)
         self._guard_transitions()
         self._autostart_timer: Timer | None = None
         if value_of(self, "autostart"):
@@ -195,6 +228,7 @@ class TrackerNode(LifecycleNode):
             CompressedImage, "~/debug_image/compressed", 1
         )
         super().on_configure(state)
+        self._finder = Finder(lambda: self._live)
         self._use(model)
         chosen = f" (auto: {model.reason})" if model.reason else ""
         self.get_logger().info(
@@ -205,8 +239,9 @@ class TrackerNode(LifecycleNode):
         super().on_activate(state)
         self._health.restart()
         self._input = ImageInput(self, self._value, self._offer)
+        self._words = self._make_words(self._finder, self._input.message_type)
         self._pipeline = Pipeline(
-            create_target(self._model.tracker, self._live.target),
+            self._keeper(self._model),
             self._input.message_type,
             FrameRing(
                 float(self._value("ring.seconds")), int(self._value("ring.megabytes")) * _MEBIBYTE
@@ -236,6 +271,7 @@ class TrackerNode(LifecycleNode):
     def _stop(self) -> None:
         """End the subscriptions and the worker."""
         self._health.input = None
+        self._give_up_pursuit(SetTarget.Response.ERROR_NOT_ACTIVE, "the tracker was deactivated")
         if self._input is not None:
             self._input.close()
             self._input = None
@@ -253,6 +289,9 @@ class TrackerNode(LifecycleNode):
         self._stop()
         for publisher in list(self._managed_entities):
             self.destroy_lifecycle_publisher(publisher)
+        if self._finder is not None:
+            self._finder.close()
+            self._finder = None
         self._model = self._health.model = self._prepared = None
 
     def _camera_info_topic(self) -> str:
@@ -263,6 +302,11 @@ class TrackerNode(LifecycleNode):
         return f"{self.resolve_topic_name(TOPIC).rpartition('/')[0]}/camera_info"
 
     # Models
+
+    def _keeper(self, model: LoadedModel) -> Keeper:
+        words = self._words
+        target = create_target(model.tracker, self._live.target, verifier=words.agree)
+        return Keeper(target, model.tracker.spec.language, words)
 
     def _use(self, model: LoadedModel) -> None:
         self._model = self._health.model = model
@@ -315,9 +359,7 @@ class TrackerNode(LifecycleNode):
         while error is None and self._pipeline is not served:
             served = self._pipeline  # another one, if the node went down and up meanwhile
             if served is not None:
-                tracker = future.result().tracker
-                target = create_target(tracker, self._live.target)
-                done = served.swap(target, tracker.spec.language)
+                done = served.swap(self._keeper(future.result()))
                 await self._until_done(done)
                 error = done.exception()
         if self._model is None:
@@ -398,42 +440,109 @@ class TrackerNode(LifecycleNode):
         self, request: SetTarget.Request, response: SetTarget.Response
     ) -> SetTarget.Response:
         try:
-            started = await self._start_target(request)
+            asked = check(request)
+            started, found = await self._start_target(request, asked)
         except TargetRefusedError as refusal:
             response.error_code = refusal.code
             response.message = str(refusal)
+            if refusal.header is not None:
+                response.header = refusal.header
+                response.alternatives = candidates_to_detections(refusal.candidates, refusal.header)
             self.get_logger().warning(f"set_target refused: {refusal}")
             return response
         response.success = True
         response.target_id = started.target_id
         response.box = bounding_box_from_xywh(started.box)
         response.header = started.header
+        response.score = 1.0
+        if found is not None:
+            response.score, response.message = found.score, found.reason
+            response.alternatives = candidates_to_detections(found.alternatives, found.header)
         x, y, w, h = started.box
-        self.get_logger().info(f"target {started.target_id} set: x={x:g} y={y:g} w={w:g} h={h:g}")
+        self.get_logger().info(
+            f"target {started.target_id} set: x={x:g} y={y:g} w={w:g} h={h:g} {response.message}"
+        )
         return response
 
-    async def _start_target(self, request: SetTarget.Request) -> Started:
-        if self._pipeline is None or self._model is None:
+    async def _start_target(
+        self, request: SetTarget.Request, asked: Asked
+    ) -> tuple[Started, Found | None]:
+        """Start a target, and say what was found if one had to be looked for."""
+        pipeline, live = self._pipeline, self._live
+        if pipeline is None or self._model is None:
             loading = f"; model {self._health.loading} is being loaded"
             raise TargetRefusedError(
                 SetTarget.Response.ERROR_NOT_ACTIVE,
                 f"the tracker is {self._health.lifecycle}, not active"
                 + (loading if self._health.loading else "; activate it first"),
             )
-        _check_mode(request, self._model)
-        with_text = request.mode == SetTarget.Request.MODE_BOX_AND_TEXT
-        live = self._live
-        answer = self._pipeline.set_target(
-            Wish(
-                xywh_from_bounding_box(request.box),
-                request.text if with_text else "",
-                stamp_nanoseconds(request.stamp),
-                live.set_target_timeout,
-                live.set_target_tolerance,
-            )
+        self._check_text_is_read(asked)
+        self._give_up_pursuit(
+            SetTarget.Response.ERROR_CANCELLED, f"cancelled by a later set_target ({asked})"
         )
+        moment = Moment(
+            stamp_nanoseconds(request.stamp), live.set_target_timeout, live.set_target_tolerance
+        )
+        if asked.looks:
+            return await self._pursue(pipeline, asked, moment)
+        answer = pipeline.set_target(Wish(xywh_from_bounding_box(request.box), asked.text, moment))
         await self._until_done(answer)
+        return answer.result(), None
+
+    async def _pursue(
+        self, pipeline: Pipeline, asked: Asked, moment: Moment
+    ) -> tuple[Started, Found]:
+        """Pick the frame, look for the target in it, start there, and catch up."""
+        pursuit = self._pursuit = _Pursuit()
+        finder, message_type = self._finder, self._input.message_type
+        picked = await self._outcome(pursuit, pipeline.pick(moment))
+        try:
+            question = Question(picked.arrival, message_type, asked.text, asked.point)
+            found = await self._outcome(pursuit, finder.ask(question))
+            wish = Wish(found.box, asked.text, picked)
+            return await self._outcome(pursuit, pipeline.set_target(wish)), found
+        finally:
+            pipeline.release(picked)
+
+    async def _outcome(self, pursuit: _Pursuit, answer: ThreadFuture[_T]) -> _T:
+        """What another thread answers; or the refusal, if the pursuit was given up."""
+        pursuit.wait_for(answer)
+        await self._until_done(answer)
+        if answer.cancelled():
+            raise pursuit.refusal or TargetRefusedError(
+                SetTarget.Response.ERROR_CANCELLED, "cancelled"
+            )
         return answer.result()
+
+    def _give_up_pursuit(self, code: int, reason: str) -> None:
+        """Refuse the request whose target is still being looked for, if there is one."""
+        if self._pursuit is not None:
+            self._pursuit.give_up(TargetRefusedError(code, reason))
+            self._pursuit = None
+
+    def _check_text_is_read(self, asked: Asked) -> None:
+        """Refuse a text that neither the model nor a grounding back end reads."""
+        if not asked.text or self._live.grounder is not None:
+            return
+        name = self._model.name
+        if asked.looks:
+            reason = "a text alone is not looked for: grounding.backend is none"
+        elif not self._model.tracker.spec.language:
+            reason = f"model {name} takes no text, and grounding.backend is none"
+        else:
+            return
+        raise TargetRefusedError(
+            SetTarget.Response.ERROR_TEXT_UNSUPPORTED,
+            f"{reason}; set grounding.backend, or give a box alone (mode 0)",
+        )
+
+    def _make_words(self, finder: Finder, message_type: type[Image | CompressedImage]) -> Words:
+        """What has the words of a lost target looked for, in the pipeline's thread."""
+
+        def ask(arrival: Arrival, text: str) -> ThreadFuture[Found]:
+            return finder.ask(Question(arrival, message_type, text), background=True)
+
+        return Words(ask, lambda: self._live.words)
 
     async def _until_done(self, answer: ThreadFuture[object]) -> None:
         """Wait for another thread's future without blocking the executor."""
@@ -449,6 +558,7 @@ class TrackerNode(LifecycleNode):
     def _on_clear_target(
         self, _request: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
+        self._give_up_pursuit(SetTarget.Response.ERROR_CANCELLED, "cancelled by clear_target")
         if self._pipeline is None:
             response.message = "the tracker is not active; there is no target"
             return response
@@ -566,6 +676,26 @@ class TrackerNode(LifecycleNode):
         else:
             report.summary(diagnostics.OK, "calibrated")
 
+    def _report_grounding(self, report: diagnostics.Report) -> None:
+        """Task "grounding" of the diagnostics."""
+        request, finder = self._live.grounder, self._finder
+        if request is None:
+            report.summary(diagnostics.OK, "off: grounding.backend is none")
+        elif finder is None:
+            report.summary(diagnostics.STALE, f"the node is {self._health.lifecycle}")
+        elif finder.facts.failure:
+            report.summary(diagnostics.WARN, f"{request.backend}: {finder.facts.failure}")
+        elif finder.facts.busy:
+            report.summary(diagnostics.OK, f"looking for {finder.facts.busy}")
+        else:
+            loaded = finder.facts.backend or f"{request.backend}, loaded when a text comes"
+            report.summary(diagnostics.OK, loaded)
+        if request is not None and finder is not None:
+            report.add("backend", request.backend)
+            report.add("source", request.source or "what ships or is installed")
+            report.add("last search", finder.facts.last)
+            report.add("last search s", finder.facts.seconds)
+
 
 def _objection(value: Callable[[str], Value]) -> str:
     """What is wrong with parameters together; empty when nothing is."""
@@ -574,33 +704,3 @@ def _objection(value: Callable[[str], Value]) -> str:
     except InputError as error:
         return str(error)
     return objection_to(model_request(value))
-
-
-def _check_mode(request: SetTarget.Request, model: LoadedModel) -> None:
-    """Refuse what cannot be tracked with this model."""
-    mode, name = request.mode, model.name
-    answer = SetTarget.Response
-    if mode == SetTarget.Request.MODE_BOX:
-        return
-    if mode == SetTarget.Request.MODE_BOX_AND_TEXT:
-        if not model.tracker.spec.language:
-            raise TargetRefusedError(
-                answer.ERROR_TEXT_UNSUPPORTED,
-                f"text is not available with model {name}; give a box (mode 0)",
-            )
-        if not request.text.strip():
-            raise TargetRefusedError(
-                answer.ERROR_TEXT_UNSUPPORTED, "the text is empty; describe the object, or mode 0"
-            )
-        return
-    if mode == SetTarget.Request.MODE_TEXT:
-        raise TargetRefusedError(
-            answer.ERROR_TEXT_UNSUPPORTED,
-            f"text alone is not available with model {name}; give a box (mode 0)",
-        )
-    if mode == SetTarget.Request.MODE_POINT:
-        raise TargetRefusedError(
-            answer.ERROR_POINT_UNSUPPORTED,
-            f"a point is not available with model {name}; give a box (mode 0)",
-        )
-    raise TargetRefusedError(answer.ERROR_INVALID_MODE, f"mode is {mode}, expected 0 (box) to 3")

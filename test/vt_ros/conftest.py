@@ -44,7 +44,9 @@ try:
 except ImportError:  # every test module here skips itself then
     rclpy = None
 
+from vt_models import text
 from vt_models.exported import sha256_of, spec_fields
+from vt_models.grounding.exported import DetectorExport, TextFormat
 from vt_models.registry import get_spec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,9 +67,11 @@ _NOT_TWICE = () if rclpy is None else (ChangeState,)
 # ones, and may change. Pictures of the scene differ in their noise alone, if at all.
 SURE = {
     "target__track_threshold": 0.4,
+    "target__confirm_threshold": 0.4,
     "target__doubt_threshold": 0.2,
     "target__find_threshold": 0.4,
     "target__frozen_frames": 0,
+    "grounding__backend": "none",
 }
 
 # A server knows a new client a little later than the client knows the server.
@@ -330,9 +334,11 @@ class Feed:
         seconds, nanosec = divmod(nanoseconds, 1_000_000_000)
         return Header(stamp=Time(sec=self._start + seconds, nanosec=nanosec), frame_id="optical")
 
-    def message(self):
-        """The scene as it is now."""
-        return array_to_image(self.scene.frame(self.step), self.header())
+    def message(self, corner=None):
+        """The scene as it is now, with a second target if its corner is given."""
+        if corner is None:
+            return array_to_image(self.scene.frame(self.step), self.header())
+        return array_to_image(self.scene.with_another(self.step, corner), self.header())
 
     def send(self, pixels=None, patience=1.0):
         """Publish one frame and wait a little for its status, which is returned (or None)."""
@@ -601,19 +607,148 @@ def search_graph(h, proto, needless_products):
     )
 
 
-class Scene:
-    """A red, shaded square of 48 pixels that moves over a grey, textured background."""
+# What the test grounder knows about words: colours of targets, RGB.
+COLOURS = {"red": (220, 40, 50), "blue": (40, 60, 220), "green": (40, 200, 60)}
+GROUNDER_CELL = 8
 
-    def __init__(self, width=320, height=240, side=48):
+
+@pytest.fixture(scope="session")
+def grounder(tmp_path_factory):
+    """A directory of the back end `onnx` whose network finds squares of a colour in a picture."""
+    return write_grounder(tmp_path_factory.mktemp("grounder"))
+
+
+@pytest.fixture(scope="session")
+def slow_grounder(tmp_path_factory):
+    """The same with needless work, so that a search takes a second and more."""
+    return write_grounder(tmp_path_factory.mktemp("slow_grounder"), needless_products=60)
+
+
+def write_grounder(folder, needless_products=0, size=(240, 320), side=48):
+    """Write an exported detector of one's own, as docs/grounding.md describes the directory."""
+    onnx = pytest.importorskip("onnx", reason="the test's grounder is written with onnx")
+    tokenizers = pytest.importorskip("tokenizers", reason="a text needs tokenizers")
+    vocabulary = text.vocabulary()
+    ids = {name: tokenizers.Tokenizer.from_buffer(vocabulary).token_to_id(name) for name in COLOURS}
+    graph = grounder_graph(onnx.helper, onnx.TensorProto, ids, (size, side), needless_products)
+    opset = [onnx.helper.make_opsetid("", 17)]
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
+    onnx.checker.check_model(model)
+    exported = DetectorExport(
+        architecture="colours of the tests",
+        canvas=size,
+        padding=(0, 0, 0),
+        text=TextFormat(length=16, lower_case=True, ending=".", separators=".", pad_id=0),
+        default_threshold=0.76,
+        files={"detector.onnx": model.SerializeToString(), "tokenizer.json": vocabulary},
+    )
+    for name, data in exported.files.items():
+        (folder / name).write_bytes(data)
+    (folder / "grounding.json").write_text(json.dumps(exported.manifest()), encoding="utf-8")
+    return folder
+
+
+def grounder_graph(h, proto, ids, picture, needless_products):
+    """A box around every cell; its score says how much of it has the colour that a word names."""
+    (height, width), side = picture
+    rows, columns = height // GROUNDER_CELL, width // GROUNDER_CELL
+    y, x = np.mgrid[:rows, :columns].reshape(2, -1).astype(np.float32) + 0.5
+    sides = np.full_like(x, side)
+    boxes = np.stack((x / columns, y / rows, sides / width, sides / height), -1, dtype=np.float32)
+    colours = np.array([COLOURS[name] for name in ids], np.float32) / 255
+    product = 1024 if needless_products else 1
+    nodes = [
+        h.make_node("Unsqueeze", ["text_ids", "last"], ["pieces"]),
+        h.make_node("Equal", ["pieces", "known"], ["named"]),
+        h.make_node("Cast", ["named"], ["named_number"], to=proto.FLOAT),
+        h.make_node("ReduceMax", ["named_number"], ["wanted"], axes=[1], keepdims=0),
+        h.make_node("MatMul", ["wanted", "colours"], ["flat_colour"]),
+        h.make_node("Reshape", ["flat_colour", "colour_shape"], ["colour"]),
+        h.make_node("Cast", ["image"], ["numbers"], to=proto.FLOAT),
+        h.make_node("Div", ["numbers", "white"], ["fractions"]),
+        h.make_node("Transpose", ["fractions"], ["planes"], perm=[0, 3, 1, 2]),
+        h.make_node(
+            "AveragePool",
+            ["planes"],
+            ["cells"],
+            kernel_shape=[GROUNDER_CELL] * 2,
+            strides=[GROUNDER_CELL] * 2,
+        ),
+        h.make_node("Sub", ["cells", "colour"], ["difference"]),
+        h.make_node("Mul", ["difference", "difference"], ["square"]),
+        h.make_node("ReduceSum", ["square", "channel"], ["distance"], keepdims=1),
+        h.make_node("Mul", ["distance", "steepness"], ["exponent"]),
+        h.make_node("Exp", ["exponent"], ["alike"]),
+        h.make_node("AveragePool", ["alike"], ["smooth"], kernel_shape=[5, 5], pads=[2, 2, 2, 2]),
+        h.make_node("Reshape", ["smooth", "scores_shape"], ["plain_scores"]),
+        h.make_node("ReduceMean", ["cells"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        h.make_node("Mul", ["mean", "nothing"], ["zero"]),
+        h.make_node("Cast", ["text_mask"], ["mask_number"], to=proto.FLOAT),
+        h.make_node("ReduceMean", ["mask_number"], ["mask_mean"], keepdims=0),
+        h.make_node("Mul", ["mask_mean", "nothing"], ["mask_zero"]),
+        h.make_node("Expand", ["zero", "matrix_shape"], ["product_0"]),
+    ]
+    nodes += [
+        h.make_node("MatMul", [f"product_{k}", "product_0"], [f"product_{k + 1}"])
+        for k in range(needless_products)
+    ]
+    nodes += [
+        h.make_node("ReduceSum", [f"product_{needless_products}"], ["rest"], keepdims=0),
+        h.make_node("Sum", ["plain_scores", "rest", "mask_zero"], ["scores"]),
+        h.make_node("Identity", ["places"], ["boxes"]),
+    ]
+    constants = {
+        "last": np.array([2]),
+        "known": np.array(list(ids.values()), np.int64),
+        "colours": colours,
+        "colour_shape": np.array([1, 3, 1, 1]),
+        "white": np.float32(255),
+        "channel": np.array([1]),
+        "steepness": np.float32(-50),
+        "scores_shape": np.array([1, rows * columns]),
+        "nothing": np.float32(0),
+        "matrix_shape": np.array([product, product]),
+        "places": boxes[None],
+    }
+    return h.make_graph(
+        nodes,
+        "detector",
+        [
+            h.make_tensor_value_info("image", proto.UINT8, [1, height, width, 3]),
+            h.make_tensor_value_info("text_ids", proto.INT64, [1, 16]),
+            h.make_tensor_value_info("text_mask", proto.BOOL, [1, 16]),
+        ],
+        [
+            h.make_tensor_value_info("scores", proto.FLOAT, [1, rows * columns]),
+            h.make_tensor_value_info("boxes", proto.FLOAT, [1, rows * columns, 4]),
+        ],
+        [constant(h, proto, name, value) for name, value in constants.items()],
+    )
+
+
+class Scene:
+    """A shaded square of 48 pixels that moves over a grey, textured background."""
+
+    def __init__(self, width=320, height=240, side=48, colour=(220, 40, 50)):
         self.size, self.side = (width, height), side
-        shades = np.linspace(-8, 8, side, dtype=np.int16)
-        shade = np.add.outer(shades, -2 * np.abs(shades))[..., None] // 2
-        self._target = np.uint8(np.int16((220, 40, 50)) + shade)
+        self._target = self.square(colour)
         self._noise = np.random.default_rng(4)
         noise = np.random.default_rng(3).integers(40, 200, (height // 20, width // 20), np.uint8)
         self._background = cv2.cvtColor(
             cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR), cv2.COLOR_GRAY2RGB
         )
+
+    def square(self, colour):
+        """A target of another colour."""
+        shades = np.linspace(-8, 8, self.side, dtype=np.int16)
+        shade = np.add.outer(shades, -2 * np.abs(shades))[..., None] // 2
+        return np.uint8(np.int16(colour) + shade)
+
+    def with_another(self, step, corner, colour=(220, 40, 50)):
+        """The frame of a step, with a second square whose top left corner is given."""
+        frame, (x, y) = self.frame(step), corner
+        frame[y : y + self.side, x : x + self.side] = self.square(colour)
+        return frame
 
     def box(self, step):
         """x, y, w, h at a step; it moves 3 pixels a step along a closed path."""

@@ -44,6 +44,7 @@ class Camera:
         self.feed = ros.feed(scene)
         self._info = ros.node.create_publisher(CameraInfo, "camera_info", qos_profile_sensor_data)
         self._boxes = {}
+        self.corner, self.twins = None, set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -54,8 +55,11 @@ class Camera:
         while not self._stop.wait(0.04):
             self.feed.step += 1
             self._info.publish(info)
-            message = self.feed.message()
-            self._boxes[stamp_nanoseconds(message.header.stamp)] = self.box
+            message = self.feed.message(self.corner)
+            stamp = stamp_nanoseconds(message.header.stamp)
+            self._boxes[stamp] = self.box
+            if self.corner is not None:
+                self.twins.add(stamp)
             self.feed.publisher.publish(message)
 
     @property
@@ -147,13 +151,44 @@ def test_a_refusal_has_the_trackers_reason(camera):
             (lambda: tracker.start_box((1e9, 0.0, 5.0, 5.0)), 1),
             (lambda: tracker.start_text("the red square"), 4),
             (lambda: tracker.start_box(camera.box, text="the red square"), 4),
-            (lambda: tracker.start_point((10.0, 10.0)), 5),
+            (lambda: tracker.start_point((-10.0, 10.0)), 5),
         ):
             with pytest.raises(TargetRefusedError) as refusal:
                 ask()
             assert refusal.value.code == code
             assert str(refusal.value)
-        assert code == SetTarget.Response.ERROR_POINT_UNSUPPORTED
+        assert code == SetTarget.Response.ERROR_INVALID_POINT
+
+
+def test_start_by_text_and_by_point(camera, guest, grounder):
+    """The answer says what was found; where that is unclear, the candidates are there to choose."""
+    values = {"grounding.backend": "onnx", "grounding.source": str(grounder)}
+    assert guest.set_parameters(values, atomically=True).result.successful
+    with TrackerClient(timeout=30.0) as tracker:
+        start = tracker.start_text("the red square")
+        assert overlap(start.box, camera.box_at(start.stamp))
+        assert 0.7 < start.score <= 1.0
+        assert "onnx" in start.reason
+        assert not start.alternatives
+        past = tracker.wait_for_state(State.TRACKING)
+        x, y, w, h = camera.box_at(past.stamp)
+        start = tracker.start_point((x + 0.5 * w, y + 0.5 * h), stamp=past.stamp)
+        assert overlap(start.box, (x, y, w, h))
+        camera.corner = (10, 10)
+        assert guest.set_parameter("grounding.ambiguity_margin", 0.3).successful
+        guest.until(lambda: (s := tracker.latest.stamp) in camera.twins and s, "both squares")
+        with pytest.raises(TargetRefusedError, match="ambiguous: 2") as refusal:
+            tracker.start_text("the red square")
+        candidates = refusal.value.candidates
+        start = tracker.start_box(candidates[1].box, "the red square", refusal.value.stamp)
+        assert (start.box, start.stamp) == (candidates[1].box, refusal.value.stamp)
+        result = run_example(camera, "start_by_text.py", "the red square")
+        assert result.returncode == 0, result.stderr
+        assert "ambiguous: 2 candidates" in result.stdout
+        result = run_example(camera, "start_by_text.py", "a green bird")
+        assert (result.returncode, result.stdout) == (1, "")
+        assert "nothing" in result.stderr
+    assert guest.set_parameter("grounding.backend", "none").successful
 
 
 def test_nothing_waits_for_ever(guest, monkeypatch):

@@ -82,11 +82,13 @@ def test_drawing_stays_inside_and_leaves_the_source_alone():
 
 
 def test_arguments_that_do_not_fit_together(capsys):
-    for arguments in (["--video", "film.mp4"], ["--box", "1,2,3,4"], ["--box", "1,2,3"]):
+    for arguments in (["--box", "1,2,3"], ["--video", "film.mp4"], ["--box", "1,2,3,4"]):
         with pytest.raises(SystemExit) as caught:
             main(arguments)
         assert caught.value.code == 2
-    assert "belong together" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "--video needs --box or --text" in said
+    assert "give --video, too" in said
 
 
 @pytest.fixture
@@ -134,6 +136,21 @@ def test_demo_follows_a_target_from_an_exact_frame(film, scene, tiny_model, tmp_
 
 
 @pytest.mark.ros
+def test_demo_finds_a_target_by_words(film, scene, tiny_model, grounder, tmp_path):
+    """As `make demo TEXT="..."` starts it."""
+    result = demo(
+        *("--video", film, "--text", "the red square", "--stop-frame", 30),
+        *("--grounding", "onnx", "--grounding-source", grounder),
+        *("--weights", tiny_model, "--output", tmp_path / "out"),
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "found 'the red square' with score" in result.stderr
+    last = rows_of(tmp_path / "out")[-1]
+    found = [float(last[name]) for name in "xywh"]
+    assert np.abs(np.subtract(found, scene.box(int(last["frame"])))).max() <= 10.0
+
+
+@pytest.mark.ros
 def test_demo_says_when_the_target_was_lost(film, scene, tiny_model, tmp_path):
     box = ",".join(map(str, scene.box(40)))
     result = demo(
@@ -152,6 +169,7 @@ def test_demo_says_when_the_target_was_lost(film, scene, tiny_model, tmp_path):
         (["--model", "asymtrack_lite9"], "no model called 'asymtrack_lite9'"),
         (["--box", "900,900,20,20"], "outside the 320x240 frame"),
         (["--start-frame", "500"], "has 90 frames"),
+        (["--text", "it", "--grounding", "none"], "asymtrack_lite0 takes no text"),
     ],
 )
 def test_demo_that_cannot_run_says_why(film, tiny_model, tmp_path, arguments, reason):
@@ -160,6 +178,18 @@ def test_demo_that_cannot_run_says_why(film, tiny_model, tmp_path, arguments, re
     assert result.returncode == 1
     assert reason in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.ros
+def test_demo_that_nothing_can_read_words_for_says_what_to_install(film, tmp_path):
+    result = demo(
+        *("--video", film, "--text", "the cyclist", "--output", tmp_path / "out"),
+        *("--grounding", "zero_shot", "--grounding-source", tmp_path / "checkpoint"),
+    )
+    assert result.returncode == 1
+    assert "the grounding back end zero_shot cannot be loaded: " in result.stderr
+    assert "--grounding-source" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.ros

@@ -97,16 +97,18 @@ def test_overload(slow):
     last = feed.answered()
     longest = max(status.inference_ms for status in feed.status)
     ages = [status.image_age_ms for status in feed.status]
-    # A queue would end at an age of some 12 inferences.
-    assert max(ages) <= 4 * longest + 500.0, (ages, longest)
+    # It waits for one inference and takes another. A queue would end at an age of some 12.
+    assert max(ages) <= 2 * longest + 300.0, (ages, longest)
     dropped = last.frames_dropped - first.frames_dropped
     assert dropped >= 4, (interval, longest, len(ages))
 
-    def counted():
-        values = {value.key: value.value for value in slow.diagnostics()["images"].values}
-        return int(values["dropped"]) >= dropped
+    def told():
+        tasks = slow.diagnostics()
+        values = {v.key: v.value for name in ("images", "model") for v in tasks[name].values}
+        ages = {"image age ms mean", "image age ms max", "inference ms mean", "inference ms max"}
+        return int(values["dropped"]) >= dropped and ages <= set(values)
 
-    ros.until(counted, "the dropped frames in the diagnostics")
+    ros.until(told, "dropped frames, ages and inference times in the diagnostics")
 
 
 def test_covered_lens(feed):
@@ -183,12 +185,28 @@ def images(draw):
     )
 
 
+@st.composite
+def nearly_right_images(draw):
+    """Images that are right but for one number, or one byte."""
+    width, height = draw(st.integers(1, 40)), draw(st.integers(1, 40))
+    image = array_to_image(np.zeros((height, width, 3), np.uint8), Header())
+    spoilt = draw(st.sampled_from(["width", "height", "step", "data", "encoding"]))
+    if spoilt == "data":
+        longer = draw(st.booleans())
+        image.data = bytes(len(image.data) + 1) if longer else bytes(image.data)[:-1]
+    elif spoilt == "encoding":
+        image.encoding = draw(st.sampled_from(["rgb16", "RGB8", "rgba8", "nv21", "rgb8 "]))
+    else:
+        setattr(image, spoilt, getattr(image, spoilt) + draw(st.sampled_from([-1, 2])))
+    return image
+
+
 def test_malformed_images(feed):
     """Each gets an answer; none ends the node or moves the target; the next good one is tracked."""
     refused = []
 
     @settings(max_examples=40, suppress_health_check=list(HealthCheck), derandomize=True)
-    @given(image=images())
+    @given(image=st.one_of(images(), nearly_right_images()))
     def publish(image):
         status = feed.answered(message=image)
         refused.append("image refused" in status.message)

@@ -188,6 +188,16 @@ def test_compressed_images(feed):
     ros.until(raw.get_subscription_count, "the subscription")
 
 
+def undistorted(info, pixel):
+    """x, y at distance 1 of a pixel of the full image, by OpenCV."""
+    matrix, coefficients = np.reshape(info.k, (3, 3)), np.array(info.d)
+    if info.distortion_model == "equidistant":
+        return cv2.fisheye.undistortPoints(pixel, matrix, coefficients).ravel()
+    exact = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, 100, 1e-12)
+    undistort = getattr(cv2, "undistortPointsIter", cv2.undistortPoints)
+    return undistort(pixel, matrix, coefficients, R=None, P=None, criteria=exact).ravel()
+
+
 def test_bearing(feed):
     """The direction of the box in the camera's optical frame, with the image's header."""
     ros = feed.ros
@@ -196,32 +206,35 @@ def test_bearing(feed):
     assert feed.set_target().success
     assert math.isnan(feed.move(1).azimuth), "there is no camera_info yet"
     info = CameraInfo(width=640, height=480, k=[500.0, 0, 300.0, 0, 510.0, 250.0, 0, 0, 1])
-    info.distortion_model, info.d = "plumb_bob", [-0.2, 0.05, 0.001, 0.002, 0.0]
     info.roi = RegionOfInterest(x_offset=160, y_offset=120, width=320, height=240)
     calibration = ros.publisher(CameraInfo, "camera_info", qos_profile_sensor_data)
 
-    def seen():
+    def compare():
+        """A bearing by this camera_info with OpenCV's; None as long as it is by the former one."""
         calibration.publish(info)
         status = feed.move(1)
-        return status if math.isfinite(status.azimuth) else None
+        if not math.isfinite(status.azimuth):
+            return None
+        bearing = ros.until(
+            lambda: next((b for b in bearings if b.header == status.header), None), "~/bearing"
+        ).vector
+        detection = feed.detection(status).detections[0]
+        centre = detection.bbox.center.position
+        pixel = np.array([[[centre.x - 0.5 + 160, centre.y - 0.5 + 120]]])
+        x, y = undistorted(info, pixel)
+        ray = np.array((bearing.x, bearing.y, bearing.z))
+        assert np.linalg.norm(ray) == pytest.approx(1.0)
+        covariance = box_covariance(detection.results[0].pose.covariance)
+        assert (covariance is None) == math.isnan(status.bearing_sigma)
+        alike = ray[:2] / ray[2] == pytest.approx((x, y), abs=1e-6)
+        return alike and status.azimuth == pytest.approx(math.atan2(x, 1.0), abs=1e-6)
 
-    status = ros.until(seen, "a bearing")
-    bearing = ros.until(
-        lambda: next((b for b in bearings if b.header == status.header), None), "~/bearing"
-    ).vector
-    detection = feed.detection(status).detections[0]
-    centre = detection.bbox.center.position
-    pixel = np.array([[[centre.x - 0.5 + 160, centre.y - 0.5 + 120]]])
-    matrix, distortion = np.reshape(info.k, (3, 3)), np.array(info.d)
-    exact = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, 100, 1e-12)
-    undistort = getattr(cv2, "undistortPointsIter", cv2.undistortPoints)
-    x, y = undistort(pixel, matrix, distortion, R=None, P=None, criteria=exact).ravel()
-    ray = np.array((bearing.x, bearing.y, bearing.z))
-    assert np.linalg.norm(ray) == pytest.approx(1.0)
-    assert ray[:2] / ray[2] == pytest.approx((x, y), abs=1e-6)
-    assert status.azimuth == pytest.approx(math.atan2(x, 1.0), abs=1e-6)
-    covariance = box_covariance(detection.results[0].pose.covariance)
-    assert (covariance is None) == math.isnan(status.bearing_sigma)
+    for lens, coefficients in (
+        ("plumb_bob", [-0.2, 0.05, 0.001, 0.002, 0.0]),
+        ("equidistant", [-0.02, 0.013, -0.011, 0.002]),
+    ):
+        info.distortion_model, info.d = lens, coefficients
+        ros.until(compare, f"the bearing that OpenCV finds for {lens}")
     ros.until_diagnosed(diagnostics, "bearing", "calibrated", level=DiagnosticStatus.OK)
 
     info.roi = RegionOfInterest()
@@ -252,7 +265,7 @@ def test_the_documents_name_what_the_node_has(feed):
         assert known or f"`{shown}`" in page, name
 
     reports = feed.ros.diagnostics()
-    feed.ros.until(lambda: len(reports()) == 5, "all tasks")
+    feed.ros.until(lambda: len(reports()) == 6, "all tasks")
     rows = described("diagnostics.md", "")
     for task, report in reports().items():
         (row,) = [line for line in rows.splitlines() if line.startswith(f"| `{task}`")]

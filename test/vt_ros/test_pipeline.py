@@ -21,7 +21,8 @@ from vt_models.errors import BackendError, InputError
 from vt_models.target import State, TargetEstimate, TargetSettings
 from vt_models.target.ring import FrameRing
 from vt_ros.convert import array_to_image, serialised_stamp
-from vt_ros.pipeline import Pipeline, TargetRefusedError, Wish
+from vt_ros.pipeline import Keeper, Pipeline
+from vt_ros.requests import Moment, TargetRefusedError, Wish
 
 PATIENCE = 30.0
 BOX = (4.0, 5.0, 10.0, 12.0)
@@ -77,7 +78,7 @@ class Worker:
         self.notes, self.reports, self.errors = Notes(), [], []
         self._published = threading.Condition()
         self.pipeline = Pipeline(
-            self.notes,
+            Keeper(self.notes, takes_text=True),
             Image,
             FrameRing(60.0, 1 << 24),
             lambda: Live(TargetSettings()),
@@ -116,8 +117,12 @@ class Worker:
         self.offer(number)
         return self.report(number)
 
-    def start(self, **wish):
-        return self.pipeline.set_target(Wish(BOX, patience=PATIENCE, **wish)).result(PATIENCE)
+    def start(self, text="", stamp=0):
+        wish = Wish(BOX, text, Moment(stamp, PATIENCE))
+        return self.pipeline.set_target(wish).result(PATIENCE)
+
+    def pick(self, stamp=0):
+        return self.pipeline.pick(Moment(stamp, PATIENCE)).result(PATIENCE)
 
 
 @pytest.fixture
@@ -154,7 +159,7 @@ def test_frames_that_arrive_while_catching_up_are_tracked_once(worker):
     for number in (1, 2):
         worker.send(number)
     worker.notes.hold.clear()
-    answer = worker.pipeline.set_target(Wish(BOX, stamp=10**9, patience=PATIENCE))
+    answer = worker.pipeline.set_target(Wish(BOX, at=Moment(10**9, PATIENCE)))
     assert worker.notes.updating.wait(PATIENCE)
     for number in (3, 4):  # while frame 2 is being caught up
         worker.offer(number)
@@ -174,7 +179,7 @@ def test_another_keeper_starts_on_the_last_box_of_the_newest_frame(worker):
     worker.send(2)
     for takes_text, text in ((True, "the red car"), (False, None)):
         other = Notes()
-        assert worker.pipeline.swap(other, takes_text).result(PATIENCE) is None
+        assert worker.pipeline.swap(Keeper(other, takes_text)).result(PATIENCE) is None
         assert other.calls == [("init", 2, BOX, text)]
     assert worker.send(3).target_id == 1
     assert other.calls[-1] == ("update", 3)
@@ -187,7 +192,7 @@ def test_a_lost_target_is_handed_over_as_it_was_given_and_lost(worker):
     worker.send(2)
     worker.notes.lose()
     other = Notes()
-    worker.pipeline.swap(other, takes_text=False).result(PATIENCE)
+    worker.pipeline.swap(Keeper(other)).result(PATIENCE)
     assert other.calls[0][:2] == ("init", 1)
     assert other.calls[1][0] == "lose"
 
@@ -197,7 +202,7 @@ def test_a_keeper_that_cannot_take_over_leaves_the_former_at_work(worker, error)
     worker.send(1)
     worker.start()
     with pytest.raises(type(error)):
-        worker.pipeline.swap(Notes(broken=error), takes_text=False).result(PATIENCE)
+        worker.pipeline.swap(Keeper(Notes(broken=error))).result(PATIENCE)
     assert worker.send(2).state == State.TRACKING
     assert worker.notes.calls[-1] == ("update", 2)
 
@@ -205,12 +210,71 @@ def test_a_keeper_that_cannot_take_over_leaves_the_former_at_work(worker, error)
 def test_a_keeper_takes_over_at_once_when_there_is_no_target(worker):
     worker.send(1)
     other = Notes(broken=InputError("must not be asked"))
-    assert worker.pipeline.swap(other, takes_text=False).result(PATIENCE) is None
+    assert worker.pipeline.swap(Keeper(other)).result(PATIENCE) is None
+
+
+def test_after_a_frame_the_newest_is_next_and_the_others_are_dropped(worker):
+    """However slow the network is, a frame waits for one inference at most."""
+    worker.send(1)
+    worker.start()
+    worker.notes.hold.clear()
+    worker.offer(2)
+    assert worker.notes.updating.wait(PATIENCE)
+    for number in range(3, 12):
+        worker.offer(number)
+    worker.notes.hold.set()
+    counters = worker.report(11).counters
+    tracked = [call[1] for call in worker.notes.calls if call[0] == "update"]
+    assert tracked == [2, 11]
+    assert (counters.processed, counters.dropped) == (3, 8)
+
+
+def test_a_text_is_for_models_that_take_one(worker):
+    worker.send(1)
+    other = Notes()
+    worker.pipeline.swap(Keeper(other)).result(PATIENCE)
+    worker.start(text="the red car")
+    assert other.calls == [("init", 1, BOX, None)]
+
+
+def test_what_was_found_in_a_picked_frame_is_brought_forward(worker):
+    """Also when the ring has dropped the frames in between long ago."""
+    worker.send(1)
+    picked = worker.pick()
+    for number in range(2, 90, 4):
+        worker.send(number)
+    assert not worker.notes.calls, "a frame that is picked starts nothing"
+    started = worker.pipeline.set_target(Wish(BOX, at=picked)).result(PATIENCE)
+    assert started.header.stamp.sec == 1
+    worker.send(90)
+    assert worker.notes.calls[0] == ("init", 1, BOX, None)
+    tracked = [call[1] for call in worker.notes.calls[1:]]
+    assert tracked[-2:] == [86, 90]
+    assert tracked == sorted(tracked)
+    assert tracked[0] < 20, "no leap at the beginning"
+    worker.pipeline.release(picked)
+
+
+def test_a_request_can_be_cancelled_until_its_frame_is_there(worker):
+    waiting = worker.pipeline.set_target(Wish(BOX, at=Moment(5 * 10**9, PATIENCE)))
+    worker.send(1)
+    assert waiting.cancel()
+    worker.send(5)
+    assert not worker.notes.calls
+    assert worker.start().target_id == 1
+
+
+def test_a_tracker_that_fails_oddly_answers_all_the_same(worker):
+    worker.send(1)
+    worker.pipeline.swap(Keeper(Notes(broken=ZeroDivisionError("odd")))).result(PATIENCE)
+    with pytest.raises(TargetRefusedError, match="tracker failed: odd") as refusal:
+        worker.start()
+    assert refusal.value.code == SetTarget.Response.ERROR_INTERNAL
 
 
 def test_a_box_of_one_pixel_is_refused(worker):
     worker.send(1)
-    wish = Wish((3.0, 3.0, 1.0, 1.0), patience=PATIENCE)
+    wish = Wish((3.0, 3.0, 1.0, 1.0), at=Moment(0, PATIENCE))
     with pytest.raises(TargetRefusedError, match="box is 1x1 pixels") as refusal:
         worker.pipeline.set_target(wish).result(PATIENCE)
     assert refusal.value.code == SetTarget.Response.ERROR_INVALID_BOX

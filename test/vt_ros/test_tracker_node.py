@@ -24,6 +24,7 @@ from rcl_interfaces.srv import DescribeParameters, ListParameters
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
+from vision_msgs.msg import Point2D
 
 from vt_interfaces.msg import TrackStatus
 from vt_interfaces.srv import SetTarget
@@ -160,13 +161,14 @@ def test_a_refused_request_leaves_the_target_alone(start):
     for fields, code in (
         ({"mode": SetTarget.Request.MODE_TEXT, "text": "the red square"}, 4),
         ({"mode": SetTarget.Request.MODE_BOX_AND_TEXT, "text": "the red square"}, 4),
-        ({"mode": SetTarget.Request.MODE_POINT}, Answer.ERROR_POINT_UNSUPPORTED),
+        ({"mode": SetTarget.Request.MODE_POINT, "point": Point2D(x=math.nan)}, 5),
         ({"mode": 99}, Answer.ERROR_INVALID_MODE),
         ({"stamp": Time(sec=5)}, Answer.ERROR_STAMP_NOT_FOUND),
     ):
         answer = feed.set_target(**fields)
         assert (answer.success, answer.error_code) == (False, code), answer
-    assert "not available with model asymtrack_lite0" in feed.set_target(mode=2, text="it").message
+    assert "grounding.backend is none" in feed.set_target(mode=2, text="it").message
+    assert "asymtrack_lite0 takes no text" in feed.set_target(mode=3, text="it").message
     status = feed.move(3)
     feed.assert_on_target(status)
     assert status.target_id == target

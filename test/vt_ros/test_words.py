@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Targets named by words or by a point: real processes, a real back end from real files."""
+
+from __future__ import annotations
+
+import math
+import threading
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+pytest.importorskip("tokenizers", reason="a text needs tokenizers")
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from lifecycle_msgs.msg import Transition
+from std_srvs.srv import Trigger
+from vision_msgs.msg import Point2D
+
+from vt_interfaces.msg import TrackStatus
+from vt_interfaces.srv import SetTarget
+from vt_ros.convert import array_to_image, stamp_nanoseconds, xywh_from_bounding_box
+
+pytestmark = pytest.mark.ros
+
+Ask, Answer = SetTarget.Request, SetTarget.Response
+RED = {"mode": Ask.MODE_TEXT, "text": "the red square"}
+
+
+@pytest.fixture(scope="module")
+def running(shared_ros, tiny_model, grounder):
+    """One tracker on a model without language; its past frames reach back half a second only."""
+    return shared_ros.start_tracker(
+        tiny_model,
+        set_target_timeout=5.0,
+        grounding__backend="onnx",
+        grounding__source=str(grounder),
+        ring__seconds=0.5,
+        image_qos__reliability="reliable",
+        image_qos__depth=5,
+    )
+
+
+@pytest.fixture
+def feed(running, guest, scene):
+    feed = guest.feed(scene, qos=50)
+    feed.diagnostics = guest.diagnostics()
+    yield feed
+    assert running.alive, running.output
+    assert "Traceback" not in running.output
+    guest.call(Trigger, "tracker/clear_target")
+
+
+@pytest.fixture
+def use(feed, grounder):
+    """Use another back end for one test."""
+
+    def use(backend="onnx", source=""):
+        values = {"grounding.backend": backend, "grounding.source": str(source)}
+        assert feed.ros.set_parameters(values, atomically=True).result.successful
+
+    yield use
+    use(source=grounder)
+
+
+def boxes(detections):
+    return [xywh_from_bounding_box(item.bbox) for item in detections.detections]
+
+
+def near(box, true, pixels=8.0):
+    return np.abs(np.subtract(box, true)).max() <= pixels
+
+
+def refused(answer, code):
+    assert (answer.success, answer.error_code, answer.target_id) == (False, code, 0), answer
+    assert answer.message
+    return answer.message
+
+
+def test_by_text(feed):
+    """The tracker says what it chose and how sure it is; a model without language goes on."""
+    seen = feed.move(5)
+    answer = feed.ros.call(SetTarget, "tracker/set_target", feed.request(**RED))
+    assert answer.success, answer.message
+    assert answer.header == seen.header
+    assert near(xywh_from_bounding_box(answer.box), feed.scene.box(feed.step))
+    assert 0.7 < answer.score <= 1.0
+    assert "onnx" in answer.message
+    assert not answer.alternatives.detections
+    feed.assert_on_target(feed.move(5), pixels=8.0)
+    assert feed.status[-1].target_id == answer.target_id
+    feed.ros.until_diagnosed(feed.diagnostics, "grounding", "onnx", level=DiagnosticStatus.OK)
+
+
+def test_alternatives_are_told(feed):
+    """A paler square fits less well: it is named, but not taken."""
+    frame = feed.scene.with_another(feed.step, (10, 10), colour=(220, 57, 50))
+    feed.answered(frame)
+    answer = feed.ros.call(SetTarget, "tracker/set_target", feed.request(**RED))
+    assert answer.success, answer.message
+    assert near(xywh_from_bounding_box(answer.box), feed.scene.box(feed.step))
+    (other,) = answer.alternatives.detections
+    assert near(xywh_from_bounding_box(other.bbox), (10, 10, 48, 48))
+    assert other.results[0].hypothesis.class_id == "candidate"
+    assert 0.7 < other.results[0].hypothesis.score < answer.score
+    assert answer.alternatives.header == answer.header
+
+
+def test_box_and_text(feed):
+    """The box starts, the text need not fit; a lost target is looked for by its words, too."""
+    ros = feed.ros
+    assert ros.set_parameter("grounding.period", 0.1).successful
+    answer = feed.set_target(mode=Ask.MODE_BOX_AND_TEXT, text="the red one")
+    assert answer.success, answer.message
+    assert xywh_from_bounding_box(answer.box) == feed.scene.box(feed.step)
+    assert (answer.score, answer.message) == (1.0, "")
+    feed.assert_on_target(feed.move(3))
+    for _ in range(20):
+        lost = feed.answered(feed.scene.empty())
+    assert lost.state == TrackStatus.STATE_LOST
+    report = feed.diagnostics
+
+    def words_were_asked():
+        feed.answered(feed.scene.empty())
+        values = {value.key: value.value for value in report()["grounding"].values}
+        return "nothing" in values["last search"] and "the red one" in values["last search"]
+
+    ros.until(words_were_asked, "a search for the words of a lost target")
+    assert feed.until_tracked().target_id == answer.target_id
+    assert ros.set_parameter("grounding.period", 5.0).successful
+
+
+def test_ambiguous(feed):
+    """Both candidates are in the answer; one of them, with its stamp, is the next request."""
+    target = feed.set_target().target_id
+    twins = feed.scene.with_another(feed.step, (10, 10))
+    seen = feed.answered(twins)
+    answer = feed.ros.call(SetTarget, "tracker/set_target", feed.request(**RED))
+    assert "ambiguous: 2 candidates" in refused(answer, Answer.ERROR_AMBIGUOUS)
+    assert answer.header == seen.header
+    found = sorted(boxes(answer.alternatives))
+    assert near(found[0], (10, 10, 48, 48))
+    assert near(found[1], feed.scene.box(feed.step))
+    assert feed.answered(twins).target_id == target, "the present target stays"
+    choice = feed.request(
+        found[1], mode=Ask.MODE_BOX_AND_TEXT, text=RED["text"], stamp=answer.header.stamp
+    )
+    answer = feed.ros.call(SetTarget, "tracker/set_target", choice)
+    assert answer.success, answer.message
+    assert near(boxes(feed.detection(feed.move(1)))[0], feed.scene.box(feed.step))
+
+
+def test_nothing_found(feed):
+    target = feed.set_target().target_id
+    answer = feed.set_target(mode=Ask.MODE_TEXT, text="a green bird")
+    message = refused(answer, Answer.ERROR_NOTHING_FOUND)
+    assert "threshold" in message
+    assert "a green bird" in message
+    status = feed.move(2)
+    feed.assert_on_target(status)
+    assert status.target_id == target
+    assert feed.ros.set_parameter("grounding.threshold", 0.999).successful
+    refused(feed.set_target(**RED), Answer.ERROR_NOTHING_FOUND)
+    assert feed.ros.set_parameter("grounding.threshold", 0.0).successful
+
+
+def test_cancelled(feed, use, slow_grounder):
+    """By a later request, by clear_target, by deactivation: answered at once, saying by what."""
+    use(source=slow_grounder)
+    ros = feed.ros
+
+    def ask(**fields):
+        feed.answered()
+        return ros.call_async(SetTarget, "tracker/set_target", feed.request(**fields))
+
+    def busy():
+        ros.until_diagnosed(feed.diagnostics, "grounding", "looking for")
+
+    first = ask(**RED)
+    busy()
+    second = ask(mode=Ask.MODE_TEXT, text="the blue square")
+    message = refused(ros.finish(first, "the first"), Answer.ERROR_CANCELLED)
+    assert message == "cancelled by a later set_target (text 'the blue square')"
+    assert not second.done()
+    assert feed.set_target().success
+    assert "(box)" in refused(ros.finish(second, "the second"), Answer.ERROR_CANCELLED)
+
+    third = ask(**RED)
+    assert ros.call(Trigger, "tracker/clear_target").success
+    message = refused(ros.finish(third, "the third"), Answer.ERROR_CANCELLED)
+    assert message == "cancelled by clear_target"
+
+    fourth = ask(**RED)
+    assert ros.change_state(Transition.TRANSITION_DEACTIVATE)
+    refused(ros.finish(fourth, "the fourth"), Answer.ERROR_NOT_ACTIVE)
+    assert ros.change_state(Transition.TRANSITION_ACTIVATE)
+    ros.until(feed.publisher.get_subscription_count, "the subscription")
+    feed.answered()
+
+
+def test_the_target_is_brought_forward_and_the_present_one_kept(feed, use, slow_grounder):
+    """A search of a second and more: the present target is tracked all the while, and the one
+    that was found is where it is now, although the ring holds half a second only."""
+    use(source=slow_grounder)
+    ros = feed.ros
+    target = feed.set_target().target_id
+    seen = feed.until_tracked()
+    true = {stamp_nanoseconds(seen.header.stamp): feed.scene.box(feed.step)}
+    stop = threading.Event()
+
+    def play():
+        while not stop.wait(0.04):
+            feed.step += 1
+            message = array_to_image(feed.scene.frame(feed.step), feed.header())
+            true[stamp_nanoseconds(message.header.stamp)] = feed.scene.box(feed.step)
+            feed.publisher.publish(message)
+
+    thread = threading.Thread(target=play)
+    thread.start()
+    try:
+        asked = len(feed.status)
+        request = ros.call_async(SetTarget, "tracker/set_target", feed.request(**RED))
+        answer = ros.finish(request, "a slow search")
+        during = [status for status in feed.status[asked:] if status.target_id == target]
+        ros.until(
+            lambda: len([s for s in feed.status if s.target_id > target]) > 4, "the new target"
+        )
+    finally:
+        stop.set()
+        thread.join()
+    assert answer.success, answer.message
+    assert len(during) > 12
+    assert {status.state for status in during} == {TrackStatus.STATE_TRACKING}
+    start = stamp_nanoseconds(answer.header.stamp)
+    assert near(xywh_from_bounding_box(answer.box), true[start])
+    new = [status for status in feed.status if status.target_id == answer.target_id][-1]
+    now = stamp_nanoseconds(new.header.stamp)
+    assert now - start > 500_000_000
+    assert new.state == TrackStatus.STATE_TRACKING
+    assert near(boxes(feed.detection(new))[0], true[now])
+    assert np.hypot(*np.subtract(true[now], true[start])[:2]) > 40.0
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("the red square " * 683, "10245 characters, at most 1000"),
+        ("", "holds no word"),
+        ("\u200b \u202e \x07", "holds no word"),
+    ],
+    ids=["ten kilobytes", "empty", "control characters"],
+)
+def test_texts_that_are_refused(feed, words, reason):
+    feed.answered()
+    for mode in (Ask.MODE_TEXT, Ask.MODE_BOX_AND_TEXT):
+        answer = feed.set_target(mode=mode, text=words)
+        assert reason in refused(answer, Answer.ERROR_INVALID_TEXT)
+
+
+def test_any_unicode_is_safe(feed):
+    for words in ("das rote Quadrat \U0001f7e5", "红色 方块", "\u202ethe red\nsquare"):
+        answer = feed.set_target(mode=Ask.MODE_TEXT, text=words)
+        codes = Answer.ERROR_NONE, Answer.ERROR_NOTHING_FOUND, Answer.ERROR_INVALID_TEXT
+        assert answer.error_code in codes, answer
+
+
+def test_grounding_backend_missing(feed, use, tmp_path):
+    """One sentence that says what is missing; a box works all the same."""
+    use("onnx", tmp_path / "nowhere")
+    message = refused(feed.set_target(**RED), Answer.ERROR_GROUNDING_UNAVAILABLE)
+    assert "nowhere" in message
+    feed.ros.until_diagnosed(feed.diagnostics, "grounding", "nowhere", level=DiagnosticStatus.WARN)
+    use("none")
+    message = refused(feed.set_target(**RED), Answer.ERROR_TEXT_UNSUPPORTED)
+    assert "grounding.backend is none" in message
+    answer = feed.set_target(mode=Ask.MODE_BOX_AND_TEXT, text="the red square")
+    assert "asymtrack_lite0 takes no text" in refused(answer, Answer.ERROR_TEXT_UNSUPPORTED)
+    assert feed.set_target().success
+
+
+def at(point):
+    return {"mode": Ask.MODE_POINT, "point": Point2D(x=float(point[0]), y=float(point[1]))}
+
+
+def test_by_point(feed):
+    """The outline around the point becomes the box."""
+    feed.move(5)
+    x, y, w, h = feed.scene.box(feed.step)
+    answer = feed.ros.call(
+        SetTarget, "tracker/set_target", feed.request(**at((x + 0.4 * w, y + 0.6 * h)))
+    )
+    assert answer.success, answer.message
+    assert near(xywh_from_bounding_box(answer.box), (x, y, w, h), pixels=5.0)
+    assert 0.0 < answer.score <= 1.0
+    feed.assert_on_target(feed.move(5), pixels=8.0)
+
+
+def test_points_that_are_refused(feed):
+    target = feed.set_target().target_id
+    for point in ((math.nan, 5.0), (-1.0, 5.0), (5.0, 240.5)):
+        refused(feed.set_target(**at(point)), Answer.ERROR_INVALID_POINT)
+    feed.answered(np.full((240, 320, 3), 90, np.uint8))
+    request = feed.request(**at((160, 120)))
+    answer = feed.ros.call(SetTarget, "tracker/set_target", request)
+    assert "draw a box" in refused(answer, Answer.ERROR_NOTHING_FOUND)
+    assert feed.until_tracked().target_id == target
