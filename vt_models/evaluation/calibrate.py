@@ -167,6 +167,14 @@ def leave_one_out(samples: Sequence[Samples], always: Sequence[Samples] = ()) ->
     return result
 
 
+def can_leave_out(samples: Sequence[Samples], always: Sequence[Samples] = ()) -> bool:
+    """Do right and wrong frames remain whichever clip is left out, as `leave_one_out` needs?"""
+    rests = ([*samples[:i], *samples[i + 1 :], *always] for i in range(len(samples)))
+    return len(samples) > 1 and all(
+        0.0 < np.concatenate([s.right for s in rest]).mean() < 1.0 for rest in rests
+    )
+
+
 def confidences(calibration: Calibration, samples: Samples) -> Array:
     """(N,) calibrated confidences of a clip's frames."""
     pairs = zip(samples.scores, samples.alike, strict=True)

@@ -16,6 +16,7 @@ from vt_models.api import create_tracker
 from vt_models.errors import InputError, WeightsError
 from vt_models.evaluation.calibrate import (
     Samples,
+    can_leave_out,
     collect,
     confidences,
     draw_reliability,
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     about = _describe(calibration, real, composed, args.seed)
     entry: dict[str, Any] = {**calibration.to_entry(), "fitted": about}
     if args.diagram is not None:
-        title = f"{args.model}: ECE {about['ece']:.3f}, each sequence left out in turn"
+        title = f"{args.model}: ECE {about['ece']:.3f}, {_held(about)}"
         draw_reliability(args.diagram, about["reliability"], title)
     if not args.dry_run:
         write_calibration(directory, entry)
@@ -109,8 +110,8 @@ def _describe(
     calibration: Calibration, real: Sequence[Samples], composed: Sequence[Samples], seed: int
 ) -> dict[str, Any]:
     """Where the numbers come from and how good they are; sequences are left out in turn."""
-    held = len(real) > 1
-    parts = leave_one_out(real, composed) if held else [confidences(calibration, real[0])]
+    held = can_leave_out(real, composed)
+    parts = leave_one_out(real, composed) if held else [confidences(calibration, s) for s in real]
     confidence, right = np.concatenate(parts), np.concatenate([s.right for s in real])
     errors = np.concatenate([normalised_errors(calibration, s) for s in real])
     return {
@@ -132,14 +133,13 @@ def _describe(
 
 def _text(entry: dict[str, Any]) -> str:
     about = entry["fitted"]
-    held = "each sequence left out in turn" if about["left_out_in_turn"] else "not held out"
     formula = f"{entry['weight']:.2f} logit(score) + {entry['likeness']:.2f} likeness"
     errors = (
         f"mean {about['nees_mean']:.2f} (4 is honest), median {about['nees_median']:.2f} (3.36)"
     )
     lines = [
         f"P(IoU >= 0.5) = sigmoid({formula} {entry['bias']:+.2f})",
-        f"ECE {about['ece']:.3f} over {about['frames']} frames, {held}",
+        f"ECE {about['ece']:.3f} over {about['frames']} frames, {_held(about)}",
         f"normalised error squared: {errors}",
         f"{'confidence':>10}{'right':>8}{'frames':>8}",
     ]
@@ -148,3 +148,7 @@ def _text(entry: dict[str, Any]) -> str:
         for row in about["reliability"]
     ]
     return "\n".join(lines) + "\n"
+
+
+def _held(about: dict[str, Any]) -> str:
+    return "each sequence left out in turn" if about["left_out_in_turn"] else "not held out"

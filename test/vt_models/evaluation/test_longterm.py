@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import cv2
 import numpy as np
 import pytest
 
+from vt_models import create_target, create_tracker, get_spec, list_models
 from vt_models.errors import DatasetError, InputError
 from vt_models.evaluation import calibrate, calibrate_command
 from vt_models.evaluation.compose import KINDS, compose, source_clips
@@ -20,12 +22,16 @@ from vt_models.evaluation.longterm import (
     summary,
 )
 from vt_models.evaluation.longterm_report import LongTermReport
+from vt_models.exported import read_export
+from vt_models.installed import shipped_directory
+from vt_models.target.calibration import read_calibration
 from vt_models.target.keeper import TargetEstimate
 from vt_models.target.states import State
 from vt_models.tracker import Estimate
 
 T, U, C, L = State.TRACKING, State.UNCERTAIN, State.COASTING, State.LOST
 NAN = np.nan
+SHIPPED = [name for name in list_models() if shipped_directory(get_spec(name)) is not None]
 
 
 def a_run(overlaps, scores, states, present, period=0.5, name="clip") -> Run:
@@ -250,6 +256,15 @@ def test_leaving_out_uses_only_the_others() -> None:
     np.testing.assert_allclose(held, alone)
 
 
+def test_a_clip_is_left_out_only_where_the_rest_can_be_fitted() -> None:
+    mixed, perfect = samples(seed=1), samples(seed=2)
+    perfect = calibrate.Samples(**{**vars(perfect), "overlaps": np.ones(len(perfect.scores))})
+    assert calibrate.can_leave_out([mixed, samples(seed=3)])
+    assert not calibrate.can_leave_out([mixed, perfect])
+    assert calibrate.can_leave_out([mixed, perfect], [samples(seed=3)])
+    assert not calibrate.can_leave_out([mixed])
+
+
 def test_calibration_error_by_hand() -> None:
     confidence, right = np.array([0.95, 0.95, 0.15, 0.15]), np.array([1.0, 0.0, 0.0, 0.0])
     expected = 0.5 * 0.45 + 0.5 * 0.15
@@ -291,6 +306,52 @@ def test_calibrate_asks_for_an_export_directory(tmp_path, capsys) -> None:
     options = ["--sequences", str(tmp_path), "--weights", str(tmp_path)]
     assert main(["calibrate", "--model", "asymtrack_t", *options]) == 2
     assert "vt-models export asymtrack_t" in capsys.readouterr().err
+
+
+def test_the_command_fits_and_writes_what_a_target_then_uses(tmp_path, shared_dir, capsys) -> None:
+    from vt_models.cli import main  # noqa: PLC0415
+
+    shipped = shipped_directory(get_spec("asymtrack_lite0"))
+    before = json.loads((shipped / "model.json").read_text())
+    directory = shutil.copytree(shipped, tmp_path / "export")
+    options = ["--sequences", str(shared_dir / "sequences"), "--weights", str(directory)]
+    options += ["--names", "uav123_group2_2,otb_Football1", "--diagram", str(tmp_path / "r.png")]
+    arguments = ["calibrate", "--model", "asymtrack_lite0", *options, "--json"]
+    assert main([*arguments, "--dry-run"]) == 0
+    capsys.readouterr()
+    assert json.loads((directory / "model.json").read_text()) == before
+    assert main(arguments) == 0
+    entry = json.loads(capsys.readouterr().out)
+    after = json.loads((directory / "model.json").read_text())
+    assert after.pop("calibration") == entry
+    before.pop("calibration")
+    assert after == before, "every other entry stays"
+    assert 0.0 <= entry["fitted"]["ece"] <= 0.3
+    assert not entry["fitted"]["left_out_in_turn"], "without one of them all boxes are right"
+    assert cv2.imread(str(tmp_path / "r.png")) is not None
+    calibration = create_target(create_tracker("asymtrack_lite0", directory)).calibration
+    assert calibration.is_fitted
+    assert calibration.weight == entry["weight"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_all_weights_that_ship_are_calibrated(name) -> None:
+    entry = read_export(shipped_directory(get_spec(name))).calibration
+    assert read_calibration(entry).is_fitted
+    assert entry["fitted"]["ece"] < 0.1
+
+
+def test_eval_reports_loss_and_return(tmp_path, shared_dir, capsys) -> None:
+    from vt_models.cli import main  # noqa: PLC0415
+
+    options = ["--dataset", "folder", "--root", str(shared_dir / "sequences"), "--long-term"]
+    options += ["--sequences", "uav123_group2_2", "--output", str(tmp_path), "--json"]
+    assert main(["eval", "--model", "asymtrack_lite0", "--device", "cpu", *options]) == 0
+    about = json.loads(capsys.readouterr().out)["long_term"]
+    assert about["keeper"]["departures"] == about["keeper"]["returns"] == 1
+    assert about["keeper"]["false_tracking"] < about["bare"]["false_tracking"] == 1.0
+    assert about["calibration"]["frames"] > 100
+    assert (tmp_path / "asymtrack_lite0" / "reliability.png").is_file()
 
 
 def test_a_return_that_is_too_short_to_be_found_counts() -> None:
