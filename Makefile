@@ -1,5 +1,6 @@
 # Everything a newcomer needs: `make demo` and `make test`. Each target first brings `.venv` up to
 # date (scripts/setup_env.py), which takes a fraction of a second when nothing has changed.
+#   TEXT="..."     for make demo: what to track, in words
 #   ARGS="..."     words handed on to the program, e.g. make test ARGS="test/vt_models -k crop"
 #   PYTHON=...     the Python to build on; default python3
 
@@ -20,9 +21,9 @@ setup: python-found ## make .venv: ROS 2 (from PyPI where none is sourced), mess
 train-setup: python-found ## add what training, importing and exporting need (torch; 5 GB)
 	@$(SETUP) train
 
-demo: python-found ## track a real object in a real video through ROS 2 nodes
+demo: python-found ## track a real object in a real video; in words: make demo TEXT="the cyclist"
 	@$(SETUP) demo
-	@$(RUN) python -m vt_ros.demo $(ARGS)
+	@$(RUN) python -m vt_ros.demo $${TEXT:+--text "$$TEXT"} $(ARGS)
 
 test: python-found ## set up everything, lint, and run all tests that are not marked slow
 	@$(SETUP) test
