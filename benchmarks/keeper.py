@@ -11,7 +11,6 @@ so that no frame repeats another. Processor time, so that other programs do not 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from benchmarks.result_file import measure_into
 from vt_models.evaluation.provenance import command_line, provenance
 from vt_models.registry import get_spec
 from vt_models.target import State, TargetSettings, create_target
@@ -57,14 +57,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/local/keeper.json"))
     args = parser.parse_args(arguments)
     cv2.setNumThreads(1)
+    return measure_into(args.output, _benchmark)
+
+
+def _benchmark() -> dict[str, Any]:
     about = provenance(command_line(), 0)
     sizes = {name: _measure(size) for name, size in SIZES.items()}
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    result = {"benchmark": "keeper", **about, "frames": FRAMES, "ms": sizes}
-    args.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     for name, numbers in sizes.items():
         print(name, " ".join(f"{key} {value:.3f}" for key, value in numbers.items()))
-    return 0
+    return {"benchmark": "keeper", **about, "frames": FRAMES, "ms": sizes}
 
 
 def _measure(size: tuple[int, int]) -> dict[str, float]:

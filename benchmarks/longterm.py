@@ -11,8 +11,6 @@ bare tracker's average overlap on all sequences. See docs/target.md.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -20,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 
+from benchmarks.result_file import SHARED, measure_into
 from vt_models.api import create_tracker
-from vt_models.errors import VtModelsError
 from vt_models.evaluation.command import available_peers, split_names
 from vt_models.evaluation.compose import compose
 from vt_models.evaluation.datasets import FolderDataset
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
 
     from vt_models.evaluation.longterm import Clip, Keeper
 
-SHARED = Path(os.environ.get("VT_SHARED_DIR", "../shared"))
 SEQUENCES = ["tld_car", "uav123_group2_2", "otb_Jogging1"]
 COLUMNS = ("f_score", "precision", "recall", "false_tracking", "found", "seconds_to_found")
 
@@ -44,15 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; 2 and one line on standard error where that is impossible."""
     args = _parser().parse_args(arguments)
     cv2.setNumThreads(1)
-    try:
-        result = _benchmark(args)
-    except VtModelsError as error:
-        print(error, file=sys.stderr)
-        return 2
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(f"written: {args.output}", file=sys.stderr)
-    return 0
+    return measure_into(args.output, lambda: _benchmark(args))
 
 
 def _parser() -> argparse.ArgumentParser:
