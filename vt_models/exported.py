@@ -73,13 +73,7 @@ def read_export(directory: str | Path) -> ExportedModel:
             unknown model, a missing file, or a file whose sha256 differs.
     """
     directory = Path(directory)
-    manifest = _read_manifest(directory / MANIFEST)
-    version = manifest.get("format_version")
-    if version != FORMAT_VERSION:
-        raise WeightsError(
-            f"{directory / MANIFEST} has format_version {version!r}, this version of vt_models "
-            f"reads {FORMAT_VERSION}; export the model again"
-        )
+    manifest = read_manifest(directory / MANIFEST, FORMAT_VERSION, "vt-models export")
     try:
         spec = _spec_of(manifest)
         listed = _files_of(manifest, spec)
@@ -89,7 +83,7 @@ def read_export(directory: str | Path) -> ExportedModel:
             state=_shapes(manifest["state"]),
             text_state=_shapes(manifest.get("text_state", {})),
             outputs=_shapes(manifest["outputs"]),
-            files={name: _checked(directory, name, entry) for name, entry in listed},
+            files={name: read_checked(directory / name, entry["sha256"]) for name, entry in listed},
             manifest=manifest,
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -110,18 +104,48 @@ def spec_fields(spec: ModelSpec) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in _CODE_FIELDS}
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path, version: int, command: str) -> dict[str, Any]:
+    """The JSON object that describes an export.
+
+    Args:
+        path: file.
+        version: the `format_version` that it must have.
+        command: what writes such files, for error messages.
+
+    Raises:
+        WeightsError: missing, unreadable, no JSON object, or of another version.
+    """
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise WeightsError(
-            f"{path} does not exist; give a directory made by `vt-models export`"
+            f"{path} does not exist; give a directory made by `{command}`"
         ) from error
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} cannot be read: {error}; export the model again") from error
     if not isinstance(manifest, dict):
         raise WeightsError(f"{path} does not hold a JSON object; export the model again")
+    if manifest.get("format_version") != version:
+        raise WeightsError(
+            f"{path} has format_version {manifest.get('format_version')!r}, this version of "
+            f"vt_models reads {version}; export the model again"
+        )
     return manifest
+
+
+def read_checked(path: Path, sha256: str) -> bytes:
+    """A file's bytes, if they are what its manifest says; else WeightsError."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error}; export the model again") from error
+    found = sha256_of(data)
+    if found != sha256:
+        raise WeightsError(
+            f"{path} was changed or damaged: its sha256 is {found[:16]}..., the manifest beside it "
+            f"says {str(sha256)[:16]}...; restore the file or export the model again"
+        )
+    return data
 
 
 def _spec_of(manifest: dict[str, Any]) -> ModelSpec:
@@ -171,19 +195,3 @@ def _files_of(manifest: dict[str, Any], spec: ModelSpec) -> list[tuple[str, dict
         if Path(name).name != name or name in ("", ".", ".."):
             raise WeightsError(f"{MANIFEST} lists {name!r}, which is not a plain file name")
     return list(files.items())
-
-
-def _checked(directory: Path, name: str, entry: dict[str, Any]) -> bytes:
-    """The file's bytes, if they are what model.json says."""
-    path = directory / name
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error}; export the model again") from error
-    found, expected = sha256_of(data), entry["sha256"]
-    if found != expected:
-        raise WeightsError(
-            f"{path} was changed or damaged: its sha256 is {found[:16]}..., {MANIFEST} says "
-            f"{str(expected)[:16]}...; restore the file or export the model again"
-        )
-    return data

@@ -16,13 +16,12 @@ Needs neither torch nor ONNX Runtime.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from vt_models.errors import WeightsError
-from vt_models.exported import sha256_of
+from vt_models.exported import read_checked, read_manifest, sha256_of
 
 FORMAT_VERSION = 1
 MANIFEST = "grounding.json"
@@ -31,8 +30,6 @@ TOKENIZER = "tokenizer.json"
 INPUTS = ("image", "text_ids", "text_mask")
 OPTIONAL_INPUTS = ("image_size",)
 OUTPUTS = ("scores", "boxes")
-
-_AGAIN = "export the detector again (`vt-models ground-export`)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,13 +89,7 @@ def read_detector(directory: str | Path) -> DetectorExport:
             missing file, or one whose sha256 differs.
     """
     directory = Path(directory)
-    manifest = _read_manifest(directory / MANIFEST)
-    version = manifest.get("format_version")
-    if version != FORMAT_VERSION:
-        raise WeightsError(
-            f"{directory / MANIFEST} has format_version {version!r}, this version of vt_models "
-            f"reads {FORMAT_VERSION}; {_AGAIN}"
-        )
+    manifest = read_manifest(directory / MANIFEST, FORMAT_VERSION, "vt-models ground-export")
     try:
         height, width = (_positive(side) for side in manifest["canvas"])
         red, green, blue = (int(value) for value in manifest["padding"])
@@ -116,29 +107,15 @@ def read_detector(directory: str | Path) -> DetectorExport:
             ),
             default_threshold=float(manifest["default_threshold"]),
             files={
-                name: _checked(directory / name, manifest["files"][name]["sha256"])
+                name: read_checked(directory / name, manifest["files"][name]["sha256"])
                 for name in (GRAPH, TOKENIZER)
             },
         )
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{directory / MANIFEST} is not a complete description of a detector "
-            f"({type(error).__name__}: {error}); {_AGAIN}"
+            f"({type(error).__name__}: {error}); export the model again"
         ) from error
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise WeightsError(
-            f"{path} does not exist; give a directory made by `vt-models ground-export`"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} cannot be read: {error}; {_AGAIN}") from error
-    if not isinstance(manifest, dict):
-        raise WeightsError(f"{path} does not hold a JSON object; {_AGAIN}")
-    return manifest
 
 
 def _positive(value: Any) -> int:
@@ -146,18 +123,3 @@ def _positive(value: Any) -> int:
     if number < 1:
         raise ValueError(f"{value!r} where a positive number belongs")
     return number
-
-
-def _checked(path: Path, expected: str) -> bytes:
-    """The file's bytes, if they are what grounding.json says."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error}; {_AGAIN}") from error
-    found = sha256_of(data)
-    if found != expected:
-        raise WeightsError(
-            f"{path} was changed or damaged: its sha256 is {found[:16]}..., {MANIFEST} says "
-            f"{str(expected)[:16]}...; restore the file or {_AGAIN}"
-        )
-    return data

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text to box: pictures with two objects of one class, and the sentences of the sequences.
+
+    python -m benchmarks.grounding --backend zero_shot --source CHECKPOINT
+
+A case is right if the back end's best box, whatever its score, has an IoU of 0.5 or more with the
+object that the text means. Who always finds both objects and picks one at random has 0.5. See
+docs/grounding.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+from tqdm import tqdm
+
+from benchmarks.result_file import SHARED, measure_into
+from vt_models.errors import InputError
+from vt_models.evaluation.datasets import FolderDataset
+from vt_models.evaluation.provenance import command_line, provenance
+from vt_models.geometry import iou
+from vt_models.grounding import create_grounder, list_grounders
+from vt_models.grounding.confusion import KINDS, Outcome, cases, judge
+
+if TYPE_CHECKING:
+    from vt_models.grounding import Grounder
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the benchmark; 2 and one line on standard error where that is impossible."""
+    args = _parser().parse_args(arguments)
+    cv2.setNumThreads(1)
+    return measure_into(args.output, lambda: _benchmark(args))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="benchmarks.grounding", description=__doc__)
+    add = parser.add_argument
+    add("--backend", default="pjvlt", choices=list_grounders(), help="default: %(default)s")
+    add("--source", help="what it loads, see docs/grounding.md; default: what ships")
+    add("--device", default="auto", help="default: %(default)s")
+    add("--threads", type=int, default=1, help="default: %(default)s")
+    add("--per-kind", type=int, default=100, help="cases of each kind; default: %(default)s")
+    add("--seed", type=int, default=0, help="of the choice of cases; default: %(default)s")
+    add("--pack", type=Path, default=SHARED / "train_pack", help="default: %(default)s")
+    add("--sequences", type=Path, default=SHARED / "sequences", help="default: %(default)s")
+    add("--output", type=Path, default=Path("benchmarks/results/local/grounding.json"))
+    return parser
+
+
+def _benchmark(args: argparse.Namespace) -> dict[str, Any]:
+    about = provenance(command_line(), args.seed)
+    grounder = create_grounder(args.backend, args.source, device=args.device, threads=args.threads)
+    confusion = _confusion(grounder, args)
+    sentences = _sentences(grounder, args.sequences)
+    print(f"{'kind':<12}{'cases':>8}{'right':>8}{'rival':>8}{'refused':>9}")
+    for kind, row in confusion.items():
+        rates = "".join(f"{row[key]:>{width}.3f}" for key, width in (("right", 8), ("rival", 8)))
+        print(f"{kind:<12}{row['cases']:>8}{rates}{row['refused']:>9}")
+    print(f"first frames with IoU >= 0.5: {sentences['right']} of {len(sentences['iou'])}")
+    return {
+        "benchmark": "grounding",
+        **about,
+        "backend": args.backend,
+        "source": args.source,
+        "threshold": grounder.threshold,
+        "confusion": confusion,
+        "sequences": sentences,
+    }
+
+
+def _confusion(grounder: Grounder, args: argparse.Namespace) -> dict[str, Any]:
+    """By kind: how many were right, on the rival, refused, and what operators were told."""
+    everything = list(cases(args.pack))
+    chosen = []
+    for kind in KINDS:
+        of_kind = [case for case in everything if case.kind == kind]
+        count = min(args.per_kind, len(of_kind))
+        chosen += random.Random(args.seed).sample(of_kind, count)
+    outcomes: list[Outcome] = []
+    refused: Counter[str] = Counter()
+    for case in tqdm(chosen, unit="case", file=sys.stderr):
+        try:
+            outcomes.append(judge(grounder, case))
+        except InputError:  # too long for this back end, or none of its words
+            refused[case.kind] += 1
+    result = {kind: _rates([o for o in outcomes if o.case.kind == kind]) for kind in KINDS}
+    result["all"] = _rates(outcomes)
+    for kind, row in result.items():
+        row["refused"] = refused.total() if kind == "all" else refused[kind]
+    return result
+
+
+def _rates(outcomes: list[Outcome]) -> dict[str, Any]:
+    count = max(len(outcomes), 1)
+    return {
+        "cases": len(outcomes),
+        "right": sum(outcome.precise for outcome in outcomes) / count,
+        "rival": sum(outcome.wrong_one for outcome in outcomes) / count,
+        "told": dict(Counter(outcome.status for outcome in outcomes)),
+    }
+
+
+def _sentences(grounder: Grounder, root: Path) -> dict[str, Any]:
+    """IoU of the best box with the target in the first frame of every sequence."""
+    overlaps, seconds = {}, []
+    for sequence in FolderDataset(root):
+        if sequence.language is None:
+            continue
+        try:
+            grounding = grounder.find(sequence.read_frame(0), sequence.language)
+        except InputError:
+            overlaps[sequence.name] = 0.0
+            continue
+        best = grounding.best
+        overlaps[sequence.name] = 0.0 if best is None else float(iou(best.box, sequence.boxes[0]))
+        seconds.append(grounding.seconds)
+    return {
+        "iou": overlaps,
+        "right": sum(value >= 0.5 for value in overlaps.values()),
+        "seconds_p50": statistics.median(seconds) if seconds else None,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

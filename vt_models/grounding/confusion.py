@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures in which a description must tell look-alikes apart, made from annotated images.
+
+Nobody wrote sentences for the boxes of an image pack, so they are made from what is annotated and
+what is seen: a class name with a side, a colour or a size. Every case has at least one rival, an
+object of the same class that the words do not describe. Where the words might fit both, there is no
+case: sides need a gap, a vehicle has a colour if no other one there has any of it.
+
+An image pack is a folder with `annotations.jsonl`, see `vt_models.training.data`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from vt_models.errors import DatasetError
+from vt_models.geometry import iou
+
+if TYPE_CHECKING:
+    from vt_models.geometry import Box
+    from vt_models.grounding.grounder import Frame, Grounder
+
+KINDS = ("side", "size", "colour")
+
+_MOST_RIVALS = 3
+_SMALLEST = 24.0  # pixels; a smaller object is hard to see, let alone to describe
+_GAP = 0.25  # of the picture's width between the centres of left and right
+_ALIKE = 2.0  # left and right are at most this many times as large as each other, in area
+_LARGER = 4.0  # "the large one" is at least this many times as large
+_FILLED = 0.35  # of an object's pixels have its colour: windows, wheels and shadows have another
+_FREE = 0.08  # at most, of its rivals' pixels
+_HIDDEN = 0.3  # of the smaller object that lies inside the other, at most
+_VEHICLES = frozenset({"bus", "car", "motorbike", "motorcycle", "truck"})  # others show sky
+_PRECISE = 0.5  # IoU from which on a box counts, as for RefCOCO
+
+# OpenCV's hues, 0..180, of names that people agree on; what lies between two has no name here.
+_HUES = {"red": (170, 188), "yellow": (20, 34), "green": (42, 85), "blue": (95, 128)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One description in one picture.
+
+    Attributes:
+        image: file.
+        text: what is looked for.
+        box: the right answer, x, y, w, h in pixels.
+        rivals: boxes of the same class that the text does not describe.
+        kind: one of `KINDS`.
+    """
+
+    image: Path
+    text: str
+    box: Box
+    rivals: tuple[Box, ...]
+    kind: str
+
+    def read(self) -> Frame:
+        """The picture, (H, W, 3) uint8 RGB; DatasetError if it cannot be read."""
+        image = cv2.imread(str(self.image), cv2.IMREAD_COLOR)
+        if image is None:
+            raise DatasetError(f"{self.image} is not an image that OpenCV can read")
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a back end made of a case.
+
+    Attributes:
+        case: the case.
+        precise: its best box has an IoU of at least 0.5 with the right one.
+        wrong_one: its best box overlaps a rival more than the right one, by at least 0.5.
+        status: what an operator would have been told.
+    """
+
+    case: Case
+    precise: bool
+    wrong_one: bool
+    status: str
+
+
+def cases(root: str | Path) -> Iterator[Case]:
+    """All cases of an image pack, in its order.
+
+    Frames of clips are left out: twenty of one clip are one picture.
+
+    Raises:
+        DatasetError: no annotations, or they cannot be read.
+    """
+    root = Path(root)
+    for entry in _entries(root / "annotations.jsonl"):
+        if "video" in entry:
+            continue
+        by_name: dict[str, list[Box]] = defaultdict(list)
+        for item in entry["boxes"]:
+            x, y, w, h = item["bbox"]
+            by_name[item["name"]].append((float(x), float(y), float(w), float(h)))
+        for name, boxes in by_name.items():
+            if not name or min(min(box[2:]) for box in boxes) < _SMALLEST:
+                continue
+            if len(boxes) == 2:
+                yield from _pair(root / entry["image"], float(entry["width"]), name, boxes)
+            if 2 <= len(boxes) <= _MOST_RIVALS + 1 and name in _VEHICLES:
+                yield from _coloured(root / entry["image"], name, boxes)
+
+
+def judge(grounder: Grounder, case: Case) -> Outcome:
+    """Run one case; the best box counts, whatever its score.
+
+    Raises:
+        VtModelsError: the picture cannot be read, or the back end failed.
+    """
+    grounding = grounder.find(case.read(), case.text)
+    if grounding.best is None:
+        return Outcome(case, precise=False, wrong_one=False, status=grounding.status)
+    overlap = float(iou(grounding.best.box, case.box))
+    rival = max(float(iou(grounding.best.box, other)) for other in case.rivals)
+    return Outcome(
+        case,
+        precise=overlap >= _PRECISE and overlap > rival,
+        wrong_one=rival >= _PRECISE and rival > overlap,
+        status=grounding.status,
+    )
+
+
+def _pair(image: Path, width: float, name: str, boxes: list[Box]) -> Iterator[Case]:
+    """What tells two objects of one class apart."""
+    small, large = sorted(boxes, key=_area)
+    overlap = float(iou(small, large))
+    if overlap / (1.0 + overlap) * (_area(small) + _area(large)) > _HIDDEN * _area(small):
+        return
+    ratio = _area(large) / _area(small)
+    if ratio >= _LARGER:
+        yield Case(image, f"the large {name}", large, (small,), "size")
+        yield Case(image, f"the small {name}", small, (large,), "size")
+    left, right = sorted(boxes, key=_centre_x)
+    if ratio <= _ALIKE and _centre_x(right) - _centre_x(left) >= _GAP * width:
+        yield Case(image, f"the {name} on the left", left, (right,), "side")
+        yield Case(image, f"the {name} on the right", right, (left,), "side")
+
+
+def _coloured(image: Path, name: str, boxes: list[Box]) -> Iterator[Case]:
+    """Where one object has a colour that none of the others has."""
+    picture = cv2.imread(str(image), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise DatasetError(f"{image} is not an image that OpenCV can read")
+    shares = [colour_shares(picture[..., ::-1], box) for box in boxes]
+    for index, own in enumerate(shares):
+        others = [share for place, share in enumerate(shares) if place != index]
+        rivals = tuple(box for place, box in enumerate(boxes) if place != index)
+        for colour, share in own.items():
+            if share >= _FILLED and all(other[colour] <= _FREE for other in others):
+                yield Case(image, f"the {colour} {name}", boxes[index], rivals, "colour")
+
+
+def colour_shares(frame: Frame, box: Box) -> dict[str, float]:
+    """How much of a box's middle (80 % of its width and height) has which colour.
+
+    Args:
+        frame: (H, W, 3) uint8 RGB.
+        box: x, y, w, h in pixels, at least a few pixels of it in the frame.
+
+    Returns:
+        Shares in [0, 1] by the names of the colours; what is grey or between two has none.
+    """
+    x, y, w, h = box
+    height, width = frame.shape[:2]
+    top, left = (
+        int(min(max(v, 0), most - 1)) for v, most in ((y + h / 10, height), (x + w / 10, width))
+    )
+    part = frame[top : max(round(y + 0.9 * h), top + 1), left : max(round(x + 0.9 * w), left + 1)]
+    hsv = cv2.cvtColor(np.ascontiguousarray(part), cv2.COLOR_RGB2HSV).astype(int)
+    hue, saturation, value = np.moveaxis(hsv, 2, 0)
+    vivid = (saturation > 90) & (value > 70)
+    shares = {"white": float(((saturation < 50) & (value > 180)).mean())}
+    for name, (low, high) in _HUES.items():
+        shares[name] = float((vivid & ((hue - low) % 180 <= high - low)).mean())
+    return shares
+
+
+def _area(box: Box) -> float:
+    return box[2] * box[3]
+
+
+def _centre_x(box: Box) -> float:
+    return box[0] + 0.5 * box[2]
+
+
+def _entries(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error}; give an image pack") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            raise DatasetError(f"{path}, line {number}: {error}") from error
