@@ -33,6 +33,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "track": Command("vt_models.track_command", "track a target through a video or image folder"),
     "eval": Command("vt_models.evaluation.command", "accuracy and speed on annotated sequences"),
+    "data": Command("vt_models.datasets.command", "check that a data set is complete and readable"),
     "calibrate": Command(
         "vt_models.evaluation.calibrate_command", "fit a model's confidence and covariance to data"
     ),

@@ -188,6 +188,12 @@ def _problems_of_pairs(recipe: Recipe) -> Iterator[tuple[str, str]]:
     sampling = recipe.sampling
     if sampling.clip_share + sampling.still_share + sampling.region_share <= 0:
         yield "sampling", "all shares under `sampling` are 0: no pair could be drawn."
+    for number, source in enumerate(recipe.sources):
+        share = "clip_share" if source.kind in DATASETS else "still_share"
+        labelled = source.kind in DATASETS or source.kind in IMAGE_SETS
+        if labelled and getattr(sampling, share) + sampling.region_share == 0:
+            said = f"{source.kind} gives no pair where `sampling.{share}` and `region_share` are 0"
+            yield f"sources[{number}]", f"{said}: set one, or remove the source."
     if sampling.negative_share > 0:
         return
     for key in ("lookalike_share", "hidden_share"):

@@ -125,6 +125,11 @@ def test_mistakes_are_named_by_line(tmp_path: Path, text: str, line: int, words:
             4,
             ["lasot", "in_memory"],
         ),
+        (
+            "model: asymtrack_t\nsampling: {clip_share: 0}\nsources:\n- kind: coco\n- kind: otb\n",
+            5,
+            ["otb gives no pair", "clip_share"],
+        ),
         ("model: asymtrack_t\nsources:\n- kind: coco\n  name: a=b\n", 4, ["a=b", "--data"]),
         ("model: asymtrack_t\noptim:\n  warmup_samples: 60000\n", 3, ["warmup_samples", "all of"]),
         (
