@@ -13,7 +13,7 @@ import cv2
 
 from vt_models.errors import InputError
 from vt_models.evaluation import entrants as entrant_options
-from vt_models.evaluation import stream_options
+from vt_models.evaluation import stream_options, text_init
 from vt_models.evaluation.datasets import DATASETS, open_dataset
 from vt_models.evaluation.entrants import available_peers, split_names
 from vt_models.evaluation.longterm_report import long_term_report
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
 
+    from vt_models.evaluation.datasets import VideoSequence
     from vt_models.evaluation.entrants import Entrant
+    from vt_models.evaluation.longterm_report import LongTermReport
     from vt_models.tracker import Tracker
 
 __all__ = ["COLUMNS", "add_arguments", "available_peers", "run", "split_names", "to_text"]
@@ -50,21 +52,24 @@ NO_PROTOCOL = "ope"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `vt-models eval`."""
-    add = parser.add_argument
     entrant_options.add_arguments(parser)
+    add = parser.add_argument_group("videos").add_argument
     add("--dataset", required=True, choices=sorted(DATASETS), help="layout of the data set")
     add("--root", required=True, type=Path, help="directory of the data set")
     add("--split", help="part of the data set, see docs/datasets.md; default: the data set's own")
     add("--sequences", type=split_names, help="comma-separated names; default: all")
     add("--no-cache", action="store_true", help="keep no index of the data set's annotations")
+    add = parser.add_argument_group("scores").add_argument
     add(
         "--protocol",
         choices=(NO_PROTOCOL, *PROTOCOLS, *VOT_KINDS),
         help=f"whose rules; {NO_PROTOCOL}: the usual metrics alone; default: the data set's own",
     )
     add("--eao-range", metavar="LOW:HIGH", help="lengths in frames of VOT's EAO; default: by year")
-    stream_options.add_arguments(parser)
     add("--long-term", action="store_true", help="also run the target keeper: loss and return")
+    text_init.add_arguments(parser)
+    stream_options.add_arguments(parser)
+    add = parser.add_argument_group("work and results").add_argument
     add("--jobs", type=int, default=1, help="processes, each running whole sequences; default: 1")
     add("--output", type=Path, help="directory for report.html, boxes and result files")
     add("--fresh", action="store_true", help="run again what --output holds from a former run")
@@ -77,31 +82,47 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--threads is {args.threads}; expected 1 or more")
     protocol = args.protocol or OWN_PROTOCOLS.get(args.dataset, NO_PROTOCOL)
     eao_range = _eao_range(args.eao_range, protocol)
+    _refuse_what_does_not_fit(args, protocol)
     cv2.setNumThreads(args.threads)
     entrants = entrant_options.chosen(args)
     stream = stream_options.chosen(args, [entrant.name for entrant in entrants])
     sequences = open_dataset(
         args.dataset, args.root, args.sequences, split=args.split, cache=not args.no_cache
     )
+    if args.output is not None:
+        _make_folder(args.output)
     running = Running(args.jobs, args.output, args.fresh)
     outcome: OnePass | VotOutcome
     if protocol in VOT_KINDS:
-        _refuse_with_vot(args, protocol)
         outcome = run_vot(protocol, entrants, sequences, eao_range, running)
     else:
         rules = None if protocol == NO_PROTOCOL else protocol
-        outcome = run_one_pass(entrants, sequences, stream, rules, running)
+        start = text_init.starter(args)
+        outcome = run_one_pass(entrants, sequences, stream, rules, running, start)
         if args.long_term:
-            first = entrants[0]
-            factory = cast("Callable[[], Tracker]", first.factory)  # models come before peers
-            kept = long_term_report(factory, sequences, first.name)
-            outcome = replace(outcome, long_term=kept)
+            outcome = replace(outcome, long_term=_long_term(entrants[0], sequences))
     if args.output is not None:
         for line in outcome.save(args.output, _about(args, entrants, protocol)):
             sys.stderr.write(f"{line}\n")
     text = json.dumps(outcome.to_dict(), indent=2) if args.json else outcome.to_text()
     sys.stdout.write(text + "\n")
     return 0
+
+
+def _long_term(entrant: Entrant, sequences: Sequence[VideoSequence]) -> LongTermReport:
+    """Of the keeper around the first entrant, which is a model: peers come later."""
+    secret = [one.name for one in sequences if not one.is_annotated]
+    if secret:
+        raise InputError(f"--long-term needs the truth, which is not public for {secret[0]}")
+    factory = cast("Callable[[], Tracker]", entrant.factory)
+    return long_term_report(factory, sequences, entrant.name)
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output {path}: {error.strerror}; give a folder to write to") from error
 
 
 def _eao_range(text: str | None, protocol: str) -> tuple[int, int] | None:
@@ -120,13 +141,22 @@ def _eao_range(text: str | None, protocol: str) -> tuple[int, int] | None:
     return found
 
 
-def _refuse_with_vot(args: argparse.Namespace, protocol: str) -> None:
-    """InputError for options that a run of VOT's kind has no use for."""
-    given = {"--stream": args.stream is not None, "--long-term": args.long_term}
-    wrong = [name for name, there in given.items() if there]
-    if wrong:
+def _refuse_what_does_not_fit(args: argparse.Namespace, protocol: str) -> None:
+    """InputError for options that contradict each other."""
+    given = {
+        "--stream": args.stream is not None,
+        "--init text": args.init == "text",
+        "--long-term": args.long_term,
+    }
+    chosen = [name for name, there in given.items() if there]
+    if chosen and protocol in VOT_KINDS:
         raise InputError(
-            f"{wrong[0]} does not go with --protocol {protocol}; add --protocol {NO_PROTOCOL}"
+            f"{chosen[0]} does not go with --protocol {protocol}; add --protocol {NO_PROTOCOL}"
+        )
+    if args.long_term and len(chosen) > 1:
+        raise InputError(
+            f"--long-term starts on the true box and sees every frame, so {chosen[0]} does not go "
+            "with it; run them one after the other"
         )
 
 

@@ -42,7 +42,7 @@ class Entrant:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options that say which trackers run, and how."""
-    add = parser.add_argument
+    add = parser.add_argument_group("trackers").add_argument
     add("--model", required=True, type=split_names, help="comma-separated; see `vt-models models`")
     add("--weights", help="directory made by export, or .safetensors; default: shipped weights")
     add("--backend", default="onnxruntime", choices=("onnxruntime", "torch"))

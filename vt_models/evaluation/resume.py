@@ -101,6 +101,8 @@ class ResumingRun(Generic[Result]):
 
     def count_kept(self, sequences: Sequence[VideoSequence]) -> int:
         """How many of the sequences need not be run."""
+        if not self.directory.is_dir():
+            return 0
         return sum(
             _load(self._path(one), self._key(one)) is not None
             for one in (sequences[index] for index in range(len(sequences)))

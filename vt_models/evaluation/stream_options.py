@@ -74,8 +74,8 @@ class Stream:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    add = parser.add_argument
-    add("--stream", type=float, metavar="FPS", help="as from a camera; default: wait for all")
+    add = parser.add_argument_group("as a stream").add_argument
+    add("--stream", type=float, metavar="FPS", help="frames as a camera delivers them")
     add("--latency", metavar="MS", help="with --stream: MS or NAME=MS,...; default: measured")
 
 

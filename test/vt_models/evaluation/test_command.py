@@ -8,11 +8,12 @@ import json
 import re
 import shutil
 import zipfile
+from typing import ClassVar
 
 import pytest
 
 from vt_models.errors import DatasetError, InputError
-from vt_models.evaluation import command, entrants, peers
+from vt_models.evaluation import command, entrants, peers, report_page
 from vt_models.registry import UpdatePolicy
 from vt_models.tracker import Estimate
 
@@ -28,6 +29,28 @@ class StaticTracker:
 
     def update(self, _frame):
         return Estimate(self.box, 1.0)
+
+
+class FakeLongTerm:
+    """What the target keeper's report would say."""
+
+    model = MODEL
+    summary = dict.fromkeys(report_page.LONG_TERM.values(), 0.5)
+    rows = ({"confidence": 0.9, "right": 1.0, "frames": 2},)
+    numbers: ClassVar = {
+        "keeper": summary,
+        "bare": summary,
+        "calibration": {"ece": 0.1, "frames": 2, "reliability": list(rows)},
+    }
+
+    def to_dict(self):
+        return self.numbers
+
+    def to_text(self):
+        return "long term"
+
+    def save(self, directory):
+        pass
 
 
 @pytest.fixture
@@ -301,6 +324,8 @@ def test_vot_has_runs_scores_files_and_a_page(run, capsys, tmp_path, static_peer
         (["--protocol", "vot", "--eao-range", "9:2"], "'9:2'; expected LOW:HIGH"),
         (["--protocol", "vot"], "longest sequence has 2 frames; an EAO over 115 to 755"),
         (["--protocol", "vot", "--long-term"], "--long-term does not go with --protocol vot"),
+        (["--protocol", "vot", "--init", "text"], "--init text does not go with --protocol vot"),
+        (["--long-term", "--stream", "30"], "so --stream does not go with it"),
         (["--protocol", "vot", "--stream", "30"], "--stream does not go with --protocol vot"),
     ],
 )
@@ -327,6 +352,22 @@ def test_a_split_is_chosen_and_the_index_can_be_left_out(run, capsys, tmp_path, 
     assert list((tmp_path / "cache").rglob("*.*"))
     with pytest.raises(DatasetError, match="no split 'val'"):
         run(*options, "--split", "val")
+
+
+def test_an_output_that_cannot_be_is_refused_before_anything_runs(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"--output .*file: File exists; give a folder"):
+        run("--output", str(tmp_path / "file"))
+    assert not run.made
+
+
+def test_the_keeper_is_reported_beside_the_bare_tracker(run, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "long_term_report", lambda *_: FakeLongTerm())
+    run("--json", "--long-term", "--output", str(tmp_path / "out"))
+    assert json.loads(capsys.readouterr().out)["long_term"] == FakeLongTerm.numbers
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert f"Long term: {MODEL}" in page
+    assert f">{MODEL}, calibrated</text>" in page
 
 
 @pytest.mark.parametrize("option", ["--threads", "--jobs"])
