@@ -19,6 +19,7 @@ from vision_msgs.msg import Point2D
 
 from vt_interfaces.msg import TrackStatus
 from vt_interfaces.srv import SetTarget
+from vt_models import create_miniature, get_spec
 from vt_ros.convert import array_to_image, stamp_nanoseconds, xywh_from_bounding_box
 
 pytestmark = pytest.mark.ros
@@ -42,9 +43,9 @@ def running(shared_ros, tiny_model, grounder):
 
 
 @pytest.fixture
-def feed(running, guest, scene):
+def feed(running, guest, scene, grounder):
     feed = guest.feed(scene, qos=50)
-    feed.diagnostics = guest.diagnostics()
+    feed.diagnostics, feed.grounder = guest.diagnostics(), grounder
     yield feed
     assert running.alive, running.output
     assert "Traceback" not in running.output
@@ -276,6 +277,57 @@ def test_grounding_backend_missing(feed, use, tmp_path):
     answer = feed.set_target(mode=Ask.MODE_BOX_AND_TEXT, text="the red square")
     assert "asymtrack_lite0 takes no text" in refused(answer, Answer.ERROR_TEXT_UNSUPPORTED)
     assert feed.set_target().success
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    """An export of a small network with a language input and random weights."""
+    torch = pytest.importorskip("torch", reason="the network with language is exported by torch")
+    export = pytest.importorskip("vt_models.export", reason="exporting needs the training packages")
+    torch.manual_seed(5)
+    net = create_miniature("pjvlt_tiny")
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    folder = tmp_path_factory.mktemp("export") / "pjvlt_tiny"
+    return export.export_model(net, get_spec("pjvlt_tiny"), folder)
+
+
+def test_a_model_with_language_reads_the_text(feed, use, reader, tiny_model):
+    """Beside a box or alone: other words make another estimate of the same image."""
+    ros = feed.ros
+    everything = {"doubt": 0.0, "track": 0.0, "confirm": 0.0}
+    thresholds = {f"target.{name}_threshold": value for name, value in everything.items()}
+    values = {**thresholds, "target.max_step": 10.0}
+    assert ros.set_parameters(values, atomically=True).result.successful
+    other = {"model": "pjvlt_tiny", "weights": str(reader)}
+    assert ros.set_parameters(other, atomically=True).result.successful
+    ros.until(lambda: feed.answered().model == "pjvlt_tiny", "the model with language")
+    first, second = feed.scene.frame(0), feed.scene.frame(1)
+
+    def score(**fields):
+        feed.answered(first)
+        request = feed.request(feed.scene.box(0), **fields)
+        answer = ros.call(SetTarget, "tracker/set_target", request)
+        assert answer.success, answer.message
+        return feed.answered(second).score
+
+    use("none")
+    words = {"mode": Ask.MODE_BOX_AND_TEXT, "text": "the red square"}
+    red, box, again = score(**words), score(), score(**words)
+    assert red == again
+    assert red != box
+    assert score(mode=Ask.MODE_BOX_AND_TEXT, text="a dog") != red
+    use(source=feed.grounder)
+    assert score(**RED) not in (0.0, box)
+
+    former = {"model": "asymtrack_lite0", "weights": str(tiny_model)}
+    assert ros.set_parameters(former, atomically=True).result.successful
+    ros.until(lambda: feed.answered().model == "asymtrack_lite0", "the former model")
+    values = {"doubt": 0.2, "track": 0.4, "confirm": 0.4}
+    values = {f"target.{name}_threshold": value for name, value in values.items()}
+    values["target.max_step"] = 1.5
+    assert ros.set_parameters(values, atomically=True).result.successful
 
 
 def at(point):
