@@ -17,6 +17,8 @@ from vt_models.errors import BackendError, DatasetError, InputError, VtModelsErr
 from vt_models.evaluation.datasets import FolderDataset, VideoSequence
 from vt_models.evaluation.peers import create_peer
 from vt_models.evaluation.runner import evaluate, run_sequence
+from vt_models.registry import get_spec
+from vt_models.tracker import Tracker
 
 ABSENT = "nan,nan,nan,nan"
 METRICS = {"ao", "sr50", "sr75", "auc", "precision", "norm_precision", "ms_per_frame"}
@@ -183,6 +185,30 @@ def test_a_run_that_was_not_started_misses_everything(dataset):
     assert np.isnan(result.boxes).all()
     assert result.scores.tolist() == [0.0] * 4
     assert result.accuracy.ao == result.accuracy.auc == result.accuracy.precision == 0.0
+
+
+class Reading(Tracker):
+    """A model whose starts are written down."""
+
+    def __init__(self, name):
+        self._spec = get_spec(name)
+        self.starts = []
+
+    def init(self, _frame, box, text=None):
+        self.starts.append((box, text))
+
+    def update(self, _frame):
+        return Guess(self.starts[-1][0])
+
+
+@pytest.mark.parametrize(
+    ("model", "text"), [("pjvlt", "the grey square"), ("asymtrack_lite0", None)]
+)
+def test_a_model_with_language_gets_the_sentence(tmp_path, write_sequence, model, text):
+    write_sequence("said", ["5,5,10,10"] * 3, text="the grey square")
+    tracker = Reading(model)
+    run_sequence(tracker, FolderDataset(tmp_path)[0])
+    assert tracker.starts == [((5.0, 5.0, 10.0, 10.0), text)]
 
 
 def test_without_public_truth_there_is_no_score(dataset):
