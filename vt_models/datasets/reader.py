@@ -121,6 +121,29 @@ class SequenceDataset(Sequence[VideoSequence]):
             return [self._read(entry) for entry in self._entries[index]]
         return self._read(self._entries[index])
 
+    def record(self, index: int) -> Mapping[str, Any]:
+        """What is known of a sequence, as plain values: the fastest way to read many.
+
+        Returns:
+            `name`, `frames` (names seen from `root`, with /), `boxes` (a list of four numbers or
+            None for each frame), `absent` and `occluded` (numbers of frames), `language`,
+            `category`, `classes`, `attributes`, `labels`.
+
+        Raises:
+            DatasetError: what is wrong, and where; a target that is absent in the first frame is
+                not.
+        """
+        entry = self._entries[index]
+        return self._cache.get(
+            self._key(entry),
+            self._sources(entry) if self.is_cached else [],
+            make=lambda: _packed(self._load(entry), self.root),
+            use=_complete,
+        )
+
+    def _key(self, entry: Entry) -> str:
+        return f"{self.kind}\n{self.root}\n{self.split}\n{entry.name}"
+
     def _start_of(self, entry: Entry) -> str:
         """Where a sequence's first box is: FILE:LINE."""
         return f"{entry.place / 'groundtruth.txt' if entry.place.is_dir() else entry.place}:1"
@@ -135,7 +158,7 @@ class SequenceDataset(Sequence[VideoSequence]):
         if self._cache.directory is None:
             return self._load(entry)
         return self._cache.get(
-            f"{self.kind}\n{self.root}\n{self.split}\n{entry.name}",
+            self._key(entry),
             self._sources(entry),
             make=lambda: _packed(self._load(entry), self.root),
             use=lambda content: _unpacked(content, self.root),
@@ -203,6 +226,13 @@ def _packed(sequence: VideoSequence, root: Path) -> dict[str, Any]:
         "classes": list(sequence.classes),
         "labels": {name: values.tolist() for name, values in sequence.labels.items()},
     }
+
+
+def _complete(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The content of an entry, which must be that of as many frames as boxes."""
+    if len(content["boxes"]) != len(content["frames"]) or not content["frames"]:
+        raise ValueError
+    return content
 
 
 def _unpacked(content: Mapping[str, Any], root: Path) -> VideoSequence:

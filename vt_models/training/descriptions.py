@@ -8,7 +8,7 @@ object. Names of Pascal VOC are read as the COCO categories they mean.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,9 +16,8 @@ from vt_models.text import Tokenizer, no_text
 from vt_models.training.store import with_different_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from vt_models.datasets import VideoSequence
     from vt_models.registry import ModelSpec
     from vt_models.text import Tokens
     from vt_models.training.data import Source, Target
@@ -91,6 +90,10 @@ def text_of(target: Target) -> str:
     return target.sentence or describe(target.name)
 
 
-def sentence_of(sequence: VideoSequence) -> str:
-    """A video's sentence where the data set has one, otherwise all its classes; "" for neither."""
-    return sequence.language or " ".join(sequence.classes)
+def sentence_of(record: Mapping[str, Any]) -> str:
+    """A video's sentence where the data set has one, otherwise all its classes; "" for neither.
+
+    Args:
+        record: From `SequenceDataset.record`.
+    """
+    return record["language"] or " ".join(record["classes"])

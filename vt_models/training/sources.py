@@ -33,11 +33,11 @@ from vt_models.training.recipe_rules import IMAGES, PACK
 from vt_models.training.store import ImageFiles, ImageStore, PhotoTargets, VideoTargets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
-    from vt_models.datasets import VideoSequence
     from vt_models.training.settings import Recipe, SamplingConfig, SourceConfig
 
+NO_BOX = (float("nan"),) * 4
 TRAINING_SPLITS = {
     "coco": "train2017",
     "davis": "train",
@@ -206,9 +206,9 @@ class _Reader:
         tracks = []
         annotated = False
         for number in self.progress(numbers, config.called):
-            sequence = dataset[number]
-            annotated |= sequence.is_annotated
-            track = self._track(config, sequence)
+            record = dataset.record(number)
+            annotated |= bool(record["absent"]) or any(record["boxes"][1:])
+            track = self._track(config, dataset.root, record)
             if track is not None:
                 tracks.append(track)
         if not tracks:
@@ -222,19 +222,19 @@ class _Reader:
         images = range(first, len(self.store))
         return Source(config.called, (), tracks, images, config.weight, config.max_gap or None)
 
-    def _track(self, config: SourceConfig, sequence: VideoSequence) -> Track | None:
+    def _track(self, config: SourceConfig, root: Path, record: Mapping[str, Any]) -> Track | None:
         """A video's frames and its target; None where there are less than two usable boxes."""
-        usable = sequence.boxes[:, 2:].min(axis=1) >= self.sampling.min_side
-        shown = np.flatnonzero(usable & ~sequence.absent).astype(np.int32)
+        boxes = np.array([box or NO_BOX for box in record["boxes"]], np.float32)
+        usable = boxes[:, 2:].min(axis=1) >= self.sampling.min_side
+        shown = np.flatnonzero(usable).astype(np.int32)
         if len(shown) < 2:
             return None
-        directory = sequence.frames[0].parent
-        files = ImageFiles(directory, [path.name for path in sequence.frames])
-        first = self.store.add(files).start
-        boxes = sequence.boxes.astype(np.float32)
-        scene = f"{config.called}/{sequence.name}"
-        words = (sequence.category or "", scene, sentence_of(sequence))
-        gone = np.flatnonzero(sequence.absent).astype(np.int32)
+        folder, slash, _ = record["frames"][0].rpartition("/")
+        names = [name[len(folder + slash) :] for name in record["frames"]]
+        first = self.store.add(ImageFiles(root / folder, names)).start
+        scene = f"{config.called}/{record['name']}"
+        words = (record["category"] or "", scene, sentence_of(record))
+        gone = np.array(record["absent"], np.int32)
         gone = gone[gone > shown[0]]  # before that there is no box to look around
         last_seen = shown[np.searchsorted(shown, gone) - 1]
         return Track(

@@ -9,6 +9,7 @@ import operator
 import os
 from concurrent.futures import ProcessPoolExecutor
 
+import numpy as np
 import pytest
 
 from vt_models.datasets import DATASETS, open_dataset, reader
@@ -155,3 +156,19 @@ def test_two_processes_read_the_same(build, start):
         same(sequence, here[index % 2])
         assert frame.tobytes() == frames[index % 2].tobytes()
     assert len(list(user_cache().glob("*.json"))) == 2
+
+
+@pytest.mark.parametrize("kind", sorted(DATASETS))
+def test_a_record_says_what_the_sequence_says(build, loads, kind):
+    dataset = open_dataset(kind, build(kind).root)
+    record, sequence = dataset.record(0), dataset[0]
+    assert [dataset.root / name for name in record["frames"]] == list(sequence.frames)
+    boxes = [[float("nan")] * 4 if box is None else box for box in record["boxes"]]
+    assert np.array_equal(boxes, sequence.boxes, equal_nan=True)
+    assert record["absent"] == np.flatnonzero(sequence.absent).tolist()
+    assert (record["language"], tuple(record["classes"])) == (sequence.language, sequence.classes)
+    assert len(loads) == (1 if dataset.is_cached else 2)
+    if dataset.is_cached:
+        (entry, *_) = user_cache().glob("*.json")
+        entry.write_text(entry.read_text().replace('"boxes":[', '"boxes":[null,', 1))
+        assert dataset.record(0) == record
