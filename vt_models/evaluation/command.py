@@ -162,7 +162,7 @@ def _refuse_what_does_not_fit(args: argparse.Namespace, protocol: str) -> None:
 
 def _about(args: argparse.Namespace, entrants: Sequence[Entrant], protocol: str) -> dict[str, Any]:
     """What a reader of the report needs to repeat it."""
-    weights = {one.name: files_digest(one.weights) for one in entrants if one.weights is not None}
+    weights = {one.name: [files_digest(path) for path in one.weights] for one in entrants}
     about = provenance(command_line(), seed=0)
     del about["seed"]
     return {
@@ -171,5 +171,5 @@ def _about(args: argparse.Namespace, entrants: Sequence[Entrant], protocol: str)
         "split": args.split,
         "protocol": protocol,
         "jobs": args.jobs,
-        "weights sha256": weights,
+        "weights sha256": {name: digests for name, digests in weights.items() if digests},
     }

@@ -30,13 +30,13 @@ class Entrant:
     Attributes:
         name: unique in the run.
         factory: builds it; picklable.
-        weights: the files that decide its answers; None where it has none.
+        weights: the files or folders that decide its answers.
         options: what else decides them, JSON-serialisable.
     """
 
     name: str
     factory: TrackerFactory
-    weights: Path | None = None
+    weights: tuple[Path, ...] = ()
     options: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -105,10 +105,10 @@ def _model(name: str, args: argparse.Namespace) -> Entrant:
     settings = (args.backend, args.device, args.threads, update)
     factory = partial(create_tracker, chosen_name, args.weights, *settings)
     weights = Path(args.weights) if args.weights else find_weights(get_spec(chosen_name))
-    names = ("backend", "device", "threads", "update")
-    return Entrant(chosen_name, factory, weights, {name: getattr(args, name) for name in names})
+    options = {key: getattr(args, key) for key in ("backend", "device", "threads", "update")}
+    return Entrant(chosen_name, factory, () if weights is None else (weights,), options)
 
 
 def _peer(name: str, args: argparse.Namespace) -> Entrant:
-    weights = args.peer_weights if PEERS[name].files else None
+    weights = tuple(args.peer_weights / file for _, file in PEERS[name].files)
     return Entrant(name, partial(create_peer, name, args.peer_weights), weights)

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vt_models.evaluation.plots import FRACTION, Axis, Line, line_chart, reliability_chart
 from vt_models.evaluation.tables import COLUMNS
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from vt_models.evaluation.failures import Failure
 
 Strips = list[tuple["Failure", str]]
+
+Row: TypeAlias = "list[Any]"
+"""A name, then numbers or None."""
+Marks: TypeAlias = "set[tuple[int, int]]"
+"""Rows and columns of the numbers that stand out."""
 
 LONG_TERM = {
     "F-score": "f_score",
@@ -35,7 +40,7 @@ FAILURES_INTRODUCTION = (
 
 STYLE = """
 :root { color-scheme: light; --line: #d5d9de; --soft: #f5f7f9; --text: #1c2329; }
-body { margin: 2rem auto; max-width: 1400px; padding: 0 1.5rem; color: var(--text);
+body { margin: 2rem auto; max-width: 1440px; padding: 0 1.5rem; color: var(--text);
   font: 15px/1.5 system-ui, sans-serif; background: #fff; }
 h1 { font-size: 1.6rem; margin-bottom: .2rem; }
 h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; border-bottom: 1px solid var(--line);
@@ -50,7 +55,7 @@ th:first-child, td:first-child { text-align: left; }
 thead th { background: var(--soft); }
 tbody tr:hover { background: var(--soft); }
 .best { font-weight: 700; }
-.charts, .strips { display: flex; flex-wrap: wrap; gap: 1.2rem; align-items: flex-start; }
+.charts, .strips { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
 svg { font: 12px system-ui, sans-serif; max-width: 100%; height: auto; }
 svg .grid { stroke: #e1e5e9; fill: none; }
 svg .title { font-weight: 600; font-size: 14px; }
@@ -62,6 +67,32 @@ figcaption { font-size: .85rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; }
 dd { margin: 0; }
 """
+
+
+def _none(_rows: Sequence[Row]) -> Marks:
+    return set()
+
+
+def _best_of_row(rows: Sequence[Row]) -> Marks:
+    """The largest number of each row, where there are two or more."""
+    marks = set()
+    for index, row in enumerate(rows):
+        known = [value for value in row if value is not None]
+        if len(known) > 1:
+            marks |= {(index, place) for place, value in enumerate(row) if value == max(known)}
+    return marks
+
+
+def _best_of_column(rows: Sequence[Row]) -> Marks:
+    """The largest number of each column, where there are two or more."""
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    return {(index, place) for place, index in _best_of_row(columns)}
+
+
+def _best_total(rows: Sequence[Row]) -> Marks:
+    """The same but for the last column, in which less is better."""
+    turned = [[*row[:-1], None if row[-1] is None else -row[-1]] for row in rows]
+    return _best_of_column(turned)
 
 
 def page(data: Mapping[str, Any], strips: Sequence[Strips]) -> str:
@@ -107,7 +138,7 @@ def vot_page(data: Mapping[str, Any]) -> str:
             for name, count in data["frames"].items()
         ]
         head = ["sequence (frames)", *(one["model"] for one in trackers)]
-        table = _table(head, rows, compare=key != "failures")
+        table = _table(head, rows, _none if key == "failures" else _best_of_row)
         sections.append(f"<h2>Sequences: {escape(key)}</h2>{table}")
     return _document(_title(data), [*sections, _about(data.get("about"))])
 
@@ -139,7 +170,7 @@ def _total_table(trackers: Sequence[Mapping[str, Any]]) -> str:
         [tracker["model"], *(tracker["total"].get(key) for key in COLUMNS.values())]
         for tracker in trackers
     ]
-    return _table(["tracker", *COLUMNS], rows)
+    return _table(["tracker", *COLUMNS], rows, _best_total)
 
 
 def _stream(about: Mapping[str, Mapping[str, Any]] | None) -> str:
@@ -161,7 +192,10 @@ def _benchmark(about: Mapping[str, Any] | None) -> str:
     totals = about["totals"]
     keys = list(next(iter(totals.values())))
     rows = [[name, *(numbers[key] for key in keys)] for name, numbers in totals.items()]
-    return f"<h2>By the rules of {escape(about['name'])}</h2>{_table(['tracker', *keys], rows)}"
+    best = _none if "threshold" in keys else _best_of_column
+    return (
+        f"<h2>By the rules of {escape(about['name'])}</h2>{_table(['tracker', *keys], rows, best)}"
+    )
 
 
 def _charts(trackers: Sequence[Mapping[str, Any]]) -> str:
@@ -211,7 +245,7 @@ def _attribute_table(data: Mapping[str, Any]) -> str:
     if not rows:
         return "<p>No sequence has an attribute.</p>"
     head = ["AUC (sequences)", *(tracker["model"] for tracker in trackers)]
-    return _table(head, rows, compare=True)
+    return _table(head, rows, _best_of_row)
 
 
 def _sequence_table(data: Mapping[str, Any]) -> str:
@@ -224,7 +258,7 @@ def _sequence_table(data: Mapping[str, Any]) -> str:
         for name, count in data["frames"].items()
     ]
     head = ["AO (frames)", *(tracker["model"] for tracker in trackers)]
-    return _table(head, rows, compare=True)
+    return _table(head, rows, _best_of_row)
 
 
 def _long_term(about: Mapping[str, Any] | None) -> str:
@@ -237,16 +271,15 @@ def _long_term(about: Mapping[str, Any] | None) -> str:
 
 
 def _table(
-    head: Sequence[str], rows: Sequence[Sequence[str | float | None]], *, compare: bool = False
+    head: Sequence[str], rows: Sequence[Row], best: Callable[[Sequence[Row]], Marks] = _none
 ) -> str:
-    """A table whose first column is text; with `compare` the largest number of a row stands out."""
+    """A table whose first column is text; `best` says which numbers stand out."""
     cells = "".join(f"<th>{escape(text)}</th>" for text in head)
+    marks = best([row[1:] for row in rows])
     lines = []
-    for first, *values in rows:
-        known = [value for value in values if isinstance(value, float)]
-        best = max(known) if compare and len(known) > 1 else None
+    for index, (first, *values) in enumerate(rows):
         columns = "".join(
-            _cell(value, is_best=best is not None and value == best) for value in values
+            _cell(value, is_best=(index, place) in marks) for place, value in enumerate(values)
         )
         lines.append(f"<tr><td>{escape(str(first))}</td>{columns}</tr>")
     return (
@@ -255,8 +288,8 @@ def _table(
     )
 
 
-def _cell(value: str | float | None, *, is_best: bool) -> str:
-    text = "–" if value is None else f"{float(value):.3f}"
+def _cell(value: float | None, *, is_best: bool) -> str:
+    text = "–" if value is None else f"{value:.3f}"
     return f'<td class="best">{text}</td>' if is_best else f"<td>{text}</td>"
 
 
@@ -285,8 +318,9 @@ def _failures(trackers: Sequence[Mapping[str, Any]], strips: Sequence[Strips]) -
 
 
 def _figure(failure: Failure, uri: str) -> str:
+    count = f"{failure.frames} frame{'' if failure.frames == 1 else 's'}"
     end = "then found again" if failure.returned else "never found again"
-    text = f"{failure.sequence}, frame {failure.frame + 1}: {failure.frames} frames, {end}"
+    text = f"{failure.sequence}, frame {failure.frame + 1}: lost for {count}, {end}"
     return (
         f'<figure><img src="{escape(uri)}" alt="{escape(text)}" loading="lazy">'
         f"<figcaption>{escape(text)}</figcaption></figure>"

@@ -161,13 +161,13 @@ class Running:
         return resuming
 
 
-def run_settings(tracker: str, options: Mapping[str, object], weights: Path | None) -> str:
+def run_settings(tracker: str, options: Mapping[str, object], weights: Sequence[Path]) -> str:
     """Everything but the sequence that decides a tracker's boxes, as one text.
 
     Args:
         tracker: its name.
         options: of this run, JSON-serialisable.
-        weights: a file or a directory; None for a tracker without.
+        weights: files or directories; none for a tracker without.
 
     Raises:
         WeightsError: `weights` does not exist.
@@ -176,7 +176,7 @@ def run_settings(tracker: str, options: Mapping[str, object], weights: Path | No
     parts = {
         "tracker": tracker,
         "options": dict(options),
-        "weights": None if weights is None else files_digest(weights),
+        "weights": [files_digest(path) for path in weights],
         "code": _digest(b"".join(path.read_bytes() for path in sorted(code.glob("**/*.py")))),
         "cpu": machine()["cpu"],
         "versions": versions(),

@@ -16,6 +16,7 @@ from vt_models.evaluation.datasets import FolderDataset, VideoSequence
 from vt_models.evaluation.plots import COLOURS, Axis, Line, line_chart, reliability_chart
 from vt_models.evaluation.report import SHOWN_FAILURES, collect, write_report
 from vt_models.evaluation.runner import Report, SequenceResult, accuracy_of, evaluate
+from vt_models.evaluation.tables import COLUMNS
 from vt_models.geometry import iou
 from vt_models.tracker import Estimate
 
@@ -200,6 +201,19 @@ def test_the_page_has_every_part(tmp_path, reports, sequences):
     assert page.tags.count("img") == 3
 
 
+def test_the_best_stand_out(tmp_path, reports, sequences):
+    text, data = written(tmp_path, reports, sequences)
+    tables = re.findall(r"<tbody>(.*?)</tbody>", text)
+    rows = [re.findall(r'<td( class="best")?>([^<]*)', row) for row in tables[0].split("</tr>")]
+    drifting, static = (tracker["total"] for tracker in data["trackers"])
+    for place, key in enumerate(COLUMNS.values(), start=1):
+        order = -1 if key == "ms_per_frame" else 1
+        for row, own, other in ((rows[0], drifting, static), (rows[1], static, drifting)):
+            assert bool(row[place][0]) == (order * own[key] >= order * other[key]), key
+    goes = re.findall(r'<td( class="best")?>', tables[2].split("</tr>")[0])
+    assert goes == ["", ' class="best"', ""], "the target goes as the drifting tracker does"
+
+
 def test_the_page_needs_no_other_file(tmp_path, reports, sequences):
     text, _ = written(tmp_path, reports, sequences)
     page = Page(text)
@@ -249,7 +263,7 @@ def test_many_failures_show_the_longest(tmp_path, write_sequence):
     count = SHOWN_FAILURES + 3
     assert len(data["trackers"][0]["failures"]) == count
     assert f"static: {count} failures, {SHOWN_FAILURES} shown" in Page(text).headings
-    captions = re.findall(r"<figcaption>s, frame \d+: (\d+) frames", text)
+    captions = re.findall(r"<figcaption>s, frame \d+: lost for (\d+) frames?,", text)
     assert [int(one) for one in captions] == list(range(count, count - SHOWN_FAILURES, -1))
 
 

@@ -158,13 +158,13 @@ def test_settings_tell_weights_and_options_apart(tmp_path):
     weights = tmp_path / "w"
     weights.mkdir()
     (weights / "net.onnx").write_bytes(b"1")
-    texts = [run_settings("m", {"threads": 1}, weights)]
-    assert run_settings("m", {"threads": 1}, weights) == texts[0]
+    texts = [run_settings("m", {"threads": 1}, [weights])]
+    assert run_settings("m", {"threads": 1}, [weights]) == texts[0]
     (weights / "net.onnx").write_bytes(b"2")
-    texts.append(run_settings("m", {"threads": 1}, weights))
-    texts.append(run_settings("m", {"threads": 2}, weights))
-    texts.append(run_settings("n", {"threads": 2}, weights))
-    texts.append(run_settings("n", {"threads": 2}, None))
+    texts.append(run_settings("m", {"threads": 1}, [weights]))
+    texts.append(run_settings("m", {"threads": 2}, [weights]))
+    texts.append(run_settings("n", {"threads": 2}, [weights]))
+    texts.append(run_settings("n", {"threads": 2}, []))
     assert len(set(texts)) == len(texts)
     with pytest.raises(WeightsError, match="does not exist"):
         files_digest(tmp_path / "nowhere")
