@@ -3,10 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
+from vt_models.evaluation.html_parts import (
+    about_list,
+    best_of_column,
+    best_of_row,
+    best_total,
+    document,
+    none,
+    table,
+)
 from vt_models.evaluation.plots import FRACTION, Axis, Line, line_chart, reliability_chart
 from vt_models.evaluation.tables import COLUMNS
 
@@ -14,11 +23,6 @@ if TYPE_CHECKING:
     from vt_models.evaluation.failures import Failure
 
 Strips = list[tuple["Failure", str]]
-
-Row: TypeAlias = "list[Any]"
-"""A name, then numbers or None."""
-Marks: TypeAlias = "set[tuple[int, int]]"
-"""Rows and columns of the numbers that stand out."""
 
 LONG_TERM = {
     "F-score": "f_score",
@@ -37,62 +41,6 @@ FAILURES_INTRODUCTION = (
     "<h2>Failures</h2><p>Where the boxes part, the longest first: five frames before, the first "
     'without overlap, five after. <b class="truth">Truth</b>, <b class="tracker">tracker</b>.</p>'
 )
-
-STYLE = """
-:root { color-scheme: light; --line: #d5d9de; --soft: #f5f7f9; --text: #1c2329; }
-body { margin: 2rem auto; max-width: 1440px; padding: 0 1.5rem; color: var(--text);
-  font: 15px/1.5 system-ui, sans-serif; background: #fff; }
-h1 { font-size: 1.6rem; margin-bottom: .2rem; }
-h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; border-bottom: 1px solid var(--line);
-  padding-bottom: .3rem; }
-h3 { font-size: 1rem; }
-p, dd { color: #4a545e; }
-code { background: var(--soft); padding: .1rem .3rem; overflow-wrap: anywhere; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .28rem .8rem; text-align: right; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; }
-thead th { background: var(--soft); }
-tbody tr:hover { background: var(--soft); }
-.best { font-weight: 700; }
-.charts, .strips { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
-svg { font: 12px system-ui, sans-serif; max-width: 100%; height: auto; }
-svg .grid { stroke: #e1e5e9; fill: none; }
-svg .title { font-weight: 600; font-size: 14px; }
-figure { margin: 0; }
-figure img { display: block; max-width: 100%; }
-figcaption { font-size: .85rem; }
-.truth { color: #00aa50; }
-.tracker { color: #dc281e; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; }
-dd { margin: 0; }
-"""
-
-
-def _none(_rows: Sequence[Row]) -> Marks:
-    return set()
-
-
-def _best_of_row(rows: Sequence[Row]) -> Marks:
-    """The largest number of each row, where there are two or more."""
-    marks = set()
-    for index, row in enumerate(rows):
-        known = [value for value in row if value is not None]
-        if len(known) > 1:
-            marks |= {(index, place) for place, value in enumerate(row) if value == max(known)}
-    return marks
-
-
-def _best_of_column(rows: Sequence[Row]) -> Marks:
-    """The largest number of each column, where there are two or more."""
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    return {(index, place) for place, index in _best_of_row(columns)}
-
-
-def _best_total(rows: Sequence[Row]) -> Marks:
-    """The same but for the last column, in which less is better."""
-    turned = [[*row[:-1], None if row[-1] is None else -row[-1]] for row in rows]
-    return _best_of_column(turned)
 
 
 def page(data: Mapping[str, Any], strips: Sequence[Strips]) -> str:
@@ -113,9 +61,9 @@ def page(data: Mapping[str, Any], strips: Sequence[Strips]) -> str:
         _reliability(data["reliability"]),
         _long_term(data.get("long_term")),
         _failures(trackers, strips),
-        _about(data.get("about")),
+        about_list(data.get("about")),
     ]
-    return _document(_title(data), sections)
+    return document(_title(data), sections)
 
 
 def vot_page(data: Mapping[str, Any]) -> str:
@@ -129,7 +77,7 @@ def vot_page(data: Mapping[str, Any]) -> str:
     totals = [[one["model"], *(one["total"][key] for key in keys)] for one in trackers]
     sections = [
         _heading(data),
-        f"<h2>Total ({escape(data['protocol'])})</h2>" + _table(["tracker", *keys], totals),
+        f"<h2>Total ({escape(data['protocol'])})</h2>" + table(["tracker", *keys], totals),
         "<h2>Expected average overlap</h2>" + _overlap_chart(data),
     ]
     for key in next(iter(trackers[0]["sequences"].values())):
@@ -138,19 +86,9 @@ def vot_page(data: Mapping[str, Any]) -> str:
             for name, count in data["frames"].items()
         ]
         head = ["sequence (frames)", *(one["model"] for one in trackers)]
-        table = _table(head, rows, _none if key == "failures" else _best_of_row)
-        sections.append(f"<h2>Sequences: {escape(key)}</h2>{table}")
-    return _document(_title(data), [*sections, _about(data.get("about"))])
-
-
-def _document(title: str, sections: Sequence[str]) -> str:
-    body = "\n".join(section for section in sections if section)
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n{body}\n"
-        "</body></html>\n"
-    )
+        best = none if key == "failures" else best_of_row
+        sections.append(f"<h2>Sequences: {escape(key)}</h2>{table(head, rows, best)}")
+    return document(_title(data), [*sections, about_list(data.get("about"))])
 
 
 def _title(data: Mapping[str, Any]) -> str:
@@ -170,7 +108,7 @@ def _total_table(trackers: Sequence[Mapping[str, Any]]) -> str:
         [tracker["model"], *(tracker["total"].get(key) for key in COLUMNS.values())]
         for tracker in trackers
     ]
-    return _table(["tracker", *COLUMNS], rows, _best_total)
+    return table(["tracker", *COLUMNS], rows, best_total)
 
 
 def _stream(about: Mapping[str, Mapping[str, Any]] | None) -> str:
@@ -192,9 +130,9 @@ def _benchmark(about: Mapping[str, Any] | None) -> str:
     totals = about["totals"]
     keys = list(next(iter(totals.values())))
     rows = [[name, *(numbers[key] for key in keys)] for name, numbers in totals.items()]
-    best = _none if "threshold" in keys else _best_of_column
+    best = none if "threshold" in keys else best_of_column
     return (
-        f"<h2>By the rules of {escape(about['name'])}</h2>{_table(['tracker', *keys], rows, best)}"
+        f"<h2>By the rules of {escape(about['name'])}</h2>{table(['tracker', *keys], rows, best)}"
     )
 
 
@@ -245,7 +183,7 @@ def _attribute_table(data: Mapping[str, Any]) -> str:
     if not rows:
         return "<p>No sequence has an attribute.</p>"
     head = ["AUC (sequences)", *(tracker["model"] for tracker in trackers)]
-    return _table(head, rows, _best_of_row)
+    return table(head, rows, best_of_row)
 
 
 def _sequence_table(data: Mapping[str, Any]) -> str:
@@ -258,7 +196,7 @@ def _sequence_table(data: Mapping[str, Any]) -> str:
         for name, count in data["frames"].items()
     ]
     head = ["AO (frames)", *(tracker["model"] for tracker in trackers)]
-    return _table(head, rows, _best_of_row)
+    return table(head, rows, best_of_row)
 
 
 def _long_term(about: Mapping[str, Any] | None) -> str:
@@ -267,30 +205,7 @@ def _long_term(about: Mapping[str, Any] | None) -> str:
     rows = [
         [name, *(about[name][key] for key in LONG_TERM.values())] for name in ("keeper", "bare")
     ]
-    return f"<h2>Long term: {escape(about['model'])}</h2>" + _table(["", *LONG_TERM], rows)
-
-
-def _table(
-    head: Sequence[str], rows: Sequence[Row], best: Callable[[Sequence[Row]], Marks] = _none
-) -> str:
-    """A table whose first column is text; `best` says which numbers stand out."""
-    cells = "".join(f"<th>{escape(text)}</th>" for text in head)
-    marks = best([row[1:] for row in rows])
-    lines = []
-    for index, (first, *values) in enumerate(rows):
-        columns = "".join(
-            _cell(value, is_best=(index, place) in marks) for place, value in enumerate(values)
-        )
-        lines.append(f"<tr><td>{escape(str(first))}</td>{columns}</tr>")
-    return (
-        f'<div class="wide"><table><thead><tr>{cells}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>"
-    )
-
-
-def _cell(value: float | None, *, is_best: bool) -> str:
-    text = "–" if value is None else f"{value:.3f}"
-    return f'<td class="best">{text}</td>' if is_best else f"<td>{text}</td>"
+    return f"<h2>Long term: {escape(about['model'])}</h2>" + table(["", *LONG_TERM], rows)
 
 
 def _reliability(found: Mapping[str, Mapping[str, Any]]) -> str:
@@ -325,19 +240,3 @@ def _figure(failure: Failure, uri: str) -> str:
         f'<figure><img src="{escape(uri)}" alt="{escape(text)}" loading="lazy">'
         f"<figcaption>{escape(text)}</figcaption></figure>"
     )
-
-
-def _about(about: Mapping[str, Any] | None) -> str:
-    if not about:
-        return ""
-    rows = [
-        f"<dt>{escape(str(name))}</dt><dd><code>{escape(_plain(value))}</code></dd>"
-        for name, value in about.items()
-    ]
-    return f"<h2>About</h2><dl>{''.join(rows)}</dl>"
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_plain(one)}" for name, one in value.items())
-    return str(value)

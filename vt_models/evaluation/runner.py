@@ -6,26 +6,21 @@ Needs numpy and OpenCV only, so that training validates with the same code.
 
 from __future__ import annotations
 
-import itertools
 import json
-import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from vt_models.errors import BackendError, DatasetError, InputError, VtModelsError
+from vt_models.errors import DatasetError, VtModelsError
 from vt_models.evaluation.files import write_text
 from vt_models.evaluation.metrics import Accuracy, mean_accuracy, score_sequence
+from vt_models.evaluation.parallel import run_all
 from vt_models.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -62,10 +57,6 @@ TrackerFactory: TypeAlias = Callable[[], SingleObjectTracker]
 SequenceRunner: TypeAlias = Callable[[SingleObjectTracker, "VideoSequence"], "SequenceResult"]
 Starter: TypeAlias = Callable[[SingleObjectTracker, "VideoSequence"], "Box | None"]
 """Starts a tracker on the first frame and returns the box it began with; None if there is none."""
-Result = TypeVar("Result")
-
-_AHEAD = 2
-"""Sequences in a process' hands or waiting for it; a lazy data set is read no further."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,122 +232,9 @@ def evaluate(
     return Report(model, tuple(results))
 
 
-def run_all(
-    tracker_factory: TrackerFactory,
-    sequences: Sequence[VideoSequence],
-    run: Callable[[SingleObjectTracker, VideoSequence], Result],
-    *,
-    title: str = "",
-    jobs: int = 1,
-    progress: bool = True,
-    note: Callable[[Result], str] = lambda _: "",
-) -> list[Result]:
-    """Do `run` with every sequence; arguments and errors as those of `evaluate`.
-
-    Args:
-        tracker_factory, sequences, jobs, progress: as for `evaluate`.
-        run: of any result.
-        title: of the progress bar.
-        note: what the bar says about a finished sequence.
-
-    Returns:
-        The results in the order of the sequences.
-    """
-    if jobs < 1:
-        raise InputError(f"jobs is {jobs}; expected 1 or more")
-    if not len(sequences):
-        raise InputError("no sequence to run over")
-    if jobs == 1:
-        finished = _run_here(tracker_factory, sequences, run)
-    else:
-        finished = _run_in_processes(tracker_factory, sequences, run, jobs)
-    results: dict[int, Result] = {}
-    with tqdm(total=len(sequences), desc=title, unit="seq", disable=not progress) as bar:
-        for index, result in finished:
-            results[index] = result
-            bar.set_postfix_str(note(result))
-            bar.update()
-    return [results[index] for index in sorted(results)]
-
-
 def _score(result: SequenceResult) -> str:
     score = "" if result.accuracy is None else f" AO {result.accuracy.ao:.3f}"
     return result.name + score
-
-
-def _run_here(
-    factory: TrackerFactory,
-    sequences: Sequence[VideoSequence],
-    run: Callable[[SingleObjectTracker, VideoSequence], Result],
-) -> Iterator[tuple[int, Result]]:
-    tracker = factory()
-    for index in range(len(sequences)):
-        yield index, run(tracker, sequences[index])
-
-
-def _run_in_processes(
-    factory: TrackerFactory,
-    sequences: Sequence[VideoSequence],
-    run: Callable[[SingleObjectTracker, VideoSequence], Result],
-    jobs: int,
-) -> Iterator[tuple[int, Result]]:
-    """Results as they come, with the number of their sequence."""
-    context = multiprocessing.get_context("spawn")
-    worker = _Worker(factory, run)
-    pool = ProcessPoolExecutor(min(jobs, len(sequences)), context, _keep_worker, (worker,))
-    waiting = iter(range(len(sequences)))
-    running: dict[Future[Result], int] = {}
-    try:
-        with pool:
-            try:
-                while True:
-                    for index in itertools.islice(waiting, _AHEAD * jobs - len(running)):
-                        running[pool.submit(_run_in_worker, sequences[index])] = index
-                    if not running:
-                        return
-                    done, _ = wait(running, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        yield running.pop(future), future.result()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
-    except BrokenProcessPool as error:
-        raise BackendError(
-            "a process that ran a tracker died (was it killed, or out of memory?); use fewer "
-            "--jobs and run it again"
-        ) from error
-
-
-class _Worker(Generic[Result]):
-    """What a process runs; its tracker is built with the first sequence so that errors get out."""
-
-    def __init__(
-        self,
-        factory: TrackerFactory,
-        run: Callable[[SingleObjectTracker, VideoSequence], Result],
-    ) -> None:
-        self._factory = factory
-        self._run = run
-        self._tracker: SingleObjectTracker | None = None
-
-    def __call__(self, sequence: VideoSequence) -> Result:
-        if self._tracker is None:
-            cv2.setNumThreads(1)
-            self._tracker = self._factory()
-        return self._run(self._tracker, sequence)
-
-
-class _Process:
-    """This process' worker, set when the process starts."""
-
-    worker: _Worker[Any]
-
-
-def _keep_worker(worker: _Worker[Any]) -> None:
-    _Process.worker = worker
-
-
-def _run_in_worker(sequence: VideoSequence) -> Any:
-    return _Process.worker(sequence)
 
 
 def to_box(row: NDArray[np.float64]) -> Box:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from vt_models.errors import InputError
+from vt_models.evaluation.parallel import run_all
 from vt_models.evaluation.report import write_page
 from vt_models.evaluation.report_page import vot_page
 from vt_models.evaluation.result_files import write_anchored, write_supervised
 from vt_models.evaluation.resume import Form
-from vt_models.evaluation.runner import run_all
 from vt_models.evaluation.tables import table
 from vt_models.evaluation.vot import (
     EAO_RANGE,
