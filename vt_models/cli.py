@@ -2,8 +2,8 @@
 """`vt-models`, also `python -m vt_models`: registers the commands and turns errors into one line.
 
 A command's module is imported only when that command runs. It has `add_arguments(parser)` and
-`run(args) -> int`. Exit status: 0 done, 1 a check failed, 2 bad input or a missing part,
-130 interrupted.
+`run(args) -> int`. Exit status: 0 done, 1 a check failed or a training run broke off, 2 bad input
+or a missing part, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = import_module(COMMANDS[args.command].module).run(args)
         sys.stdout.flush()
     except VtModelsError as error:
-        return _fail(str(error))
+        return _fail(str(error), error.exit_status)
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] in ("vt_models", "vt_ros"):
             raise

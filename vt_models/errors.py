@@ -9,7 +9,13 @@ from __future__ import annotations
 
 
 class VtModelsError(Exception):
-    """Base of every error that vt_models raises on purpose."""
+    """Base of every error that vt_models raises on purpose.
+
+    Attributes:
+        exit_status: with which a command ends.
+    """
+
+    exit_status = 2
 
 
 class InputError(VtModelsError, ValueError):
@@ -30,6 +36,12 @@ class DatasetError(VtModelsError):
 
 class RecipeError(VtModelsError):
     """A training recipe with an unknown key or a value out of range."""
+
+
+class TrainingError(VtModelsError):
+    """A training run that broke off; its last checkpoint is intact."""
+
+    exit_status = 1
 
 
 class ExportError(VtModelsError):

@@ -16,13 +16,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from timm.layers import PatchEmbed, build_sincos2d_pos_embed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vt_models.errors import InputError
 from vt_models.nets.efficientnet import STRIDE16_CHANNELS, EfficientNetLite0
@@ -108,12 +109,15 @@ class VisionTransformer(nn.Module):
     Attributes:
         keep_ratio: that of the configuration; may be set at any time, as training does (see
             `scheduled_keep_ratio`). A traced or exported graph keeps the ratio of its tracing.
+        grad_checkpointing: in training, the backward pass computes the blocks again instead of
+            keeping what is inside them: less memory, more time, the same numbers.
     """
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.config = config
         self.keep_ratio = config.keep_ratio
+        self.grad_checkpointing = False
         dim = config.dim
         if config.published:
             self.register_buffer("cls_token", torch.zeros(1, 1, dim))
@@ -180,14 +184,20 @@ class VisionTransformer(nn.Module):
             prunes = index in self.config.pruning_blocks
             keep = math.ceil(self.keep_ratio * left) if prunes else left
             if keep < left:
-                x, order = block.prune(x, self.config.centre_tokens, first, keep)
+                x, order = self._run(block.prune, x, self.config.centre_tokens, first, keep)
                 kept = order if kept is None else kept.gather(1, order)
                 left = keep
             else:
-                x = block(x)
+                x = self._run(block, x)
             if refine is not None:
                 x = refine(index, x)
         return restore_map(self.norm(x[:, first:]), kept, self.config.search_grid)
+
+    def _run(self, block: Callable[..., Any], *inputs: Any) -> Any:
+        """A block's result, of which the backward pass keeps the inputs only, if so wished."""
+        if self.grad_checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(block, *inputs, use_reentrant=False)
+        return block(*inputs)
 
 
 class ConvolutionalEmbed(nn.Module):
@@ -253,7 +263,9 @@ class PruningBlock(Block):
         qkv = attn.qkv(normed).unflatten(2, (3, attn.num_heads, attn.head_dim))
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         out = F.scaled_dot_product_attention(query, key, value)
-        logits = query[:, :, list(judges)] @ key.transpose(2, 3) * attn.scale
+        # Row by row: a list as an index is copied to a GPU, and each copy waits for it.
+        asked = torch.stack([query[:, :, judge] for judge in judges], dim=2)
+        logits = asked @ key.transpose(2, 3) * attn.scale
         scores = torch.softmax(logits, dim=-1)[..., first:].mean((1, 2))
         return attn.proj(out.transpose(1, 2).flatten(2)), scores
 

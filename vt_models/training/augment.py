@@ -266,8 +266,8 @@ def apply_colour(crops: torch.Tensor, factors: torch.Tensor, gray: torch.Tensor)
         (B, 3, S, S) float in [0, 255].
     """
     brightness, contrast, saturation = (f.view(-1, 1, 1, 1) for f in factors.unbind(1))
-    luma = crops.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-    grey = (crops * luma).sum(1, keepdim=True)
+    red, green, blue = crops.split(1, 1)
+    grey = 0.299 * red + 0.587 * green + 0.114 * blue
     saturation = saturation * (~gray).view(-1, 1, 1, 1)
     mean = grey.mean((2, 3), keepdim=True)
     crops = grey + (crops - grey) * saturation

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches of training pairs on the training device."""
+"""Batches of training pairs: which numbers make one, and how they get to the training device."""
 
 from __future__ import annotations
 
+import signal
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import cv2
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from vt_models.training.augment import apply_colour
+from vt_models.training.distributed import SOLO, Team
+from vt_models.training.losses import Truth
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +25,8 @@ if TYPE_CHECKING:
 
 IMAGES = ("template", "search", "dynamic")
 """Inputs that are images, in the order of `ColourDraw.values`."""
+PREFETCH = 4
+"""Batches that each data process has ready."""
 
 
 @dataclass(frozen=True)
@@ -29,70 +36,113 @@ class Batch:
     Attributes:
         inputs: What the network is called with, by name (`ModelSpec.forward_inputs`); images are
             normalised float32 (B, 3, S, S), templates with several views (B, V, 3, T, T).
-        box: (B, 4) cx, cy, w, h as fractions of the search crop.
-        present: (B,) bool.
+        truth: The answers.
     """
 
     inputs: dict[str, Tensor]
-    box: Tensor
-    present: Tensor
+    truth: Truth
 
 
-class ConsecutiveNumbers(Sampler[int]):
-    """Sample numbers from `start` up to `stop`: what is left of a run."""
+class BatchNumbers(Sampler[list[int]]):
+    """Sample numbers from `start` up to `stop` in whole batches: one process's parts of each.
 
-    def __init__(self, start: int, stop: int) -> None:
-        self._numbers = range(start, stop)
+    The processes' shares of a batch are its consecutive slices, and so are a share's parts: the
+    pairs of a step are the same however many there are.
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._numbers)
+    Args:
+        start, stop: What is left of a run; an incomplete last batch is left out.
+        batch_size: Pairs a step, over all processes.
+        team: This process among the others.
+        parts: Lists that a process's share of a batch is given in.
+    """
+
+    def __init__(
+        self, start: int, stop: int, batch_size: int, team: Team = SOLO, parts: int = 1
+    ) -> None:
+        self._batches = range(start, stop - batch_size + 1, batch_size)
+        self._size = batch_size // (team.size * parts)
+        self._parts = range(team.rank * parts, (team.rank + 1) * parts)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for first in self._batches:
+            for part in self._parts:
+                begin = first + part * self._size
+                yield list(range(begin, begin + self._size))
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._batches) * len(self._parts)
 
 
 def make_loader(
-    dataset: PairDataset, batch_size: int, start: int, stop: int, workers: int, pin: bool
+    dataset: PairDataset, numbers: BatchNumbers, workers: int, pin: bool
 ) -> DataLoader[Sample]:
-    """Loads samples `start` to `stop` in order; an incomplete last batch is dropped."""
+    """Loads the samples of each list of numbers, in order.
+
+    Args:
+        dataset: Makes a sample of a number.
+        numbers: What to load.
+        workers: Processes that cut crops; 0 does it in this one.
+        pin: Into memory that a GPU copies from by itself.
+    """
     return DataLoader(
         dataset,
-        batch_size=batch_size,
-        sampler=ConsecutiveNumbers(start, stop),
+        batch_sampler=numbers,
         num_workers=workers,
-        drop_last=True,
         pin_memory=pin,
-        persistent_workers=False,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=PREFETCH if workers else None,
+        worker_init_fn=_start_worker if workers else None,
+        # Forked processes share the decoded images; any other way would copy them to each.
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
     )
 
 
-def to_device(sample: dict[str, Tensor], spec: ModelSpec, device: torch.device) -> Batch:
-    """Moves a collated sample to the device as bytes, and colours and normalises it there."""
-    moved = {k: v.to(device, non_blocking=True) for k, v in sample.items()}
-    inputs = {name: moved[name] for name in spec.forward_inputs}
-    for row, name in enumerate(IMAGES):
-        if name in inputs:
-            inputs[name] = _finished(inputs[name], moved["colour"][:, row], moved["gray"], spec)
-    return Batch(inputs, moved["box"], moved["present"])
+def _start_worker(_number: int) -> None:
+    """One thread each; a stop signal to the whole process group is for the parent to answer."""
+    cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _finished(crops: Tensor, colour: Tensor, gray: Tensor, spec: ModelSpec) -> Tensor:
-    """(B, S, S, 3) or (B, V, S, S, 3) bytes -> what the network reads; views are coloured alike."""
-    if crops.ndim == 5:
-        views = crops.shape[1]
-        colour, gray = colour.repeat_interleave(views, 0), gray.repeat_interleave(views, 0)
-        return _finished(crops.flatten(0, 1), colour, gray, spec).unflatten(0, (-1, views))
-    coloured = apply_colour(_to_map(crops), colour, gray)
-    return _normalise(coloured, spec)
+class Finisher:
+    """Makes a batch of a collated sample: moved as bytes, coloured and normalised on the device.
+
+    Args:
+        spec: Whose inputs they are.
+        device: Where the batch is wanted.
+    """
+
+    def __init__(self, spec: ModelSpec, device: torch.device) -> None:
+        self._spec = spec
+        self._device = device
+        self._mean = torch.tensor(spec.mean, device=device).view(1, 3, 1, 1)
+        self._std = torch.tensor(spec.std, device=device).view(1, 3, 1, 1)
+
+    def __call__(self, sample: dict[str, Tensor]) -> Batch:
+        """Finish one collated sample; on a GPU this only queues the work."""
+        moved = {k: v.to(self._device, non_blocking=True) for k, v in sample.items()}
+        inputs = {name: moved[name] for name in self._spec.forward_inputs}
+        for row, name in enumerate(IMAGES):
+            if name in inputs:
+                inputs[name] = self._finish(inputs[name], moved["colour"][:, row], moved["gray"])
+        return Batch(inputs, Truth(moved["box"], moved["present"]))
+
+    def truth(self, sample: dict[str, Tensor]) -> Truth:
+        """The answers alone."""
+        box, present = sample["box"], sample["present"]
+        move = {"device": self._device, "non_blocking": True}
+        return Truth(box.to(**move), present.to(**move))
+
+    def _finish(self, crops: Tensor, colour: Tensor, gray: Tensor) -> Tensor:
+        """(B, S, S, 3) or (B, V, S, S, 3) bytes -> what the network reads; views coloured alike."""
+        if crops.ndim == 5:
+            views = crops.shape[1]
+            colour, gray = colour.repeat_interleave(views, 0), gray.repeat_interleave(views, 0)
+            return self._finish(crops.flatten(0, 1), colour, gray).unflatten(0, (-1, views))
+        coloured = apply_colour(_to_map(crops), colour, gray)
+        normalised = (coloured / 255.0 - self._mean) / self._std
+        return normalised.contiguous(memory_format=torch.channels_last)
 
 
 def _to_map(crops: Tensor) -> Tensor:
     """(B, S, S, 3) uint8 -> (B, 3, S, S) float32, channels-last in memory."""
     return crops.permute(0, 3, 1, 2).float()
-
-
-def _normalise(crops: Tensor, spec: ModelSpec) -> Tensor:
-    mean = crops.new_tensor(spec.mean).view(1, 3, 1, 1)
-    std = crops.new_tensor(spec.std).view(1, 3, 1, 1)
-    return ((crops / 255.0 - mean) / std).contiguous(memory_format=torch.channels_last)

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import os
 import pickle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 
-from vt_models.errors import WeightsError
+from vt_models.errors import TrainingError, WeightsError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,21 +19,63 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Writes beside `path`, forces it to disk, then renames: a kill leaves the old or the new file.
 
     Raises:
-        WeightsError: The disk is full or not writable; the former checkpoint is intact.
+        TrainingError: The disk is full or not writable; the former checkpoint is intact.
     """
     temporary = path.with_suffix(".partial")
     try:
         with temporary.open("wb") as file:
-            torch.save(state, file)
+            _write(state, file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        _keep_name(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise WeightsError(
+        raise TrainingError(
             f"{path} could not be written ({error.strerror}); the former checkpoint is intact. "
             "Free some space and run the same command again: it resumes."
         ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write(state: dict[str, Any], file: BinaryIO) -> None:
+    """Saves a checkpoint; a failed write is an OSError, which torch reports as something else."""
+    watched = _Watched(file)
+    try:
+        torch.save(state, watched)
+    except RuntimeError as error:
+        if watched.failure is None:
+            raise
+        raise watched.failure from error
+
+
+class _Watched:
+    """A file for `torch.save` that remembers why a write failed."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.failure: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """Writes, or raises OSError and keeps it as `failure`."""
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def flush(self) -> None:
+        """Flushes."""
+        self._file.flush()
+
+
+def _keep_name(folder: Path) -> None:
+    """Forces the renaming to disk: after a power cut the name leads to the new file."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vt-models train RECIPE.yaml --data DIR`."""
+"""`vt-models train RECIPE.yaml --data DIR`, alone or in several processes under `torchrun`."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,35 +19,40 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from vt_models.api import create_model
-from vt_models.errors import InputError
+from vt_models.errors import InputError, TrainingError
 from vt_models.evaluation.datasets import FolderDataset
 from vt_models.registry import get_spec
-from vt_models.training.data import load_image_pack
-from vt_models.training.loop import Hooks, Progress, Trainer, seed_everything
+from vt_models.training.distributed import SOLO, Team, joined, team_from_environment
+from vt_models.training.loop import DivergedError, Trainer, seed_everything
+from vt_models.training.progress import Hooks, Progress
 from vt_models.training.recipe import Recipe, load_recipe, to_dict
+from vt_models.training.sources import open_sources, parse_roots
 from vt_models.training.validation import validate
 from vt_models.weights import save_weights
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import FrameType
 
 Item = TypeVar("Item")
 FINAL_WEIGHTS = "weights.safetensors"
+MOST_WORKERS = 16
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options of `vt-models train`."""
     add = parser.add_argument
     add("recipe", type=Path, help="YAML recipe, see recipes/")
-    add("--data", type=Path, required=True, help="image pack: folder with annotations.jsonl")
+    data_help = "folder of the image pack, or NAME=DIR of each of the recipe's sources"
+    add("--data", action="append", default=[], metavar="[NAME=]DIR", help=data_help)
     add("--output", type=Path, help="run directory; default: runs/<name of the recipe>")
     add("--validate-on", type=Path, help="folder of sequences to validate on at intervals")
     add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="replace a setting")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"))
     add("--workers", type=int, help="processes that cut crops; default: 1, with a GPU up to 8")
     add("--threads", type=int, help="CPU threads of torch; default: torch's own choice")
+    add("--max-minutes", type=float, help="end after this time, with the schedules completed")
     add("--start-from", type=Path, help="weights of the same model to start from (STARK's stage 1)")
     add("--text-weights", type=Path, help="published BERT or MiniLM to start a text encoder from")
     add("--restart", action="store_true", help="ignore the checkpoint of an earlier run")
@@ -56,52 +62,105 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs `vt-models train`; a second call after a kill continues where the first one was."""
     recipe = load_recipe(args.recipe, args.set)
-    device = _device(args.device)
-    workers = _default_workers(device) if args.workers is None else args.workers
-    if workers < 0:
-        raise InputError(f"--workers is {workers}; expected 0 or more.")
-    if args.threads is not None and args.threads < 1:
-        raise InputError(f"--threads is {args.threads}; expected 1 or more.")
+    _check_numbers(args)
+    team = team_from_environment()
+    device = _device(args.device, team)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     directory = args.output or Path("runs") / args.recipe.stem
     directory.mkdir(parents=True, exist_ok=True)
-    validation = FolderDataset(args.validate_on) if args.validate_on else None
-    sampling = recipe.sampling
-    pack = load_image_pack(
-        args.data, min_side=sampling.min_side, hold_out=sampling.hold_out, progress=_bar
-    )
-    _say(
-        f"{len(pack.images)} images ({pack.nbytes / 1e9:.2f} GB in memory), "
-        f"{len(pack.stills)} targets in stills, {len(pack.tracks)} tracks"
-    )
+    with joined(team, device):
+        validation = FolderDataset(args.validate_on) if args.validate_on else None
+        trainer = _trainer(args, recipe, directory, device, team)
+        _train(trainer, validation, args.max_minutes, team)
+        if not trainer.finished:
+            _say(f"stopped at {trainer.samples} samples; the same command continues there", team)
+            return 130
+        final = directory / FINAL_WEIGHTS
+        if team.first:
+            _save_trained(trainer, final)
+        _say(f"weights: {final}", team)
+        if args.json and team.first:
+            print(json.dumps({"weights": str(final), "samples": trainer.samples}))  # noqa: T201
+        team.wait()
+    return 0
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    if args.workers is not None and args.workers < 0:
+        raise InputError(f"--workers is {args.workers}; expected 0 or more.")
+    if args.threads is not None and args.threads < 1:
+        raise InputError(f"--threads is {args.threads}; expected 1 or more.")
+    if args.max_minutes is not None and not 0 < args.max_minutes < math.inf:
+        raise InputError(f"--max-minutes is {args.max_minutes}; expected more than 0.")
+
+
+def _trainer(
+    args: argparse.Namespace, recipe: Recipe, directory: Path, device: torch.device, team: Team
+) -> Trainer:
+    """The trainer, with its data and its weights, at the last checkpoint where there is one."""
+    data = open_sources(recipe, parse_roots(args.data, recipe), _bar(team))
+    for source in data.sources:
+        _say(
+            f"{source.name}: {len(source.images)} images, {len(source.stills)} targets in stills, "
+            f"{len(source.tracks)} tracks",
+            team,
+        )
+    _say(f"{getattr(data.images, 'nbytes', 0) / 1e9:.2f} GB of images in memory", team)
     seed_everything(recipe.seed)
     net = _new_net(recipe, args.start_from)
     if args.text_weights is not None:
         _load_text_weights(net, recipe.model, args.text_weights)
-    trainer = Trainer(net, recipe, pack, directory, device, workers)
+    workers = _default_workers(device, team) if args.workers is None else args.workers
+    trainer = Trainer(net, recipe, data, directory, device, workers, team)
     if not args.restart and trainer.resume():
-        _say(f"resumed {trainer.checkpoint_path} at {trainer.samples} samples")
-    with (
-        SummaryWriter(str(directory / "tensorboard")) as board,
-        tqdm(total=recipe.optim.samples, initial=trainer.samples, unit="pair") as bar,
-        _stopped_by_signals(trainer),
-    ):
-        trainer.run(_hooks(trainer, validation, board, bar))
-    if not trainer.finished:
-        _say(f"stopped at {trainer.samples} samples; the same command continues there")
-        return 130
-    final = directory / FINAL_WEIGHTS
-    _save_trained(trainer, final)
-    _say(f"weights: {final}")
-    if args.json:
-        print(json.dumps({"weights": str(final), "samples": trainer.samples}))  # noqa: T201
-    return 0
+        _say(f"resumed {trainer.checkpoint_path} at {trainer.samples} samples", team)
+    team.require_same(
+        trainer.samples,
+        f"The processes are at different samples: {directory} must be on a file system that all "
+        "machines share",
+    )
+    return trainer
+
+
+def _train(
+    trainer: Trainer, validation: FolderDataset | None, max_minutes: float | None, team: Team
+) -> None:
+    """Runs the trainer; the first process shows and logs what it does."""
+    limit = math.inf if max_minutes is None else 60.0 * max_minutes
+    with ExitStack() as stack:
+        hooks = Hooks()
+        if team.first:
+            # What a killed run logged after its last checkpoint is drawn by this one again.
+            logged = trainer.samples
+            folder = str(trainer.directory / "tensorboard")
+            board = SummaryWriter(folder, purge_step=logged + 1 if logged else 0)
+            stack.enter_context(board)
+            total = trainer.recipe.optim.samples
+            bar = stack.enter_context(tqdm(total=total, initial=logged, unit="pair"))
+            hooks = _hooks(trainer, validation, board, bar)
+        stack.enter_context(_stopped_by_signals(trainer, team))
+        try:
+            trainer.run(hooks, limit)
+        except DivergedError:
+            if team.first:
+                raise
+            sys.exit(DivergedError.exit_status)  # all processes know it, one says it
+        except OSError as error:
+            raise TrainingError(
+                f"{trainer.directory} cannot be written ({error.strerror}); "
+                f"{trainer.checkpoint_path} is intact. Free some space and run the same command "
+                "again: it resumes."
+            ) from error
 
 
 @contextmanager
-def _stopped_by_signals(trainer: Trainer) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM ends the run after its step, saved; a second one at once."""
+def _stopped_by_signals(trainer: Trainer, team: Team) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM ends the run after its step, saved; a second one at once.
+
+    Of several processes none ends at once: a cluster's signal reaches them directly and through
+    torchrun, which kills them itself if they take too long.
+    """
     former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def restore() -> None:
@@ -109,7 +168,8 @@ def _stopped_by_signals(trainer: Trainer) -> Iterator[None]:
             signal.signal(number, handler)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        restore()
+        if team.size == 1:
+            restore()
         trainer.stop()
 
     for number in former:
@@ -120,9 +180,10 @@ def _stopped_by_signals(trainer: Trainer) -> Iterator[None]:
         restore()
 
 
-def _default_workers(device: torch.device) -> int:
-    """One feeds a CPU; a GPU wants all cores but the one that drives it, and at most 8."""
-    return 1 if device.type == "cpu" else max(1, min(8, (os.cpu_count() or 2) - 1))
+def _default_workers(device: torch.device, team: Team) -> int:
+    """One feeds a CPU; a GPU wants its share of the cores but the one that drives it."""
+    share = len(os.sched_getaffinity(0)) // team.local_size
+    return 1 if device.type == "cpu" else max(1, min(MOST_WORKERS, share - 1))
 
 
 def _save_trained(trainer: Trainer, path: Path) -> None:
@@ -133,12 +194,21 @@ def _save_trained(trainer: Trainer, path: Path) -> None:
     save_weights(tensors, path, trainer.recipe.model, facts)
 
 
-def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
+def _device(name: str, team: Team) -> torch.device:
+    """The CPU, or this process's own GPU."""
+    count = torch.cuda.device_count()
+    if name == "cuda" and count == 0:
         raise InputError("--device cuda: torch sees no CUDA GPU; use --device cpu.")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    if name == "cpu" or count == 0:
+        return torch.device("cpu")
+    if team.local_size > count:
+        raise InputError(
+            f"{team.local_size} processes on this machine, but torch sees {count} GPUs: start one "
+            f"a GPU (--nproc-per-node {count})."
+        )
+    torch.cuda.set_device(team.local_rank)
+    torch.backends.cudnn.benchmark = True  # every step has the same shapes
+    return torch.device("cuda", team.local_rank)
 
 
 def _new_net(recipe: Recipe, start: Path | None) -> nn.Module:
@@ -193,12 +263,18 @@ def _hooks(
             board.add_scalar(f"validation/{name}", value, samples)
         _say(f"{samples} samples: AO {total['ao']:.4f}, AUC {total['auc']:.4f}")
 
-    return Hooks(on_progress, on_validate)
+    return Hooks(on_progress, on_validate, _say)
 
 
-def _bar(items: Iterable[Item]) -> Iterable[Item]:
-    return tqdm(items, desc="decoding", unit="image", leave=False)
+def _bar(team: Team) -> Callable[[Iterable[Item], str], Iterable[Item]]:
+    """A progress bar around what is read, in the first process."""
+
+    def wrap(items: Iterable[Item], what: str) -> Iterable[Item]:
+        return tqdm(items, desc=what, leave=False, disable=not team.first)
+
+    return wrap
 
 
-def _say(text: str) -> None:
-    tqdm.write(text, file=sys.stderr)
+def _say(text: str, team: Team = SOLO) -> None:
+    if team.first:
+        tqdm.write(text, file=sys.stderr)

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Losses, one a family. Boxes are cx, cy, w, h as fractions of the search crop.
 
-Each takes the outputs of the network's training pass, the true boxes (B, 4), `present` (B,) bool
-and the weights of the terms, and returns `total` and, detached, the single terms and `iou`.
+Each takes the outputs of the network's training pass, the truth and the weights of the terms, and
+returns `total` and, detached, the single terms and `iou`.
+
+Every term is a sum over pairs divided by a count over all pairs of the step. Those may be more than
+the pairs at hand (`whole`): the parts of a batch, on one device after the other or in one process
+each, then add up to the numbers of the whole batch. Nothing here makes a GPU wait: what does not
+count is weighted with 0, because picking it out would need its number first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +24,31 @@ from vt_models.training.recipe import LossConfig
 if TYPE_CHECKING:
     from vt_models.registry import ModelSpec
 
-LossFunction = Callable[[dict[str, Tensor], Tensor, Tensor, LossConfig], dict[str, Tensor]]
+
+class Truth(NamedTuple):
+    """The answers to some pairs.
+
+    Attributes:
+        box: (B, 4) cxcywh, fractions of the search crop.
+        present: (B,) bool, whether the target is in the search crop.
+    """
+
+    box: Tensor
+    present: Tensor
+
+
+class LossFunction(Protocol):
+    """The loss of a family; see the functions below."""
+
+    def __call__(
+        self,
+        outputs: dict[str, Tensor],
+        box: Tensor,
+        present: Tensor,
+        config: LossConfig,
+        whole: Truth | None = None,
+    ) -> dict[str, Tensor]:
+        """Return `total` and the single terms."""
 
 
 def iou_and_giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,21 +84,26 @@ def inside_crop(box: Tensor) -> Tensor:
 
 
 def box_loss(
-    outputs: dict[str, Tensor], box: Tensor, present: Tensor, config: LossConfig
+    outputs: dict[str, Tensor],
+    box: Tensor,
+    present: Tensor,
+    config: LossConfig,
+    whole: Truth | None = None,
 ) -> dict[str, Tensor]:
     """The authors' loss of a network that predicts one box (eq. 9): L1 of the corners, and GIoU.
 
-    As in their code, the truth is the part of the box that lies in the crop. Absent targets are
-    weighted with 0 and not taken out: picking rows would make a GPU wait for their number.
+    As in their code, the truth is the part of the box that lies in the crop.
 
     Args:
         outputs: `box` (B, 4).
         box: (B, 4) ground truth.
         present: (B,) bool; pairs without the target do not count.
         config: Weights of the terms.
+        whole: All pairs of the step; None where these are all.
     """
+    every = whole or Truth(box, present)
     predicted, truth = outputs["box"].float(), inside_crop(box)
-    share = present / present.sum().clamp(min=1)
+    share = present / every.present.sum().clamp(min=1)
     iou, giou = iou_and_giou(predicted, truth)
     l1 = ((corners(predicted) - corners(truth)).abs().mean(-1) * share).sum()
     giou_loss = ((1 - giou) * share).sum()
@@ -79,27 +112,36 @@ def box_loss(
 
 
 def stark_loss(
-    outputs: dict[str, Tensor], box: Tensor, present: Tensor, config: LossConfig
+    outputs: dict[str, Tensor],
+    box: Tensor,
+    present: Tensor,
+    config: LossConfig,
+    whole: Truth | None = None,
 ) -> dict[str, Tensor]:
     """STARK: `box_loss` (S, and stage 1 of ST), and the cross entropy of ST's score head (stage 2).
 
     Args:
         outputs: `box` (B, 4); `logit` (B,) of the target's presence where `config.presence` is
             not 0.
-        box, present, config: See `box_loss`.
+        box, present, config, whole: See `box_loss`.
     """
-    terms = box_loss(outputs, box, present, config)
+    terms = box_loss(outputs, box, present, config, whole)
     if config.presence == 0:
         return terms
-    logit = outputs["logit"].float()
-    presence = F.binary_cross_entropy_with_logits(logit, present.float())
-    right = ((logit > 0) == present).float().mean()
+    logit, pairs = outputs["logit"].float(), len(box if whole is None else whole.box)
+    entropy = F.binary_cross_entropy_with_logits(logit, present.float(), reduction="sum")
+    presence = entropy / pairs
+    right = ((logit > 0) == present).float().sum() / pairs
     total = terms["total"] + config.presence * presence
     return {**terms, "total": total, "presence": presence.detach(), "right": right}
 
 
 def centre_loss(
-    outputs: dict[str, Tensor], box: Tensor, present: Tensor, config: LossConfig
+    outputs: dict[str, Tensor],
+    box: Tensor,
+    present: Tensor,
+    config: LossConfig,
+    whole: Truth | None = None,
 ) -> dict[str, Tensor]:
     """OSTrack's loss of a centre head (ProContEXT, PJVLT): focal, L1 and GIoU.
 
@@ -108,23 +150,26 @@ def centre_loss(
 
     Args:
         outputs: `score_map` (B, H, W) in (0, 1), `box_map` (B, 4, H, W).
-        box, present, config: See `box_loss`.
+        box, present, config, whole: See `box_loss`.
     """
+    every = whole or Truth(box, present)
     scores = outputs["score_map"].float()
     heat = centre_heat(box, scores.shape[1:]) * present[:, None, None]
-    score = focal_loss(scores, heat)
+    centres = centred_inside(every.box, scores.shape[1:]) & every.present
+    score = focal_loss(scores, heat, centres.sum())
     peak = {"box": box_at_peak(scores, outputs["box_map"].float())}
-    terms = box_loss(peak, box, present, config)
+    terms = box_loss(peak, box, present, config, whole)
     total = terms["total"] + config.score * score
     return {**terms, "total": total, "score": score.detach()}
 
 
-def focal_loss(scores: Tensor, heat: Tensor) -> Tensor:
+def focal_loss(scores: Tensor, heat: Tensor, centres: Tensor | None = None) -> Tensor:
     """CenterNet's focal loss with alpha 2 and beta 4 (Zhou et al., "Objects as Points", eq. 1).
 
     Args:
         scores: (B, H, W) in (0, 1).
         heat: (B, H, W) in [0, 1], 1 at the centres.
+        centres: () how many centres the step has; None for those of `heat`.
 
     Returns:
         The sum over cells for each centre; for a batch without any, the sum.
@@ -133,7 +178,8 @@ def focal_loss(scores: Tensor, heat: Tensor) -> Tensor:
     positive = heat == 1
     found = torch.log(scores) * (1 - scores) ** 2
     quiet = torch.log1p(-scores) * scores**2 * (1 - heat) ** 4
-    return -torch.where(positive, found, quiet).sum() / positive.sum().clamp(min=1)
+    count = positive.sum() if centres is None else centres
+    return -torch.where(positive, found, quiet).sum() / count.clamp(min=1)
 
 
 def centre_heat(box: Tensor, shape: torch.Size) -> Tensor:
@@ -150,14 +196,27 @@ def centre_heat(box: Tensor, shape: torch.Size) -> Tensor:
         (B, H, W) in [0, 1]; 0 where the centre's cell is too far outside.
     """
     height, width = shape
-    scale = box.new_tensor([width, height])
-    x, y = (box[:, :2] * scale).round().unbind(1)
-    radius = _corner_radius((box[:, 2:] * scale).ceil()).floor().clamp(min=0)[:, None, None]
+    x, y = _centre_cell(box, shape)
+    size = torch.stack([box[:, 2] * width, box[:, 3] * height], 1)
+    radius = _corner_radius(size.ceil()).floor().clamp(min=0)[:, None, None]
     dx = torch.arange(width, device=box.device)[None, None, :] - x[:, None, None]
     dy = torch.arange(height, device=box.device)[None, :, None] - y[:, None, None]
     sigma = (2 * radius + 1) / 6
     heat = torch.exp(-(dx**2 + dy**2) / (2 * sigma**2))
     return torch.where((dx.abs() <= radius) & (dy.abs() <= radius), heat, 0.0)
+
+
+def centred_inside(box: Tensor, shape: torch.Size) -> Tensor:
+    """(B, 4) cxcywh -> (B,) bool: `centre_heat` is 1 somewhere, the centre's cell is on the map."""
+    height, width = shape
+    x, y = _centre_cell(box, shape)
+    return (x >= 0) & (x < width) & (y >= 0) & (y < height)
+
+
+def _centre_cell(box: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
+    """Column and row (B,) of the centre, rounded as the authors do."""
+    height, width = shape
+    return (box[:, 0] * width).round(), (box[:, 1] * height).round()
 
 
 def _corner_radius(size: Tensor, overlap: float = 0.7) -> Tensor:
@@ -173,7 +232,11 @@ def _corner_radius(size: Tensor, overlap: float = 0.7) -> Tensor:
 
 
 def sbt_loss(
-    outputs: dict[str, Tensor], box: Tensor, present: Tensor, config: LossConfig
+    outputs: dict[str, Tensor],
+    box: Tensor,
+    present: Tensor,
+    config: LossConfig,
+    whole: Truth | None = None,
 ) -> dict[str, Tensor]:
     """SBT's loss (that of TransT): the cells that begin inside the target are positive, with a box.
 
@@ -182,19 +245,39 @@ def sbt_loss(
 
     Args:
         outputs: `logits` (B, 2, H, W) foreground and background, `boxes` (B, 4, H, W).
-        box, present, config: See `box_loss`.
+        box, present, config, whole: See `box_loss`.
     """
-    logits, boxes = outputs["logits"].float(), outputs["boxes"].float().permute(0, 2, 3, 1)
-    positive = cells_beginning_inside(box, logits.shape[2:]) & present[:, None, None]
-    weights = logits.new_tensor([1.0, config.background])
-    score = F.cross_entropy(logits, (~positive).long(), weights)
-    count = positive.sum().clamp(min=1)
-    cells = positive.nonzero(as_tuple=True)
-    fitted, truth = boxes[cells], box[cells[0]]
+    every = whole or Truth(box, present)
+    logits, boxes = outputs["logits"].float(), outputs["boxes"].float()
+    shape = logits.shape[2:]
+    positive = cells_beginning_inside(box, shape) & present[:, None, None]
+    found = (cells_beginning_inside(every.box, shape) & every.present[:, None, None]).sum()
+    weight = torch.where(positive, 1.0, config.background)
+    cells = len(every.box) * shape.numel()
+    entropy = F.cross_entropy(logits, (~positive).long(), reduction="none")
+    score = (entropy * weight).sum() / (found + config.background * (cells - found))
+    fit = _fit(boxes, box, positive)
+    l1, giou, iou = (values.sum() / found.clamp(min=1) for values in fit)
+    total = config.score * score + config.l1 * l1 + config.giou * giou
+    return _terms(total, score=score, giou=giou, l1=l1, iou=iou)
+
+
+def _fit(boxes: Tensor, box: Tensor, positive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """How well the boxes of positive cells fit.
+
+    Args:
+        boxes: (B, 4, H, W) predicted cxcywh.
+        box: (B, 4) ground truth.
+        positive: (B, H, W) bool.
+
+    Returns:
+        L1 summed over cx, cy, w, h; 1 - GIoU; IoU. Each (B, H, W), 0 where not positive.
+    """
+    truth = box[:, None, None].expand(*positive.shape, 4)
+    # Elsewhere the truth takes the prediction's place: no loss, no gradient, whatever it is.
+    fitted = torch.where(positive[..., None], boxes.permute(0, 2, 3, 1), truth)
     iou, giou = iou_and_giou(fitted, truth)
-    l1, giou_loss = (fitted - truth).abs().sum() / count, (1 - giou).sum() / count
-    total = config.score * score + config.l1 * l1 + config.giou * giou_loss
-    return _terms(total, score=score, giou=giou_loss, l1=l1, iou=iou.sum() / count)
+    return (fitted - truth).abs().sum(-1), (1 - giou) * positive, iou * positive
 
 
 def cells_beginning_inside(box: Tensor, shape: torch.Size) -> Tensor:
@@ -208,8 +291,9 @@ def cells_beginning_inside(box: Tensor, shape: torch.Size) -> Tensor:
         (B, H, W) bool.
     """
     height, width = shape
-    scale = box.new_tensor([width, height, width, height])
-    x1, y1, x2, y2 = (corners(box) * scale).ceil().unbind(1)
+    left, top, right, bottom = corners(box).unbind(1)
+    x1, y1, x2, y2 = (left * width).ceil(), (top * height).ceil(), right * width, bottom * height
+    x2, y2 = x2.ceil(), y2.ceil()
     columns = torch.arange(width, device=box.device)[None]
     rows = torch.arange(height, device=box.device)[None]
     x2, y2 = torch.maximum(x2, x1 + 1), torch.maximum(y2, y1 + 1)
@@ -223,7 +307,11 @@ def _terms(total: Tensor, **single: Tensor) -> dict[str, Tensor]:
 
 
 def dense_loss(
-    outputs: dict[str, Tensor], box: Tensor, present: Tensor, config: LossConfig
+    outputs: dict[str, Tensor],
+    box: Tensor,
+    present: Tensor,
+    config: LossConfig,
+    whole: Truth | None = None,
 ) -> dict[str, Tensor]:
     """Loss of a dense head: each cell's score learns the IoU of the cell's own box.
 
@@ -238,23 +326,22 @@ def dense_loss(
         box: (B, 4) ground truth; ignored where `present` is False.
         present: (B,) bool.
         config: Weights of the terms.
+        whole: See `box_loss`.
     """
-    logits, boxes = outputs["logits"], outputs["boxes"].permute(0, 2, 3, 1)
-    positive = central_cells(box, logits.shape[1:]) & present[:, None, None]
-    count = positive.sum().clamp(min=1)
-    cells = positive.nonzero(as_tuple=True)  # once: a GPU has to wait for their number
-    fitted, truth = boxes[cells], box[cells[0]]
-    iou, giou = iou_and_giou(fitted, truth)
-    target = torch.zeros_like(logits)
-    target[cells] = iou.detach().clamp(0, 1)
+    every = whole or Truth(box, present)
+    logits, boxes = outputs["logits"], outputs["boxes"]
+    shape = logits.shape[1:]
+    positive = central_cells(box, shape) & present[:, None, None]
+    count = (central_cells(every.box, shape) & every.present[:, None, None]).sum().clamp(min=1)
+    fit = _fit(boxes, box, positive)
+    l1, giou, iou = (values.sum() / count for values in fit)
+    target = fit[2].detach().clamp(0, 1).to(logits.dtype)
     weight = torch.where(positive, target.clamp(min=0.1), 0.75 * logits.detach().sigmoid().square())
     bce = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     # Normalised by images beside positives: a batch of absent targets must not explode.
-    score = (weight * bce).sum() / count.clamp(min=len(box))
-    giou_loss = (1 - giou).sum() / count
-    l1 = (fitted - truth).abs().sum() / (4 * count)
-    total = config.score * score + config.giou * giou_loss + config.l1 * l1
-    return _terms(total, score=score, giou=giou_loss, l1=l1, iou=iou.sum() / count)
+    score = (weight * bce).sum() / count.clamp(min=len(every.box))
+    total = config.score * score + config.giou * giou + config.l1 * l1 / 4
+    return _terms(total, score=score, giou=giou, l1=l1 / 4, iou=iou)
 
 
 def central_cells(box: Tensor, shape: torch.Size) -> Tensor:

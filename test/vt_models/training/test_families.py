@@ -21,11 +21,12 @@ from vt_models import create_miniature, create_model, list_models  # noqa: E402
 from vt_models.cli import main  # noqa: E402
 from vt_models.errors import RecipeError  # noqa: E402
 from vt_models.registry import get_spec  # noqa: E402
-from vt_models.training.batches import make_loader, to_device  # noqa: E402
+from vt_models.training.batches import BatchNumbers, Finisher, make_loader  # noqa: E402
 from vt_models.training.crops import PairDataset  # noqa: E402
 from vt_models.training.data import ImagePack, Target, Track, load_image_pack  # noqa: E402
 from vt_models.training.descriptions import describe, text_of  # noqa: E402
-from vt_models.training.loop import Trainer, make_optimizer  # noqa: E402
+from vt_models.training.loop import Trainer  # noqa: E402
+from vt_models.training.optimizer import make_optimizer  # noqa: E402
 from vt_models.training.recipe import (  # noqa: E402
     AugmentConfig,
     OptimConfig,
@@ -66,6 +67,9 @@ def test_every_model_takes_two_steps(model: str, tmp_path: Path, mini_pack: Path
     untouched = {name.split(".")[0] for name in before} - _changed(net, before)
     assert untouched <= {"cls_head"}, "only STARK's second stage learns the score head"
     assert all(bool(torch.isfinite(value).all()) for value in net.parameters())
+    learning = {name: value for name, value in net.named_parameters() if value.requires_grad}
+    idle = {name for name, value in learning.items() if value.grad is None}
+    assert bool(idle) == trainer._some_unused, "DistributedDataParallel has to know"
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -78,22 +82,6 @@ def test_a_recipe_fits_its_model(path: Path) -> None:
     rates = {group["peak_lr"] for group in optimizer.param_groups}
     assert max(rates) == recipe.optim.lr
     assert recipe.optim.only or min(rates) == recipe.optim.lr * recipe.optim.backbone_lr_factor
-
-
-def test_recipes_have_the_authors_schedules(repository: Path) -> None:
-    def load(name: str) -> Recipe:
-        return load_recipe(repository / "recipes" / f"{name}.yaml")
-
-    epochs = {"procontext": 300, "pjvlt": 300, "stark_st50": 500, "sbt_base": 500}
-    for name, count in epochs.items():
-        recipe = load(name)
-        assert recipe.optim.samples == count * 60_000
-        assert recipe.optim.decay_start == 0.8
-        assert recipe.optim.decay == "step"
-    losses = {name: dataclasses.astuple(load(name).loss)[:3] for name in epochs}
-    assert losses["sbt_base"] == (50, 70, 120)
-    assert losses["procontext"] == losses["pjvlt"] == (2, 5, 1)
-    assert load("procontext").pruning.start == 20 * 60_000
 
 
 def test_starks_second_stage_learns_the_score_head_alone(
@@ -152,8 +140,8 @@ def test_settings_of_another_family_are_refused(tmp_path: Path, text: str, key: 
 def _batch(model: str, pack: ImagePack, **changes: object) -> dict[str, torch.Tensor]:
     recipe = dataclasses.replace(Recipe(model, seed=5), **changes)
     spec = get_spec(model)
-    loader = make_loader(PairDataset(pack, spec, recipe), 6, 0, 6, 0, pin=False)
-    return to_device(next(iter(loader)), spec, torch.device("cpu")).inputs
+    loader = make_loader(PairDataset(pack, spec, recipe), BatchNumbers(0, 6, 6), 0, pin=False)
+    return Finisher(spec, torch.device("cpu"))(next(iter(loader))).inputs
 
 
 def test_views_of_a_template_show_the_same_place_at_their_factors(mini_pack: Path) -> None:

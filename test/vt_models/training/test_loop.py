@@ -22,20 +22,20 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from vt_models.api import create_model  # noqa: E402
 from vt_models.cli import main  # noqa: E402
-from vt_models.errors import RecipeError, WeightsError  # noqa: E402
+from vt_models.errors import RecipeError, TrainingError, WeightsError  # noqa: E402
 from vt_models.registry import get_spec  # noqa: E402
-from vt_models.training.batches import make_loader, to_device  # noqa: E402
+from vt_models.training.batches import BatchNumbers, Finisher, make_loader  # noqa: E402
 from vt_models.training.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from vt_models.training.crops import PairDataset  # noqa: E402
 from vt_models.training.data import load_image_pack  # noqa: E402
 from vt_models.training.loop import (  # noqa: E402
     DataWorkerError,
     DivergedError,
-    Hooks,
     Trainer,
-    learning_rate_scale,
     seed_everything,
 )
+from vt_models.training.optimizer import learning_rate_scale  # noqa: E402
+from vt_models.training.progress import Hooks  # noqa: E402
 from vt_models.training.recipe import OptimConfig, load_recipe  # noqa: E402
 
 pytestmark = pytest.mark.train
@@ -114,7 +114,7 @@ def test_resume_gives_the_same_numbers(tmp_path: Path, mini_pack: Path) -> None:
 
 
 def test_a_finished_run_is_resumed_without_a_step(tmp_path: Path, mini_pack: Path) -> None:
-    overrides = ["optim.samples=5"]
+    overrides = ["optim.samples=5", "optim.warmup_samples=0", "optim.backbone_freeze_samples=0"]
     first = _trainer(tmp_path, mini_pack, overrides, "asymtrack_lite0")
     reports: list[int] = []
     first.run(Hooks(on_progress=lambda progress: reports.append(progress.samples)))
@@ -169,15 +169,16 @@ def test_a_dead_data_process_is_named(
 def test_workers_do_not_change_the_data(mini_pack: Path, tmp_path: Path) -> None:
     recipe = load_recipe(_recipe_file(tmp_path))
     dataset = PairDataset(load_image_pack(mini_pack), get_spec(recipe.model), recipe)
-    here = list(make_loader(dataset, 4, 4, 16, 0, pin=False))
-    there = list(make_loader(dataset, 4, 4, 16, 2, pin=False))
+    here = list(make_loader(dataset, BatchNumbers(4, 16, 4), 0, pin=False))
+    there = list(make_loader(dataset, BatchNumbers(4, 16, 4), 2, pin=False))
     assert len(here) == len(there) == 3
     for a, b in zip(here, there, strict=True):
         assert all(torch.equal(a[key], b[key]) for key in a)
-    batch = to_device(here[0], get_spec(recipe.model), torch.device("cpu"))
+    batch = Finisher(get_spec(recipe.model), torch.device("cpu"))(here[0])
     assert batch.inputs["search"].shape == (4, 3, 256, 256)
     assert batch.inputs["search"].abs().max() <= 1.0
-    assert bool(((batch.box[:, :2] > 0) & (batch.box[:, :2] < 1)).all())
+    centres = batch.truth.box[:, :2]
+    assert bool(((centres > 0) & (centres < 1)).all())
 
 
 def test_every_augmentation_keeps_the_label_in_the_crop(mini_pack: Path, tmp_path: Path) -> None:
@@ -230,8 +231,8 @@ def test_a_stopped_command_saves_and_says_so(
         assert process.poll() is None, "the command ended before its first checkpoint"
         assert time.monotonic() < deadline, "no checkpoint within 240 s"
         time.sleep(0.02)
-    # A terminal sends Ctrl-C to the data processes as well; a service manager asks the parent.
-    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    # Terminals, service managers and torchrun signal the data processes as well.
+    os.killpg(process.pid, number)
     _, words = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in words
@@ -307,7 +308,7 @@ def test_a_failed_write_keeps_the_old_checkpoint(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(WeightsError, match="No space left"):
+    with pytest.raises(TrainingError, match="No space left"):
         save_checkpoint(state | {"samples": 2}, path)
     assert load_checkpoint(path)["samples"] == 1
     assert list(tmp_path.iterdir()) == [path]

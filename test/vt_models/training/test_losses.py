@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 
 from vt_models.registry import get_spec, list_models  # noqa: E402
 from vt_models.training.losses import (  # noqa: E402
+    Truth,
     box_loss,
     cells_beginning_inside,
     central_cells,
@@ -218,3 +219,51 @@ def test_sbt_weighs_classes_and_fits_every_cell_inside() -> None:
 def test_every_model_has_a_loss() -> None:
     for name in list_models():
         assert callable(loss_for(get_spec(name)))
+
+
+@pytest.mark.parametrize("model", list_models())
+def test_parts_of_a_batch_add_up_to_the_batch(model: str) -> None:
+    spec, rng = get_spec(model), np.random.default_rng(2)
+    config = LossConfig(presence=1.0 if spec.family == "stark" and spec.dynamic_template else 0.0)
+    truth = Truth(_boxes(rng, 6), torch.tensor([True, True, False, True, False, True]))
+    outputs = {name: value.requires_grad_() for name, value in _outputs(spec.family, rng).items()}
+    loss = loss_for(spec)
+    whole = loss(outputs, *truth, config)
+    gradients = torch.autograd.grad(whole["total"], list(outputs.values()), allow_unused=True)
+    parts = [
+        loss(
+            {k: v[cut] for k, v in outputs.items()},
+            truth.box[cut],
+            truth.present[cut],
+            config,
+            truth,
+        )
+        for cut in (slice(0, 1), slice(1, 5), slice(5, 6))
+    ]
+    for name, value in whole.items():
+        assert sum(part[name] for part in parts).item() == pytest.approx(value.item(), rel=1e-5), (
+            name
+        )
+    total = sum(part["total"] for part in parts)
+    added = torch.autograd.grad(total, list(outputs.values()), allow_unused=True)
+    for a, b in zip(gradients, added, strict=True):
+        assert (a is None and b is None) or torch.allclose(a, b, atol=1e-6)
+
+
+def _boxes(rng: np.random.Generator, count: int) -> torch.Tensor:
+    centre, size = rng.uniform(0.2, 0.8, (count, 2)), rng.uniform(0.1, 0.4, (count, 2))
+    return torch.from_numpy(np.hstack([centre, size]).astype(np.float32))
+
+
+def _outputs(family: str, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    """Random outputs of six pairs."""
+    cells = _boxes(rng, 6 * 64).view(6, 8, 8, 4).permute(0, 3, 1, 2).contiguous()
+    scores = torch.from_numpy(rng.uniform(0.01, 0.9, (6, 8, 8)).astype(np.float32))
+    return {
+        "asymtrack": {"box": _boxes(rng, 6)},
+        "asymtrack_lite": {"logits": scores.logit(), "boxes": cells},
+        "procontext": {"score_map": scores, "box_map": cells},
+        "pjvlt": {"score_map": scores, "box_map": cells},
+        "stark": {"box": _boxes(rng, 6), "logit": scores[:, 0, 0].logit()},
+        "sbt": {"logits": torch.stack([scores, 1 - scores], 1).logit(), "boxes": cells},
+    }[family]
