@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import threading
 
 import numpy as np
@@ -151,6 +152,32 @@ def test_ambiguous(feed):
     assert near(boxes(feed.detection(feed.move(1)))[0], feed.scene.box(feed.step))
 
 
+@pytest.mark.parametrize("words_count", [True, False])
+def test_a_lost_target_and_a_look_alike_where_it_was(feed, words_count):
+    """The words fit the true one elsewhere in the image; without them the look-alike is taken."""
+    ros = feed.ros
+    values = {"grounding.verify": words_count, "grounding.period": 0.2 if words_count else 0.0}
+    assert ros.set_parameters(values, atomically=True).result.successful
+    target = feed.set_target(**RED).target_id
+    feed.until_tracked()
+    x, y, _, _ = map(int, feed.scene.box(feed.step))
+    ros.until(lambda: feed.answered(feed.scene.empty()).state == TrackStatus.STATE_LOST, "LOST")
+    feed.step += 90
+
+    def found():
+        """Where it says that the target is, measured."""
+        status = feed.answered(feed.scene.with_another(feed.step, (x, y), colour=(220, 57, 50)))
+        assert status.target_id == target
+        measured = status.state in (TrackStatus.STATE_TRACKING, TrackStatus.STATE_UNCERTAIN)
+        return boxes(feed.detection(status))[0] if measured else None
+
+    expected = feed.scene.box(feed.step) if words_count else (x, y, 48, 48)
+    for _ in range(6):
+        assert near(ros.until(found, "the target again"), expected, pixels=20.0)
+    values = {"grounding.verify": True, "grounding.period": 5.0}
+    assert ros.set_parameters(values, atomically=True).result.successful
+
+
 def test_nothing_found(feed):
     target = feed.set_target().target_id
     answer = feed.set_target(mode=Ask.MODE_TEXT, text="a green bird")
@@ -256,6 +283,24 @@ def test_texts_that_are_refused(feed, words, reason):
     for mode in (Ask.MODE_TEXT, Ask.MODE_BOX_AND_TEXT):
         answer = feed.set_target(mode=mode, text=words)
         assert reason in refused(answer, Answer.ERROR_INVALID_TEXT)
+
+
+def test_more_words_than_the_back_end_reads(feed):
+    answer = feed.set_target(mode=Ask.MODE_TEXT, text="red " * 40)
+    assert "word pieces" in refused(answer, Answer.ERROR_INVALID_TEXT)
+
+
+def test_ctrl_c_during_a_search(ros, tiny_model, slow_grounder, scene):
+    """The node ends in order although its network cannot be interrupted."""
+    source = {"grounding__backend": "onnx", "grounding__source": str(slow_grounder)}
+    process = ros.start_tracker(tiny_model, **source)
+    feed = ros.feed(scene)
+    diagnostics = ros.diagnostics()
+    ros.call_async(SetTarget, "tracker/set_target", feed.request(**RED))
+    ros.until_diagnosed(diagnostics, "grounding", "looking for")
+    process.send(signal.SIGINT)
+    assert process.wait() == 0, process.output
+    assert "terminate" not in process.output
 
 
 def test_any_unicode_is_safe(feed):
