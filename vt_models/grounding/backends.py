@@ -46,7 +46,7 @@ def create_grounder(
         settings: what counts; the defaults take the back end's own threshold.
         device: "auto", "cpu" or "cuda"; for onnx and pjvlt also "tensorrt".
         threads: CPU threads of its network, so that tracking beside it keeps its own; None leaves
-            them to the library.
+            them to the library. zero_shot sets torch's pool, which is one for the whole process.
 
     Raises:
         InputError: unknown name, device or number of threads.

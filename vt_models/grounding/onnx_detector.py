@@ -125,7 +125,7 @@ class OnnxDetector:
     """Runs an exported detector; see `vt_models.grounding.Detector`.
 
     Args:
-        exported: the directory's contents.
+        exported: the directory's contents; the graph's bytes (hundreds of MB) are not kept.
         device: "auto", "cpu", "cuda" or "tensorrt".
         threads: of the CPU provider; None is one.
 
@@ -139,22 +139,18 @@ class OnnxDetector:
     def __init__(
         self, exported: DetectorExport, device: str = "auto", threads: int | None = None
     ) -> None:
-        self._exported = exported
+        self.default_threshold = exported.default_threshold
+        self._canvas, self._padding = exported.canvas, exported.padding
         self._encode = PromptEncoder(exported.files[TOKENIZER], exported.text)
         device, threads = check_device(device), check_threads(threads)
         self._session = open_session(exported.files[GRAPH], GRAPH, device, threads)
         self._inputs = {entry.name for entry in self._session.get_inputs()}
         self._check_graph()
 
-    @property
-    def default_threshold(self) -> float:
-        """The export's."""
-        return self._exported.default_threshold
-
     def detect(self, frame: Frame, text: str, cancelled: Cancelled) -> list[Candidate]:
         """Boxes of the frame with their scores, the best few hundred; see `Detector.detect`."""
         ids, mask = self._encode(text)
-        placed = place(frame, self._exported.canvas, self._exported.padding)
+        placed = place(frame, self._canvas, self._padding)
         inputs: dict[str, NDArray[Any]] = {
             "image": placed.image[None],
             "text_ids": ids,
@@ -172,9 +168,7 @@ class OnnxDetector:
 
     def _to_pixels(self, placed: Placed, frame: Frame) -> NDArray[np.float64]:
         """(4,): fractions of the canvas to pixels of the frame."""
-        x, y = (
-            self._exported.canvas[axis] * frame.shape[axis] / placed.size[axis] for axis in (1, 0)
-        )
+        x, y = (self._canvas[axis] * frame.shape[axis] / placed.size[axis] for axis in (1, 0))
         return np.array((x, y, x, y))
 
     def _run(
