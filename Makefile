@@ -10,7 +10,8 @@ SETUP = $(PYTHON) scripts/setup_env.py
 RUN = . .venv/bin/activate &&
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train-setup demo test test-slow lint bench clean distclean python-found
+.PHONY: help setup train-setup demo test test-slow lint bench bench-training clean distclean \
+	python-found
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -41,6 +42,10 @@ lint: python-found ## style (ruff) and types (mypy)
 bench: python-found ## measure speed and accuracy on this machine
 	@$(SETUP) runtime
 	@$(RUN) python -m benchmarks.run $(ARGS)
+
+bench-training: python-found ## measure training steps on this machine's CPU and GPU
+	@$(SETUP) train
+	@$(RUN) python -m benchmarks.training $(ARGS)
 
 clean: ## remove what builds, tests and demos made; keeps .venv
 	rm -rf build install log dist demo_output *.egg-info
