@@ -120,7 +120,7 @@ def run_one_pass(
     stream: Stream,
     protocol: str | None,
     running: Running,
-    start: Starter | None = None,
+    start: Starter = start_on_truth,
 ) -> OnePass:
     """Run every tracker over every sequence and score it.
 
@@ -130,7 +130,7 @@ def run_one_pass(
         stream: how the frames come.
         protocol: one of `PROTOCOLS`; None for the usual metrics alone.
         running: in how many processes, and where results are kept.
-        start: how a tracker is started, picklable, and its `repr` says how; None: on the true box.
+        start: how a tracker is started, picklable; its `repr` says how, in every process the same.
 
     Raises:
         VtModelsError: what the data set or a tracker raises.
@@ -138,8 +138,11 @@ def run_one_pass(
     reports = []
     for entrant in entrants:
         name = entrant.name
-        settings = {**stream.settings(name), "start": "box" if start is None else repr(start)}
-        once = stream.runner(name, start or start_on_truth)
+        settings = {
+            **stream.settings(name),
+            "start": "box" if start is start_on_truth else repr(start),
+        }
+        once = stream.runner(name, start)
         run = running.resuming(entrant, settings, once, ONE_PASS, sequences)
         reports.append(evaluate(entrant.factory, sequences, model=name, jobs=running.jobs, run=run))
     scores = {} if protocol is None else score_reports(protocol, reports, sequences)

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -82,7 +85,7 @@ def _run_in_processes(
     """Results as they come, with the number of their sequence."""
     context = multiprocessing.get_context("spawn")
     worker = _Worker(factory, run)
-    pool = ProcessPoolExecutor(min(jobs, len(sequences)), context, _keep_worker, (worker,))
+    pool = ProcessPoolExecutor(min(jobs, len(sequences)), context, _start_process, (worker,))
     waiting = iter(range(len(sequences)))
     running: dict[Future[Result], int] = {}
     try:
@@ -130,8 +133,18 @@ class _Process:
     worker: _Worker[Any]
 
 
-def _keep_worker(worker: _Worker[Any]) -> None:
+def _start_process(worker: _Worker[Any]) -> None:
+    """Keep the worker; Ctrl-C ends the process silently, and so does the end of its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _Process.worker = worker
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _run_in_worker(sequence: VideoSequence) -> Any:

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 Result = TypeVar("Result")
 
+UNRELATED = ("datasets", "target", "training")
+"""Packages whose code does not decide what a tracker answers to given frames and boxes."""
+
 
 @dataclass(frozen=True)
 class Form(Generic[Result]):
@@ -172,12 +175,11 @@ def run_settings(tracker: str, options: Mapping[str, object], weights: Sequence[
     Raises:
         WeightsError: `weights` does not exist.
     """
-    code = Path(vt_models.__file__).parent
     parts = {
         "tracker": tracker,
         "options": dict(options),
         "weights": [files_digest(path) for path in weights],
-        "code": _digest(b"".join(path.read_bytes() for path in sorted(code.glob("**/*.py")))),
+        "code": _code_digest(),
         "cpu": machine()["cpu"],
         "versions": versions(),
     }
@@ -198,6 +200,14 @@ def files_digest(path: Path) -> str:
         if file.is_file():
             total.update(f"{file.relative_to(path)}\n{_digest(file.read_bytes())}\n".encode())
     return total.hexdigest()
+
+
+def _code_digest() -> str:
+    """sha256 over this package's modules, but for those no tracker's answer goes through."""
+    root = Path(vt_models.__file__).parent
+    files = sorted(path.relative_to(root) for path in root.glob("**/*.py"))
+    used = [file for file in files if file.parts[0] not in UNRELATED]
+    return _digest(b"".join((root / file).read_bytes() for file in used))
 
 
 def _describe(sequence: VideoSequence) -> str:

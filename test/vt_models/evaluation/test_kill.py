@@ -59,20 +59,34 @@ def without_times(report):
     return report
 
 
-def kill_after_the_first_sequence(process, kept):
+def wait_for_the_first_sequence(process, kept):
     deadline = time.monotonic() + 60
     while not list(kept.glob("*.npz")):
         assert process.poll() is None, "it was over before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+
+
+def wait_for_the_group(group):
+    """Until the processes that the killed one had started are gone, too."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        assert time.monotonic() < deadline, "processes go on without their parent"
+        time.sleep(0.05)
 
 
 def test_a_killed_evaluation_goes_on_and_ends_as_if_nothing_had_been(root, tmp_path):
     """Two processes, killed and resumed, give what one process gives that is left alone."""
     kept = tmp_path / "out" / MODEL / "kept"
-    kill_after_the_first_sequence(start(root, tmp_path / "out", "--jobs", "2"), kept)
+    process = start(root, tmp_path / "out", "--jobs", "2")
+    wait_for_the_first_sequence(process, kept)
+    process.kill()
+    process.communicate()
+    wait_for_the_group(process.pid)
     before = {path.name: path.stat().st_mtime_ns for path in kept.glob("*.npz")}
     assert 0 < len(before) < SEQUENCES, "killed in the middle"
     assert not (tmp_path / "out" / "report.html").exists()
@@ -88,3 +102,16 @@ def test_a_killed_evaluation_goes_on_and_ends_as_if_nothing_had_been(root, tmp_p
     for number in range(SEQUENCES):
         one, other = (tmp_path / name / MODEL / f"s{number}.txt" for name in ("out", "whole"))
         assert one.read_text() == other.read_text()
+
+
+def test_ctrl_c_ends_all_processes_in_one_line(root, tmp_path):
+    kept = tmp_path / "out" / MODEL / "kept"
+    process = start(root, tmp_path / "out", "--jobs", "2")
+    wait_for_the_first_sequence(process, kept)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert "Traceback" not in err
+    assert err.endswith("vt-models: error: interrupted\n")
+    wait_for_the_group(process.pid)
