@@ -7,6 +7,7 @@ a pair is drawn, but for those of image packs, which are decoded at once unless 
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from dataclasses import dataclass, field
@@ -53,7 +54,7 @@ def parse_roots(words: Iterable[str], recipe: Recipe) -> dict[str, Path]:
     """Folders of a recipe's sources: the recipe's own, replaced by those of the command line.
 
     Args:
-        words: "NAME=DIR", or "DIR" where there is one source that has no folder yet.
+        words: "NAME=DIR" each, or "DIR" for a recipe with one source.
         recipe: Whose sources they are.
 
     Returns:
@@ -117,9 +118,11 @@ def open_sources(
     """
     reader = _Reader(recipe.sampling, progress)
     sources = tuple(reader.read(config, roots[config.called]) for config in recipe.sources)
-    unknown = sorted(set(recipe.sampling.hold_out) - reader.held_out)
+    unknown = sorted(set(recipe.sampling.hold_out) - reader.videos)
     if unknown:
-        raise DatasetError(f"sampling.hold_out: no source has a video {', '.join(unknown)}.")
+        near = difflib.get_close_matches(unknown[0], reader.videos, n=3)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise DatasetError(f"sampling.hold_out: no source has a video {', '.join(unknown)}.{hint}")
     return Mixture(reader.store, sources)
 
 
@@ -130,7 +133,7 @@ class _Reader:
     sampling: SamplingConfig
     progress: Callable[[Iterable[Any], str], Iterable[Any]]
     store: ImageStore = field(default_factory=ImageStore)
-    held_out: set[str] = field(default_factory=set)
+    videos: set[str] = field(default_factory=set)
 
     def read(self, config: SourceConfig, root: Path) -> Source:
         if config.kind == PACK:
@@ -143,9 +146,9 @@ class _Reader:
 
     def _pack(self, config: SourceConfig, root: Path) -> Source:
         records = read_records(root)
-        videos = {r["source"] for r in records if "video" in r} & set(self.sampling.hold_out)
-        self.held_out |= videos
-        records = [r for r in records if "video" not in r or r["source"] not in videos]
+        self.videos |= {r["source"] for r in records if "video" in r}
+        gone = set(self.sampling.hold_out)
+        records = [r for r in records if "video" not in r or r["source"] not in gone]
         if config.in_memory:
             decoded = decode_all(root, records, lambda files: self.progress(files, config.called))
             images = self.store.add(decoded)
@@ -200,7 +203,7 @@ class _Reader:
     def _videos(self, config: SourceConfig, root: Path) -> Source:
         dataset = open_dataset(config.kind, root, split=_split(config), needs_start=False)
         chosen = set(_only(config, root, dataset.names)) - set(self.sampling.hold_out)
-        self.held_out |= set(dataset.names) & set(self.sampling.hold_out)
+        self.videos |= set(dataset.names)
         numbers = [n for n, name in enumerate(dataset.names) if name in chosen]
         first = len(self.store)
         tracks = []

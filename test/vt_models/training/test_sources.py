@@ -196,6 +196,16 @@ def test_a_pack_that_is_read_late_gives_the_same(mini_pack: Path) -> None:
         assert np.array_equal(at_once.images[number], late.images[number])
 
 
+def test_two_packs_are_two_sources(mini_pack: Path) -> None:
+    recipe = _recipe(SourceConfig(), SourceConfig(name="pseudo", weight=0.25, max_gap=10))
+    roots = parse_roots([f"pack={mini_pack}", f"pseudo={mini_pack}"], recipe)
+    own, pseudo = open_sources(recipe, roots).sources
+    assert (own.images, pseudo.images) == (range(20), range(20, 40))
+    assert [target.image for target in pseudo.stills] == list(range(20, 28))
+    assert [t.image for t in pseudo.tracks[1].targets] == list(range(34, 40))
+    assert (own.max_gap, pseudo.max_gap, pseudo.weight) == (None, 10, 0.25)
+
+
 def test_only_the_videos_of_a_list(mini_sets: dict[str, Path], tmp_path: Path) -> None:
     root = tmp_path / "got10k"
     shutil.copytree(mini_sets["got10k"], root)
@@ -216,7 +226,7 @@ def test_videos_are_held_out(mini_sets: dict[str, Path], mini_pack: Path) -> Non
     data = _open(roots, *both, hold_out=("dog-1", "clip1"))
     keys = [track.key for source in data.sources for track in source.tracks]
     assert keys == ["lasot/cat-1/0", "clip0/0"]
-    with pytest.raises(DatasetError, match=r"hold_out.*dog-9"):
+    with pytest.raises(DatasetError, match=r"hold_out.*dog-9\. Did you mean dog-1"):
         _open(roots, *both, hold_out=("dog-9", "clip1"))
 
 
