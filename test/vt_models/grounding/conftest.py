@@ -214,7 +214,7 @@ def write_grounding_dino(folder: Path) -> Path:
             vocab_size=30522, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
             intermediate_size=32, max_position_embeddings=64,
         ),
-        d_model=32, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4,
+        d_model=32, encoder_layers=1, decoder_layers=2, encoder_attention_heads=4,
         decoder_attention_heads=4, encoder_ffn_dim=32, decoder_ffn_dim=32, num_queries=30,
         max_text_len=40, disable_custom_kernels=True,
     )  # fmt: skip

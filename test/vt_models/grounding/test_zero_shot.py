@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import socket
@@ -13,7 +14,12 @@ import numpy as np
 import pytest
 
 from vt_models.errors import BackendError, InputError, WeightsError
-from vt_models.grounding import GroundingCancelledError, GroundingSettings, create_grounder
+from vt_models.grounding import (
+    Grounder,
+    GroundingCancelledError,
+    GroundingSettings,
+    create_grounder,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,14 +35,26 @@ def noise(width: int, height: int) -> Any:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
+@pytest.fixture(scope="module")
+def grounder_of(checkpoint: Callable[[str], Path]) -> Callable[[str], Grounder]:
+    """Architecture -> a grounder that hands on everything, loaded once."""
+    return functools.cache(
+        lambda architecture: create_grounder("zero_shot", checkpoint(architecture), settings=ALL)
+    )
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize(("width", "height"), [(150, 100), (60, 130), (96, 96)])
 def test_boxes_are_those_of_the_network_in_pixels_of_the_frame(
-    checkpoint: Callable[[str], Path], architecture: str, width: int, height: int
+    checkpoint: Callable[[str], Path],
+    grounder_of: Callable[[str], Grounder],
+    architecture: str,
+    width: int,
+    height: int,
 ) -> None:
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     folder, frame = checkpoint(architecture), noise(width, height)
-    found = create_grounder("zero_shot", folder, settings=ALL).find(frame, "red car").candidates
+    found = grounder_of(architecture).find(frame, "red car").candidates
 
     model = transformers.AutoModelForZeroShotObjectDetection.from_pretrained(folder).eval()
     processor = transformers.AutoProcessor.from_pretrained(folder)
@@ -70,7 +88,6 @@ def test_patches_of_owlv2_lie_where_they_were_cut(
     checkpoint: Callable[[str], Path], width: int, height: int
 ) -> None:
     """With a box head of zeros every patch proposes itself: 6 x 6 on the padded square."""
-    from vt_models.grounding.grounder import Grounder  # noqa: PLC0415 - needs torch below
     from vt_models.grounding.zero_shot import open_detector  # noqa: PLC0415 - needs torch
 
     detector = open_detector(checkpoint("owlv2"), "cpu", 1)
@@ -88,9 +105,9 @@ def test_patches_of_owlv2_lie_where_they_were_cut(
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_words_matter_and_the_same_words_give_the_same(
-    checkpoint: Callable[[str], Path], architecture: str
+    grounder_of: Callable[[str], Grounder], architecture: str
 ) -> None:
-    grounder = create_grounder("zero_shot", checkpoint(architecture), settings=ALL)
+    grounder = grounder_of(architecture)
     frame = noise(120, 80)
     first = grounder.find(frame, "red car")
     assert grounder.find(frame, "red car").candidates == first.candidates
@@ -105,9 +122,9 @@ def test_thresholds_are_the_architectures(checkpoint: Callable[[str], Path]) -> 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_frames_of_any_strides_and_size(
-    checkpoint: Callable[[str], Path], architecture: str
+    grounder_of: Callable[[str], Grounder], architecture: str
 ) -> None:
-    grounder = create_grounder("zero_shot", checkpoint(architecture), settings=ALL)
+    grounder = grounder_of(architecture)
     frame = noise(120, 80)
     swapped = np.ascontiguousarray(frame[..., ::-1])[..., ::-1]
     swapped.setflags(write=False)
@@ -122,8 +139,10 @@ def test_frames_of_any_strides_and_size(
     "text", ["红色的车", "🚗 car", "[SEP] car [CLS]", "<|endoftext|> car", "a. b? c!", "\x00 car"]
 )
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_any_text_is_safe(checkpoint: Callable[[str], Path], architecture: str, text: str) -> None:
-    grounder = create_grounder("zero_shot", checkpoint(architecture), settings=ALL)
+def test_any_text_is_safe(
+    grounder_of: Callable[[str], Grounder], architecture: str, text: str
+) -> None:
+    grounder = grounder_of(architecture)
     try:
         assert grounder.find(noise(60, 40), text).candidates
     except InputError as error:
@@ -139,16 +158,18 @@ def test_names_of_special_tokens_are_text(checkpoint: Callable[[str], Path]) -> 
 
 @pytest.mark.parametrize(("architecture", "reads"), [("grounding-dino", 38), ("owlv2", 14)])
 def test_a_text_that_would_be_cut_is_refused(
-    checkpoint: Callable[[str], Path], architecture: str, reads: int
+    grounder_of: Callable[[str], Grounder], architecture: str, reads: int
 ) -> None:
-    grounder = create_grounder("zero_shot", checkpoint(architecture), settings=ALL)
+    grounder = grounder_of(architecture)
     with pytest.raises(InputError, match=f"word pieces, {architecture} reads {reads}"):
         grounder.find(noise(60, 40), "red car " * 30)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_running_network_is_stopped(checkpoint: Callable[[str], Path], architecture: str) -> None:
-    grounder = create_grounder("zero_shot", checkpoint(architecture), settings=ALL)
+def test_a_running_network_is_stopped(
+    grounder_of: Callable[[str], Grounder], architecture: str
+) -> None:
+    grounder = grounder_of(architecture)
     looks = iter([False] * 5 + [True] * 100)
     with pytest.raises(GroundingCancelledError):
         grounder.find(noise(60, 40), "red car", lambda: next(looks))
