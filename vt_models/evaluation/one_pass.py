@@ -13,6 +13,7 @@ from vt_models.evaluation.report import write_report
 from vt_models.evaluation.result_files import write_results
 from vt_models.evaluation.resume import ONE_PASS
 from vt_models.evaluation.runner import Report, evaluate, start_on_truth
+from vt_models.evaluation.starts import start_overlaps, starts_text
 from vt_models.evaluation.tables import table, to_text
 from vt_models.evaluation.vot_runs import frame_size
 
@@ -39,6 +40,7 @@ class OnePass:
         stream: how the frames came.
         protocol: the benchmark whose rules score too, one of `PROTOCOLS`; None for none.
         scores: by that benchmark's rules, by tracker; empty where no truth is public.
+        starts: `start_overlaps` by tracker; empty where the true first boxes were given.
         long_term: of the target keeper, if it ran.
     """
 
@@ -47,6 +49,7 @@ class OnePass:
     stream: Stream
     protocol: str | None
     scores: Mapping[str, Scores]
+    starts: Mapping[str, Mapping[str, Any]]
     long_term: LongTermReport | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,6 +69,8 @@ class OnePass:
             parts.append(table(f"{self.protocol} rules", columns, totals))  # type: ignore[arg-type]
         if self.stream.fps is not None:
             parts.append(self.stream.to_text(self.reports))
+        if self.starts:
+            parts.append(starts_text(self.starts))
         if self.long_term is not None:
             parts.append(self.long_term.to_text())
         return "\n\n".join(parts)
@@ -98,6 +103,8 @@ class OnePass:
             result["benchmark"] = {"name": self.protocol, **self.scores[report.model]}
         if self.stream.fps is not None:
             result["stream"] = self.stream.about(report)
+        if report.model in self.starts:
+            result["start"] = self.starts[report.model]
         return result
 
     def _more(self, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,6 +115,8 @@ class OnePass:
             more["benchmark"] = {"name": self.protocol, "totals": totals}
         if self.stream.fps is not None:
             more["stream"] = {report.model: self.stream.about(report) for report in self.reports}
+        if self.starts:
+            more["start"] = dict(self.starts)
         if self.long_term is not None:
             found = self.long_term.to_dict()
             more["long_term"] = {"model": self.long_term.model, **found}
@@ -146,7 +155,9 @@ def run_one_pass(
         run = running.resuming(entrant, settings, once, ONE_PASS, sequences)
         reports.append(evaluate(entrant.factory, sequences, model=name, jobs=running.jobs, run=run))
     scores = {} if protocol is None else score_reports(protocol, reports, sequences)
-    return OnePass(reports, sequences, stream, protocol, scores)
+    is_given = start is start_on_truth
+    starts = {} if is_given else {one.model: start_overlaps(one, sequences) for one in reports}
+    return OnePass(reports, sequences, stream, protocol, scores, starts)
 
 
 def score_reports(

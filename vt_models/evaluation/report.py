@@ -53,8 +53,8 @@ def write_report(
         sequences: with the truth, one or more of them public; frames are read only where a failure
             is drawn.
         more: further parts, JSON-serialisable: "about" (what a reader needs to repeat it, see
-            `provenance`), "benchmark" ({"name", "totals"}), "stream" (by tracker), "long_term"
-            (`LongTermReport.to_dict()` with "model").
+            `provenance`), "benchmark" ({"name", "totals"}), "stream" and "start" (by tracker),
+            "long_term" (`LongTermReport.to_dict()` with "model").
 
     Returns:
         The page's path.

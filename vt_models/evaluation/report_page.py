@@ -17,6 +17,7 @@ from vt_models.evaluation.html_parts import (
     table,
 )
 from vt_models.evaluation.plots import FRACTION, Axis, Line, line_chart, reliability_chart
+from vt_models.evaluation.starts import starts_text
 from vt_models.evaluation.tables import COLUMNS
 
 if TYPE_CHECKING:
@@ -53,7 +54,10 @@ def page(data: Mapping[str, Any], strips: Sequence[Strips]) -> str:
     trackers = data["trackers"]
     sections = [
         _heading(data),
-        "<h2>Total</h2>" + _total_table(trackers) + _stream(data.get("stream")),
+        "<h2>Total</h2>"
+        + _total_table(trackers)
+        + _stream(data.get("stream"))
+        + _starts(data.get("start")),
         _benchmark(data.get("benchmark")),
         "<h2>Curves</h2>" + _charts(trackers),
         "<h2>Attributes</h2>" + _attribute_table(data),
@@ -122,6 +126,10 @@ def _stream(about: Mapping[str, Mapping[str, Any]] | None) -> str:
     fps = next(iter(about.values()))["fps"]
     text = f"As a stream of {fps:g} images a second, with the latency of {'; '.join(parts)}."
     return f"<p>{escape(text)}</p>"
+
+
+def _starts(about: Mapping[str, Mapping[str, Any]] | None) -> str:
+    return f"<p>{escape('; '.join(starts_text(about).splitlines()))}.</p>" if about else ""
 
 
 def _benchmark(about: Mapping[str, Any] | None) -> str:

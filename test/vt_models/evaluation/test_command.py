@@ -354,6 +354,24 @@ def test_a_split_is_chosen_and_the_index_can_be_left_out(run, capsys, tmp_path, 
         run(*options, "--split", "val")
 
 
+def test_a_start_that_was_found_is_measured(run, capsys, tmp_path, monkeypatch):
+    def start(tracker, sequence):
+        if sequence.name == "two":
+            return None
+        tracker.init(None, (5.0, 5.0, 10.0, 20.0))
+        return 5.0, 5.0, 10.0, 20.0
+
+    monkeypatch.setattr(command.text_init, "starter", lambda _: start)
+    run("--json", "--init", "text", "--output", str(tmp_path / "out"))
+    report = json.loads(capsys.readouterr().out)
+    assert report["start"] == {"iou": 0.25, "found": 0.5, "sequences": {"one": 0.5, "two": 0.0}}
+    assert report["total"]["ao"] == 0.25
+    said = "first box found in 50.0% of the sequences, mean IoU 0.250"
+    assert said in (tmp_path / "out" / "report.html").read_text()
+    run("--init", "text")
+    assert said in capsys.readouterr().out
+
+
 def test_an_output_that_cannot_be_is_refused_before_anything_runs(run, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"--output .*file: File exists; give a folder"):
