@@ -208,6 +208,102 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(
         create_grounder("zero_shot", "hub:nobody/nothing")
 
 
+def test_a_repository_in_the_hubs_cache_needs_no_network(
+    checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = checkpoint("owlv2")
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--owner--tiny"
+    shutil.copytree(folder, repository / "snapshots" / ("0" * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    assert create_grounder("zero_shot", "hub:owner/tiny").find(noise(60, 40), "red car").best
+    assert create_grounder("zero_shot", f"hub:owner/tiny@{'0' * 40}").threshold == 0.2
+
+
+OLD_PROCESSORS = {
+    "grounding-dino": {
+        "do_normalize": True,
+        "do_pad": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "format": "coco_detection",
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_processor_type": "GroundingDinoImageProcessor",
+        "image_std": [0.229, 0.224, 0.225],
+        "processor_class": "GroundingDinoProcessor",
+        "resample": 2,
+        "rescale_factor": 0.00392156862745098,
+        "size": {"longest_edge": 160, "shortest_edge": 96},
+    },
+    "owlv2": {
+        "do_normalize": True,
+        "do_pad": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_processor_type": "Owlv2ImageProcessor",
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "processor_class": "Owlv2Processor",
+        "resample": 2,
+        "rescale_factor": 0.00392156862745098,
+        "size": {"height": 96, "width": 96},
+    },
+}
+OLD_TOKENIZERS = {
+    "grounding-dino": {
+        "cls_token": "[CLS]",
+        "do_lower_case": True,
+        "mask_token": "[MASK]",
+        "model_max_length": 512,
+        "pad_token": "[PAD]",
+        "processor_class": "GroundingDinoProcessor",
+        "sep_token": "[SEP]",
+        "strip_accents": None,
+        "tokenize_chinese_chars": True,
+        "tokenizer_class": "BertTokenizer",
+        "unk_token": "[UNK]",
+    },
+    "owlv2": {
+        "add_prefix_space": False,
+        "bos_token": "<|startoftext|>",
+        "do_lower_case": True,
+        "eos_token": "<|endoftext|>",
+        "errors": "replace",
+        "model_max_length": 16,
+        "pad_token": "!",
+        "processor_class": "Owlv2Processor",
+        "tokenizer_class": "CLIPTokenizer",
+        "unk_token": "<|endoftext|>",
+    },
+}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_files_as_in_the_repositories_that_are_published(
+    checkpoint: Callable[[str], Path],
+    grounder_of: Callable[[str], Grounder],
+    architecture: str,
+    tmp_path: Path,
+) -> None:
+    """They were saved by transformers 4: the processor in two files, OWLv2's words in two more."""
+    written = checkpoint(architecture)
+    keep = {
+        "grounding-dino": ("config.json", "model.safetensors", "tokenizer.json"),
+        "owlv2": ("config.json", "model.safetensors", "vocab.json", "merges.txt"),
+    }
+    for name in keep[architecture]:
+        shutil.copy(written / name, tmp_path / name)
+    processor, tokenizer = OLD_PROCESSORS[architecture], OLD_TOKENIZERS[architecture]
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    frame = noise(120, 80)
+    old = create_grounder("zero_shot", tmp_path, settings=ALL).find(frame, "red car")
+    assert old.candidates == grounder_of(architecture).find(frame, "red car").candidates
+
+
 def test_weights_that_lack_tensors_are_refused(
     checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:
