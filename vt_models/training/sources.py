@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vt_models.datasets import IMAGE_SETS, open_dataset, open_images
-from vt_models.datasets.images import IMAGE_SUFFIXES, in_natural_order
+from vt_models.datasets.images import IMAGE_SUFFIXES
 from vt_models.datasets.text import read_lines
 from vt_models.errors import DatasetError
 from vt_models.training.data import (
@@ -167,10 +167,11 @@ class _Reader:
 
     def _images(self, config: SourceConfig, root: Path) -> Source:
         found = (path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-        paths = in_natural_order(self.progress(found, config.called))
-        if not paths:
+        names = sorted(
+            path.relative_to(root).as_posix() for path in self.progress(found, config.called)
+        )
+        if not names:
             raise DatasetError(f"{root}: no image in it or below it; expected a folder of images")
-        names = [path.relative_to(root).as_posix() for path in paths]
         images = self.store.add(ImageFiles(root, names))
         return Source(config.called, (), (), images, config.weight, is_unlabelled=True)
 
