@@ -8,10 +8,12 @@ that whoever runs it hands over bytes.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import sys
 import tempfile
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -216,17 +218,26 @@ def _to_single(tensor: TensorProto) -> None:
 
 @contextlib.contextmanager
 def _exportable(model: Any) -> Iterator[None]:
-    """While a network is exported, let it compute its text masks by `phrase_masks`."""
-    module, name = sys.modules[type(model).__module__], _TEXT_MASKS
-    original = getattr(module, name, None)
-    if original is None:
+    """While Grounding DINO is exported, let it compute its text masks by `phrase_masks`.
+
+    Raises:
+        ExportError: a transformers that computes them in another way.
+    """
+    if model.config.model_type != "grounding-dino":
         yield
         return
-    setattr(module, name, phrase_masks)
+    module = sys.modules[type(model).__module__]
+    original = getattr(module, _TEXT_MASKS, None)
+    if original is None or len(inspect.signature(original).parameters) != 2:
+        raise ExportError(
+            f"transformers {metadata.version('transformers')} computes the text masks of Grounding "
+            "DINO in a way that cannot be exported; pip install 'transformers>=5.23,<6'"
+        )
+    setattr(module, _TEXT_MASKS, phrase_masks)
     try:
         yield
     finally:
-        setattr(module, name, original)
+        setattr(module, _TEXT_MASKS, original)
 
 
 def _canvas(detector: ZeroShotDetector, canvas: tuple[int, int] | None) -> tuple[int, int]:
@@ -276,8 +287,8 @@ def _padding(detector: ZeroShotDetector) -> tuple[int, int, int]:
     if detector.model.config.model_type != "owlv2":
         return (0, 0, 0)  # behind the pixel mask
     wide = np.full((8, 64, 3), 255, np.uint8)
-    pixels = images(wide, return_tensors="np", input_data_format="channels_last")["pixel_values"]
-    colour = np.asarray(pixels)[0, :, -1, -1] * images.image_std + images.image_mean
+    pixels = images(wide, return_tensors="pt", input_data_format="channels_last")["pixel_values"]
+    colour = pixels[0, :, -1, -1].numpy() * images.image_std + images.image_mean
     red, green, blue = (int(value) for value in np.rint(255.0 * colour).clip(0, 255))
     return red, green, blue
 

@@ -225,7 +225,9 @@ def _load(transformers: Any, where: str, options: dict[str, Any]) -> tuple[Any, 
             processor = transformers.AutoProcessor.from_pretrained(where, **options)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise WeightsError(f"{where} cannot be loaded: {_first_line(error)}") from error
-    lacking = sorted(report["missing_keys"]) + [str(key[0]) for key in report["mismatched_keys"]]
+    learned = {name for name, _ in model.named_parameters()}  # what is computed may be missing
+    lacking = sorted(learned & set(report["missing_keys"]))
+    lacking += [str(key[0]) for key in report["mismatched_keys"]]
     if lacking:
         raise WeightsError(
             f"{where} lacks {len(lacking)} of the network's tensors or has them in another shape, "

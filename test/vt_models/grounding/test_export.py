@@ -150,6 +150,21 @@ def test_phrase_masks_are_those_of_transformers() -> None:
             assert torch.equal(got, want)
 
 
+def test_a_transformers_that_computes_the_masks_otherwise_is_named(
+    checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    theirs = pytest.importorskip("transformers.models.grounding_dino.modeling_grounding_dino")
+    from vt_models.grounding import export  # noqa: PLC0415 - needs torch
+    from vt_models.grounding.zero_shot import open_detector  # noqa: PLC0415 - needs torch
+
+    detector = open_detector(checkpoint("grounding-dino"), "cpu", 1)
+    name = "generate_masks_with_special_tokens_and_transfer_map"
+    monkeypatch.setattr(theirs, name, lambda input_ids: None)
+    with pytest.raises(ExportError, match=r"transformers 5.* pip install 'transformers>=5\.23"):
+        export.export_detector(detector, tmp_path / "out", (96, 160))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_double_precision_is_taken_out() -> None:
     onnx = pytest.importorskip("onnx")
     from vt_models.grounding.export import in_single_precision  # noqa: PLC0415 - needs torch
