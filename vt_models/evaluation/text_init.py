@@ -61,7 +61,7 @@ class TextStart:
                 f"{sequence.name} has no sentence (language.txt), which --init text starts from"
             )
         try:
-            grounding = self.grounder.find(sequence.read_frame(0), sequence.language)
+            grounding = self.load().find(sequence.read_frame(0), sequence.language)
         except InputError as error:
             sys.stderr.write(f"{sequence.name} is a miss: {error}\n")
             return None
@@ -70,9 +70,8 @@ class TextStart:
         start_at(tracker, sequence, 0, grounding.chosen.box)
         return grounding.chosen.box
 
-    @property
-    def grounder(self) -> Grounder:
-        """Made at the first call."""
+    def load(self) -> Grounder:
+        """The grounder, made at the first call; errors as `create_grounder`'s."""
         if self._grounder is None:
             self._grounder = create_grounder(
                 self.backend,
@@ -103,9 +102,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def starter(args: argparse.Namespace) -> Starter:
-    """What the options ask for."""
+    """What the options ask for.
+
+    Raises:
+        VtModelsError: the grounder cannot be loaded, which is found out before anything runs.
+    """
     if args.init == "box":
         return start_on_truth
-    return TextStart(
+    start = TextStart(
         args.grounder, args.grounder_source, args.grounder_threshold, args.device, args.threads
     )
+    start.load()
+    return start

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from vt_models.datasets.sequence import VideoSequence
-from vt_models.errors import DatasetError
+from vt_models.errors import DatasetError, WeightsError
 from vt_models.evaluation import text_init
 from vt_models.evaluation.runner import run_sequence, start_on_truth
 from vt_models.evaluation.text_init import TextStart
@@ -114,7 +114,8 @@ def test_it_is_sent_to_processes_without_its_network(
     assert copy(StandStill(), sequence) == TRUE
 
 
-def test_options() -> None:
+def test_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    start(monkeypatch)
     parser = argparse.ArgumentParser()
     text_init.add_arguments(parser)
     more = argparse.Namespace(device="cpu", threads=2)
@@ -122,3 +123,14 @@ def test_options() -> None:
     options = ["--init", "text", "--grounder", "onnx", "--grounder-source", "D"]
     args = parser.parse_args([*options, "--grounder-threshold", "0.2"], more)
     assert text_init.starter(args) == TextStart("onnx", "D", 0.2, "cpu", 2)
+
+
+def test_a_grounder_that_cannot_be_loaded_is_refused_before_anything_runs(
+    tmp_path: Path,
+) -> None:
+    parser = argparse.ArgumentParser()
+    text_init.add_arguments(parser)
+    options = ["--init", "text", "--grounder", "onnx", "--grounder-source", str(tmp_path)]
+    args = parser.parse_args(options, argparse.Namespace(device="cpu", threads=1))
+    with pytest.raises(WeightsError, match="vt-models ground-export"):
+        text_init.starter(args)
