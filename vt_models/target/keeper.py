@@ -88,6 +88,7 @@ class _Kept:
     sweep: Sweep | None = None
     candidate: _Candidate | None = None
     suggested: Box | None = None
+    before_find: MotionFilter | None = None
     frame_number: int = 0
     is_compensated: bool = False
 
@@ -275,6 +276,8 @@ class Target:
         if picture is Picture.RESIZED:
             ratios = (frame.shape[1] / former[1], frame.shape[0] / former[0])
             kept.motion.rescale(*ratios)
+            if kept.before_find is not None:
+                kept.before_find.rescale(*ratios)
             kept.suggested = None
             self._tracker.move_to(kept.motion.box)
         return picture
@@ -314,6 +317,7 @@ class Target:
                 self._lose(kept, "in doubt for too long"), raw_score=measured.score, network_calls=1
             )
         if state is State.TRACKING:
+            kept.before_find = None
             _remember(kept, look, confidence)
         reason = "" if state is State.TRACKING else "low confidence"
         if kept.memory.probation:
@@ -394,6 +398,8 @@ class Target:
 
     def _lose(self, kept: _Kept, reason: str) -> TargetEstimate:
         self._advance(kept, Sight.CUT, 0.0)
+        if kept.before_find is not None:  # a find that was never confirmed tells no size or place
+            kept.motion, kept.before_find = kept.before_find, None
         kept.sweep = kept.candidate = kept.suggested = None
         return self._lost_estimate(reason)
 
@@ -414,7 +420,7 @@ class Target:
         found = place.found
         covariance = self._calibration.covariance(found.box, found.covariance, place.confidence)
         kept.sweep = kept.candidate = None
-        kept.motion = MotionFilter(found.box, covariance)
+        kept.before_find, kept.motion = kept.motion, MotionFilter(found.box, covariance)
         kept.is_compensated = False
         self._tracker.move_to(found.box)
         self._camera.clear()

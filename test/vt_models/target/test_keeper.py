@@ -140,6 +140,16 @@ def test_a_suggestion_is_searched_first_and_accepted_like_any_place(target, pict
         target.suggest((1.0, 2.0, 0.0, 5.0))
 
 
+def test_a_find_that_is_not_confirmed_changes_no_size(target, picture) -> None:
+    target.lose()
+    large = (20.0, 20.0, 60.0, 60.0)
+    target.tracker.where = large
+    assert [e.state for e in run(target, picture, 2, where=large)] == [L, U]
+    target.tracker.where = None
+    assert [e.state for e in run(target, picture, 2, first=3, visible=False)] == [L, L]
+    assert target.tracker.searched[-4] == START, "the next search begins where it was before"
+
+
 def test_searches_zero_switches_redetection_off(scripted, picture) -> None:
     target = create_target(scripted, TargetSettings(searches=0))
     target.init(picture(START), START)
