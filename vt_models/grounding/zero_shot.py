@@ -158,9 +158,15 @@ class ZeroShotDetector:
         candidates = []
         for index in order:
             x1, y1, x2, y2 = boxes[index].tolist()
-            label = labels[index] if labels else text
+            label = self._cleaned(labels[index]) if labels else text
             candidates.append(Candidate((x1, y1, x2 - x1, y2 - y1), float(scores[index]), label))
         return candidates
+
+    def _cleaned(self, label: str) -> str:
+        """The words of a label, without the special tokens and the full stop among them."""
+        for token in (*self.processor.tokenizer.all_special_tokens, self.architecture.ending):
+            label = label.replace(token, " ")
+        return " ".join(label.split())
 
 
 def open_detector(source: str | Path | None, device: str, threads: int | None) -> ZeroShotDetector:
@@ -220,7 +226,12 @@ def _load(transformers: Any, where: str, options: dict[str, Any]) -> tuple[Any, 
                     f"{', '.join(ARCHITECTURES)}"
                 )
             model, report = auto.from_pretrained(
-                where, config=config, use_safetensors=True, output_loading_info=True, **options
+                where,
+                config=config,
+                dtype="float32",  # whatever it was saved in: pictures are float32
+                use_safetensors=True,
+                output_loading_info=True,
+                **options,
             )
             processor = transformers.AutoProcessor.from_pretrained(where, **options)
         except (OSError, ValueError, KeyError, RuntimeError) as error:

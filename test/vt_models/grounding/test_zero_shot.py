@@ -317,6 +317,31 @@ def test_weights_that_lack_tensors_are_refused(
         create_grounder("zero_shot", folder)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_half_precision_is_widened(
+    checkpoint: Callable[[str], Path],
+    grounder_of: Callable[[str], Grounder],
+    architecture: str,
+    tmp_path: Path,
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path / "half"
+    shutil.copytree(checkpoint(architecture), folder)
+    auto = transformers.AutoModelForZeroShotObjectDetection
+    auto.from_pretrained(folder, dtype="float16").save_pretrained(folder)
+    half = create_grounder("zero_shot", folder, settings=ALL).find(noise(120, 80), "red car")
+    whole = grounder_of(architecture).find(noise(120, 80), "red car")
+    assert half.best_score == pytest.approx(whole.best_score, abs=0.01)
+
+
+def test_labels_are_words_of_the_text(grounder_of: Callable[[str], Grounder]) -> None:
+    found = grounder_of("grounding-dino").find(noise(120, 80), "Red car")
+    assert {item.label for item in found.candidates} <= {"", "red", "car", "red car"}
+    assert {
+        item.label for item in grounder_of("owlv2").find(noise(120, 80), "Red car").candidates
+    } == {"Red car"}
+
+
 def test_pickled_weights_are_not_read(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     folder = tmp_path / "pickled"
