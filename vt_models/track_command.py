@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from vt_models.api import BACKENDS, create_tracker
 from vt_models.errors import InputError
+from vt_models.grounding import create_grounder, list_grounders
 from vt_models.media import FrameSource, VideoWriter, draw_box
 from vt_models.registry import parse_update_policy
 from vt_models.tracker import Estimate, Tracker
@@ -39,8 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("video", type=Path, metavar="VIDEO", help="video file, or folder of images")
     add("--model", default="asymtrack_lite0", help="or auto; default: %(default)s")
-    add("--box", required=True, type=parse_box, help="x,y,w,h of the target in the first frame")
-    add("--text", help="description of the target, for models with a language input")
+    add("--box", type=parse_box, help="x,y,w,h of the target in the first frame")
+    add(
+        "--text",
+        help="the target in words: looked for where no --box is given, and read by models "
+        "with a language input",
+    )
+    add("--grounder", default="pjvlt", choices=list_grounders(), help="looks for --text")
+    add("--grounder-source", help="what it loads, see docs/grounding.md; default: what ships")
     add("--weights", type=Path, help="export directory or .safetensors; default: what ships")
     add("--backend", default="onnxruntime", choices=BACKENDS)
     add("--device", default="auto", help="auto, cpu, cuda or tensorrt; default: %(default)s")
@@ -69,10 +76,11 @@ def run(args: argparse.Namespace) -> int:
     tracker = create_tracker(
         args.model, args.weights, args.backend, args.device, args.threads, update
     )
+    box, text = _start(args, source, tracker)
     videos = [path for path in args.output if path.suffix.lower() == ".mp4"]
     with contextlib.ExitStack() as stack:
         writers = [stack.enter_context(VideoWriter(path, source.fps)) for path in videos]
-        track = _track(tracker, source, args.box, args.text, writers)
+        track = _track(tracker, source, box, text, writers)
     for path in args.output:
         if path.suffix.lower() == ".csv":
             _write_csv(path, track)
@@ -82,6 +90,36 @@ def run(args: argparse.Namespace) -> int:
     else:
         sys.stdout.write(_text(summary))
     return 0
+
+
+def _start(
+    args: argparse.Namespace, source: FrameSource, tracker: Tracker
+) -> tuple[Box, str | None]:
+    """The first box, given or found, and the text where the tracker reads it.
+
+    Raises:
+        InputError: neither a box nor a text, or the text does not lead to one box.
+    """
+    if args.box is not None:
+        return args.box, args.text
+    if args.text is None:
+        raise InputError("give the target's --box X,Y,W,H in the first frame, or --text")
+    grounder = create_grounder(
+        args.grounder, args.grounder_source, device=args.device, threads=args.threads
+    )
+    first = next(iter(source), None)
+    if first is None:
+        raise InputError(f"{args.video} has no frame")
+    grounding = grounder.find(first, args.text)
+    if grounding.chosen is None:
+        places = "; ".join(_as_option(candidate.box) for candidate in grounding.candidates)
+        raise InputError(f"{grounding.reason}. Give one --box{': ' + places if places else ''}")
+    sys.stderr.write(f"{grounding.reason}, at {_as_option(grounding.chosen.box)}\n")
+    return grounding.chosen.box, args.text if tracker.spec.language else None
+
+
+def _as_option(box: Box) -> str:
+    return ",".join(f"{value:.1f}" for value in box)
 
 
 def _check_output(path: Path) -> None:

@@ -100,3 +100,49 @@ def test_errors_are_one_line_and_status_2(
     error = capsys.readouterr().err
     assert message in error
     assert len(error.splitlines()) == 1
+
+
+@pytest.fixture
+def clip(red: Any, tmp_path: Path) -> Path:
+    """Six frames of 160 x 120 pixels in which a red square moves to the right."""
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    for index in range(6):
+        frame = red.frame(160, 120, (20 + 2 * index, 30, 20, 20))
+        cv2.imwrite(str(folder / f"{index}.png"), frame[..., ::-1])
+    return folder
+
+
+def track(clip: Path, detector: Path, *more: str) -> int:
+    words = ["track", str(clip), "--grounder", "onnx", "--grounder-source", str(detector), "--json"]
+    return main([*words, *more])
+
+
+def test_a_video_is_tracked_from_what_the_text_finds(
+    red: Any, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one_cell = red.write(tmp_path / "red", red.graph(), default_threshold=0.95)
+    assert track(clip, one_cell, "--text", "the red one") == 2  # four cells are red
+    error = capsys.readouterr().err
+    assert "ambiguous: 4 candidates for 'the red one'" in error
+    assert "Give one --box: 20.0,30.0,10.0,10.0; " in error
+    for path in clip.iterdir():  # now one of them is
+        image = cv2.imread(str(path))
+        image[:30], image[40:] = 90, 90
+        image[:, :20], image[:, 30:] = 90, 90
+        cv2.imwrite(str(path), image)
+    assert track(clip, one_cell, "--text", "the red one") == 0
+    streams = capsys.readouterr()
+    assert json.loads(streams.out)["boxes"][0] == pytest.approx([20, 30, 10, 10], abs=0.1)
+    assert "found 'the red one'" in streams.err
+
+
+def test_tracking_without_box_and_text_says_what_to_give(
+    red_detector: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert track(clip, red_detector) == 2
+    assert (
+        "give the target's --box X,Y,W,H in the first frame, or --text" in capsys.readouterr().err
+    )
+    assert track(clip, red_detector, "--text", " ") == 2
+    assert "holds no word" in capsys.readouterr().err
