@@ -15,6 +15,7 @@ from vt_models.evaluation.calibrate import (
     expected_calibration_error,
     reliability,
 )
+from vt_models.evaluation.files import write_text
 from vt_models.evaluation.longterm import Bare, Run, TimedSequence, events, run_clips, summary
 from vt_models.target import State, create_target
 
@@ -84,9 +85,7 @@ class LongTermReport:
 
     def save(self, directory: Path) -> None:
         """Write `longterm.json` and the reliability diagram `reliability.png`."""
-        directory.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.to_dict(), indent=2) + "\n"
-        (directory / "longterm.json").write_text(text, encoding="utf-8")
+        write_text(directory / "longterm.json", json.dumps(self.to_dict(), indent=2) + "\n")
         rows = reliability(*self._measured())
         draw_reliability(directory / "reliability.png", rows, f"{self.model}: reliability")
 
