@@ -112,7 +112,7 @@ class Finder:
     def __init__(self, live: Callable[[], LiveSettings]) -> None:
         self._live = live
         self._lock = threading.Lock()
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._newest: _Job | None = None
         self._thread: threading.Thread | None = None
         self._loaded: tuple[GrounderRequest, Grounder] | None = None
@@ -139,11 +139,18 @@ class Finder:
                 if newest.background:
                     newest.answer.cancel()
             self._newest = job
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="finder", daemon=True)
-                self._thread.start()
-        self._jobs.put(job)
+            self._do(lambda: self._work(job))
         return job.answer
+
+    def prepare(self) -> None:
+        """Load the back end if that has not happened yet; `facts.failure` says if it cannot be."""
+
+        def load() -> None:
+            with suppress(TargetRefusedError):
+                self._grounder()
+
+        with self._lock:
+            self._do(load)
 
     def close(self) -> None:
         """Cancel what is being looked for; the thread ends as soon as the back end can."""
@@ -151,15 +158,22 @@ class Finder:
             self._newest.answer.cancel()
         self._jobs.put(None)
 
+    def _do(self, job: Callable[[], None]) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="finder", daemon=True)
+            self._thread.start()
+        self._jobs.put(job)
+
     def _run(self) -> None:
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         while (job := self._jobs.get()) is not None:
-            if not job.answer.cancelled():
-                self._work(job)
+            job()
 
     def _work(self, job: _Job) -> None:
         question, answer = job.question, job.answer
+        if answer.cancelled():
+            return
         begin = time.monotonic()
         self._note(busy=question.text or f"point {question.point}")
         try:

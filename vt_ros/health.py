@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tracker says in `/diagnostics`: lifecycle, images, model, target, bearing."""
+"""What the tracker says in `/diagnostics`: lifecycle, images, model, target, and so on."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vt_ros import diagnostics
+    from vt_ros.bearing import BearingFinder
+    from vt_ros.finder import Finder
     from vt_ros.image_input import Arrivals, ImageInput
     from vt_ros.loading import LoadedModel
     from vt_ros.pipeline import Report
+    from vt_ros.settings import LiveSettings
 
 _GOOD_STATES = (TrackStatus.STATE_IDLE, TrackStatus.STATE_TRACKING)
 # Clocks that agree give ages from zero to some seconds.
@@ -75,11 +78,11 @@ class Health:
     `take` is called in the worker's thread, everything else in the executor's.
 
     Args:
-        image_timeout: asked at every publication, seconds.
+        live: asked at every publication.
     """
 
-    def __init__(self, image_timeout: Callable[[], float]) -> None:
-        self._image_timeout = image_timeout
+    def __init__(self, live: Callable[[], LiveSettings]) -> None:
+        self._live = live
         self._lock = threading.Lock()
         self._span = _Span()
         self._seen = _Seen(Counters())
@@ -92,6 +95,8 @@ class Health:
         self.switch_failure = ""
         self.model: LoadedModel | None = None
         self.input: ImageInput | None = None
+        self.calibration: tuple[str, BearingFinder] | None = None
+        self.finder: Finder | None = None
 
     def restart(self) -> None:
         """Forget the stream: the node was activated or deactivated."""
@@ -145,7 +150,7 @@ class Health:
             arrivals.received - self._received_before,
             arrivals.received,
         )
-        if arrivals.silence > self._image_timeout():
+        if arrivals.silence > self._live().image_timeout:
             report.summary(ERROR, _silence(arrivals, self.input.topic))
         else:
             report.summary(OK, f"{received} images in the last second")
@@ -213,6 +218,39 @@ class Health:
         report.add("target", seen.target_id)
         if score.count:
             report.add("score mean", score.total / score.count)
+
+    def report_bearing(self, report: diagnostics.Report) -> None:
+        """Task "bearing": whether there are directions, and why not."""
+        if self.calibration is None:
+            report.summary(STALE, f"the node is {self.lifecycle}")
+            return
+        topic, bearings = self.calibration
+        if bearings.problem:
+            report.summary(WARN, f"no bearing: {bearings.problem}")
+        elif not bearings.calibrated:
+            report.summary(OK, f"no bearing: nothing on {topic}")
+        else:
+            report.summary(OK, "calibrated")
+
+    def report_grounding(self, report: diagnostics.Report) -> None:
+        """Task "grounding": what finds a text, and what it is doing."""
+        request, finder = self._live().grounder, self.finder
+        if request is None:
+            report.summary(OK, "off: grounding.backend is none")
+            return
+        if finder is None:
+            report.summary(STALE, f"the node is {self.lifecycle}")
+            return
+        facts = finder.facts
+        report.summary(OK, facts.backend or f"{request.backend}, loaded when a text comes")
+        if facts.failure:
+            report.summary(WARN, f"{request.backend}: {facts.failure}")
+        if facts.busy:
+            report.summary(OK, f"looking for {facts.busy}")
+        report.add("backend", request.backend)
+        report.add("source", request.source or "what ships or is installed")
+        report.add("last search", facts.last)
+        report.add("last search s", facts.seconds)
 
 
 def _silence(arrivals: Arrivals, topic: str) -> str:

@@ -3,51 +3,32 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from geometry_msgs.msg import Vector3, Vector3Stamped
 from lifecycle_msgs.msg import Transition
 from rclpy._rclpy_pybind11 import RCLError
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.task import Future
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from std_srvs.srv import Trigger
-from vision_msgs.msg import Detection2DArray
+from sensor_msgs.msg import CameraInfo
 
-from vt_interfaces.msg import TrackStatus
-from vt_interfaces.srv import SetTarget
 from vt_models.errors import InputError, VtModelsError
 from vt_models.target import create_target
 from vt_models.target.ring import FrameRing
 from vt_ros import diagnostics
-from vt_ros.bearing import NAN, Bearing, BearingFinder
-from vt_ros.convert import (
-    MEASURED,
-    NANOSECONDS,
-    PREDICTED,
-    array_to_image,
-    array_to_jpeg,
-    bounding_box_from_xywh,
-    candidates_to_detections,
-    detection_from_box,
-    stamp_nanoseconds,
-    xywh_from_bounding_box,
-)
-from vt_ros.draw import STATE_COLOURS, draw_target, draw_text, scaled
+from vt_ros.bearing import BearingFinder
 from vt_ros.finder import Finder, Question
 from vt_ros.health import Health
 from vt_ros.image_input import TOPIC, ImageInput
 from vt_ros.loading import LoadError, load_in_background, load_model, objection_to
+from vt_ros.outputs import Outputs
 from vt_ros.parameters import declare, freeze, refuse_if, value_of
-from vt_ros.pipeline import Keeper, Pipeline, Report
+from vt_ros.pipeline import Keeper, Pipeline
 from vt_ros.process import StartError
-from vt_ros.requests import Moment, TargetRefusedError, Wish, check
 from vt_ros.settings import (
     FIXED_REMEDY,
     MODEL_PARAMETERS,
@@ -56,7 +37,8 @@ from vt_ros.settings import (
     live_settings,
     model_request,
 )
-from vt_ros.states import STATE_NAMES
+from vt_ros.target_service import TargetService, Works
+from vt_ros.waiting import until_done
 from vt_ros.words import Words
 
 if TYPE_CHECKING:
@@ -65,36 +47,14 @@ if TYPE_CHECKING:
 
     from rclpy.subscription import Subscription
     from rclpy.timer import Timer
+    from sensor_msgs.msg import CompressedImage, Image
 
     from vt_ros.arrivals import Arrival
     from vt_ros.finder import Found
     from vt_ros.loading import LoadedModel
     from vt_ros.parameters import Value
-    from vt_ros.requests import Asked, Started
 
 _MEBIBYTE = 1024 * 1024
-
-_T = TypeVar("_T")
-
-
-class _Pursuit:
-    """A request whose target is being looked for; it can be given up, whatever it waits for."""
-
-    def __init__(self) -> None:
-        self.refusal: TargetRefusedError | None = None
-        self._waits_for: ThreadFuture[object] | None = None
-
-    def wait_for(self, answer: ThreadFuture[object]) -> None:
-        """The next thing it waits for; cancelled at once if it was given up before."""
-        self._waits_for = answer
-        if self.refusal is not None:
-            answer.cancel()
-
-    def give_up(self, refusal: TargetRefusedError) -> None:
-        """Answer with this refusal, unless its target is being started already."""
-        self.refusal = refusal
-        if self._waits_for is not None:
-            self._waits_for.cancel()
 
 
 class TrackerNode(LifecycleNode):
@@ -134,27 +94,17 @@ class TrackerNode(LifecycleNode):
         self._input: ImageInput | None = None
         self._camera_info: Subscription | None = None
         self._finder: Finder | None = None
-        self._pursuit: _Pursuit | None = None
-        self._bearings = BearingFinder()
+        self._outputs: Outputs | None = None
         self._last_target_id = 0
-        self._last_debug_image = float("-inf")
-        self._last_state = TrackStatus.STATE_IDLE
-        # A request waits for a frame, or for what is looked for in it; a later one must be heard.
-        self.create_service(
-            SetTarget,
-            "~/set_target",
-            self._on_set_target,
-            callback_group=ReentrantCallbackGroup(),
-        )
-        self.create_service(Trigger, "~/clear_target", self._on_clear_target)
-        self._health = Health(lambda: self._live.image_timeout)
+        self._health = Health(lambda: self._live)
+        self._targets = TargetService(self, lambda: self._live, self._health)
         self._updater = diagnostics.Updater(self, lambda: self._live.hardware_id)
         self._updater.add("lifecycle", self._health.report_lifecycle)
         self._updater.add("images", self._health.report_images)
         self._updater.add("model", self._health.report_model)
         self._updater.add("target", self._health.report_target)
-        self._updater.add("bearing", self._report_bearing)
-        self._updater.add("grounding", self._report_grounding)
+        self._updater.add("bearing", self._health.report_bearing)
+        self._updater.add("grounding", self._health.report_grounding)
         self._guard_transitions()
         self._autostart_timer: Timer | None = None
         if value_of(self, "autostart"):
@@ -220,15 +170,9 @@ class TrackerNode(LifecycleNode):
 
     def _configure(self, state: LifecycleState) -> None:
         model = self._take_prepared() or load_model(model_request(self._value))
-        self._detections = self.create_lifecycle_publisher(Detection2DArray, "~/detections", 10)
-        self._status = self.create_lifecycle_publisher(TrackStatus, "~/status", 10)
-        self._bearing = self.create_lifecycle_publisher(Vector3Stamped, "~/bearing", 10)
-        self._debug_image = self.create_lifecycle_publisher(Image, "~/debug_image", 1)
-        self._debug_jpeg = self.create_lifecycle_publisher(
-            CompressedImage, "~/debug_image/compressed", 1
-        )
+        self._outputs = Outputs(self, lambda: self._live, self._health)
         super().on_configure(state)
-        self._finder = Finder(lambda: self._live)
+        self._finder = self._health.finder = Finder(lambda: self._live)
         self._use(model)
         chosen = f" (auto: {model.reason})" if model.reason else ""
         self.get_logger().info(
@@ -247,15 +191,18 @@ class TrackerNode(LifecycleNode):
                 float(self._value("ring.seconds")), int(self._value("ring.megabytes")) * _MEBIBYTE
             ),
             lambda: self._live,
-            self._publish,
+            self._outputs.publish,
             self.get_logger(),
             self._last_target_id,
         )
         self._pipeline.start()
+        topic, bearings = self._camera_info_topic(), self._outputs.bearings
         self._camera_info = self.create_subscription(
-            CameraInfo, self._camera_info_topic(), self._bearings.take, qos_profile_sensor_data
+            CameraInfo, topic, bearings.take, qos_profile_sensor_data
         )
+        self._health.calibration = topic, bearings
         self._health.input = self._input
+        self._targets.open(Works(self._pipeline, self._finder, self._input.message_type))
         self.get_logger().info(f"active: waiting for images on {self._input.topic}")
 
     def _deactivate(self, state: LifecycleState) -> None:
@@ -270,15 +217,15 @@ class TrackerNode(LifecycleNode):
 
     def _stop(self) -> None:
         """End the subscriptions and the worker."""
-        self._health.input = None
-        self._give_up_pursuit(SetTarget.Response.ERROR_NOT_ACTIVE, "the tracker was deactivated")
+        self._targets.close()
+        self._health.input = self._health.calibration = None
         if self._input is not None:
             self._input.close()
             self._input = None
         if self._camera_info is not None:
             self.destroy_subscription(self._camera_info)
             self._camera_info = None
-            self._bearings = BearingFinder()
+            self._outputs.bearings = BearingFinder()
         if self._pipeline is not None:
             self._pipeline.stop()
             self._last_target_id = self._pipeline.last_target_id
@@ -291,7 +238,8 @@ class TrackerNode(LifecycleNode):
             self.destroy_lifecycle_publisher(publisher)
         if self._finder is not None:
             self._finder.close()
-            self._finder = None
+            self._finder = self._health.finder = None
+        self._outputs = None
         self._model = self._health.model = self._prepared = None
 
     def _camera_info_topic(self) -> str:
@@ -307,6 +255,14 @@ class TrackerNode(LifecycleNode):
         words = self._words
         target = create_target(model.tracker, self._live.target, verifier=words.agree)
         return Keeper(target, model.tracker.spec.language, words)
+
+    def _make_words(self, finder: Finder, message_type: type[Image | CompressedImage]) -> Words:
+        """What has the words of a lost target looked for, in the pipeline's thread."""
+
+        def ask(arrival: Arrival, text: str) -> ThreadFuture[Found]:
+            return finder.ask(Question(arrival, message_type, text), background=True)
+
+        return Words(ask, lambda: self._live.words)
 
     def _use(self, model: LoadedModel) -> None:
         self._model = self._health.model = model
@@ -332,7 +288,7 @@ class TrackerNode(LifecycleNode):
         self._health.loading = request.model
         self.get_logger().info(f"loading model {request.model}")
         future = load_in_background(request)
-        await self._until_done(future)
+        await until_done(future, self.executor)
         self._health.loading = ""
         return future
 
@@ -360,7 +316,7 @@ class TrackerNode(LifecycleNode):
             served = self._pipeline  # another one, if the node went down and up meanwhile
             if served is not None:
                 done = served.swap(self._keeper(future.result()))
-                await self._until_done(done)
+                await until_done(done, self.executor)
                 error = done.exception()
         if self._model is None:
             return
@@ -433,268 +389,6 @@ class TrackerNode(LifecycleNode):
             return
         if any(parameter.name in MODEL_PARAMETERS for parameter in parameters):
             self.executor.create_task(self._switch)
-
-    # Services
-
-    async def _on_set_target(
-        self, request: SetTarget.Request, response: SetTarget.Response
-    ) -> SetTarget.Response:
-        try:
-            asked = check(request)
-            started, found = await self._start_target(request, asked)
-        except TargetRefusedError as refusal:
-            response.error_code = refusal.code
-            response.message = str(refusal)
-            if refusal.header is not None:
-                response.header = refusal.header
-                response.alternatives = candidates_to_detections(refusal.candidates, refusal.header)
-            self.get_logger().warning(f"set_target refused: {refusal}")
-            return response
-        response.success = True
-        response.target_id = started.target_id
-        response.box = bounding_box_from_xywh(started.box)
-        response.header = started.header
-        response.score = 1.0
-        if found is not None:
-            response.score, response.message = found.score, found.reason
-            response.alternatives = candidates_to_detections(found.alternatives, found.header)
-        x, y, w, h = started.box
-        self.get_logger().info(
-            f"target {started.target_id} set: x={x:g} y={y:g} w={w:g} h={h:g} {response.message}"
-        )
-        return response
-
-    async def _start_target(
-        self, request: SetTarget.Request, asked: Asked
-    ) -> tuple[Started, Found | None]:
-        """Start a target, and say what was found if one had to be looked for."""
-        pipeline, live = self._pipeline, self._live
-        if pipeline is None or self._model is None:
-            loading = f"; model {self._health.loading} is being loaded"
-            raise TargetRefusedError(
-                SetTarget.Response.ERROR_NOT_ACTIVE,
-                f"the tracker is {self._health.lifecycle}, not active"
-                + (loading if self._health.loading else "; activate it first"),
-            )
-        self._check_text_is_read(asked)
-        self._give_up_pursuit(
-            SetTarget.Response.ERROR_CANCELLED, f"cancelled by a later set_target ({asked})"
-        )
-        moment = Moment(
-            stamp_nanoseconds(request.stamp), live.set_target_timeout, live.set_target_tolerance
-        )
-        if asked.looks:
-            return await self._pursue(pipeline, asked, moment)
-        answer = pipeline.set_target(Wish(xywh_from_bounding_box(request.box), asked.text, moment))
-        await self._until_done(answer)
-        return answer.result(), None
-
-    async def _pursue(
-        self, pipeline: Pipeline, asked: Asked, moment: Moment
-    ) -> tuple[Started, Found]:
-        """Pick the frame, look for the target in it, start there, and catch up."""
-        pursuit = self._pursuit = _Pursuit()
-        finder, message_type = self._finder, self._input.message_type
-        picked = await self._outcome(pursuit, pipeline.pick(moment))
-        try:
-            question = Question(picked.arrival, message_type, asked.text, asked.point)
-            found = await self._outcome(pursuit, finder.ask(question))
-            wish = Wish(found.box, asked.text, picked)
-            return await self._outcome(pursuit, pipeline.set_target(wish)), found
-        finally:
-            pipeline.release(picked)
-
-    async def _outcome(self, pursuit: _Pursuit, answer: ThreadFuture[_T]) -> _T:
-        """What another thread answers; or the refusal, if the pursuit was given up."""
-        pursuit.wait_for(answer)
-        await self._until_done(answer)
-        if answer.cancelled():
-            raise pursuit.refusal or TargetRefusedError(
-                SetTarget.Response.ERROR_CANCELLED, "cancelled"
-            )
-        return answer.result()
-
-    def _give_up_pursuit(self, code: int, reason: str) -> None:
-        """Refuse the request whose target is still being looked for, if there is one."""
-        if self._pursuit is not None:
-            self._pursuit.give_up(TargetRefusedError(code, reason))
-            self._pursuit = None
-
-    def _check_text_is_read(self, asked: Asked) -> None:
-        """Refuse a text that neither the model nor a grounding back end reads."""
-        if not asked.text or self._live.grounder is not None:
-            return
-        name = self._model.name
-        if asked.looks:
-            reason = "a text alone is not looked for: grounding.backend is none"
-        elif not self._model.tracker.spec.language:
-            reason = f"model {name} takes no text, and grounding.backend is none"
-        else:
-            return
-        raise TargetRefusedError(
-            SetTarget.Response.ERROR_TEXT_UNSUPPORTED,
-            f"{reason}; set grounding.backend, or give a box alone (mode 0)",
-        )
-
-    def _make_words(self, finder: Finder, message_type: type[Image | CompressedImage]) -> Words:
-        """What has the words of a lost target looked for, in the pipeline's thread."""
-
-        def ask(arrival: Arrival, text: str) -> ThreadFuture[Found]:
-            return finder.ask(Question(arrival, message_type, text), background=True)
-
-        return Words(ask, lambda: self._live.words)
-
-    async def _until_done(self, answer: ThreadFuture[object]) -> None:
-        """Wait for another thread's future without blocking the executor."""
-        arrived = Future(executor=self.executor)
-
-        def wake(_: object) -> None:
-            arrived.set_result(None)
-            self.executor.wake()
-
-        answer.add_done_callback(wake)
-        await arrived
-
-    def _on_clear_target(
-        self, _request: Trigger.Request, response: Trigger.Response
-    ) -> Trigger.Response:
-        self._give_up_pursuit(SetTarget.Response.ERROR_CANCELLED, "cancelled by clear_target")
-        if self._pipeline is None:
-            response.message = "the tracker is not active; there is no target"
-            return response
-        number = self._pipeline.clear_target()
-        response.success = True
-        response.message = f"target {number} cleared" if number else "there was no target"
-        self.get_logger().info(response.message)
-        return response
-
-    # Results, in the pipeline's thread
-
-    def _publish(self, report: Report) -> None:
-        """Publish a report."""
-        bearing = self._bearing_of(report)
-        detections = Detection2DArray(header=report.header)
-        if report.box is not None:
-            predicted = report.state == TrackStatus.STATE_COASTING
-            detections.detections.append(
-                detection_from_box(
-                    report.box,
-                    report.score,
-                    report.header,
-                    report.target_id,
-                    PREDICTED if predicted else MEASURED,
-                    report.covariance,
-                )
-            )
-        self._detections.publish(detections)
-        if bearing is not None:
-            x, y, z = bearing.ray
-            vector = Vector3(x=x, y=y, z=z)
-            self._bearing.publish(Vector3Stamped(header=report.header, vector=vector))
-        self._publish_debug_image(report)
-        status = self._status_of(report, bearing)
-        self._status.publish(status)
-        self._health.take(report, status.image_age_ms)
-        self._log(report)
-
-    def _bearing_of(self, report: Report) -> Bearing | None:
-        """The direction of a measured box; a predicted one has none, lest it look measured."""
-        measured = report.state in (TrackStatus.STATE_TRACKING, TrackStatus.STATE_UNCERTAIN)
-        if report.box is None or report.frame is None or not measured:
-            return None
-        size = report.frame.shape[1], report.frame.shape[0]
-        return self._bearings.find(report.box, report.covariance, size, self._live.rectified)
-
-    def _status_of(self, report: Report, bearing: Bearing | None) -> TrackStatus:
-        model = self._model
-        return TrackStatus(
-            header=report.header,
-            state=report.state,
-            score=report.score,
-            target_id=report.target_id,
-            model=model.name,
-            model_reason=model.reason,
-            frames_processed=report.counters.processed,
-            frames_dropped=report.counters.dropped,
-            frames_rejected=report.counters.rejected,
-            inference_ms=report.inference_ms,
-            image_age_ms=self._age_ms(report),
-            message=report.message,
-            azimuth=bearing.azimuth if bearing else NAN,
-            elevation=bearing.elevation if bearing else NAN,
-            bearing_sigma=bearing.sigma if bearing else NAN,
-        )
-
-    def _age_ms(self, report: Report) -> float:
-        """Milliseconds since the image's stamp; NaN if it has none."""
-        stamp = stamp_nanoseconds(report.header.stamp)
-        if not stamp:
-            return NAN
-        return (self.get_clock().now().nanoseconds - stamp) * 1000.0 / NANOSECONDS
-
-    def _publish_debug_image(self, report: Report) -> None:
-        """Draw the report, if anybody looks and the last one is long enough ago."""
-        live, now = self._live, time.monotonic()
-        raw, jpeg = (
-            publisher.get_subscription_count() > 0
-            for publisher in (self._debug_image, self._debug_jpeg)
-        )
-        if report.frame is None or not (raw or jpeg):
-            return
-        if now - self._last_debug_image < live.debug_interval:
-            return
-        self._last_debug_image = now
-        picture = scaled(report.frame, live.debug_scale)
-        name = STATE_NAMES[report.state]
-        if report.box is not None:
-            draw_target(picture, report.box, name, live.debug_scale)
-        text = f"{name}  {report.score:.2f}  {report.inference_ms:.1f} ms"
-        draw_text(picture, text, STATE_COLOURS[name])
-        if raw:
-            self._debug_image.publish(array_to_image(picture, report.header))
-        if jpeg:
-            self._debug_jpeg.publish(array_to_jpeg(picture, report.header))
-
-    def _log(self, report: Report) -> None:
-        """Say what was refused, and when the state changes."""
-        if report.refused:
-            self.get_logger().warning(report.message, throttle_duration_sec=5.0)
-        if report.state == self._last_state:
-            return
-        self._last_state = report.state
-        reason = f": {report.message}" if report.message else ""
-        self.get_logger().info(f"target {report.target_id} {STATE_NAMES[report.state]}{reason}")
-
-    def _report_bearing(self, report: diagnostics.Report) -> None:
-        """Task "bearing" of the diagnostics."""
-        if self._pipeline is None:
-            report.summary(diagnostics.STALE, f"the node is {self._health.lifecycle}")
-        elif self._bearings.problem:
-            report.summary(diagnostics.WARN, f"no bearing: {self._bearings.problem}")
-        elif not self._bearings.calibrated:
-            report.summary(diagnostics.OK, f"no bearing: nothing on {self._camera_info.topic_name}")
-        else:
-            report.summary(diagnostics.OK, "calibrated")
-
-    def _report_grounding(self, report: diagnostics.Report) -> None:
-        """Task "grounding" of the diagnostics."""
-        request, finder = self._live.grounder, self._finder
-        if request is None:
-            report.summary(diagnostics.OK, "off: grounding.backend is none")
-        elif finder is None:
-            report.summary(diagnostics.STALE, f"the node is {self._health.lifecycle}")
-        elif finder.facts.failure:
-            report.summary(diagnostics.WARN, f"{request.backend}: {finder.facts.failure}")
-        elif finder.facts.busy:
-            report.summary(diagnostics.OK, f"looking for {finder.facts.busy}")
-        else:
-            loaded = finder.facts.backend or f"{request.backend}, loaded when a text comes"
-            report.summary(diagnostics.OK, loaded)
-        if request is not None and finder is not None:
-            report.add("backend", request.backend)
-            report.add("source", request.source or "what ships or is installed")
-            report.add("last search", finder.facts.last)
-            report.add("last search s", finder.facts.seconds)
 
 
 def _objection(value: Callable[[str], Value]) -> str:

@@ -269,6 +269,12 @@ class Ros:
 
         return newest
 
+    @staticmethod
+    def values(newest, task):
+        """The values of a task by name; none before its first report."""
+        report = newest().get(task)
+        return {value.key: value.value for value in report.values} if report else {}
+
     def until_diagnosed(self, newest, task, *words, level=None):
         """Wait until a task's message holds all words (and has a level); the report."""
 
