@@ -147,6 +147,10 @@ class _Swap:
     done: Future[None]
 
 
+class _GivenUpError(Exception):
+    """Nobody wants any more what is being done."""
+
+
 @dataclass
 class _Inbox:
     """What the worker has not seen yet; guarded by its condition."""
@@ -414,7 +418,7 @@ class Pipeline:
         try:
             frame = self._decoder.frame(arrival)
             self._start(request.wish, frame, request.answer)
-        except (ConversionError, RuntimeError) as error:
+        except (ConversionError, RuntimeError, MemoryError) as error:
             refusal = TargetRefusedError(
                 SetTarget.Response.ERROR_STAMP_NOT_FOUND,
                 f"the frame of this stamp cannot be read: {error}",
@@ -468,15 +472,18 @@ class Pipeline:
 
     def _catch_up(self, start: Frame, at: Moment | Picked) -> None:
         """Track from a past frame to the newest one, and report on that."""
-        trail = at.trail if isinstance(at, Picked) else self._ring
-        if trail is None:
+        trail, current = at.trail if isinstance(at, Picked) else self._ring, self._current
+        if trail is None or current is None:
             return
-        current, frame, arrival = self._current, start, start.arrival
+        frame, arrival = start, start.arrival
 
         def pixels(next_arrival: Arrival) -> NDArray[np.uint8]:
             nonlocal frame, arrival
+            if self._current is not current or self._inbox.stopping:
+                raise _GivenUpError
             arrival = next_arrival
-            with suppress(ConversionError, RuntimeError):  # unreadable: the former one again
+            # Unreadable: the former one again.
+            with suppress(ConversionError, RuntimeError, MemoryError):
                 frame = self._decoder.frame(arrival)
             return frame.pixels
 
@@ -485,9 +492,11 @@ class Pipeline:
         frames = min(max(round(_CATCH_UP_RATE * past), _CATCH_UP_LEAST), _CATCH_UP_MOST)
         try:
             estimate = catch_up(target, trail, start.stamp, pixels, frames).estimate
+        except _GivenUpError:
+            return
         except VtModelsError as error:
             estimate = target.missed(frame.seconds, f"tracker failed: {error}")
-        if arrival.number > start.arrival.number and current is not None:
+        if arrival.number > start.arrival.number and self._current is current:
             self._newest = frame.arrival
             self._covered = arrival.number
             self._publish(self._report(frame, current, estimate, begin))
@@ -565,7 +574,7 @@ class Pipeline:
         try:
             if self._current is not None:
                 self._hand_over(swap, self._current)
-        except (VtModelsError, ConversionError, RuntimeError) as error:
+        except Exception as error:  # whatever it is, somebody waits for an answer
             swap.done.set_exception(error)
             return
         self._keeper = swap.keeper

@@ -173,6 +173,31 @@ def test_frames_that_arrive_while_catching_up_are_tracked_once(worker):
     assert counters.processed + counters.dropped + counters.rejected == 5
 
 
+@pytest.mark.parametrize("ends", ["cleared", "stopped"])
+def test_catching_up_is_given_up_when_nobody_wants_the_target(worker, ends):
+    for number in range(1, 12):
+        worker.send(number)
+    before = len(worker.reports)
+    worker.notes.hold.clear()
+    started = worker.start(stamp=2 * 10**9)
+    assert worker.notes.updating.wait(PATIENCE)
+    if ends == "cleared":
+        assert worker.pipeline.clear_target() == started.target_id
+        worker.notes.hold.set()
+        assert worker.send(12).state == State.IDLE
+    else:
+        stopping = threading.Thread(target=worker.pipeline.stop)
+        stopping.start()
+        worker.notes.hold.set()
+        stopping.join(PATIENCE)
+        assert not stopping.is_alive()
+    updates = [call for call in worker.notes.calls if call[0] == "update"]
+    assert updates == [("update", 3)]
+    said = [(report.message, report.state) for report in worker.reports[before:]]
+    assert said[0] == ("target 1 set", State.TRACKING)
+    assert [state for _, state in said[1:]] == [State.IDLE] * (ends == "cleared")
+
+
 def test_another_keeper_starts_on_the_last_box_of_the_newest_frame(worker):
     worker.send(1)
     worker.start(text="the red car")

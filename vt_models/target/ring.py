@@ -181,8 +181,8 @@ def catch_up(
     """Track from the frame after `stamp` through the ring up to the newest frame.
 
     Frames that arrive meanwhile are tracked too. Of more than `max_frames` frames an even choice
-    is tracked, and each further round may take half as many, so that this ends also when frames
-    come faster than they are tracked.
+    is tracked, and each further round may take half as many, down to one: so this ends also when
+    frames always come faster than they are tracked, on one that was the newest a moment ago.
 
     Args:
         target: was started on the frame of `stamp`.
@@ -194,9 +194,9 @@ def catch_up(
     Raises:
         InputError, BackendError: as `Target.update`.
     """
-    now, tracked, allowed = stamp, 0, max_frames
-    while waiting := ring.after(now):
-        chosen = _thinned(waiting, max(allowed, 1))
+    now, tracked, allowed = stamp, 0, max(max_frames, 1)
+    while allowed and (waiting := ring.after(now)):
+        chosen = _thinned(waiting, allowed)
         for now, payload in chosen:
             target.update(decode(payload), now / NANOSECONDS)
         tracked += len(chosen)

@@ -88,7 +88,7 @@ def test_frames_that_arrive_meanwhile_are_tracked_too(scripted, picture) -> None
     ring: FrameRing[int] = FrameRing()
     ring.push(0, 0, 1)
     ring.push(FRAME, 1, 1)
-    arrived = iter(range(2, 40))
+    arrived = iter(range(2, 12))
 
     def decode(index):
         """The camera brings two frames for each that is tracked, until it pauses."""
@@ -102,8 +102,28 @@ def test_frames_that_arrive_meanwhile_are_tracked_too(scripted, picture) -> None
     target = create_target(scripted)
     target.init(picture(along(0)), along(0))
     result = catch_up(target, ring, 0, decode, max_frames=8)
-    assert result.stamp == 39 * FRAME
-    assert result.frames < 39
+    assert result.stamp == 11 * FRAME
+    assert result.frames < 11
+
+
+@pytest.mark.parametrize("max_frames", [20, 1, 0])
+def test_it_ends_although_frames_always_come_faster(max_frames, scripted, picture) -> None:
+    """A network slower than the camera: there is a newer frame after each one that is tracked."""
+    ring: FrameRing[int] = FrameRing()
+    ring.push(FRAME, 1, 1)
+
+    def decode(index):
+        newest = ring.after(0)[-1][1]
+        assert newest < 80, "it never ends"
+        ring.push((newest + 1) * FRAME, newest + 1, 1)
+        scripted.where = along(0)
+        return picture(along(0), index)
+
+    target = create_target(scripted)
+    target.init(picture(along(0)), along(0))
+    result = catch_up(target, ring, 0, decode, max_frames=max_frames)
+    assert 1 <= result.frames <= max(2 * max_frames, 1)
+    assert target.state is State.TRACKING
 
 
 def test_a_stamp_that_is_gone_keeps_the_former_target(scripted, picture) -> None:
