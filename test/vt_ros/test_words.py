@@ -384,6 +384,17 @@ def test_a_model_with_language_reads_the_text(feed, use, reader, tiny_model):
     assert ros.set_parameters(values, atomically=True).result.successful
 
 
+def test_a_tracking_model_with_language_as_the_back_end(feed, use, reader):
+    """Random weights find anything or nothing, but answer; the present target is tracked on."""
+    use("pjvlt", f"pjvlt_tiny:{reader}")
+    target = feed.set_target().target_id
+    answer = feed.set_target(**RED)
+    known = Answer.ERROR_NONE, Answer.ERROR_NOTHING_FOUND, Answer.ERROR_AMBIGUOUS
+    assert answer.error_code in known, answer
+    assert "pjvlt" in answer.message
+    assert feed.answered().target_id == (answer.target_id if answer.success else target)
+
+
 def at(point):
     return {"mode": Ask.MODE_POINT, "point": Point2D(x=float(point[0]), y=float(point[1]))}
 
