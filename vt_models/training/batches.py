@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ IMAGES = ("template", "search", "dynamic")
 """Inputs that are images, in the order of `ColourDraw.values`."""
 PREFETCH = 4
 """Batches that each data process has ready."""
+GRACE_S = 5
+"""A data process ends so long after a SIGTERM."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,15 @@ def make_loader(
 
 
 def _start_worker(_number: int) -> None:
-    """One thread each; a stop signal to the whole process group is for the parent to answer."""
+    """One thread each. Stop signals to the whole process group are for the parent to answer.
+
+    After a SIGTERM a worker goes on for some seconds, so that the parent can finish its step; to
+    ignore it would be to wait forever where the parent ends by an error and terminates its workers.
+    """
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_S))
 
 
 class Finisher:
