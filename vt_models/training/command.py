@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 FINAL_WEIGHTS = "weights.safetensors"
+LATEST_WEIGHTS = "latest.safetensors"
+"""Those of the last checkpoint, to try while the run goes on."""
 MOST_WORKERS = 16
 
 
@@ -79,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
         final = directory / FINAL_WEIGHTS
         if team.first:
             _save_trained(trainer, final)
+            (directory / LATEST_WEIGHTS).unlink(missing_ok=True)
         _say(f"weights: {final}", team)
         if args.json and team.first:
             print(json.dumps({"weights": str(final), "samples": trainer.samples}))  # noqa: T201
@@ -263,7 +266,10 @@ def _hooks(
             board.add_scalar(f"validation/{name}", value, samples)
         _say(f"{samples} samples: AO {total['ao']:.4f}, AUC {total['auc']:.4f}")
 
-    return Hooks(on_progress, on_validate, _say)
+    def on_save() -> None:
+        _save_trained(trainer, trainer.directory / LATEST_WEIGHTS)
+
+    return Hooks(on_progress, on_validate, on_save, _say)
 
 
 def _bar(team: Team) -> Callable[[Iterable[Item], str], Iterable[Item]]:

@@ -12,6 +12,7 @@ import copy
 import math
 import time
 from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
     from vt_models.training.data import TrainingData
 
 LOG_EVERY_STEPS = 20
+SIGNAL_S = 1.0
+"""How long the news of a data process's death may take."""
 
 
 class DivergedError(TrainingError):
@@ -235,7 +238,7 @@ class Trainer:
                 raise peer_error(error, str(self.checkpoint_path)) from error
             raise
 
-    def _worker_died(self, error: RuntimeError) -> str:
+    def _worker_died(self, error: Exception) -> str:
         return (
             f"A process that cuts crops died after {self.samples} samples ({error}): is there "
             "enough memory (and /dev/shm)? The same command continues at the last "
@@ -268,7 +271,7 @@ class Trainer:
         agree.settle()
         self._require_finite(meter)
         self._report(meter, hooks)
-        self.save()
+        self._save(hooks)
         self._team.wait()
 
     def prepare(self, hooks: Hooks | None = None) -> None:
@@ -291,11 +294,23 @@ class Trainer:
         started = False
         while True:
             asked = time.perf_counter()
-            parts = [sample for _, sample in zip(range(optim.accumulate), samples, strict=False)]
+            parts = self._take(samples, optim.accumulate)
             if not parts:
                 return
             yield parts, time.perf_counter() - asked if started else None
             started = True
+
+    def _take(self, samples: Iterator[dict[str, Tensor]], count: int) -> list[dict[str, Tensor]]:
+        """The next samples, fewer at the end."""
+        try:
+            return list(islice(samples, count))
+        except (OSError, EOFError) as error:
+            if self._workers == 0:
+                raise
+            # One died while it handed over a sample. The signal that says who it was is on its way;
+            # torch answers it by raising an error here, and else would wherever we are then.
+            time.sleep(SIGNAL_S)
+            raise DataWorkerError(self._worker_died(error)) from error
 
     def _after_step(self, meter: Meter, hooks: Hooks) -> Meter:
         """Reports, saves and validates where it is time to; the meter to go on with."""
@@ -309,11 +324,16 @@ class Trainer:
             meter = Meter()
         with meter.pause():
             if save:
-                self.save()
+                self._save(hooks)
             if check and hooks.on_validate:
                 hooks.on_validate(self.averaged_net, self.samples)
                 self._net.train()
         return meter
+
+    def _save(self, hooks: Hooks) -> None:
+        self.save()
+        if hooks.on_save:
+            hooks.on_save()
 
     def _report(self, meter: Meter, hooks: Hooks) -> None:
         if meter.steps == 0:

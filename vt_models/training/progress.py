@@ -44,11 +44,13 @@ class Hooks:
     Attributes:
         on_progress: Called every `LOG_EVERY_STEPS` steps.
         on_validate: Called with the averaged network and the number of samples.
+        on_save: Called after each checkpoint.
         on_notice: Called with a sentence that a user should read.
     """
 
     on_progress: Callable[[Progress], None] | None = None
     on_validate: Callable[[nn.Module, int], None] | None = None
+    on_save: Callable[[], None] | None = None
     on_notice: Callable[[str], None] | None = None
 
 

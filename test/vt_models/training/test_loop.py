@@ -239,6 +239,7 @@ def test_a_stopped_command_saves_and_says_so(
     samples = load_checkpoint(tmp_path / "run" / "last.pt")["samples"]
     assert f"stopped at {samples} samples; the same command continues there" in words
     assert not (tmp_path / "run" / "weights.safetensors").exists()
+    assert load_file(tmp_path / "run" / "latest.safetensors"), "the weights so far"
 
 
 def test_the_command_validates_and_logs(tmp_path: Path, mini_pack: Path) -> None:
