@@ -91,6 +91,7 @@ class _Kept:
     before_find: MotionFilter | None = None
     frame_number: int = 0
     is_compensated: bool = False
+    lost_because: str = ""
 
     def likeness(self, look: NDArray[np.float32]) -> float:
         """How much a look resembles the first one, or the last that was sure, in [-1, 1]."""
@@ -202,18 +203,18 @@ class Target:
             raise InputError("update() without a target; call init(frame, box) first")
         frame = check_frame(frame)
         seconds = self._seconds_to(kept, stamp)
-        former = self._estimate
         picture = self._look(kept, frame)
         if picture is Picture.REPEATED:
-            estimate = replace(former, network_calls=0)
+            estimate = replace(self._estimate, network_calls=0)
         elif picture is Picture.DARK:
             estimate = self._unseen(kept, Sight.BLIND, seconds, "the picture is dark or covered")
         elif picture is Picture.FROZEN:
             estimate = self._lose(kept, "the camera repeats the same picture")
         elif kept.memory.state is State.LOST:
-            estimate = self._search(kept, frame, seconds, former.reason)
+            estimate = self._search(kept, frame, seconds)
         elif picture is not Picture.GOOD or seconds > settings.coast_seconds:
-            estimate = self._search(kept, frame, seconds, _broken(picture, seconds))
+            self._lose(kept, _broken(picture, seconds))
+            estimate = self._search(kept, frame, seconds)
         else:
             estimate = self._follow(kept, frame, seconds)
         kept.stamp = stamp
@@ -401,19 +402,20 @@ class Target:
         if kept.before_find is not None:  # a find that was never confirmed tells no size or place
             kept.motion, kept.before_find = kept.before_find, None
         kept.sweep = kept.candidate = kept.suggested = None
+        kept.lost_because = reason
         return self._lost_estimate(reason)
 
     def _lost_estimate(self, reason: str) -> TargetEstimate:
         return TargetEstimate(None, 0.0, State.LOST, reason=reason)
 
-    def _search(self, kept: _Kept, frame: Frame, seconds: float, reason: str) -> TargetEstimate:
+    def _search(self, kept: _Kept, frame: Frame, seconds: float) -> TargetEstimate:
         """Look for a lost target with a bounded number of network calls."""
-        if kept.memory.state is not State.LOST:
-            self._lose(kept, reason)
         finder = _Finder(self._tracker, self._calibration, self.settings, kept, frame, seconds)
         place = finder.run()
         estimate = replace(
-            self._lost_estimate(reason), raw_score=finder.best_score, network_calls=finder.calls
+            self._lost_estimate(kept.lost_because),
+            raw_score=finder.best_score,
+            network_calls=finder.calls,
         )
         if place is None or not self._is_verified(kept, frame, place.found.box):
             return estimate

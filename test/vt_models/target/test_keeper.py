@@ -219,6 +219,15 @@ def test_a_failing_network_changes_nothing_and_missed_counts_it(target, picture)
     assert target.estimate.reason == "network failed"
 
 
+def test_a_bad_picture_while_lost_does_not_hide_why_it_was_lost(target, picture) -> None:
+    target.tracker.where = None
+    run(target, picture, 20, visible=False)
+    assert target.estimate.reason == "not seen"
+    assert target.missed(reason="image refused").reason == "image refused"
+    assert target.update(np.zeros_like(picture(None)) + 1).reason.startswith("the picture is dark")
+    assert run(target, picture, 1, first=30, visible=False)[0].reason == "not seen"
+
+
 def test_bad_calls(scripted, picture) -> None:
     target = create_target(scripted)
     assert target.state is State.IDLE
