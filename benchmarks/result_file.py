@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vt_models.errors import VtModelsError
+from vt_models.evaluation.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +30,6 @@ def measure_into(path: Path, measure: Callable[[], dict[str, Any]]) -> int:
     except VtModelsError as error:
         print(error, file=sys.stderr)
         return 2
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(result, indent=2) + "\n")
     print(f"written: {path}", file=sys.stderr)
     return 0
