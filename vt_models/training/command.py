@@ -19,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from vt_models.api import create_model
-from vt_models.errors import InputError, TrainingError
+from vt_models.errors import InputError, TrainingError, WeightsError
 from vt_models.evaluation.datasets import FolderDataset
 from vt_models.registry import get_spec
 from vt_models.training.distributed import SOLO, Team, joined, team_from_environment
@@ -131,30 +131,36 @@ def _train(
 ) -> None:
     """Runs the trainer; the first process shows and logs what it does."""
     limit = math.inf if max_minutes is None else 60.0 * max_minutes
-    with ExitStack() as stack:
-        hooks = Hooks()
-        if team.first:
-            # What a killed run logged after its last checkpoint is drawn by this one again.
-            logged = trainer.samples
-            folder = str(trainer.directory / "tensorboard")
-            board = SummaryWriter(folder, purge_step=logged + 1 if logged else 0)
-            stack.enter_context(board)
-            total = trainer.recipe.optim.samples
-            bar = stack.enter_context(tqdm(total=total, initial=logged, unit="pair"))
-            hooks = _hooks(trainer, validation, board, bar)
-        stack.enter_context(_stopped_by_signals(trainer, team))
-        try:
+    try:
+        with ExitStack() as stack:
+            hooks = _shown(trainer, validation, stack) if team.first else Hooks()
+            stack.enter_context(_stopped_by_signals(trainer, team))
             trainer.run(hooks, limit)
-        except DivergedError:
-            if team.first:
-                raise
-            sys.exit(DivergedError.exit_status)  # all processes know it, one says it
-        except OSError as error:
-            raise TrainingError(
-                f"{trainer.directory} cannot be written ({error.strerror}); "
-                f"{trainer.checkpoint_path} is intact. Free some space and run the same command "
-                "again: it resumes."
-            ) from error
+    except DivergedError:
+        if team.first:
+            raise
+        sys.exit(DivergedError.exit_status)  # all processes know it, one says it
+    except OSError as error:
+        raise _no_space(trainer, f"{trainer.directory} cannot be written: {error}") from error
+
+
+def _shown(trainer: Trainer, validation: FolderDataset | None, stack: ExitStack) -> Hooks:
+    """Hooks to a progress bar and TensorBoard, which are closed with the stack."""
+    # What a killed run logged after its last checkpoint is drawn by this one again.
+    logged = trainer.samples
+    folder = str(trainer.directory / "tensorboard")
+    board = SummaryWriter(folder, purge_step=logged + 1 if logged else 0)
+    stack.enter_context(board)
+    total = trainer.recipe.optim.samples
+    bar = stack.enter_context(tqdm(total=total, initial=logged, unit="pair"))
+    return _hooks(trainer, validation, board, bar)
+
+
+def _no_space(trainer: Trainer, what: str) -> TrainingError:
+    return TrainingError(
+        f"{what}; {trainer.checkpoint_path} is intact. Free some space and run the same command "
+        "again: it resumes."
+    )
 
 
 @contextmanager
@@ -194,7 +200,10 @@ def _save_trained(trainer: Trainer, path: Path) -> None:
     state = trainer.averaged_net.state_dict()
     tensors = {name: value.cpu().contiguous().numpy() for name, value in state.items()}
     facts = {"recipe": json.dumps(to_dict(trainer.recipe)), "samples": str(trainer.samples)}
-    save_weights(tensors, path, trainer.recipe.model, facts)
+    try:
+        save_weights(tensors, path, trainer.recipe.model, facts)
+    except WeightsError as error:
+        raise _no_space(trainer, str(error)) from error
 
 
 def _device(name: str, team: Team) -> torch.device:

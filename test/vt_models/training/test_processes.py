@@ -21,6 +21,8 @@ torch = pytest.importorskip("torch")
 from safetensors.numpy import load_file  # noqa: E402
 
 from vt_models.cli import main  # noqa: E402
+from vt_models.errors import WeightsError  # noqa: E402
+from vt_models.training import command  # noqa: E402
 from vt_models.training.checkpoint import load_checkpoint  # noqa: E402
 
 pytestmark = pytest.mark.train
@@ -160,3 +162,18 @@ def test_a_diverged_run_ends_the_command_with_the_old_checkpoint(
     assert main(_words(tmp_path, mini_pack, "run", *ENDLESS, *wild)) == 1
     assert "The loss or its gradient is not finite" in capsys.readouterr().err
     assert (tmp_path / "run" / "last.pt").read_bytes() == before
+
+
+def test_a_disk_that_is_full_after_the_checkpoint(
+    tmp_path: Path,
+    mini_pack: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object) -> None:
+        raise WeightsError("cannot write latest.safetensors: No space left on device")
+
+    monkeypatch.setattr(command, "save_weights", full)
+    assert main(_words(tmp_path, mini_pack, "run")) == 1
+    assert "last.pt is intact. Free some space" in capsys.readouterr().err
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["samples"] == 8
