@@ -67,6 +67,46 @@ def test_a_thread_that_cannot_be_stopped_does_not_hold_up_the_end():
     assert run(code).returncode == 0
 
 
+COUNTING = """
+import os
+os.environ["ROS_DOMAIN_ID"] = "{domain}"
+from rclpy.node import Node
+from rclpy.task import Future
+from vt_ros import process
+
+class Counting(Future):
+    hung = 0
+
+    def add_done_callback(self, callback):
+        Counting.hung += 1
+        super().add_done_callback(callback)
+
+class Program(Node):
+    def __init__(self, finished):
+        super().__init__("program")
+        self.turns, self.finished = 0, finished
+        self.create_timer(0.001, self.turn)
+
+    def turn(self):
+        self.turns += 1
+        if self.turns == 200:
+            self.finished.set_result(7)
+
+    def close(self):
+        pass
+
+process.Future = Counting
+print(process.run(Program, []), Counting.hung)
+"""
+
+
+@pytest.mark.ros
+def test_a_callback_leaves_nothing_behind(ros):
+    """Or a node that runs for days grows with every image."""
+    result = run(COUNTING.format(domain=ros.domain))
+    assert result.stdout.split() == ["7", "1"], result.stderr
+
+
 @pytest.mark.ros
 def test_ctrl_c_at_any_moment_of_the_start_ends_quietly(ros, tiny_model):
     for number in range(6):
