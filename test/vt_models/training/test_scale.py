@@ -176,6 +176,7 @@ def test_compile_falls_back_with_a_sentence(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_compiled_network_learns_the_same(tmp_path: Path, mini_pack: Path) -> None:
     plain = _trainer("asymtrack_lite0", tmp_path, mini_pack, samples=8, lr=1e-5)
     compiled = _trainer("asymtrack_lite0", tmp_path, mini_pack, samples=8, lr=1e-5, compile=True)
