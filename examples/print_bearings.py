@@ -9,29 +9,42 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 
-from vt_ros.client import State, TrackerClient
+from vt_ros.client import State, TrackerClient, TrackerError
 
 
-def main() -> None:
+def main() -> int:
     """Run the example."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=0, help="of directions, then stop; 0: go on")
     arguments = parser.parse_args()
+    try:
+        with TrackerClient() as tracker:
+            print_bearings(tracker, arguments.count)
+    except TrackerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def print_bearings(tracker: TrackerClient, count: int) -> None:
+    """Print `count` directions, or directions for ever if that is 0."""
+    tracker.wait_for_state(State.TRACKING, timeout=60.0)
     printed = 0
-    with TrackerClient() as tracker:
-        tracker.wait_for_state(State.TRACKING, timeout=60.0)
-        for estimate in tracker.estimates():
-            if not estimate.measured:
-                print(f"{estimate.state.name}: {estimate.status.message}")
-                continue
+    for estimate in tracker.estimates():
+        if not estimate.measured:
+            print(f"{estimate.state.name}: {estimate.status.message}")
+        elif math.isnan(estimate.azimuth):
+            print("no direction: no usable camera_info; /diagnostics says why")
+        else:
             right, down = math.degrees(estimate.azimuth), math.degrees(estimate.elevation)
             sigma = math.degrees(estimate.status.bearing_sigma)
             print(f"{right:+.2f} right, {down:+.2f} down, +-{sigma:.2f} degrees")
             printed += 1
-            if printed == arguments.count:
+            if printed == count:
                 return
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

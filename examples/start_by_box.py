@@ -6,24 +6,35 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import sys
 
-from vt_ros.client import TrackerClient
+from vt_ros.client import TrackerClient, TrackerError
 
 
-def main() -> None:
+def main() -> int:
     """Run the example."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("box", nargs=4, type=float, help="x y w h in pixels")
     parser.add_argument("--frames", type=int, default=100, help="then stop")
     arguments = parser.parse_args()
-    with TrackerClient() as tracker:
-        start = tracker.start_box(arguments.box)
-        print(f"target {start.target_id}")
-        for estimate in itertools.islice(tracker.estimates(), arguments.frames):
-            box = "  ".join(f"{value:.0f}" for value in estimate.box or ()) or "no box"
-            print(f"{estimate.state.name:9}  {estimate.score:.2f}  {box}")
-        print(tracker.stop())
+    try:
+        with TrackerClient() as tracker:
+            follow(tracker, arguments.box, arguments.frames)
+    except TrackerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def follow(tracker: TrackerClient, box: list[float], frames: int) -> None:
+    """Start on a box, and print what becomes of it."""
+    start = tracker.start_box(box)
+    print(f"target {start.target_id}")
+    for estimate in itertools.islice(tracker.estimates(), frames):
+        shown = "  ".join(f"{value:.0f}" for value in estimate.box or ()) or "no box"
+        print(f"{estimate.state.name:9}  {estimate.score:.2f}  {shown}")
+    print(tracker.stop())
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

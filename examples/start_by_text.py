@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from vt_ros.client import Start, State, TargetRefusedError, TrackerClient
+from vt_ros.client import Start, State, TargetRefusedError, TrackerClient, TrackerError
 
 
 def start(tracker: TrackerClient, text: str) -> Start:
@@ -30,15 +30,16 @@ def main() -> int:
     """Run the example."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("text", help="what to track, in words")
-    with TrackerClient() as tracker:
-        try:
-            started = start(tracker, parser.parse_args().text)
-        except TargetRefusedError as refusal:
-            print(refusal, file=sys.stderr)
-            return 1
-        box = "  ".join(f"{value:.0f}" for value in started.box)
-        print(f"target {started.target_id} at {box}, sure to {started.score:.2f}. {started.reason}")
-        print(tracker.wait_for_state(State.TRACKING, State.LOST).state.name)
+    text = parser.parse_args().text
+    try:
+        with TrackerClient() as tracker:
+            begun = start(tracker, text)
+            box = "  ".join(f"{value:.0f}" for value in begun.box)
+            print(f"target {begun.target_id} at {box}, sure to {begun.score:.2f}. {begun.reason}")
+            print(tracker.wait_for_state(State.TRACKING, State.LOST).state.name)
+    except TrackerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -220,6 +220,9 @@ def test_the_examples_run(camera):
     assert re.fullmatch(r"target \d+", lines[0])
     assert len(lines) == 7
     assert re.fullmatch(r"target \d+ cleared", lines[-1])
+    result = run_example(camera, "start_by_box.py", 9999, 9999, 20, 20)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: box x=9999"), result.stderr
 
     with TrackerClient(timeout=30.0) as tracker:
         camera.point_out(tracker)
