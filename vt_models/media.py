@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Frame = NDArray[np.uint8]
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 DEFAULT_FPS = 30.0
+# FFmpeg plays a text file as a film of its letters.
+LETTERS = cv2.VideoWriter.fourcc(*"ansi")
 
 
 class FrameSource:
@@ -61,7 +63,8 @@ class FrameSource:
     def _probe(self) -> None:
         capture = cv2.VideoCapture(str(self._path))
         try:
-            if not capture.isOpened() or not capture.grab():
+            is_text = int(capture.get(cv2.CAP_PROP_FOURCC)) == LETTERS
+            if is_text or not capture.isOpened() or not capture.grab():
                 raise InputError(f"{self._path} is not a video that OpenCV can read")
             fps = float(capture.get(cv2.CAP_PROP_FPS))
             count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))

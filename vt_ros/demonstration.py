@@ -32,6 +32,7 @@ from vision_msgs.msg import Detection2DArray
 from vt_interfaces.msg import TrackStatus
 from vt_interfaces.srv import SetTarget
 from vt_models.grounding import list_grounders
+from vt_models.track_command import parse_box
 from vt_ros.convert import (
     bounding_box_from_xywh,
     image_to_rgb,
@@ -384,18 +385,12 @@ def _remedy(answer: SetTarget.Response) -> str:
     return f"; choose one with --video and --box {shown}" if shown else ""
 
 
-def _box(text: str) -> Box:
-    """X,Y,W,H as four numbers."""
-    x, y, w, h = (float(part) for part in text.split(","))
-    return x, y, w, h
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="demo", description=__doc__.splitlines()[0])
     parser.add_argument("--clip", choices=tuple(CLIPS), default="cyclist", help="what to track")
     parser.add_argument("--video", help="a video of your own instead, with --box")
     parser.add_argument(
-        "--box", type=_box, metavar="X,Y,W,H", help="the target in the first frame, pixels"
+        "--box", type=parse_box, metavar="X,Y,W,H", help="the target in the first frame, pixels"
     )
     parser.add_argument(
         "--text", default="", help="what to track, in words, instead of a box or beside it"

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 import cv2
 import numpy as np
 
+from vt_models.media import LETTERS
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -93,7 +95,8 @@ class VideoFile:
 
     def _open(self) -> None:
         self._capture = cv2.VideoCapture(str(self._path))
-        if not self._capture.isOpened():
+        is_text = int(self._capture.get(cv2.CAP_PROP_FOURCC)) == LETTERS
+        if is_text or not self._capture.isOpened():
             raise SourceError(f"{self._path} is not a video that OpenCV can read")
         self._next = 0
         while self._next < self._start:

@@ -152,10 +152,10 @@ def test_a_source_can_be_read_twice(video) -> None:
 
 
 def test_a_source_that_is_none(tmp_path) -> None:
-    text = tmp_path / "text.mp4"
-    text.write_text("no video")
-    with pytest.raises(InputError, match="not a video"):
-        FrameSource(text)
+    for name in ("text.mp4", "text.txt"):  # FFmpeg would play the latter, as a film of letters
+        (tmp_path / name).write_text("no video\n" * 100)
+        with pytest.raises(InputError, match="not a video"):
+            FrameSource(tmp_path / name)
     with pytest.raises(InputError, match="has no images"):
         FrameSource(tmp_path)
     (tmp_path / "broken.png").write_bytes(b"no image")

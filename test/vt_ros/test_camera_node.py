@@ -83,11 +83,12 @@ def test_a_broken_image_in_a_folder_is_named(tmp_path):
 
 
 def test_sources_that_are_not_there(tmp_path):
-    text = tmp_path / "text.mp4"
-    text.write_text("not a video")
-    for name in ("", str(tmp_path / "absent.mp4"), str(tmp_path), str(text), "99"):
+    texts = [tmp_path / "text.mp4", tmp_path / "text.txt"]
+    for text in texts:
+        text.write_text("not a video\n" * 100)
+    for name in ("", tmp_path / "absent.mp4", tmp_path, *texts, "99"):
         with pytest.raises(SourceError):
-            open_source(name)
+            open_source(str(name))
 
 
 @pytest.mark.ros
