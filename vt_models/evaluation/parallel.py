@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import cv2
@@ -19,6 +20,8 @@ from tqdm import tqdm
 from vt_models.errors import BackendError, InputError
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from vt_models.evaluation.datasets import VideoSequence
     from vt_models.evaluation.runner import SingleObjectTracker, TrackerFactory
 
@@ -84,23 +87,27 @@ def _run_in_processes(
 ) -> Iterator[tuple[int, Result]]:
     """Results as they come, with the number of their sequence."""
     context = multiprocessing.get_context("spawn")
-    worker = _Worker(factory, run)
-    pool = ProcessPoolExecutor(min(jobs, len(sequences)), context, _start_process, (worker,))
+    line, own_end = context.Pipe(duplex=False)
+    start = (_Worker(factory, run), line)
+    pool = ProcessPoolExecutor(min(jobs, len(sequences)), context, _start_process, start)
     waiting = iter(range(len(sequences)))
     running: dict[Future[Result], int] = {}
     try:
-        with pool:
+        with line, own_end, pool:
             try:
                 while True:
                     for index in itertools.islice(waiting, _AHEAD * jobs - len(running)):
-                        running[pool.submit(_run_in_worker, sequences[index])] = index
+                        with _ctrl_c_waits():
+                            running[pool.submit(_run_in_worker, sequences[index])] = index
                     if not running:
                         return
                     done, _ = wait(running, return_when=FIRST_COMPLETED)
                     for future in done:
                         yield running.pop(future), future.result()
-            finally:
+            except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
+                own_end.close()
+                raise
     except BrokenProcessPool as error:
         raise BackendError(
             "a process that ran a tracker died (was it killed, or out of memory?); use fewer "
@@ -133,18 +140,29 @@ class _Process:
     worker: _Worker[Any]
 
 
-def _start_process(worker: _Worker[Any]) -> None:
-    """Keep the worker; Ctrl-C ends the process silently, and so does the end of its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _start_process(worker: _Worker[Any], line: Connection) -> None:
+    """Keep the worker; the process ends when nobody holds the other end of the line any more."""
+    threading.Thread(target=_end_with_line, args=(line,), daemon=True).start()
     _Process.worker = worker
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def _end_with_line(line: Connection) -> None:
+    line.poll(None)
+    os._exit(1)
+
+
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Ctrl-C counts afterwards, and never in processes that are started meanwhile.
+
+    A terminal sends it to all of them; if they ended by it themselves, it would be chance whether
+    this process saw the interruption or the death of a worker first.
+    """
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
 def _run_in_worker(sequence: VideoSequence) -> Any:
