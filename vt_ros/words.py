@@ -8,10 +8,12 @@ look is put before them. Neither stalls the tracking: the finder's thread does t
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vt_interfaces.srv import SetTarget
+from vt_models.errors import InputError
 from vt_models.target import State
 from vt_ros.requests import TargetRefusedError
 
@@ -95,7 +97,8 @@ class Words:
             self._find_waits_since = None
             return
         if said is not None and said.places:
-            target.suggest(said.places[0])
+            with suppress(InputError):  # images have become smaller since the question
+                target.suggest(said.places[0])
         period = self._settings().period
         if period and self._search is None and self._now() - self._last_search >= period:
             self._begin(None)

@@ -13,6 +13,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 from std_msgs.msg import Header
 
 from vt_interfaces.srv import SetTarget
+from vt_models import create_target, create_tracker
 from vt_models.grounding import Candidate
 from vt_models.target import State
 from vt_models.target.ring import FrameRing
@@ -62,6 +63,19 @@ def lost(text="the red car", **settings):
     desk = Desk(**settings)
     desk.words.take(text)
     return desk
+
+
+def test_a_place_outside_the_frame_is_no_suggestion():
+    """Images became smaller while the words were looked for; the frame counts all the same."""
+    target = create_target(create_tracker("asymtrack_lite0"))
+    target.init(np.full((40, 60, 3), 90, np.uint8), (10, 10, 20, 20))
+    target.lose()
+    desk = Desk()
+    desk.words.take("the red car")
+    desk.words.look(ARRIVAL, target)
+    desk.say(THERE)
+    desk.words.look(ARRIVAL, target)
+    assert target.state is State.LOST
 
 
 def test_a_lost_target_is_looked_for_once_a_period_and_suggested_once():

@@ -253,7 +253,7 @@ class Target:
             box: x, y, w, h in pixels of the last frame.
 
         Raises:
-            InputError: the box is not finite, or has no area.
+            InputError: the box is not finite, has no area, or lies outside the frame.
         """
         kept = self._kept
         if kept is not None and kept.memory.state is State.LOST:
