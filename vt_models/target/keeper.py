@@ -279,7 +279,7 @@ class Target:
             kept.motion.rescale(*ratios)
             if kept.before_find is not None:
                 kept.before_find.rescale(*ratios)
-            kept.suggested = None
+            kept.sweep = kept.candidate = kept.suggested = None  # places of the former size
             self._tracker.move_to(kept.motion.box)
         return picture
 

@@ -117,11 +117,13 @@ class MotionFilter:
         self._limit_size()
 
     def rescale(self, x_ratio: float, y_ratio: float) -> None:
-        """Follow a frame to another size: x times `x_ratio`, y times `y_ratio`."""
+        """Follow a frame to another size: x times `x_ratio`, y times `y_ratio`.
+
+        The size may become less than a pixel, so that the way back is exact.
+        """
         ratios = np.array((x_ratio, y_ratio) * 4)
         self.mean *= ratios
         self.spread *= np.outer(ratios, ratios)
-        self._limit_size()
 
     def slow_down(self, velocity: Sequence[float]) -> None:
         """Take a velocity (x, y in pixels a second) that was the camera's away."""

@@ -276,6 +276,18 @@ def test_another_frame_size_is_lost_and_found_in_the_new_size(target, picture) -
     assert target.estimate.box == double
 
 
+def test_tiny_frames_in_between_do_not_change_what_is_looked_for(target, picture) -> None:
+    run(target, picture, 3)
+    width = target.estimate.box[2]
+    for shape in ((36, 9, 3), (1, 1, 3), (3, 40, 3)):
+        target.update(np.full(shape, 90, np.uint8))
+        assert target.state is L
+    target.tracker.searched.clear()
+    states = [target.update(picture(START, number)).state for number in range(10, 16)]
+    assert states[-1] is T
+    assert all(0.7 * width < box[2] < 2.1 * width for box in target.tracker.searched)
+
+
 def test_a_trackers_calibration_is_taken_and_a_broken_one_refused(scripted) -> None:
     assert create_target(scripted).calibration == UNCALIBRATED
     scripted.calibration = {"version": 99}

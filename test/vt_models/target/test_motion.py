@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 import pytest
@@ -24,6 +26,18 @@ def moving(velocity: float, seconds: float, frames: int = 30) -> MotionFilter:
 def test_it_learns_a_velocity_in_pixels_a_second() -> None:
     assert moving(60.0, 1 / 30).mean[4] == pytest.approx(60.0, rel=0.05)
     assert moving(60.0, 1 / 10).mean[4] == pytest.approx(60.0, rel=0.05)
+
+
+@given(st.lists(st.tuples(st.integers(1, 4000), st.integers(1, 4000)), max_size=12))
+def test_frames_of_any_sizes_in_between_change_nothing(sizes) -> None:
+    """A frame of 9 x 36 pixels between others must not leave a target of another size behind."""
+    motion = moving(60.0, 1 / 30)
+    box, covariance = motion.box, motion.covariance
+    there = [(640, 480), *sizes, (640, 480)]
+    for (w, h), (next_w, next_h) in pairwise(there):
+        motion.rescale(next_w / w, next_h / h)
+    assert motion.box == pytest.approx(box)
+    np.testing.assert_allclose(motion.covariance, covariance, rtol=1e-6)
 
 
 def test_a_dropped_frame_counts() -> None:
