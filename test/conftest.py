@@ -11,6 +11,10 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# Threads of torch that spin beside other work slow all of it down: on two busy cores the export of
+# a miniature took 120 s with two threads and 20 s with one. Programs that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A slow machine must not turn a true property into a failure.
 settings.register_profile("vt_ros", deadline=None, print_blob=True)
 settings.load_profile("vt_ros")
