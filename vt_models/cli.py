@@ -46,7 +46,7 @@ COMMANDS = {
     "ground-export": Command(
         "vt_models.grounding.export_command", "make an ONNX detector from a zero-shot checkpoint"
     ),
-    "weights": Command("vt_models.weights.command", "import published checkpoints"),
+    "weights": Command("vt_models.weights.command", "import published checkpoints, check weights"),
     "models": Command("vt_models.models_command", "list the models"),
     "bench": Command("vt_models.evaluation.bench_command", "measure speed"),
     "doctor": Command("vt_models.doctor", "explain this environment, with remedies"),

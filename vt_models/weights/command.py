@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vt-models weights`: published checkpoints made into weights files of this package."""
+"""`vt-models weights`: published checkpoints become weights files; export directories are checked."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vt_models.errors import VtModelsError
+
 if TYPE_CHECKING:
     import argparse
 
     from vt_models.weights.importer import ImportedCheckpoint
+    from vt_models.weights.verify import Verified
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,9 +32,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--output", required=True, type=Path, help="the .safetensors file to write")
     add("--json", action="store_true", help="one JSON object on standard output")
 
+    verifying = actions.add_parser(
+        "verify",
+        help="check export directories: sha256, description, and that they run",
+        description="Check the files of export directories against their sha256, and track through "
+        "a few synthetic frames with each. Exit status 1 if one fails.",
+    )
+    add = verifying.add_argument
+    add("directories", type=Path, nargs="*", metavar="DIR", help="default: all that are here")
+    add("--json", action="store_true", help="one JSON object on standard output")
+
 
 def run(args: argparse.Namespace) -> int:
     """Run `vt-models weights`; raises VtModelsError for what the command prints in one line."""
+    return _verify(args) if args.action == "verify" else _import(args)
+
+
+def _verify(args: argparse.Namespace) -> int:
+    """All directories are checked, whatever is wrong with the first."""
+    from vt_models.weights.verify import verify, weights_here  # noqa: PLC0415 (heavy)
+
+    passed: list[Verified] = []
+    failed: dict[str, str] = {}
+    for directory in args.directories or weights_here():
+        try:
+            passed.append(verify(directory))
+        except VtModelsError as error:
+            failed[str(directory)] = str(error)
+    if args.json:
+        found = [{**vars(one), "directory": str(one.directory)} for one in passed]
+        sys.stdout.write(json.dumps({"passed": found, "failed": failed}, indent=2) + "\n")
+    else:
+        sys.stdout.writelines(f"{_verified(one)}\n" for one in passed)
+        sys.stdout.writelines(f"FAILED: {reason}\n" for reason in failed.values())
+    return 1 if failed else 0
+
+
+def _verified(one: Verified) -> str:
+    size = sum(one.files.values()) / 1e6
+    lacks = {
+        "no calibration (vt-models calibrate)": not one.calibrated,
+        "no model card": not one.has_card,
+        "network not checked (needs torch)": one.network_loaded is None,
+    }
+    remarks = "; ".join(remark for remark, holds in lacks.items() if holds)
+    return (
+        f"{one.model}: {one.directory}: {len(one.files)} files, {size:.1f} MB, sha256 as recorded, "
+        f"tracks; exported with {one.commit[:7] or 'unknown code'}" + (remarks and f"; {remarks}")
+    )
+
+
+def _import(args: argparse.Namespace) -> int:
     from vt_models.weights.importer import import_checkpoint  # noqa: PLC0415 (heavy)
 
     imported = import_checkpoint(args.file, args.model)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vt-models weights verify`: what ships is whole, and damage of every kind is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from vt_models.cli import main
+from vt_models.errors import WeightsError
+from vt_models.installed import shipped_directory
+from vt_models.registry import get_spec, list_models
+from vt_models.weights.verify import verify, weights_here
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHIPPED = [name for name in list_models() if shipped_directory(get_spec(name)) is not None]
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    directory = shipped_directory(get_spec("asymtrack_lite0"))
+    assert directory is not None
+    return shutil.copytree(directory, tmp_path / "copied")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_ships_is_whole_calibrated_and_described(name: str) -> None:
+    directory = shipped_directory(get_spec(name))
+    assert directory is not None
+    found = verify(directory)
+    assert found.model == name
+    assert {"template.onnx", "search.onnx", "weights.safetensors"} <= set(found.files)
+    assert found.calibrated
+    assert found.has_card
+    assert found.network_loaded in (True, None)
+    assert directory in weights_here()
+
+
+@pytest.mark.parametrize("file", ["search.onnx", "template.onnx", "weights.safetensors"])
+def test_one_changed_byte_is_found(copied: Path, file: str) -> None:
+    data = bytearray((copied / file).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copied / file).write_bytes(data)
+    with pytest.raises(WeightsError, match=file):
+        verify(copied)
+
+
+def test_the_command_checks_all_and_fails_if_one_fails(copied, tmp_path, capsys) -> None:
+    (tmp_path / "nothing").mkdir()
+    assert main(["weights", "verify", str(tmp_path / "nothing"), str(copied), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert [one["model"] for one in found["passed"]] == ["asymtrack_lite0"]
+    assert "model.json" in found["failed"][str(tmp_path / "nothing")]
+
+
+def test_the_command_checks_what_is_here(capsys, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("VT_MODELS_WEIGHTS", str(tmp_path))
+    assert main(["weights", "verify"]) == 0
+    assert "asymtrack_lite0: " in capsys.readouterr().out
+    (tmp_path / "asymtrack_t").mkdir()
+    assert main(["weights", "verify"]) == 1
+    assert "FAILED: " in capsys.readouterr().out

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Is an export directory whole, and does it run?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vt_models.api import create_model, create_tracker
+from vt_models.errors import WeightsError
+from vt_models.exported import TORCH_WEIGHTS, read_export
+from vt_models.installed import installed_directory, shipped_directory
+from vt_models.parity import synthetic_sequence
+from vt_models.registry import get_spec, list_models
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vt_models.tracker import Tracker
+
+MODEL_CARD = "MODEL_CARD.md"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """An export directory that passed every check.
+
+    Attributes:
+        model: Whose it is.
+        directory: What was checked.
+        files: Sizes in bytes of the files whose sha256 is the recorded one, by name.
+        calibrated: `vt-models calibrate` was run on it.
+        has_card: A MODEL_CARD.md is there.
+        network_loaded: `weights.safetensors` fits the network; None: not checked without torch,
+            or there is none.
+        commit: Of the code that exported it; empty: not recorded.
+    """
+
+    model: str
+    directory: Path
+    files: dict[str, int]
+    calibrated: bool
+    has_card: bool
+    network_loaded: bool | None
+    commit: str
+
+
+def weights_here() -> list[Path]:
+    """The export directories that ship or are installed."""
+    specs = [get_spec(name) for name in list_models()]
+    found = [shipped_directory(spec) for spec in specs]
+    installed = [installed_directory(spec) for spec in specs]
+    return [one for one in found if one] + [one for one in installed if one.is_dir()]
+
+
+def verify(directory: Path) -> Verified:
+    """Check files, sha256, description and calibration, and track through 12 synthetic frames.
+
+    Raises:
+        WeightsError: What is wrong, and with which file.
+        BackendError: A graph cannot be run.
+    """
+    exported = read_export(directory)
+    name = exported.spec.name
+    _track(create_tracker(name, directory, device="cpu", threads=1), directory)
+    return Verified(
+        model=name,
+        directory=directory,
+        files={file: len(data) for file, data in exported.files.items()},
+        calibrated=exported.calibration is not None,
+        has_card=(directory / MODEL_CARD).is_file(),
+        network_loaded=_load_network(name, directory),
+        commit=str(exported.manifest.get("producer", {}).get("commit") or ""),
+    )
+
+
+def _track(tracker: Tracker, directory: Path) -> None:
+    frames, boxes = synthetic_sequence()
+    tracker.init(frames[0], boxes[0])
+    for frame in frames[1:]:
+        estimate = tracker.update(frame)
+        if not np.isfinite([*estimate.box, estimate.score]).all():
+            raise WeightsError(
+                f"{directory}: the network gives {estimate.box} with score {estimate.score}; its "
+                "weights are damaged, export it again"
+            )
+
+
+def _load_network(name: str, directory: Path) -> bool | None:
+    file = directory / TORCH_WEIGHTS
+    if find_spec("torch") is None or not file.is_file():
+        return None
+    create_model(name, file)
+    return True
