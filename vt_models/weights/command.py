@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vt-models weights`: published checkpoints become weights files; export directories are checked."""
+"""`vt-models weights`: published checkpoints to weights files; export directories checked."""
 
 from __future__ import annotations
 
