@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 # Frames tracked to get from a past frame to the present: for each second, at least, at most.
 _CATCH_UP_RATE, _CATCH_UP_LEAST, _CATCH_UP_MOST = 10.0, 20, 60
 
+# Nothing is reported meanwhile: a slow network takes fewer frames on the way.
+_CATCH_UP_SECONDS = 2.0
+
 # On less than this, in pixels, no network recognises anything.
 _SMALLEST_SIDE = 2.0
 
@@ -491,7 +494,8 @@ class Pipeline:
         past = time.monotonic() - start.arrival.received
         frames = min(max(round(_CATCH_UP_RATE * past), _CATCH_UP_LEAST), _CATCH_UP_MOST)
         try:
-            estimate = catch_up(target, trail, start.stamp, pixels, frames).estimate
+            reached = catch_up(target, trail, start.stamp, pixels, frames, _CATCH_UP_SECONDS)
+            estimate = reached.estimate
         except _GivenUpError:
             return
         except VtModelsError as error:

@@ -7,7 +7,9 @@ and undecoded, and only the frames that are needed are ever decoded.
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -177,6 +179,7 @@ def catch_up(
     stamp: int,
     decode: Callable[[Payload], NDArray[np.uint8]],
     max_frames: int = 30,
+    max_seconds: float = math.inf,
 ) -> CatchUp:
     """Track from the frame after `stamp` through the ring up to the newest frame.
 
@@ -190,16 +193,20 @@ def catch_up(
         stamp: nanoseconds.
         decode: payload -> (H, W, 3) uint8 RGB. The picture is not used after the next call.
         max_frames: frames tracked in the first round, >= 1.
+        max_seconds: after so long only the newest frame is tracked, and that is all.
 
     Raises:
         InputError, BackendError: as `Target.update`.
     """
     now, tracked, allowed = stamp, 0, max(max_frames, 1)
+    end = time.monotonic() + max_seconds
     while allowed and (waiting := ring.after(now)):
-        chosen = _thinned(waiting, allowed)
-        for now, payload in chosen:
+        for now, payload in _thinned(waiting, allowed):
             target.update(decode(payload), now / NANOSECONDS)
-        tracked += len(chosen)
+            tracked += 1
+            if allowed > 1 and time.monotonic() > end:
+                allowed = 2  # half of it, the newest frame, is left
+                break
         allowed //= 2
     return CatchUp(target.estimate, now, tracked)
 

@@ -126,6 +126,24 @@ def test_it_ends_although_frames_always_come_faster(max_frames, scripted, pictur
     assert target.state is State.TRACKING
 
 
+def test_when_time_is_over_only_the_newest_frame_is_tracked(scripted, picture) -> None:
+    ring: FrameRing[int] = FrameRing()
+    for index in range(1, 41):
+        ring.push(index * FRAME, index, 1)
+    decoded = []
+
+    def decode(index):
+        decoded.append(index)
+        scripted.where = along(0)
+        return picture(along(0), index)
+
+    target = create_target(scripted)
+    target.init(picture(along(0)), along(0))
+    result = catch_up(target, ring, 0, decode, max_frames=40, max_seconds=0.0)
+    assert decoded == [1, 40]
+    assert (result.stamp, result.frames) == (40 * FRAME, 2)
+
+
 def test_a_stamp_that_is_gone_keeps_the_former_target(scripted, picture) -> None:
     ring: FrameRing[int] = FrameRing()
     ring.push(7, 0, 1)
