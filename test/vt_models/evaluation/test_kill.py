@@ -19,6 +19,14 @@ MODEL = "asymtrack_lite0"
 TIMES = ("ms_per_frame",)
 
 
+@pytest.fixture(autouse=True)
+def _ctrl_c_counts():
+    """Programs that a shell starts in the background ignore it, and so would what they start."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
 @pytest.fixture
 def root(tmp_path):
     """Squares that cross a noisy picture, long enough to be killed in the middle."""
