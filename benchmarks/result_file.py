@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vt_models.errors import VtModelsError
-from vt_models.evaluation.files import write_text
+from vt_models.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +30,6 @@ def measure_into(path: Path, measure: Callable[[], dict[str, Any]]) -> int:
     except VtModelsError as error:
         print(error, file=sys.stderr)
         return 2
-    write_text(path, json.dumps(result, indent=2) + "\n")
+    write_text(path, json.dumps(result, indent=2) + "\n", parents=True)
     print(f"written: {path}", file=sys.stderr)
     return 0

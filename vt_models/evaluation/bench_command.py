@@ -21,6 +21,7 @@ from vt_models.evaluation.speed import (
     sequence_clip,
     synthetic_clip,
 )
+from vt_models.files import write_text
 from vt_models.registry import list_models
 
 if TYPE_CHECKING:
@@ -52,8 +53,7 @@ def run(args: argparse.Namespace) -> int:
     result = bench(args)
     text = json.dumps(result, indent=2) + "\n"
     if args.output is not None:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(text, encoding="utf-8")
+        write_text(args.output, text, parents=True)
     sys.stdout.write(text if args.json else to_text(result))
     return 0
 

@@ -31,6 +31,7 @@ from vt_models.evaluation.compose import compose
 from vt_models.evaluation.datasets import open_dataset
 from vt_models.evaluation.longterm import TimedSequence
 from vt_models.exported import MANIFEST
+from vt_models.files import write_text
 from vt_models.installed import find_weights
 from vt_models.registry import get_spec
 
@@ -88,9 +89,7 @@ def write_calibration(directory: Path, entry: dict[str, Any]) -> None:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         manifest["calibration"] = entry
-        beside = path.with_suffix(".json.new")
-        beside.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        beside.replace(path)
+        write_text(path, json.dumps(manifest, indent=2) + "\n")
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} cannot be rewritten: {error}") from error
 

@@ -15,8 +15,8 @@ from vt_models.evaluation.calibrate import (
     expected_calibration_error,
     reliability,
 )
-from vt_models.evaluation.files import write_text
 from vt_models.evaluation.longterm import Bare, Run, TimedSequence, events, run_clips, summary
+from vt_models.files import write_text
 from vt_models.target import State, create_target
 
 if TYPE_CHECKING:
@@ -85,7 +85,9 @@ class LongTermReport:
 
     def save(self, directory: Path) -> None:
         """Write `longterm.json` and the reliability diagram `reliability.png`."""
-        write_text(directory / "longterm.json", json.dumps(self.to_dict(), indent=2) + "\n")
+        write_text(
+            directory / "longterm.json", json.dumps(self.to_dict(), indent=2) + "\n", parents=True
+        )
         rows = reliability(*self._measured())
         draw_reliability(directory / "reliability.png", rows, f"{self.model}: reliability")
 

@@ -16,7 +16,6 @@ from tqdm import tqdm
 from vt_models.evaluation.attributes import sequence_attributes
 from vt_models.evaluation.calibrate import RIGHT_IOU, expected_calibration_error, reliability
 from vt_models.evaluation.failures import Failure, draw_failure, find_failures
-from vt_models.evaluation.files import write_text
 from vt_models.evaluation.metrics import (
     NORM_PRECISION_THRESHOLDS,
     center_errors,
@@ -25,6 +24,7 @@ from vt_models.evaluation.metrics import (
     success_curve,
 )
 from vt_models.evaluation.report_page import page
+from vt_models.files import write_text
 from vt_models.geometry import iou
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ def write_report(
 
 def write_page(directory: Path, data: Mapping[str, Any], html: str) -> Path:
     """Write `report.json` and `report.html`; the latter's path."""
-    write_text(directory / "report.json", json.dumps(data, indent=2) + "\n")
-    write_text(directory / "report.html", html)
+    write_text(directory / "report.json", json.dumps(data, indent=2) + "\n", parents=True)
+    write_text(directory / "report.html", html, parents=True)
     return directory / "report.html"
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vt_models.errors import InputError
-from vt_models.evaluation.files import write_bytes, write_text
 from vt_models.evaluation.vot_runs import TRACKED
+from vt_models.files import write_bytes, write_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,7 +166,7 @@ def _text(lines: Sequence[str] | Iterable[str]) -> str:
 
 def _write_folder(files: Files, directory: Path) -> Path:
     for name, text in files.items():
-        write_text(directory / name, text)
+        write_text(directory / name, text, parents=True)
     return directory
 
 
@@ -178,5 +178,5 @@ def _write_zip(files: Files, path: Path) -> Path:
             archive.writestr(
                 zipfile.ZipInfo(name, _ZIP_TIME), text, compress_type=zipfile.ZIP_DEFLATED
             )
-    write_bytes(path, data.getvalue())
+    write_bytes(path, data.getvalue(), parents=True)
     return path

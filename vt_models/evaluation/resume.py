@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 import vt_models
 from vt_models.errors import WeightsError
-from vt_models.evaluation.files import write_bytes
 from vt_models.evaluation.provenance import machine, versions
 from vt_models.evaluation.runner import SequenceResult, accuracy_of
+from vt_models.files import write_bytes
 
 if TYPE_CHECKING:
     from vt_models.evaluation.datasets import VideoSequence
@@ -239,7 +239,7 @@ def _save(path: Path, key: str, arrays: Arrays) -> None:
     data = io.BytesIO()
     named: Any = {"key": np.array(key), **arrays}
     np.savez_compressed(data, **named)
-    write_bytes(path, data.getvalue())
+    write_bytes(path, data.getvalue(), parents=True)
 
 
 def _digest(data: bytes) -> str:

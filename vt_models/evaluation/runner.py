@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vt_models.errors import DatasetError, VtModelsError
-from vt_models.evaluation.files import write_text
 from vt_models.evaluation.metrics import Accuracy, mean_accuracy, score_sequence
 from vt_models.evaluation.parallel import run_all
+from vt_models.files import write_text
 from vt_models.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -119,10 +119,12 @@ class Report:
         folder = Path(directory)
         for result in self.results:
             boxes = "".join(",".join(f"{v:.4f}" for v in box) + "\n" for box in result.boxes)
-            write_text(folder / f"{result.name}.txt", boxes)
+            write_text(folder / f"{result.name}.txt", boxes, parents=True)
             scores = "".join(f"{score:.6f}\n" for score in result.scores)
-            write_text(folder / f"{result.name}_score.txt", scores)
-        write_text(folder / "report.json", json.dumps(self.to_dict(), indent=2) + "\n")
+            write_text(folder / f"{result.name}_score.txt", scores, parents=True)
+        write_text(
+            folder / "report.json", json.dumps(self.to_dict(), indent=2) + "\n", parents=True
+        )
 
 
 def start_at(tracker: SingleObjectTracker, sequence: VideoSequence, index: int, box: Box) -> None:

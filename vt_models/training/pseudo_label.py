@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from vt_models.errors import InputError
+from vt_models.files import write_text
 from vt_models.geometry import iou
 from vt_models.media import IMAGE_SUFFIXES, FrameSource
 
@@ -277,9 +278,7 @@ def write_pseudo_pack(
             f"none of {tally.regions} regions came back with an IoU of {settings.threshold:g} and "
             f"a mean score of {settings.score:g}: lower them, or give other videos"
         )
-    partial = annotations.with_suffix(".partial")
-    partial.write_text("".join(f"{json.dumps(record)}\n" for record in records), encoding="utf-8")
-    partial.replace(annotations)
+    write_text(annotations, "".join(f"{json.dumps(record)}\n" for record in records))
     tally.frames = len(records)
     return tally
 

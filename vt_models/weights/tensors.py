@@ -7,8 +7,6 @@ numbers come from (``source_sha256``, ``recipe``, ...).
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from vt_models.errors import InputError, WeightsError
+from vt_models.files import write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,7 +91,7 @@ def save_weights(
     arrays = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     content = save(arrays, {**(metadata or {}), "format": FORMAT, "model": model})
     try:
-        _write_atomically(path, content)
+        write_bytes(path, content)
     except OSError as error:
         raise WeightsError(f"cannot write {path}: {error.strerror or error}") from error
     return path
@@ -161,25 +160,3 @@ def _check_model(path: Path, metadata: dict[str, str], spec: ModelSpec) -> None:
     model = metadata.get("model")
     if model != spec.name:
         raise WeightsError(f"{path} holds weights of {model}, not of {spec.name}")
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """Write beside the target, flush to the disk, then rename."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    partial = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.chmod(0o666 & ~_umask())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """The process's file mode mask, which can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
