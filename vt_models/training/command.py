@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -40,6 +41,8 @@ FINAL_WEIGHTS = "weights.safetensors"
 LATEST_WEIGHTS = "latest.safetensors"
 """Those of the last checkpoint, to try while the run goes on."""
 MOST_WORKERS = 16
+_FREE_SPACE = "Free some space"
+_NO_MEMORY = (errno.ENOMEM, errno.EAGAIN)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -141,7 +144,11 @@ def _train(
             raise
         sys.exit(DivergedError.exit_status)  # all processes know it, one says it
     except OSError as error:
-        raise _no_space(trainer, f"{trainer.directory} cannot be written: {error}") from error
+        if error.errno in _NO_MEMORY:  # a process that cuts crops could not be started
+            what = f"the system has no memory left ({error})"
+            raise _broken_off(trainer, what, "Free some memory, or give fewer --workers") from error
+        what = f"{trainer.directory} cannot be written: {error}"
+        raise _broken_off(trainer, what, _FREE_SPACE) from error
 
 
 def _shown(trainer: Trainer, validation: FolderDataset | None, stack: ExitStack) -> Hooks:
@@ -156,10 +163,10 @@ def _shown(trainer: Trainer, validation: FolderDataset | None, stack: ExitStack)
     return _hooks(trainer, validation, board, bar)
 
 
-def _no_space(trainer: Trainer, what: str) -> TrainingError:
+def _broken_off(trainer: Trainer, what: str, remedy: str) -> TrainingError:
     return TrainingError(
-        f"{what}; {trainer.checkpoint_path} is intact. Free some space and run the same command "
-        "again: it resumes."
+        f"{what}; {trainer.checkpoint_path} is intact. {remedy} and run the same command again: it "
+        "resumes."
     )
 
 
@@ -203,7 +210,7 @@ def _save_trained(trainer: Trainer, path: Path) -> None:
     try:
         save_weights(tensors, path, trainer.recipe.model, facts)
     except WeightsError as error:
-        raise _no_space(trainer, str(error)) from error
+        raise _broken_off(trainer, str(error), _FREE_SPACE) from error
 
 
 def _device(name: str, team: Team) -> torch.device:

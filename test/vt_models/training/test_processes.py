@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -162,6 +163,22 @@ def test_a_diverged_run_ends_the_command_with_the_old_checkpoint(
     assert main(_words(tmp_path, mini_pack, "run", *ENDLESS, *wild)) == 1
     assert "The loss or its gradient is not finite" in capsys.readouterr().err
     assert (tmp_path / "run" / "last.pt").read_bytes() == before
+
+
+def test_a_data_process_that_finds_no_memory_to_start(
+    tmp_path: Path,
+    mini_pack: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(command.Trainer, "run", full)
+    assert main(_words(tmp_path, mini_pack, "run")) == 1
+    said = capsys.readouterr().err
+    assert "no memory left" in said
+    assert "last.pt is intact. Free some memory, or give fewer --workers" in said
 
 
 def test_a_disk_that_is_full_after_the_checkpoint(
