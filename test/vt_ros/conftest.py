@@ -626,8 +626,8 @@ def grounder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def slow_grounder(tmp_path_factory):
-    """The same with needless work, so that a search takes a second and more."""
-    return write_grounder(tmp_path_factory.mktemp("slow_grounder"), needless_products=60)
+    """The same with needless work, so that a search outlasts the period of the diagnostics, 1 s."""
+    return write_grounder(tmp_path_factory.mktemp("slow_grounder"), needless_products=180)
 
 
 def write_grounder(folder, needless_products=0, size=(240, 320), side=48):

@@ -162,7 +162,11 @@ def test_a_refusal_has_the_trackers_reason(camera):
 
 def test_start_by_text_and_by_point(camera, guest, grounder):
     """The answer says what was found; where that is unclear, the candidates are there to choose."""
-    values = {"grounding.backend": "onnx", "grounding.source": str(grounder)}
+    values = {
+        "grounding.backend": "onnx",
+        "grounding.source": str(grounder),
+        "grounding.threshold": 0.8,  # a square has 0.95, half a square 0.76
+    }
     assert guest.set_parameters(values, atomically=True).result.successful
     with TrackerClient(timeout=30.0) as tracker:
         start = tracker.start_text("the red square")
