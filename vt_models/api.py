@@ -188,5 +188,5 @@ def _export_now(spec: ModelSpec, path: Path) -> ExportedModel:
 
     with tempfile.TemporaryDirectory(prefix="vt_models-") as directory:
         target = Path(directory) / spec.name
-        export_model(net, spec, target, fp16_storage=False, source=path)
+        export_model(net, spec, target, storage="float32", source=path)
         return read_export(target)

@@ -26,7 +26,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from vt_models.errors import ExportError
@@ -42,10 +41,11 @@ from vt_models.exported import (
     sha256_of,
     spec_fields,
 )
-from vt_models.folding import fold_batch_norms, round_to_half
+from vt_models.folding import fold_batch_norms
 from vt_models.graphs import SearchGraph, TemplateGraph, TextGraph
 from vt_models.parity import OUTPUT_TOLERANCE, SEQUENCE_TOLERANCE_PX, check_engines
 from vt_models.runtime import OnnxEngine, TorchEngine, search_states
+from vt_models.storage import Storage, Stored, round_weights, store_weights
 from vt_models.weights.tensors import save_weights
 
 if TYPE_CHECKING:
@@ -60,8 +60,6 @@ if TYPE_CHECKING:
 # dynamo graph takes 10.8 ms.
 _TORCHSCRIPT_OPSET = 17
 _DYNAMO_OPSET = 20
-# Smaller tensors are not worth a Cast node.
-_HALF_MIN_ELEMENTS = 64
 
 
 class Graph(NamedTuple):
@@ -79,7 +77,7 @@ def export_model(
     spec: ModelSpec,
     directory: str | Path,
     *,
-    fp16_storage: bool = True,
+    storage: Storage = "float16",
     source: str | Path | None = None,
 ) -> Path:
     """Export a network; either a checked directory appears at `directory`, or nothing changes.
@@ -92,9 +90,10 @@ def export_model(
         net: the network, on any device.
         spec: its specification.
         directory: to create. A former export there is replaced; its other files are kept.
-        fp16_storage: round the (folded) weights to float16 and store them so; the comparison is
-            then with the torch network of rounded weights, and model.json says how far that is
-            from the network as given.
+        storage: what the (folded) weights are rounded to and stored as, see `vt_models.storage`;
+            the comparison is with the torch network of rounded weights, and model.json says how
+            far that is from the network as given. With "int8" the directory holds what runs and
+            not the network in training form.
         source: where the weights came from: a file, or a description.
 
     Returns:
@@ -109,25 +108,25 @@ def export_model(
     plain = _deploy_copy(net)
     stored = copy.deepcopy(plain)
     folded = fold_batch_norms(stored, lambda: example_graphs(stored, spec))
-    if fp16_storage:
-        round_to_half(stored)
+    rounded = round_weights(stored, storage)
     graphs = example_graphs(stored, spec)
 
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as scratch:
         built = Path(scratch) / "export"
         built.mkdir()
-        contents = {graph.file: onnx_bytes(graph, fp16_storage) for graph in graphs}
+        contents = {graph.file: onnx_bytes(graph, rounded) for graph in graphs}
         if spec.language:
             from vt_models.text import vocabulary  # noqa: PLC0415 - language models only
 
             contents[TOKENIZER] = vocabulary()
-        contents[TORCH_WEIGHTS] = _torch_weights(net, spec, built, fp16_storage)
+        if storage != "int8":
+            contents[TORCH_WEIGHTS] = _torch_weights(net, spec, built, storage)
         for name, data in contents.items():
             (built / name).write_bytes(data)
         manifest = _manifest(net, spec, graphs, contents, source)
         manifest["precision"] = {
-            "storage": "float16" if fp16_storage else "float32",
+            "storage": storage,
             "arithmetic": "float32",
             "folded_batch_norms": folded,
         }
@@ -138,14 +137,14 @@ def export_model(
     return directory
 
 
-def _torch_weights(net: Any, spec: ModelSpec, built: Path, fp16_storage: bool) -> bytes:
+def _torch_weights(net: Any, spec: ModelSpec, built: Path, storage: Storage) -> bytes:
     """The network as it was given, for the torch backend and for further training.
 
-    With `fp16_storage` kernels and matrices are stored as float16; norms and biases, which are
+    With float16 storage kernels and matrices are stored as float16; norms and biases, which are
     few and sensitive, are not.
     """
     tensors = {name: value.cpu().numpy() for name, value in net.state_dict().items()}
-    if fp16_storage:
+    if storage == "float16":
         tensors = {
             name: array.astype(np.float16) if array.ndim >= 2 else array
             for name, array in tensors.items()
@@ -232,11 +231,11 @@ def _state_of(graph: Graph) -> tuple[Tensor, ...]:
     return state
 
 
-def onnx_bytes(graph: Graph, fp16_storage: bool) -> bytes:
-    """Export one graph, check it, store weights as float16 if asked for."""
+def onnx_bytes(graph: Graph, stored: Stored | None = None) -> bytes:
+    """Export one graph, check it, and store its weights as they were rounded, if they were."""
     model = _export(graph)
-    if fp16_storage:
-        _store_as_half(model)
+    if stored is not None:
+        store_weights(model, stored)
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -289,28 +288,6 @@ def _quiet() -> Iterator[None]:
 def _first_line(error: Exception) -> str:
     text = str(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
-
-
-def _store_as_half(model: onnx.ModelProto) -> None:
-    """Store float32 initialisers that are exact in float16 so, each followed by a Cast, in place.
-
-    ONNX Runtime folds the casts while it loads; the arithmetic stays float32.
-    """
-    casts = []
-    for tensor in list(model.graph.initializer):
-        if tensor.data_type != TensorProto.FLOAT:
-            continue
-        values = numpy_helper.to_array(tensor)
-        with np.errstate(over="ignore"):
-            half = values.astype(np.float16)
-        if values.size < _HALF_MIN_ELEMENTS or not np.array_equal(half, values):
-            continue
-        name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(half, f"{name}.float16"))
-        casts.append(helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
 
 
 def _parity(plain: Any, stored: Any, spec: ModelSpec, built: Path) -> dict[str, float]:

@@ -25,7 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where trackers look that are made without naming weights: VT_MODELS_WEIGHTS, else "
         "vt_models in the user's data directory",
     )
-    add("--float32", action="store_true", help="store weights as float32; default: float16")
+    add(
+        "--storage",
+        default="float16",
+        choices=("float32", "float16", "int8"),
+        help="how weights are stored; default: %(default)s",
+    )
     add("--json", action="store_true", help="one JSON object on standard output")
 
 
@@ -41,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from vt_models.export import export_model  # noqa: PLC0415 - needs torch
 
     target = installed_directory(spec) if args.install else args.output
-    directory = export_model(net, spec, target, fp16_storage=not args.float32, source=args.weights)
+    directory = export_model(net, spec, target, storage=args.storage, source=args.weights)
     manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
     if args.json:
         sys.stdout.write(json.dumps({"output": str(directory), **manifest}, indent=2) + "\n")

@@ -92,16 +92,3 @@ def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
         norm.weight.fill_(1.0)
     if norm.bias is not None:
         norm.bias.zero_()
-
-
-@torch.no_grad()
-def round_to_half(module: nn.Module) -> None:
-    """Round every float32 parameter and buffer to the nearest float16 value, in place.
-
-    Tensors with values that float16 cannot hold (beyond 65504) stay as they are.
-    """
-    for tensor in (*module.parameters(), *module.buffers()):
-        if tensor.dtype == torch.float32:
-            rounded = tensor.half().float()
-            if torch.isfinite(rounded).all():
-                tensor.copy_(rounded)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,25 +23,27 @@ onnx = pytest.importorskip("onnx", reason="needs the training packages")
 
 from vt_models import export as export_module  # noqa: E402
 from vt_models.export import export_model  # noqa: E402
-from vt_models.folding import fold_batch_norms, round_to_half  # noqa: E402
+from vt_models.folding import fold_batch_norms  # noqa: E402
+from vt_models.storage import STORAGES, round_to_half, round_weights  # noqa: E402
 from vt_models.weights import load_weights  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize("fp16_storage", [True, False], ids=["fp16", "fp32"])
-def test_an_export_is_complete_and_exact(small_model, tmp_path, fp16_storage) -> None:
+@pytest.mark.parametrize("storage", STORAGES)
+def test_an_export_is_complete_and_exact(small_model, tmp_path, storage) -> None:
     net, spec = small_model
     before = copy.deepcopy(net.state_dict())
-    directory = export_model(net, spec, tmp_path / "deep" / "out", fp16_storage=fp16_storage)
+    directory = export_model(net, spec, tmp_path / "deep" / "out", storage=storage)
 
     names = {path.name for path in directory.iterdir()}
-    assert names == {"template.onnx", "search.onnx", "weights.safetensors", "model.json"}
+    trained = set() if storage == "int8" else {"weights.safetensors"}
+    assert names == {"template.onnx", "search.onnx", "model.json"} | trained
     manifest = json.loads((directory / "model.json").read_text())
     assert manifest["model"] == spec.name
     assert manifest["spec"]["search_size"] == spec.search_size
-    assert manifest["precision"]["storage"] == ("float16" if fp16_storage else "float32")
+    assert manifest["precision"]["storage"] == storage
     assert manifest["precision"]["folded_batch_norms"] == 1
     assert manifest["parity"]["output_abs"] <= 1e-4
     assert manifest["parity"]["sequence_px"] <= 0.05
@@ -55,22 +58,22 @@ def test_an_export_is_complete_and_exact(small_model, tmp_path, fp16_storage) ->
         assert torch.equal(value, before[key])
 
 
-@pytest.mark.parametrize("fp16_storage", [True, False], ids=["fp16", "fp32"])
-def test_the_network_itself_goes_along(small_model, tmp_path, fp16_storage) -> None:
+@pytest.mark.parametrize("storage", ["float16", "float32"])
+def test_the_network_itself_goes_along(small_model, tmp_path, storage) -> None:
     net, spec = small_model
-    directory = export_model(net, spec, tmp_path / "out", fp16_storage=fp16_storage)
+    directory = export_model(net, spec, tmp_path / "out", storage=storage)
     again = copy.deepcopy(net)
     for parameter in again.parameters():
         torch.nn.init.zeros_(parameter)
     load_weights(again, directory / "weights.safetensors", spec)
     for key, value in net.state_dict().items():
-        rounded = value.half().float() if fp16_storage and value.ndim >= 2 else value
+        rounded = value.half().float() if storage == "float16" and value.ndim >= 2 else value
         assert torch.equal(again.state_dict()[key], rounded)
 
 
 def test_fp32_storage_equals_the_network_as_given(small_model, tmp_path) -> None:
     net, spec = small_model
-    directory = export_model(net, spec, tmp_path / "out", fp16_storage=False)
+    directory = export_model(net, spec, tmp_path / "out", storage="float32")
     measured = check_engines(spec, TorchEngine(net, spec, "cpu"), OnnxEngine(directory, "cpu"))
     assert measured["output_abs"] < 1e-5
 
@@ -78,12 +81,52 @@ def test_fp32_storage_equals_the_network_as_given(small_model, tmp_path) -> None
 def test_fp16_storage_halves_the_large_tensors(tmp_path) -> None:
     net, spec = vt_models.create_model("asymtrack_lite0"), get_spec("asymtrack_lite0")
     half = export_model(net, spec, tmp_path / "half")
-    full = export_model(net, spec, tmp_path / "full", fp16_storage=False)
+    full = export_model(net, spec, tmp_path / "full", storage="float32")
     sizes = [(path / "search.onnx").stat().st_size for path in (half, full)]
     assert sizes[0] < 0.55 * sizes[1]
     model = onnx.load(str(half / "search.onnx"))
     large = [t for t in model.graph.initializer if np.prod(t.dims) >= 64]
     assert {t.data_type for t in large} <= {onnx.TensorProto.FLOAT16, onnx.TensorProto.INT64}
+
+
+@pytest.mark.parametrize("name", ["asymtrack_lite0", "pjvlt_tiny"])
+def test_int8_storage_takes_a_byte_a_weight_and_computes_the_rounded_network(
+    tmp_path, name
+) -> None:
+    net, spec = vt_models.create_model(name), get_spec(name)
+    directory = export_model(net, spec, tmp_path / name, storage="int8")
+
+    for graph in directory.glob("*.onnx"):
+        model = onnx.load(str(graph))
+        large = [t for t in model.graph.initializer if np.prod(t.dims) >= 4096]
+        held = Counter({t.data_type: 0 for t in large})
+        for tensor in large:
+            held[tensor.data_type] += int(np.prod(tensor.dims))
+        assert held[onnx.TensorProto.INT8] > 0.9 * sum(held.values())
+    parity = json.loads((directory / "model.json").read_text())["parity"]
+    assert parity["output_abs"] <= 1e-4
+    assert 0 < parity["storage_output_abs"] < 0.2
+
+
+def test_a_row_of_int8_misses_half_a_step_of_its_largest_weight() -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(16, 20, 3), torch.nn.Linear(64, 40))
+    with torch.no_grad():
+        net[1].weight[3] *= 1000.0
+        net[1].weight[4] = 0.0
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+
+    stored = round_weights(net, "int8")
+
+    assert len(stored.scaled) == 3  # a kernel, and a matrix both ways round
+    for name, value in net.state_dict().items():
+        given = before[name]
+        if value.ndim == 1:
+            assert torch.equal(value, given.half().float())
+            continue
+        step = given.flatten(1).abs().amax(1).view(-1, *(1,) * (given.ndim - 1)) / 127
+        assert torch.all((value - given).abs() <= 0.501 * step)
+        assert not torch.equal(value, given)
 
 
 @pytest.mark.parametrize("letter", ["t", "s", "b"])
@@ -95,7 +138,7 @@ def test_exported_asymtrack_tracks_like_the_authors_code(letter, golden_init, sh
     name = f"asymtrack_{letter}"
     net = vt_models.create_model(name)
     golden_init.fill(net.state_dict(), salt)
-    directory = export_model(net, get_spec(name), tmp_path / name, fp16_storage=False)
+    directory = export_model(net, get_spec(name), tmp_path / name, storage="float32")
 
     frames, boxes = golden_init.frames(12)
     tracker = vt_models.create_tracker(name, directory, device="cpu")
@@ -242,7 +285,8 @@ def test_rounding_leaves_what_half_cannot_hold() -> None:
     with torch.no_grad():
         net.weight.copy_(torch.tensor([[0.1, 1e6]]))
         net.bias.fill_(0.1)
-    round_to_half(net)
+    for parameter in net.parameters():
+        round_to_half(parameter.data)
     assert net.weight[0, 1] == 1e6
     assert float(net.bias[0].detach()) == np.float32(np.float16(0.1))
 

@@ -56,7 +56,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         for parameter in net.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
     directory = tmp_path_factory.mktemp("exports") / request.param
-    export_model(net, get_spec(request.param), directory, fp16_storage=False)
+    export_model(net, get_spec(request.param), directory, storage="float32")
     return Model(request.param, net, directory)
 
 

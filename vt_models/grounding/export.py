@@ -145,7 +145,7 @@ def export_detector(
     inputs = _example(described, module)
     graph = Graph(GRAPH, module, tuple(inputs.values()), list(inputs), list(OUTPUTS))
     with _exportable(detector.model):
-        data = in_single_precision(onnx_bytes(graph, fp16_storage=False))
+        data = in_single_precision(onnx_bytes(graph))
     described = replace(described, files={**described.files, GRAPH: data})
     manifest = {
         **described.manifest(),

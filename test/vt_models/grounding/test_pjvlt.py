@@ -141,7 +141,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     spec = get_spec("pjvlt_tiny")
     folder = tmp_path_factory.mktemp("weights") / spec.name
-    return export_model(create_miniature(spec.name), spec, folder, fp16_storage=False)
+    return export_model(create_miniature(spec.name), spec, folder, storage="float32")
 
 
 @pytest.mark.train

@@ -88,7 +88,7 @@ def tracker(golden: Golden, request: pytest.FixtureRequest, tmp_path: Path) -> T
     spec = get_spec(f"sbt_{golden.variant}")
     if request.param == "torch":
         return Tracker(spec, TorchEngine(golden.net, spec, device="cpu", threads=1))
-    directory = export_model(golden.net, spec, tmp_path / "export", fp16_storage=False)
+    directory = export_model(golden.net, spec, tmp_path / "export", storage="float32")
     return Tracker(spec, OnnxEngine(directory, device="cpu", threads=1))
 
 

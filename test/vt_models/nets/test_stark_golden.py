@@ -123,7 +123,7 @@ def engine(
     if request.param == "torch":
         return TorchEngine(golden.net, spec, "cpu")
     directory = tmp_path_factory.mktemp("export") / spec.name
-    return OnnxEngine(export_model(golden.net, spec, directory, fp16_storage=False), "cpu")
+    return OnnxEngine(export_model(golden.net, spec, directory, storage="float32"), "cpu")
 
 
 @pytest.mark.slow
