@@ -41,6 +41,9 @@ COMMANDS = {
     "pseudo-label": Command(
         "vt_models.training.pseudo_label_command", "videos without labels to training data"
     ),
+    "shrink-text": Command(
+        "vt_models.training.shrink_text_command", "a small text encoder, taught by a large one"
+    ),
     "export": Command("vt_models.export_command", "make an ONNX export directory from weights"),
     "ground": Command("vt_models.grounding.command", "find what a text describes in a picture"),
     "ground-export": Command(

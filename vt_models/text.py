@@ -99,6 +99,11 @@ class Tokenizer:
         """Ids are below this."""
         return self._tokenizer.get_vocab_size()
 
+    def pieces(self) -> dict[str, int]:
+        """Every word piece and its id."""
+        found: dict[str, int] = self._tokenizer.get_vocab()
+        return found
+
     def __call__(self, text: str) -> Tokens:
         """Cut a text into word pieces.
 

@@ -34,6 +34,8 @@ class BertConfig:
         dim, depth, heads: width of a token, number of layers, attention heads of each.
         hidden: width inside the feed-forward part.
         vocabulary: rows of the word embedding.
+        embedding: width of those rows where they are narrower than a token, with a linear map
+            behind them: ALBERT's factorisation (Lan et al., ICLR 2020, section 3.1). None: `dim`.
         positions: rows of the position embedding, the longest text in word pieces.
         dropout: rate in training, where BERT has it: embeddings, attention weights and both
             residual branches.
@@ -44,6 +46,7 @@ class BertConfig:
     heads: int = 12
     hidden: int = 3072
     vocabulary: int = 30522
+    embedding: int | None = None
     positions: int = 512
     dropout: float = 0.1
 
@@ -61,7 +64,7 @@ class Bert(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=INIT_STD)
-            if isinstance(module, nn.Linear):
+            if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
 
     def forward(self, ids: Tensor, mask: Tensor) -> list[Tensor]:
@@ -89,7 +92,11 @@ class Embeddings(nn.Module):
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
-        self.word_embeddings = nn.Embedding(config.vocabulary, config.dim)
+        width = config.embedding or config.dim
+        self.word_embeddings = nn.Embedding(config.vocabulary, width)
+        self.widen = (
+            nn.Identity() if config.embedding is None else nn.Linear(width, config.dim, bias=False)
+        )
         self.position_embeddings = nn.Embedding(config.positions, config.dim)
         self.token_type_embeddings = nn.Embedding(2, config.dim)
         self.LayerNorm = nn.LayerNorm(config.dim, NORM_EPSILON)
@@ -98,7 +105,9 @@ class Embeddings(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Word pieces (B, L) -> (B, L, C)."""
         positions = self.position_embeddings.weight[: ids.shape[1]]
-        x = self.word_embeddings(ids) + (positions + self.token_type_embeddings.weight[0])
+        x = self.widen(self.word_embeddings(ids)) + (
+            positions + self.token_type_embeddings.weight[0]
+        )
         return self.dropout(self.LayerNorm(x))
 
 
@@ -158,6 +167,19 @@ class Residual(nn.Module):
 def padding_bias(mask: Tensor) -> Tensor:
     """Mask (any shape, True where there is a word) -> float32: 0 there and ``MASKED`` elsewhere."""
     return (~mask).float() * MASKED
+
+
+def mean_word(words: Tensor, present: Tensor) -> Tensor:
+    """The mean over the words, BERT's [CLS] and [SEP] among them; 0 where there is none.
+
+    Args:
+        words: (B, L, C).
+        present: (B, L, 1), 1 where there is a word, else 0.
+
+    Returns:
+        (B, C).
+    """
+    return (words * present).sum(1) / present.sum(1).clamp(min=1)
 
 
 UNUSED_PUBLISHED = ("pooler.", "cls.", "embeddings.position_ids")
