@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from vt_models.training.augment import (
     Box,
+    ColourDraw,
     View,
     box_in_view,
     crop_view,
@@ -22,8 +23,9 @@ from vt_models.training.augment import (
     occlude,
     outside_image,
 )
-from vt_models.training.descriptions import Words
+from vt_models.training.descriptions import Phrases, Words, colour_of
 from vt_models.training.lookalikes import add_distractor, cut_object, transplant
+from vt_models.training.named import NamedObjects, Wanted, window_around
 from vt_models.training.sampling import Pair, PairSampler
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 Sample = dict[str, np.ndarray]
 LABEL_ATTEMPTS = 10
+VIEW_ATTEMPTS = 20
 SMALL_PX = (5.0, 24.0)
 """Mean side of a target that is made small, pixels of its video."""
 
@@ -70,9 +73,22 @@ class PairDataset(Dataset[Sample]):
         self._template_dropout = recipe.sampling.template_dropout
         self._sampler = PairSampler(data, recipe.sampling, recipe.seed, spec.dynamic_template)
         self._words = Words(data.sources, spec) if spec.language else None
+        self._described = self._by_name(data)
 
     def __getitem__(self, number: int) -> Sample:
         rng = self._sampler.rng(number)
+        if self._described is not None and rng.random() < self._template_dropout:
+            return self._by_words(*self._described, rng)
+        return self._by_template(rng)
+
+    def _by_name(self, data: TrainingData) -> tuple[NamedObjects, Phrases] | None:
+        """What a text alone may mean, where the recipe asks for that and anything has a name."""
+        if self._template_dropout == 0:
+            return None
+        named = NamedObjects(data.sources)
+        return (named, Phrases(named.texts, self._spec)) if len(named) else None
+
+    def _by_template(self, rng: np.random.Generator) -> Sample:
         pair = self._sampler.draw(rng)
         flip = bool(rng.random() < self._config.joint_flip)
         template = self._template(pair.template, flip, rng)
@@ -89,17 +105,49 @@ class PairDataset(Dataset[Sample]):
         if self._words is not None:
             words = self._words.of(pair.template, self._text_dropout, rng)
             sample["text_ids"], sample["text_mask"] = words
-            self._drop_template(sample, rng)
-        inputs = {name: sample[name] for name in self._spec.forward_inputs}
-        label = {"box": search.box, "present": np.array(search.present)}
-        return inputs | label | {"colour": colour.values, "gray": np.array(colour.gray)}
+        return self._finished(sample, search.box, search.present, colour)
 
-    def _drop_template(self, sample: Sample, rng: np.random.Generator) -> None:
-        """Leaves nothing but the text to go by, in some of the pairs that have one."""
-        if self._template_dropout == 0 or not sample["text_mask"].any():
-            return
-        if rng.random() < self._template_dropout:
-            sample["template"][...] = np.round(255.0 * np.array(self._spec.mean))
+    def _by_words(self, named: NamedObjects, phrases: Phrases, rng: np.random.Generator) -> Sample:
+        """A view in which a text alone says what to find; the template shows the mean colour."""
+        wanted, view, box = self._described_view(named, rng)
+        image, size, spec = self._images[wanted.target.image], self._spec.search_size, self._spec
+        surroundings = self._any_image(rng) if rng.random() < self._config.foreign_border else None
+        crop = crop_view(image, view, size, surroundings)
+        if rng.random() < self._config.blur:
+            crop = motion_blur(crop, rng)
+        colour = draw_colour(self._config, rng)
+        name = "" if colour.gray or not wanted.present else colour_of(image, wanted.target.box)
+        ids, mask = phrases.of(wanted.text, name, rng)
+        nothing = np.empty((spec.template_size, spec.template_size, 3), np.uint8)
+        nothing[...] = np.round(255.0 * np.array(spec.mean))
+        sample = {
+            "template": _stacked([nothing] * len(spec.view_factors)),
+            "search": crop,
+            "text_ids": ids,
+            "text_mask": mask,
+        }
+        return self._finished(sample, box, wanted.present, colour)
+
+    def _described_view(
+        self, named: NamedObjects, rng: np.random.Generator
+    ) -> tuple[Wanted, View, np.ndarray]:
+        """A text and a view in which it is clear; after many tries, whatever came last."""
+        for _ in range(VIEW_ATTEMPTS):
+            wanted = named.draw(rng)
+            mirrored = self._mirror(bool(rng.random() < self._config.joint_flip), rng)
+            target, turn = wanted.target, self._config.rotation_deg / 2
+            view = window_around(target.box, self._images[target.image].shape, mirrored, turn, rng)
+            if named.is_clear(wanted, view):
+                break
+        return wanted, view, box_in_view(target.box, view)
+
+    def _finished(
+        self, sample: Sample, box: np.ndarray, present: bool, colour: ColourDraw
+    ) -> Sample:
+        """The network's inputs, the label, and how the colours of the crops change."""
+        inputs = {name: sample[name] for name in self._spec.forward_inputs}
+        label = {"box": box, "present": np.array(present)}
+        return inputs | label | {"colour": colour.values, "gray": np.array(colour.gray)}
 
     def _mirror(self, joint: bool, rng: np.random.Generator) -> bool:
         return joint ^ bool(rng.random() < self._config.crop_flip)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -21,7 +21,7 @@ from vt_models.errors import DatasetError
 from vt_models.training.settings import MAX_COVER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from vt_models.training.store import ImageStore
@@ -75,6 +75,22 @@ class Track:
     hidden: Numbered[Target] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Annotated:
+    """All that is annotated in one image, what is too small or too large to be a target included.
+
+    Attributes:
+        image: Index into `TrainingData.images`.
+        group: Images of one group are annotated with the same classes: one that is named anywhere
+            in a group and not in an image of it is not to be seen there.
+        objects: Class name and x, y, w, h in pixels of each.
+    """
+
+    image: int
+    group: str
+    objects: tuple[tuple[str, tuple[float, float, float, float]], ...]
+
+
 @dataclass(frozen=True)
 class Source:
     """What pairs are drawn from with one weight.
@@ -87,6 +103,7 @@ class Source:
         weight: How often, relative to other sources.
         max_gap: See `SamplingConfig.max_gap`, which holds where this is None.
         is_unlabelled: It has images only, and gives pairs of regions whatever the shares.
+        annotated: What else is in its images, where that is known.
     """
 
     name: str
@@ -96,6 +113,7 @@ class Source:
     weight: float = 1.0
     max_gap: int | None = None
     is_unlabelled: bool = False
+    annotated: Sequence[Annotated] = ()
 
 
 @dataclass(frozen=True)
@@ -106,16 +124,19 @@ class ImagePack:
         images: RGB uint8 arrays (H, W, 3).
         stills: Targets of photographs.
         tracks: Targets of videos.
+        annotated: All that is in each image.
     """
 
     images: Numbered[np.ndarray]
     stills: list[Target]
     tracks: list[Track]
+    annotated: list[Annotated] = field(default_factory=list)
 
     @property
     def sources(self) -> tuple[Source, ...]:
         """The pack as the only source."""
-        return (Source("the pack", self.stills, self.tracks, range(len(self.images))),)
+        images = range(len(self.images))
+        return (Source("the pack", self.stills, self.tracks, images, annotated=self.annotated),)
 
     @property
     def nbytes(self) -> int:
@@ -164,7 +185,12 @@ def load_image_pack(
         clips = [r for r in records if "video" in r][:limit]
         records = [r for r in records if "video" not in r][:limit] + clips
     images = decode_all(root, records, progress)
-    return ImagePack(images, stills_of(records, min_side), tracks_of(records, min_side))
+    return ImagePack(
+        images,
+        stills_of(records, min_side),
+        tracks_of(records, min_side),
+        annotated_in(records),
+    )
 
 
 def read_records(root: Path, hold_out: tuple[str, ...] = ()) -> list[dict[str, Any]]:
@@ -292,6 +318,23 @@ def stills_of(
         if "video" not in record
         for _, target in _targets(record, number, min_side, max_cover)
     ]
+
+
+def annotated_in(records: list[dict[str, Any]], first: int = 0) -> list[Annotated]:
+    """All that is annotated in the images of an image pack; `source` is the group.
+
+    Args:
+        records: From `read_records`.
+        first: Number of the first record's image.
+    """
+    found = []
+    for number, record in enumerate(records, first):
+        objects = []
+        for box in record["boxes"]:
+            x, y, w, h = map(float, box["bbox"])
+            objects.append((str(box.get("name") or ""), (x, y, w, h)))
+        found.append(Annotated(number, str(record.get("source", "")), tuple(objects)))
+    return found
 
 
 def tracks_of(

@@ -34,8 +34,9 @@ class SamplingConfig:
             STARK-S); or "trident": template and search frame lie anywhere in the video, and a
             second template within `max_gap` of the search frame (STARK-ST, ProContEXT).
         text_dropout: Fraction of the pairs of a language model that come without their text.
-        template_dropout: Fraction of those with a text that come without their template: it shows
-            the mean colour only, so that the model learns to find what a text says.
+        template_dropout: Fraction of all samples of a language model that come without a template:
+            it shows the mean colour only, and the search region is a window in which a text alone
+            says what to find (see `vt_models.training.named`).
     """
 
     clip_share: float = 0.5

@@ -24,6 +24,7 @@ from vt_models.training.data import (
     Mixture,
     Source,
     Track,
+    annotated_in,
     decode_all,
     read_records,
     stills_of,
@@ -163,6 +164,7 @@ class _Reader:
             images,
             config.weight,
             config.max_gap or None,
+            annotated=annotated_in(records, images.start),
         )
 
     def _images(self, config: SourceConfig, root: Path) -> Source:

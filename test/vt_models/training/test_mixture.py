@@ -143,19 +143,6 @@ def test_what_a_language_model_is_told(mini_sets: dict[str, Path], repository: P
     assert known == texts
 
 
-def test_a_template_may_be_left_out(mini_pack: Path) -> None:
-    spec = get_spec("pjvlt")
-    sampling = SamplingConfig(clip_share=0.5, still_share=0.3, region_share=0.2, template_dropout=1)
-    dataset = PairDataset(load_image_pack(mini_pack), spec, Recipe("pjvlt", sampling=sampling))
-    mean = np.round(255 * np.array(spec.mean)).astype(np.uint8)
-    blank = []
-    for number in range(30):
-        sample = dataset[number]
-        blank.append(bool((sample["template"] == mean).all()))
-        assert blank[-1] == sample["text_mask"].any(), "a box alone keeps its template"
-    assert 0 < sum(blank) < 30
-
-
 def _digest(sampler: PairSampler, count: int) -> str:
     def plain(pair: Pair) -> str:
         targets = (pair.template, pair.search, pair.dynamic)
