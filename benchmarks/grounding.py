@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text to box: pictures with two objects of one class, and the sentences of the sequences.
+"""Text to box: names and descriptions of things in pictures, and the sentences of the sequences.
 
     python -m benchmarks.grounding --backend zero_shot --source CHECKPOINT
 
 A case is right if the back end's best box, whatever its score, has an IoU of 0.5 or more with the
-object that the text means. Who always finds both objects and picks one at random has 0.5. See
+object that the text means. Of two objects of a class, who always finds both and picks one at random
+has 0.5. Of things that are not there, how many are found all the same is counted. See
 docs/grounding.md.
 """
 
@@ -22,12 +23,13 @@ import cv2
 from tqdm import tqdm
 
 from benchmarks.result_file import SHARED, measure_into
+from vt_models.datasets.images import read_image
 from vt_models.errors import InputError
 from vt_models.evaluation.datasets import FolderDataset
 from vt_models.evaluation.provenance import command_line, provenance
 from vt_models.geometry import iou
 from vt_models.grounding import create_grounder, list_grounders
-from vt_models.grounding.confusion import KINDS, Outcome, cases, judge
+from vt_models.grounding.confusion import KINDS, Outcome, absent_cases, cases, judge
 
 if TYPE_CHECKING:
     from vt_models.grounding import Grounder
@@ -59,11 +61,13 @@ def _benchmark(args: argparse.Namespace) -> dict[str, Any]:
     about = provenance(command_line(), args.seed)
     grounder = create_grounder(args.backend, args.source, device=args.device, threads=args.threads)
     confusion = _confusion(grounder, args)
+    absent = _absent(grounder, args)
     sentences = _sentences(grounder, args.sequences)
     print(f"{'kind':<12}{'cases':>8}{'right':>8}{'rival':>8}{'refused':>9}")
     for kind, row in confusion.items():
         rates = "".join(f"{row[key]:>{width}.3f}" for key, width in (("right", 8), ("rival", 8)))
         print(f"{kind:<12}{row['cases']:>8}{rates}{row['refused']:>9}")
+    print(f"not there: {absent['found']} of {absent['cases']} found all the same")
     print(f"first frames with IoU >= 0.5: {sentences['right']} of {len(sentences['iou'])}")
     return {
         "benchmark": "grounding",
@@ -72,6 +76,7 @@ def _benchmark(args: argparse.Namespace) -> dict[str, Any]:
         "source": args.source,
         "threshold": grounder.threshold,
         "confusion": confusion,
+        "absent": absent,
         "sequences": sentences,
     }
 
@@ -96,6 +101,16 @@ def _confusion(grounder: Grounder, args: argparse.Namespace) -> dict[str, Any]:
     for kind, row in result.items():
         row["refused"] = refused.total() if kind == "all" else refused[kind]
     return result
+
+
+def _absent(grounder: Grounder, args: argparse.Namespace) -> dict[str, Any]:
+    """What operators are told who ask for a thing that is not there."""
+    everything = list(absent_cases(args.pack))
+    count = min(args.per_kind, len(everything))
+    told: Counter[str] = Counter()
+    for case in tqdm(random.Random(args.seed).sample(everything, count), file=sys.stderr):
+        told[grounder.find(read_image(case.image), case.text).status] += 1
+    return {"cases": count, "found": count - told["nothing"], "told": dict(told)}
 
 
 def _rates(outcomes: list[Outcome]) -> dict[str, Any]:

@@ -6,6 +6,9 @@ what is seen: a class name with a side, a colour or a size. Every case has at le
 object of the same class that the words do not describe. Where the words might fit both, there is no
 case: sides need a gap, a vehicle has a colour if no other one there has any of it.
 
+Beside them stand the simplest descriptions, to tell what is not seen from what is not told apart:
+names of things that are the only one of their class ("alone"), and of things that are not there.
+
 An image pack is a folder with `annotations.jsonl`, see `vt_models.training.data`.
 """
 
@@ -18,9 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
-import numpy as np
-
+from vt_models.colour_names import colour_shares
+from vt_models.datasets.images import read_image
 from vt_models.errors import DatasetError
 from vt_models.geometry import iou
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from vt_models.geometry import Box
     from vt_models.grounding.grounder import Frame, Grounder
 
-KINDS = ("side", "size", "colour")
+KINDS = ("alone", "side", "size", "colour")
 
 _MOST_RIVALS = 3
 _SMALLEST = 24.0  # pixels; a smaller object is hard to see, let alone to describe
@@ -41,8 +43,8 @@ _HIDDEN = 0.3  # of the smaller object that lies inside the other, at most
 _VEHICLES = frozenset({"bus", "car", "motorbike", "motorcycle", "truck"})  # others show sky
 _PRECISE = 0.5  # IoU from which on a box counts, as for RefCOCO
 
-# OpenCV's hues, 0..180, of names that people agree on; what lies between two has no name here.
-_HUES = {"red": (170, 188), "yellow": (20, 34), "green": (42, 85), "blue": (95, 128)}
+_COLOURS = ("white", "red", "yellow", "green", "blue")  # shadows are black and gray
+_MIDDLE = 0.8  # of an object's width and height is looked at
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Case:
         image: file.
         text: what is looked for.
         box: the right answer, x, y, w, h in pixels.
-        rivals: boxes of the same class that the text does not describe.
+        rivals: boxes of the same class that the text does not describe; none for "alone".
         kind: one of `KINDS`.
     """
 
@@ -65,10 +67,7 @@ class Case:
 
     def read(self) -> Frame:
         """The picture, (H, W, 3) uint8 RGB; DatasetError if it cannot be read."""
-        image = cv2.imread(str(self.image), cv2.IMREAD_COLOR)
-        if image is None:
-            raise DatasetError(f"{self.image} is not an image that OpenCV can read")
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        return read_image(self.image)
 
 
 @dataclass(frozen=True)
@@ -97,20 +96,41 @@ def cases(root: str | Path) -> Iterator[Case]:
         DatasetError: no annotations, or they cannot be read.
     """
     root = Path(root)
-    for entry in _entries(root / "annotations.jsonl"):
-        if "video" in entry:
-            continue
-        by_name: dict[str, list[Box]] = defaultdict(list)
-        for item in entry["boxes"]:
-            x, y, w, h = item["bbox"]
-            by_name[item["name"]].append((float(x), float(y), float(w), float(h)))
-        for name, boxes in by_name.items():
-            if not name or min(min(box[2:]) for box in boxes) < _SMALLEST:
+    for entry in _photographs(root):
+        for name, boxes in _by_name(entry).items():
+            if min(min(box[2:]) for box in boxes) < _SMALLEST:
                 continue
+            if len(boxes) == 1:
+                yield Case(root / entry["image"], f"the {name}", boxes[0], (), "alone")
             if len(boxes) == 2:
                 yield from _pair(root / entry["image"], float(entry["width"]), name, boxes)
             if 2 <= len(boxes) <= _MOST_RIVALS + 1 and name in _VEHICLES:
                 yield from _coloured(root / entry["image"], name, boxes)
+
+
+@dataclass(frozen=True)
+class AbsentCase:
+    """A description of something that a picture does not show."""
+
+    image: Path
+    text: str
+
+
+def absent_cases(root: str | Path) -> Iterator[AbsentCase]:
+    """A name for each picture that is annotated elsewhere in its `source` and not in it.
+
+    Raises:
+        DatasetError: no annotations, or they cannot be read.
+    """
+    root = Path(root)
+    entries = [(entry, set(_by_name(entry))) for entry in _photographs(root)]
+    known: dict[str, set[str]] = defaultdict(set)
+    for entry, names in entries:
+        known[entry.get("source", "")] |= names
+    for number, (entry, names) in enumerate(entries):
+        others = sorted(known[entry.get("source", "")] - names)
+        if names and others:
+            yield AbsentCase(root / entry["image"], f"the {others[number % len(others)]}")
 
 
 def judge(grounder: Grounder, case: Case) -> Outcome:
@@ -123,13 +143,28 @@ def judge(grounder: Grounder, case: Case) -> Outcome:
     if grounding.best is None:
         return Outcome(case, precise=False, wrong_one=False, status=grounding.status)
     overlap = float(iou(grounding.best.box, case.box))
-    rival = max(float(iou(grounding.best.box, other)) for other in case.rivals)
+    rivals = (float(iou(grounding.best.box, other)) for other in case.rivals)
+    rival = max(rivals, default=0.0)
     return Outcome(
         case,
         precise=overlap >= _PRECISE and overlap > rival,
         wrong_one=rival >= _PRECISE and rival > overlap,
         status=grounding.status,
     )
+
+
+def _photographs(root: Path) -> Iterator[dict[str, Any]]:
+    return (entry for entry in _entries(root / "annotations.jsonl") if "video" not in entry)
+
+
+def _by_name(entry: dict[str, Any]) -> dict[str, list[Box]]:
+    """Boxes of a picture by class name; those without a name are left out."""
+    found: dict[str, list[Box]] = defaultdict(list)
+    for item in entry["boxes"]:
+        if item.get("name"):
+            x, y, w, h = item["bbox"]
+            found[item["name"]].append((float(x), float(y), float(w), float(h)))
+    return found
 
 
 def _pair(image: Path, width: float, name: str, boxes: list[Box]) -> Iterator[Case]:
@@ -150,41 +185,14 @@ def _pair(image: Path, width: float, name: str, boxes: list[Box]) -> Iterator[Ca
 
 def _coloured(image: Path, name: str, boxes: list[Box]) -> Iterator[Case]:
     """Where one object has a colour that none of the others has."""
-    picture = cv2.imread(str(image), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise DatasetError(f"{image} is not an image that OpenCV can read")
-    shares = [colour_shares(picture[..., ::-1], box) for box in boxes]
+    picture = read_image(image)
+    shares = [colour_shares(picture, box, _MIDDLE) for box in boxes]
     for index, own in enumerate(shares):
         others = [share for place, share in enumerate(shares) if place != index]
         rivals = tuple(box for place, box in enumerate(boxes) if place != index)
-        for colour, share in own.items():
-            if share >= _FILLED and all(other[colour] <= _FREE for other in others):
+        for colour in _COLOURS:
+            if own[colour] >= _FILLED and all(other[colour] <= _FREE for other in others):
                 yield Case(image, f"the {colour} {name}", boxes[index], rivals, "colour")
-
-
-def colour_shares(frame: Frame, box: Box) -> dict[str, float]:
-    """How much of a box's middle (80 % of its width and height) has which colour.
-
-    Args:
-        frame: (H, W, 3) uint8 RGB.
-        box: x, y, w, h in pixels, at least a few pixels of it in the frame.
-
-    Returns:
-        Shares in [0, 1] by the names of the colours; what is grey or between two has none.
-    """
-    x, y, w, h = box
-    height, width = frame.shape[:2]
-    top, left = (
-        int(min(max(v, 0), most - 1)) for v, most in ((y + h / 10, height), (x + w / 10, width))
-    )
-    part = frame[top : max(round(y + 0.9 * h), top + 1), left : max(round(x + 0.9 * w), left + 1)]
-    hsv = cv2.cvtColor(np.ascontiguousarray(part), cv2.COLOR_RGB2HSV).astype(int)
-    hue, saturation, value = np.moveaxis(hsv, 2, 0)
-    vivid = (saturation > 90) & (value > 70)
-    shares = {"white": float(((saturation < 50) & (value > 180)).mean())}
-    for name, (low, high) in _HUES.items():
-        shares[name] = float((vivid & ((hue - low) % 180 <= high - low)).mean())
-    return shares
 
 
 def _area(box: Box) -> float:

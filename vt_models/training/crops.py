@@ -23,9 +23,10 @@ from vt_models.training.augment import (
     occlude,
     outside_image,
 )
-from vt_models.training.descriptions import Phrases, Words, colour_of
+from vt_models.training.descriptions import Words
 from vt_models.training.lookalikes import add_distractor, cut_object, transplant
 from vt_models.training.named import NamedObjects, Wanted, window_around
+from vt_models.training.phrases import Phrases, colour_of
 from vt_models.training.sampling import Pair, PairSampler
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 
 from vt_models.errors import DatasetError
 from vt_models.grounding import Grounder
-from vt_models.grounding.confusion import KINDS, Case, cases, colour_shares, judge
+from vt_models.grounding.confusion import KINDS, Case, absent_cases, cases, judge
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,13 +51,32 @@ def test_sides_sizes_and_colours_tell_two_apart(tmp_path: Path) -> None:
     assert found["the car on the left"].box == found["the red car"].box == (10, 20, 40, 40)
     assert found["the blue car"].rivals == ((10, 20, 40, 40),)
     assert found["the small dog"].box == (10, 20, 25, 25)
-    assert {case.kind for case in found.values()} == set(KINDS)
+    assert {case.kind for case in found.values()} == set(KINDS) - {"alone"}
+
+
+def test_what_is_alone_has_a_name_and_what_is_absent_another(tmp_path: Path) -> None:
+    pack = write_pack(
+        tmp_path,
+        {"boxes": [box("car", 10), box("dog", 60), box("dog", 140)], "source": "x"},
+        {"boxes": [box("cat", 10), box("bus", 100, 12)], "source": "x"},
+        {"boxes": [box("boat", 10)], "source": "y"},
+        {"boxes": [box("", 10)], "source": "x"},
+    )
+    alone = {case.text: case for case in cases(pack) if case.kind == "alone"}
+    assert set(alone) == {"the car", "the cat", "the boat"}
+    assert alone["the car"].rivals == ()
+    absent = list(absent_cases(pack))
+    assert absent == list(absent_cases(pack))
+    by_picture = {case.image.name: case.text for case in absent}
+    assert by_picture["0.png"] in {"the cat", "the bus"}
+    assert by_picture["1.png"] in {"the car", "the dog"}
+    assert "2.png" not in by_picture, "nobody looked for anything else there"
 
 
 def test_words_that_fit_both_or_one_alone_make_no_case(tmp_path: Path) -> None:
     pack = write_pack(
         tmp_path,
-        {"boxes": [box("car", 10), box("dog", 140)]},
+        {"boxes": [box("car", 10, 12), box("dog", 140, 12)]},
         {"boxes": [box("car", 10, rgb=RED), box("car", 80, rgb=RED), box("car", 150)]},
         {"boxes": [box("car", 10, 8), box("car", 140, 40)]},
         {"boxes": [box("car", 100, 25), box("car", 100, 55)]},
@@ -71,27 +90,6 @@ def test_clothes_are_no_colour_of_people(tmp_path: Path) -> None:
         tmp_path, {"boxes": [box("person", 10, rgb=RED), box("person", 50, rgb=BLUE)]}
     )
     assert list(cases(pack)) == []
-
-
-@pytest.mark.parametrize(
-    ("rgb", "name"),
-    [
-        (RED, "red"), (BLUE, "blue"), ((30, 160, 40), "green"), ((250, 250, 250), "white"),
-        ((240, 210, 20), "yellow"), ((120, 120, 120), None), ((15, 15, 15), None),
-    ],
-)  # fmt: skip
-def test_colours_have_names(rgb: tuple[int, int, int], name: str | None) -> None:
-    frame = np.full((40, 40, 3), rgb, np.uint8)
-    shares = colour_shares(frame, (5.0, 5.0, 30.0, 30.0))
-    assert {colour for colour, share in shares.items() if share} == ({name} if name else set())
-
-
-def test_colours_are_counted_in_the_middle_of_the_box() -> None:
-    frame = np.full((40, 80, 3), 120, np.uint8)
-    frame[:, 40:] = RED
-    assert colour_shares(frame, (20.0, 0.0, 40.0, 40.0))["red"] == pytest.approx(0.5)
-    assert colour_shares(frame, (36.0, 0.0, 40.0, 40.0))["red"] == pytest.approx(1.0)
-    assert colour_shares(frame, (70.0, 30.0, 40.0, 40.0))["red"] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +108,8 @@ def test_a_back_end_is_judged_by_its_best_box(
     outcome = judge(Grounder(fake(answer)), left)
     assert (outcome.precise, outcome.wrong_one) == (precise, wrong_one)
     assert judge(Grounder(fake()), left).precise is False
+    alone = Case(left.image, "the car", left.box, (), "alone")
+    assert judge(Grounder(fake(answer)), alone).precise is precise
 
 
 def test_broken_packs_are_named(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_broken_packs_are_named(tmp_path: Path) -> None:
     (tmp_path / "annotations.jsonl").write_text("{")
     with pytest.raises(DatasetError, match="line 1"):
         list(cases(tmp_path))
-    with pytest.raises(DatasetError, match="not an image"):
+    with pytest.raises(DatasetError, match="none.png"):
         Case(tmp_path / "none.png", "x", (0, 0, 1, 1), (), "side").read()
 
 
