@@ -36,8 +36,8 @@ for order in "$@"; do
       ;;
     pjvlt_tiny)
       options=(--set optim.samples=800000 --set optim.lr=1e-3 --set optim.warmup_samples=25600)
-      if [ -e "$data/../minilm.safetensors" ]; then
-        options+=(--text-weights "$data/../minilm.safetensors")
+      if [ -e "$data/../text.safetensors" ]; then
+        options+=(--text-weights "$data/../text.safetensors")
       fi
       ;;
     *)

@@ -259,7 +259,7 @@ _PJVLT_TINY = replace(
     clip_margin=2,
     net="vt_models.nets.pjvlt:pjvlt_tiny",
     miniature="vt_models.nets.pjvlt:pjvlt_tiny_miniature",
-    paper=f"after {_PJVLT.paper}; EfficientNet-Lite0 tokens, MiniLM-L6",
+    paper=f"after {_PJVLT.paper}; EfficientNet-Lite0 tokens, a small text encoder",
     licence="Apache-2.0",
 )
 

@@ -59,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=int, help="CPU threads of torch; default: torch's own choice")
     add("--max-minutes", type=float, help="end after this time, with the schedules completed")
     add("--start-from", type=Path, help="weights of the same model to start from (STARK's stage 1)")
-    add("--text-weights", type=Path, help="published BERT or MiniLM to start a text encoder from")
+    text_help = "text encoder to start from: published, or of `vt-models shrink-text`"
+    add("--text-weights", type=Path, help=text_help)
     add("--restart", action="store_true", help="ignore the checkpoint of an earlier run")
     add("--json", action="store_true", help="one JSON object on standard output at the end")
 

@@ -118,7 +118,7 @@ def test_broken_packs_are_named(tmp_path: Path) -> None:
     (tmp_path / "annotations.jsonl").write_text("{")
     with pytest.raises(DatasetError, match="line 1"):
         list(cases(tmp_path))
-    with pytest.raises(DatasetError, match="none.png"):
+    with pytest.raises(DatasetError, match=r"none\.png"):
         Case(tmp_path / "none.png", "x", (0, 0, 1, 1), (), "side").read()
 
 
