@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""EfficientNet-Lite0 up to stride 16, with ImageNet weights that anybody can install."""
+"""EfficientNet-Lite0 up to stride 16 or 32, with ImageNet weights that anybody can install."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from timm import create_model as create_timm_model
+from timm.layers import Conv2dSame, pad_same
 from torch import Tensor, nn
 
 from vt_models.errors import WeightsError
@@ -16,31 +17,80 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-STRIDE8_CHANNELS, STRIDE16_CHANNELS = 40, 112
+STRIDE8_CHANNELS, STRIDE16_CHANNELS, STRIDE32_CHANNELS = 40, 112, 320
+_STAGES = {16: 5, 32: 7}
+_LAST_OF_STRIDE = (2, 4, 6)
+
+
+class Depthwise(nn.Conv2d):
+    """A depthwise convolution that learns in float32 on a CPU, autocast or not.
+
+    In bfloat16 its backward pass is 2 to 9 times slower there (oneDNN of torch 2.15, AVX-512 bf16,
+    channels last: 672 channels of 23x23, 5x5, stride 2, batch 32: 223 against 25 ms); its forward
+    pass is faster, so where nothing learns it stays.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As `nn.Conv2d`."""
+        learns = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
+        if not (learns and x.device.type == "cpu" and torch.is_autocast_enabled("cpu")):
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.float()).to(x.dtype)
+
+
+class DepthwiseSame(Depthwise):
+    """The same with TensorFlow's padding, which is more on the right and below."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As timm's `Conv2dSame`."""
+        return super().forward(pad_same(x, self.kernel_size, self.stride, self.dilation))
+
+
+def _depthwise(conv: nn.Conv2d) -> nn.Conv2d:
+    """Timm's convolution as one of ours, with its weights."""
+    kind = DepthwiseSame if isinstance(conv, Conv2dSame) else Depthwise
+    ours = kind(
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,
+        conv.stride,
+        conv.padding,
+        groups=conv.groups,
+        bias=False,
+    )
+    ours.load_state_dict(conv.state_dict())
+    return ours
 
 
 class EfficientNetLite0(nn.Module):
-    """timm's `tf_efficientnet_lite0` up to the last block of stride 16.
+    """timm's `tf_efficientnet_lite0` up to the last block of a stride.
 
     Its batch norms always use the ImageNet statistics: batches of tracking crops (half of them
     nearly black at the frame's edge) have others. Input: (x - 127) / 128 as it was trained.
+
+    Args:
+        stride: 16 or 32.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stride: int = 16) -> None:
         super().__init__()
         net = create_timm_model("tf_efficientnet_lite0", pretrained=False)
         self.stem = nn.Sequential(net.conv_stem, net.bn1)
-        self.stages = nn.ModuleList(net.blocks[:5])
+        for stage in net.blocks:
+            for block in stage:
+                block.conv_dw = _depthwise(block.conv_dw)
+        self.stages = nn.ModuleList(net.blocks[: _STAGES[stride]])
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, S, S) -> (B, 40, S/8, S/8) and (B, 112, S/16, S/16)."""
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) -> (B, 40, H/8, W/8), (B, 112, H/16, W/16) and, if any, (B, 320, ...)."""
+        maps = []
         x = self.stem(x)
-        for stage in self.stages[:3]:
+        for index, stage in enumerate(self.stages):
             x = stage(x)
-        stride8 = x
-        for stage in self.stages[3:]:
-            x = stage(x)
-        return stride8, x
+            if index in _LAST_OF_STRIDE:
+                maps.append(x)
+        return tuple(maps)
 
     def train(self, mode: bool = True) -> Self:
         """Sets the mode, but never lets batch norms use batch statistics."""
