@@ -58,12 +58,11 @@ setup(
     ],
     install_requires=requirements("runtime"),
     extras_require={
-        "language": requirements("language"),
         "grounding": requirements("grounding"),
-        "train": every("train", "language"),
+        "train": requirements("train"),
         "lint": requirements("lint"),
-        "test": every("train", "language", "grounding", "test"),
-        "dev": every("train", "language", "grounding", "test", "lint"),
+        "test": every("train", "grounding", "test"),
+        "dev": every("train", "grounding", "test", "lint"),
     },
     zip_safe=False,
     entry_points={

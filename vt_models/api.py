@@ -92,7 +92,7 @@ def create_model(name: str, weights: str | Path | None = None) -> nn.Module:
     if weights is not None:
         from vt_models.weights import load_weights  # noqa: PLC0415 - needs torch
 
-        load_weights(net, _existing(Path(weights)), spec)
+        load_weights(net, _existing(Path(weights)), spec.name)
     return net
 
 

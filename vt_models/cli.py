@@ -46,8 +46,11 @@ COMMANDS = {
     ),
     "export": Command("vt_models.export_command", "make an ONNX export directory from weights"),
     "ground": Command("vt_models.grounding.command", "find what a text describes in a picture"),
+    "ground-train": Command(
+        "vt_models.training.detector_command", "train the detector that finds things by name"
+    ),
     "ground-export": Command(
-        "vt_models.grounding.export_command", "make an ONNX detector from a zero-shot checkpoint"
+        "vt_models.grounding.export_command", "make an ONNX detector from a checkpoint or weights"
     ),
     "weights": Command("vt_models.weights.command", "import published checkpoints, check weights"),
     "models": Command("vt_models.models_command", "list the models"),

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the target in words: looked for where no --box is given, and read by models "
         "with a language input",
     )
-    add("--grounder", default="pjvlt", choices=list_grounders(), help="looks for --text")
+    add("--grounder", default="onnx", choices=list_grounders(), help="looks for --text")
     add("--grounder-source", help="what it loads, see docs/grounding.md; default: what ships")
     add("--weights", type=Path, help="export directory or .safetensors; default: what ships")
     add("--backend", default="onnxruntime", choices=BACKENDS)

@@ -397,7 +397,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--grounding",
-        default="pjvlt",
+        default="onnx",
         choices=("none", *list_grounders()),
         help="what finds the words, see docs/grounding.md",
     )

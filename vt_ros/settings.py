@@ -152,7 +152,7 @@ SETTINGS = (
     *_target_settings(),
     Setting(
         "grounding.backend",
-        "pjvlt",
+        "onnx",
         "Finds what a text describes, see docs/grounding.md; loaded when the first text comes.",
         choices=(NO_GROUNDING, *list_grounders()),
         live=True,

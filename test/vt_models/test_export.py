@@ -65,7 +65,7 @@ def test_the_network_itself_goes_along(small_model, tmp_path, storage) -> None:
     again = copy.deepcopy(net)
     for parameter in again.parameters():
         torch.nn.init.zeros_(parameter)
-    load_weights(again, directory / "weights.safetensors", spec)
+    load_weights(again, directory / "weights.safetensors", spec.name)
     for key, value in net.state_dict().items():
         rounded = value.half().float() if storage == "float16" and value.ndim >= 2 else value
         assert torch.equal(again.state_dict()[key], rounded)

@@ -96,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("box", "text"),
         help="start on the true box, or on what the sequence's sentence finds; default: box",
     )
-    add("--grounder", default="pjvlt", choices=list_grounders(), help="for --init text")
+    add("--grounder", default="onnx", choices=list_grounders(), help="for --init text")
     add("--grounder-source", help="what it loads, see docs/grounding.md; default: what ships")
     add("--grounder-threshold", type=float, help="lowest score that starts; default: its own")
 

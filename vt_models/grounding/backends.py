@@ -41,8 +41,9 @@ def create_grounder(
     Args:
         name: one of `list_grounders()`.
         source: what to load. zero_shot: directory of a checkpoint, or "hub:OWNER/NAME", which may
-            download. onnx: directory made by `vt-models ground-export`. pjvlt: weights as for
-            `create_tracker`, or "MODEL" or "MODEL:WEIGHTS"; None takes what ships or is installed.
+            download. onnx: directory made by `vt-models ground-export`; None for the detector that
+            ships. pjvlt: weights as for `create_tracker`, or "MODEL" or "MODEL:WEIGHTS"; None takes
+            what ships or is installed.
         settings: what counts; the defaults take the back end's own threshold.
         device: "auto", "cpu" or "cuda"; for onnx and pjvlt also "tensorrt".
         threads: CPU threads of its network, so that tracking beside it keeps its own; None leaves

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `vt-models ground`."""
     add = parser.add_argument
-    add("--backend", default="pjvlt", choices=list_grounders(), help="default: %(default)s")
+    add("--backend", default="onnx", choices=list_grounders(), help="default: %(default)s")
     add("--source", help="what the back end loads, see docs/grounding.md; default: what ships")
     add("--image", required=True, type=Path, help="picture to search")
     add("--text", required=True, help='description, such as "the white car on the left"')

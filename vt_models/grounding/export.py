@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vt_models.grounding.zero_shot import ZeroShotDetector
+    from vt_models.storage import Stored
 
 TOLERANCE = 1e-3
 """Largest difference of scores, and of boxes as fractions of the canvas, to the torch network."""
@@ -54,7 +55,17 @@ _TEXT_MASKS = "generate_masks_with_special_tokens_and_transfer_map"
 _TEXT_LENGTH = 64  # word pieces of a graph whose network would read more; a sentence has 30
 
 
-class GroundingDinoGraph(nn.Module):
+class DetectorGraph(nn.Module):
+    """A network as `exported` describes a graph.
+
+    Attributes:
+        inputs: names of what its forward pass takes, in order.
+    """
+
+    inputs: tuple[str, ...]
+
+
+class GroundingDinoGraph(DetectorGraph):
     """Grounding DINO as `exported` describes a graph.
 
     The frame's place on the canvas goes into the network's pixel mask. Its boxes are fractions of
@@ -89,7 +100,7 @@ class GroundingDinoGraph(nn.Module):
         return outputs.logits.sigmoid().amax(-1), outputs.pred_boxes * scale
 
 
-class Owlv2Graph(nn.Module):
+class Owlv2Graph(DetectorGraph):
     """OWLv2 likewise; its boxes are fractions of the padded square already."""
 
     inputs = ("image", "text_ids", "text_mask")
@@ -141,15 +152,45 @@ def export_detector(
     check_target(directory, MANIFEST)
     canvas = _canvas(detector, canvas)
     module = _graph_module(detector)
-    described = _describe(detector, canvas)
+    with _exportable(detector.model):
+        described = with_graph(_describe(detector, canvas), module)
+    source = Path(detector.model.config.name_or_path).name
+    return write_detector(described, module, directory, {"source": source})
+
+
+def with_graph(
+    described: DetectorExport, module: DetectorGraph, stored: Stored | None = None
+) -> DetectorExport:
+    """A description with the graph of its network.
+
+    Args:
+        described: all but the graph.
+        module: whose forward pass takes `module.inputs` and gives `OUTPUTS`.
+        stored: how its weights were rounded, if they were.
+
+    Raises:
+        ExportError: torch cannot export it.
+    """
     inputs = _example(described, module)
     graph = Graph(GRAPH, module, tuple(inputs.values()), list(inputs), list(OUTPUTS))
-    with _exportable(detector.model):
-        data = in_single_precision(onnx_bytes(graph))
-    described = replace(described, files={**described.files, GRAPH: data})
+    data = in_single_precision(onnx_bytes(graph, stored))
+    return replace(described, files={**described.files, GRAPH: data})
+
+
+def write_detector(
+    described: DetectorExport, module: DetectorGraph, directory: Path, facts: dict[str, Any]
+) -> Path:
+    """Write an export whole, once its graph was compared with torch; see `export_detector`.
+
+    Args:
+        described: with its graph.
+        module: what the graph was made of.
+        directory: to create or to replace.
+        facts: more entries of `grounding.json`.
+    """
     manifest = {
         **described.manifest(),
-        "source": Path(detector.model.config.name_or_path).name,
+        **facts,
         "producer": producer(),
         "parity": _parity(module, described),
     }
@@ -255,7 +296,7 @@ def _canvas(detector: ZeroShotDetector, canvas: tuple[int, int] | None) -> tuple
     return canvas
 
 
-def _graph_module(detector: ZeroShotDetector) -> nn.Module:
+def _graph_module(detector: ZeroShotDetector) -> DetectorGraph:
     """The network between bytes and boxes."""
     model, images = detector.model, detector.processor.image_processor
     mean, std = torch.tensor(images.image_mean), torch.tensor(images.image_std)
@@ -293,7 +334,7 @@ def _padding(detector: ZeroShotDetector) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _example(described: DetectorExport, module: nn.Module) -> dict[str, Tensor]:
+def _example(described: DetectorExport, module: DetectorGraph) -> dict[str, Tensor]:
     """Inputs to trace the graph with."""
     arrays = _inputs(described, _SHAPES[0], _TEXTS[0])
     return {name: torch.from_numpy(arrays[name]) for name in module.inputs}
@@ -314,7 +355,7 @@ def _inputs(
     }
 
 
-def _parity(module: nn.Module, described: DetectorExport) -> dict[str, float]:
+def _parity(module: DetectorGraph, described: DetectorExport) -> dict[str, float]:
     """Largest differences of the best boxes, graph against torch; ExportError if they are large."""
     session = open_session(described.files[GRAPH], GRAPH, "cpu", 1)
     score, box = 0.0, 0.0

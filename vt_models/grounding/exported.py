@@ -17,6 +17,7 @@ Needs neither torch nor ONNX Runtime.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ FORMAT_VERSION = 1
 MANIFEST = "grounding.json"
 GRAPH = "detector.onnx"
 TOKENIZER = "tokenizer.json"
+SHIPPED = Path(str(files("vt_models"))) / "weights" / "shipped" / "text_detector"
+"""The project's own detector, which finds things by their names."""
 INPUTS = ("image", "text_ids", "text_mask")
 OPTIONAL_INPUTS = ("image_size",)
 OUTPUTS = ("scores", "boxes")
@@ -61,6 +64,9 @@ class DetectorExport:
         padding: RGB 0..255 around the frame.
         text: how a description is given.
         default_threshold: the score from which on a box is worth believing.
+        names_only: the network knows what things are called and nothing of sides, sizes and
+            colours; these are then judged by rules (`vt_models.grounding.attributes`). Where
+            `grounding.json` does not say so, it knows them.
         files: contents by name.
     """
 
@@ -69,6 +75,7 @@ class DetectorExport:
     padding: tuple[int, int, int]
     text: TextFormat
     default_threshold: float
+    names_only: bool = False
     files: dict[str, bytes]
 
     def manifest(self) -> dict[str, Any]:
@@ -106,6 +113,7 @@ def read_detector(directory: str | Path) -> DetectorExport:
                 pad_id=int(text["pad_id"]),
             ),
             default_threshold=float(manifest["default_threshold"]),
+            names_only=bool(manifest.get("names_only", False)),
             files={
                 name: read_checked(directory / name, manifest["files"][name]["sha256"])
                 for name in (GRAPH, TOKENIZER)

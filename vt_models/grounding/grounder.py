@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vt_models.crop import check_frame
 from vt_models.geometry import iou
+from vt_models.grounding.attributes import weigh
 from vt_models.grounding.results import Candidate, Grounding, GroundingCancelledError
 from vt_models.grounding.settings import GroundingSettings
 from vt_models.grounding.words import check_text
@@ -25,6 +26,7 @@ Frame: TypeAlias = NDArray[np.uint8]
 Cancelled: TypeAlias = Callable[[], bool]
 
 _POLL = 0.02  # seconds between two looks at `cancelled` while another search runs
+_MOST_WEIGHED = 50  # candidates whose sides, sizes and colours are looked at
 
 
 class Detector(Protocol):
@@ -33,6 +35,7 @@ class Detector(Protocol):
     Attributes:
         name: of the back end, for people.
         default_threshold: the score from which on its boxes are worth believing.
+        names_only: it knows what things are called and nothing of sides, sizes and colours.
     """
 
     @property
@@ -42,6 +45,10 @@ class Detector(Protocol):
     @property
     def default_threshold(self) -> float:
         """The score from which on its boxes are worth believing."""
+
+    @property
+    def names_only(self) -> bool:
+        """It knows what things are called and nothing of sides, sizes and colours."""
 
     def detect(self, frame: Frame, text: str, cancelled: Cancelled) -> Sequence[Candidate]:
         """All boxes that have anything to do with the text, in any order, overlapping or not.
@@ -117,6 +124,8 @@ class Grounder:
             self._turn.release()
         check_cancelled(is_cancelled)
         visible = _visible(found, frame.shape, settings.min_side)
+        if self._detector.names_only:
+            visible = weigh(rank(visible, settings.nms_iou, _MOST_WEIGHED), words, frame)
         return _decide(visible, words, threshold, settings, (self.name, seconds))
 
     def _wait_for_turn(self, cancelled: Cancelled) -> None:

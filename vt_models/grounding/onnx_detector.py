@@ -20,6 +20,7 @@ from vt_models.grounding.exported import (
     INPUTS,
     OPTIONAL_INPUTS,
     OUTPUTS,
+    SHIPPED,
     TOKENIZER,
     DetectorExport,
     TextFormat,
@@ -140,6 +141,7 @@ class OnnxDetector:
         self, exported: DetectorExport, device: str = "auto", threads: int | None = None
     ) -> None:
         self.default_threshold = exported.default_threshold
+        self.names_only = exported.names_only
         self._canvas, self._padding = exported.canvas, exported.padding
         self._encode = PromptEncoder(exported.files[TOKENIZER], exported.text)
         device, threads = check_device(device), check_threads(threads)
@@ -202,13 +204,11 @@ class OnnxDetector:
 
 
 def open_detector(source: str | Path | None, device: str, threads: int | None) -> OnnxDetector:
-    """Load a directory made by `vt-models ground-export`; errors as `create_grounder`'s."""
-    if source is None:
-        raise WeightsError(
-            "onnx needs the directory of an exported detector; make one from a checkpoint with "
-            "`vt-models ground-export CHECKPOINT --output DIR`"
-        )
-    return OnnxDetector(read_detector(source), device, threads)
+    """Load a directory made by `vt-models ground-export`, None for the detector that ships.
+
+    Errors as those of `create_grounder`.
+    """
+    return OnnxDetector(read_detector(SHIPPED if source is None else source), device, threads)
 
 
 @contextlib.contextmanager

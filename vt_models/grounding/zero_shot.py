@@ -73,6 +73,7 @@ class ZeroShotDetector:
     """
 
     name = "zero_shot"
+    names_only = False
 
     def __init__(self, model: Any, processor: Any) -> None:
         kind = model.config.model_type

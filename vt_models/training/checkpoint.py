@@ -84,7 +84,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         WeightsError: Not such a file.
     """
-    broken = (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError)
+    broken = (OSError, RuntimeError, ValueError, EOFError, LookupError, AttributeError)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (*broken, pickle.UnpicklingError) as error:

@@ -84,11 +84,13 @@ class Annotated:
         group: Images of one group are annotated with the same classes: one that is named anywhere
             in a group and not in an image of it is not to be seen there.
         objects: Class name and x, y, w, h in pixels of each.
+        is_video: A frame of a video, where only what is tracked is annotated.
     """
 
     image: int
     group: str
     objects: tuple[tuple[str, tuple[float, float, float, float]], ...]
+    is_video: bool = False
 
 
 @dataclass(frozen=True)
@@ -333,7 +335,8 @@ def annotated_in(records: list[dict[str, Any]], first: int = 0) -> list[Annotate
         for box in record["boxes"]:
             x, y, w, h = map(float, box["bbox"])
             objects.append((str(box.get("name") or ""), (x, y, w, h)))
-        found.append(Annotated(number, str(record.get("source", "")), tuple(objects)))
+        group, is_video = str(record.get("source", "")), "video" in record
+        found.append(Annotated(number, group, tuple(objects), is_video))
     return found
 
 

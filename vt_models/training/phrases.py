@@ -40,7 +40,18 @@ _ARTICLES = ("", "the ", "a ")
 _PLACES = ("", " on the left", " on the right", " in the middle")
 """A window of a frame does not know where in the frame it is: that a side is named must not change
 what is found in it, so sides are named at random."""
-_PLACE_SHARE = 0.15
+_PLACE_SHARE = 0.3
+_MORE = (
+    " walking",
+    " running away",
+    " on the road",
+    " in the water",
+    " on the grass",
+    " near the house",
+    " in dark clothes",
+    " that moves fast",
+)
+"""What else operators say of a thing; it must not hide the name."""
 _COLOUR_SHARE = 0.4
 _COLOURED = frozenset({"vehicle", "animal", "furniture"})
 """Things of these kinds may be called by a colour, bicycles excepted: one sees through them."""
@@ -70,7 +81,7 @@ class Phrases:
 
     def __init__(self, texts: Iterable[str], spec: ModelSpec) -> None:
         tokenizer = Tokenizer.uncased(spec.text_length)
-        self._known = {phrase: tokenizer(phrase) for text in texts for phrase in _all(text)}
+        self._known = {phrase: tokenizer(phrase) for text in texts for phrase in phrases_for(text)}
 
     def of(self, text: str, colour: str, rng: np.random.Generator) -> Tokens:
         """Ids and mask (L,) of a phrase for one of the texts.
@@ -84,7 +95,10 @@ class Phrases:
         name = names[int(rng.integers(len(names)))] if rng.random() < 0.5 else text
         article = _ARTICLES[int(rng.integers(len(_ARTICLES)))]
         coloured = colour if _has_colour(text) and rng.random() < _COLOUR_SHARE else ""
-        place = _PLACES[int(rng.integers(len(_PLACES)))] if rng.random() < _PLACE_SHARE else ""
+        place = ""
+        if rng.random() < _PLACE_SHARE:
+            places = (*_PLACES, *_MORE)
+            place = places[int(rng.integers(len(places)))]
         return self._known.get(_phrase(article, coloured, name, place)) or self._known[text]
 
 
@@ -96,7 +110,7 @@ def _has_colour(name: str) -> bool:
     return supercategory(name) in _COLOURED and name != "bicycle"
 
 
-def _all(text: str) -> Iterator[str]:
+def phrases_for(text: str) -> Iterator[str]:
     """Every phrase for a class name; a text of more than three words is a sentence."""
     yield text
     if len(text.split()) > 3:
@@ -106,5 +120,5 @@ def _all(text: str) -> Iterator[str]:
         yield from (
             _phrase(*parts, name, place)
             for parts in product(_ARTICLES, colours)
-            for place in _PLACES
+            for place in (*_PLACES, *_MORE)
         )

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from vt_models.registry import ModelSpec
 
 FORMAT = "vt_models"
 SUFFIX = ".safetensors"
@@ -34,13 +33,13 @@ Layout = dict[str, tuple[str, tuple[int, ...]]]
 """Key of each tensor to its dtype's name and its shape."""
 
 
-def load_weights(net: nn.Module, file: str | Path, spec: ModelSpec) -> dict[str, str]:
+def load_weights(net: nn.Module, file: str | Path, model: str) -> dict[str, str]:
     """Load a `.safetensors` file of this package into a network, in place.
 
     Args:
         net: the network in training form (not merged).
         file: written by `vt-models train` or `vt-models weights import`.
-        spec: the model that the network is of.
+        model: name of the model that the network is of.
 
     Returns:
         The file's metadata.
@@ -52,14 +51,14 @@ def load_weights(net: nn.Module, file: str | Path, spec: ModelSpec) -> dict[str,
     """
     path = Path(file)
     tensors, metadata = _read(path)
-    _check_model(path, metadata, spec)
+    _check_model(path, metadata, model)
     expected = layout_of(net)
     for name, tensor in tensors.items():
         if dtype_name(tensor) == "float16" and expected.get(name, ("",))[0] == "float32":
             tensors[name] = tensor.float()
     found = {name: (dtype_name(tensor), tuple(tensor.shape)) for name, tensor in tensors.items()}
     if difference := describe_difference(expected, found):
-        raise WeightsError(f"{path} does not fit {spec.name}: {difference}")
+        raise WeightsError(f"{path} does not fit {model}: {difference}")
     net.load_state_dict(tensors, strict=True)
     return metadata
 
@@ -151,12 +150,12 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         raise WeightsError(f"{path} is not a whole {SUFFIX} file: {error}") from error
 
 
-def _check_model(path: Path, metadata: dict[str, str], spec: ModelSpec) -> None:
+def _check_model(path: Path, metadata: dict[str, str], model: str) -> None:
     if metadata.get("format") != FORMAT:
         raise WeightsError(
             f"{path} was not written by vt_models (its metadata have no format {FORMAT!r}); "
             "train weights or import a published checkpoint with `vt-models weights import`"
         )
-    model = metadata.get("model")
-    if model != spec.name:
-        raise WeightsError(f"{path} holds weights of {model}, not of {spec.name}")
+    found = metadata.get("model")
+    if found != model:
+        raise WeightsError(f"{path} holds weights of {found}, not of {model}")

@@ -27,6 +27,7 @@ class FakeDetector:
 
     name = "fake"
     default_threshold = 0.3
+    names_only = False
 
     def __init__(self, *found: tuple[tuple[float, float, float, float], float]) -> None:
         self.found = [Candidate(box, score) for box, score in found]

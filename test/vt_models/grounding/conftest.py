@@ -27,6 +27,7 @@ class FakeDetector:
 
     name = "fake"
     default_threshold = 0.3
+    names_only = False
 
     def __init__(self, *answer: tuple[tuple[float, float, float, float], float]) -> None:
         self.answer = [Candidate(box, score, "it") for box, score in answer]

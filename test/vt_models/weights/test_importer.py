@@ -250,7 +250,7 @@ def test_command_line(
     report = json.loads(capsys.readouterr().out)
 
     net = create_model("asymtrack_t")
-    load_weights(net, output, get_spec("asymtrack_t"))
+    load_weights(net, output, "asymtrack_t")
     assert len(report["unused"]) == 12
     assert all(name in text for name in report["unused"])
     assert report["tensors"] == len(net.state_dict()) == 199

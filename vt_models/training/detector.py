@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trains the text detector (`vt_models.nets.text_detector`) on an image pack.
+
+The text encoder stays as it is: what it says of every phrase is computed once. Each step calls each
+name by another phrase.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from vt_models.errors import DatasetError, TrainingError, WeightsError
+from vt_models.nets.text_detector import Found, TextDetector
+from vt_models.text import Tokenizer
+from vt_models.training.augment import apply_colour
+from vt_models.training.batches import BatchNumbers
+from vt_models.training.checkpoint import load_checkpoint, save_checkpoint
+from vt_models.training.losses import iou_and_giou
+from vt_models.training.optimizer import (
+    Average,
+    learning_rate_scale,
+    load_optimizer,
+    make_optimizer,
+)
+from vt_models.training.phrases import phrases_for
+from vt_models.training.pictures import NOTHING, Pictures
+from vt_models.training.settings import OptimConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from vt_models.training.data import ImagePack
+
+MODEL = "text_detector"
+"""What checkpoints and weights files call this network."""
+TEXT_LENGTH = 16
+MEAN, STD = 127.0, 128.0
+FROZEN = ("language.", "backbone.stem", *(f"backbone.stages.{stage}" for stage in range(3)))
+"""Up to stride 8 the ImageNet features stay, as for the default tracker."""
+
+
+@dataclass(frozen=True)
+class DetectorSettings:
+    """A run of training.
+
+    Attributes:
+        size: side of a picture, pixels, a multiple of 32.
+        seed: of pictures, phrases and weights.
+        checkpoint_every: pictures.
+        giou: weight of the boxes beside the scores.
+        optim: rates and schedule, counted in pictures.
+    """
+
+    size: int = 320
+    seed: int = 7
+    checkpoint_every: int = 6400
+    giou: float = 2.0
+    optim: OptimConfig = field(
+        default_factory=lambda: OptimConfig(
+            samples=160_000,
+            batch_size=32,
+            lr=1e-3,
+            backbone_lr_factor=0.2,
+            frozen=FROZEN,
+            weight_decay=1e-2,
+            grad_clip=5.0,
+            warmup_samples=6400,
+            decay_start=0.4,
+            decay="linear",
+            ema=0.998,
+            precision="bf16",
+        )
+    )
+
+
+class Vocabulary:
+    """What the text encoder says of every phrase that the names may be called by.
+
+    Args:
+        net: whose text encoder is asked.
+        names: in the order of their numbers.
+    """
+
+    def __init__(self, net: TextDetector, names: tuple[str, ...]) -> None:
+        tokenizer = Tokenizer.uncased(TEXT_LENGTH)
+        self._words: list[Tensor] = []
+        for name in names:
+            ids, masks = zip(*map(tokenizer, phrases_for(name)), strict=True)
+            with torch.no_grad():
+                pieces = torch.from_numpy(np.stack(ids)), torch.from_numpy(np.stack(masks))
+                self._words.append(net.encode_text(*pieces))
+
+    def draw(self, rng: np.random.Generator) -> Tensor:
+        """(N, 192): a phrase for each name."""
+        return torch.stack([words[int(rng.integers(len(words)))] for words in self._words])
+
+
+def detector_loss(
+    found: Found, batch: dict[str, Tensor], giou_weight: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Scores as in VarifocalNet (eq. 2), boxes by GIoU weighted with the IoU that is reached.
+
+    Args:
+        found: of the network.
+        batch: `box`, `name`, `doubtful`, `known` of `Pictures`, with a batch axis in front.
+        giou_weight: of the boxes.
+
+    Returns:
+        The loss, and its terms with the mean IoU of the boxes of places with an object.
+    """
+    name, box, logits = batch["name"], batch["box"], found.logits.float()
+    taken = name != NOTHING
+    truth = torch.where(taken[..., None], box, found.boxes.detach())
+    iou, giou = iou_and_giou(found.boxes, truth)
+    reached = (iou.detach() * taken).clamp(0, 1)
+    wanted = torch.zeros_like(logits)
+    wanted.scatter_(2, name.clamp(min=0)[..., None], reached[..., None])
+    score = logits.detach().sigmoid()
+    weight = torch.where(wanted > 0, wanted.clamp(min=0.1), 0.75 * score.square())
+    weight = weight * batch["known"][:, None]
+    unsure = batch["doubtful"].clamp(min=0)[..., None]
+    sure = ((batch["doubtful"] == NOTHING) | (batch["doubtful"] == name)).float()[..., None]
+    weight = weight * torch.ones_like(weight).scatter_(2, unsure, sure)
+    entropy = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    count = reached.sum().clamp(min=1)
+    scores = (weight * entropy).sum() / count
+    boxes = ((1 - giou) * reached.clamp(min=0.1) * taken).sum() / count
+    mean_iou = reached.sum() / taken.sum().clamp(min=1)
+    terms = {"score": scores.detach(), "giou": boxes.detach(), "iou": mean_iou}
+    return scores + giou_weight * boxes, terms
+
+
+class DetectorTrainer:
+    """Resumable training of one network in one process.
+
+    Args:
+        net: with its text encoder's weights.
+        pack: to learn from.
+        settings: of the run.
+        directory: of the checkpoint.
+        workers: processes that cut pictures.
+
+    Raises:
+        DatasetError: nothing in the pack has a name.
+    """
+
+    def __init__(
+        self,
+        net: TextDetector,
+        pack: ImagePack,
+        settings: DetectorSettings,
+        directory: Path,
+        workers: int,
+    ) -> None:
+        self.settings, self.samples = settings, 0
+        self._pictures = Pictures(pack, settings.size, settings.seed)
+        if not self._pictures.names:
+            raise DatasetError("the image pack names nothing in its photographs")
+        self._workers = workers
+        self._net = net.to(memory_format=torch.channels_last)
+        self._vocabulary = Vocabulary(net, self._pictures.names)
+        self._optimizer = make_optimizer(net, settings.optim)
+        self._average = Average(net, settings.optim.ema)
+        self.checkpoint = directory / "last.pt"
+
+    @property
+    def averaged_net(self) -> nn.Module:
+        """The network to export."""
+        return self._average.net
+
+    def resume(self) -> bool:
+        """Continues from the checkpoint where there is one.
+
+        Raises:
+            WeightsError: it is damaged, or of another network.
+        """
+        if not self.checkpoint.is_file():
+            return False
+        state = load_checkpoint(self.checkpoint)
+        if state["recipe"]["model"] != MODEL:
+            raise WeightsError(f"{self.checkpoint} is of {state['recipe']['model']}, not {MODEL}")
+        self._net.load_state_dict(state["model"])
+        self._average.net.load_state_dict(state["ema"])
+        load_optimizer(self._optimizer, state["optimizer"])
+        self.samples = int(state["samples"])
+        return True
+
+    def save(self) -> None:
+        """Writes the checkpoint, whole or not at all."""
+        state = {
+            "model": self._net.state_dict(),
+            "ema": self._average.net.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "samples": self.samples,
+            "recipe": {"model": MODEL},
+        }
+        save_checkpoint(state, self.checkpoint)
+
+    def run(self, max_seconds: float = math.inf) -> Iterator[dict[str, float]]:
+        """Trains to the end, or for so long with the schedule completed; yields terms a step."""
+        optim, started, first = self.settings.optim, time.perf_counter(), self.samples
+        numbers = BatchNumbers(self.samples, optim.samples, optim.batch_size)
+        loader = DataLoader(self._pictures, batch_sampler=numbers, num_workers=self._workers)
+        self._net.train()
+        for batch in loader:
+            spent = (time.perf_counter() - started) / max_seconds
+            if spent >= 1.0:
+                break
+            done = max(spent, (self.samples - first) / max(optim.samples - first, 1))
+            yield self._step(batch, done if max_seconds < math.inf else None)
+            if self.samples % self.settings.checkpoint_every < optim.batch_size:
+                self.save()
+        self.save()
+
+    def _step(self, batch: dict[str, Tensor], done: float | None) -> dict[str, float]:
+        optim = self.settings.optim
+        scale = learning_rate_scale(self.samples, optim, done)
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * scale
+        rng = np.random.default_rng([self.settings.seed, 1, self.samples])
+        words = self._vocabulary.draw(rng)
+        pictures = batch["picture"].permute(0, 3, 1, 2).float()
+        pictures = (apply_colour(pictures, batch["colour"], batch["gray"]) - MEAN) / STD
+        with torch.autocast("cpu", torch.bfloat16, enabled=optim.precision == "bf16"):
+            found = self._net(pictures.contiguous(memory_format=torch.channels_last), words)
+        loss, terms = detector_loss(found, batch, self.settings.giou)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self._net.parameters(), optim.grad_clip)
+        if not bool(torch.isfinite(norm)):
+            raise TrainingError(
+                f"the loss is no longer a number after {self.samples} pictures; {self.checkpoint} "
+                "is intact: lower the rate and run the same command again"
+            )
+        self._optimizer.step()
+        self.samples += optim.batch_size
+        self._average.update(self.samples / optim.batch_size)
+        return {"total": float(loss.detach()), **{name: float(v) for name, v in terms.items()}}
+
+
+def to_tensors(net: nn.Module) -> dict[str, Any]:
+    """A network's tensors as arrays, for a weights file."""
+    return {name: value.contiguous().numpy() for name, value in net.state_dict().items()}
