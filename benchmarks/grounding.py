@@ -52,6 +52,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--per-kind", type=int, default=100, help="cases of each kind; default: %(default)s")
     add("--seed", type=int, default=0, help="of the choice of cases; default: %(default)s")
     add("--pack", type=Path, default=SHARED / "train_pack", help="default: %(default)s")
+    add(
+        "--held-out",
+        type=int,
+        default=12,
+        help="one of so many photographs of the pack; every 12th is what `vt-models ground-train` "
+        "leaves out; default: %(default)s",
+    )
     add("--sequences", type=Path, default=SHARED / "sequences", help="default: %(default)s")
     add("--output", type=Path, default=Path("benchmarks/results/local/grounding.json"))
     return parser
@@ -83,7 +90,7 @@ def _benchmark(args: argparse.Namespace) -> dict[str, Any]:
 
 def _confusion(grounder: Grounder, args: argparse.Namespace) -> dict[str, Any]:
     """By kind: how many were right, on the rival, refused, and what operators were told."""
-    everything = list(cases(args.pack))
+    everything = list(cases(args.pack, args.held_out))
     chosen = []
     for kind in KINDS:
         of_kind = [case for case in everything if case.kind == kind]
@@ -105,7 +112,7 @@ def _confusion(grounder: Grounder, args: argparse.Namespace) -> dict[str, Any]:
 
 def _absent(grounder: Grounder, args: argparse.Namespace) -> dict[str, Any]:
     """What operators are told who ask for a thing that is not there."""
-    everything = list(absent_cases(args.pack))
+    everything = list(absent_cases(args.pack, args.held_out))
     count = min(args.per_kind, len(everything))
     told: Counter[str] = Counter()
     for case in tqdm(random.Random(args.seed).sample(everything, count), file=sys.stderr):

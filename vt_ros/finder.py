@@ -85,6 +85,8 @@ class Facts:
         last: what came of the last search.
         seconds: that it took.
         failure: why no text can be looked for at present; empty: nothing is wrong.
+        names_only: the back end that is loaded knows what things are called and nothing else, so
+            that words speak for a place and not against another one.
     """
 
     backend: str = ""
@@ -92,6 +94,7 @@ class Facts:
     last: str = ""
     seconds: float = 0.0
     failure: str = ""
+    names_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -238,7 +241,7 @@ class Finder:
                     f"the grounding back end {request.backend} cannot be loaded: {reason}",
                 ) from error
             self._loaded = request, grounder
-            self._note(backend=grounder.name)
+            self._note(backend=grounder.name, names_only=grounder.names_only)
         grounder = self._loaded[1]
         grounder.settings = settings
         return grounder

@@ -203,7 +203,8 @@ SETTINGS = (
     Setting(
         "grounding.verify",
         True,
-        "A LOST target that has words is found again only where they do not speak against it.",
+        "A LOST target that has words is found again only where they do not speak against it; not "
+        "asked of a back end that knows names only, as the one that ships.",
         live=True,
     ),
     Setting(

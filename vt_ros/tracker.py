@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lifecycle_msgs.msg import Transition
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from vt_ros.finder import Found
     from vt_ros.loading import LoadedModel
     from vt_ros.parameters import Value
+    from vt_ros.settings import WordsSettings
 
 _MEBIBYTE = 1024 * 1024
 
@@ -262,7 +264,11 @@ class TrackerNode(LifecycleNode):
         def ask(arrival: Arrival, text: str) -> ThreadFuture[Found]:
             return finder.ask(Question(arrival, message_type, text), background=True)
 
-        return Words(ask, lambda: self._live.words)
+        def settings() -> WordsSettings:
+            words = self._live.words
+            return replace(words, verify=False) if finder.facts.names_only else words
+
+        return Words(ask, settings)
 
     def _use(self, model: LoadedModel) -> None:
         self._model = self._health.model = model

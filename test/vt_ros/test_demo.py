@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from vt_models import get_spec
+from vt_models.geometry import iou
 from vt_models.installed import shipped_directory
 from vt_ros.demonstration import CLIPS, main
 from vt_ros.draw import GREEN, contact_sheet, draw_box, draw_text, scaled
@@ -233,3 +234,16 @@ def test_demo_keeps_its_targets_with_the_weights_that_ship(clip, tmp_path):
         assert x + w > 455
         assert y < 50
         assert y + h > 120
+
+
+@pytest.mark.ros
+def test_demo_finds_and_keeps_what_words_say_with_what_ships(tmp_path):
+    clip = CLIPS["cyclist"]
+    if not clip.video.is_file():
+        pytest.skip(f"no footage in {clip.video}; `make demo` brings it")
+    result = demo("--text", "the cyclist", "--output", tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    rows = rows_of(tmp_path)
+    first = tuple(float(rows[0][name]) for name in "xywh")
+    assert float(iou(first, clip.box)) > 0.5
+    assert {entry["state"] for entry in rows} == {"TRACKING"}

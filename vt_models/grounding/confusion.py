@@ -87,16 +87,29 @@ class Outcome:
     status: str
 
 
-def cases(root: str | Path) -> Iterator[Case]:
+def is_held_out(number: int, every: int) -> bool:
+    """Whether a photograph of a pack, counted from 0, is left to judge by: one of `every`.
+
+    >>> [number for number in range(30) if is_held_out(number, 12)]
+    [11, 23]
+    """
+    return every > 0 and number % every == every - 1
+
+
+def cases(root: str | Path, every: int = 1) -> Iterator[Case]:
     """All cases of an image pack, in its order.
 
     Frames of clips are left out: twenty of one clip are one picture.
+
+    Args:
+        root: folder of the pack.
+        every: only one of so many photographs, see `is_held_out`.
 
     Raises:
         DatasetError: no annotations, or they cannot be read.
     """
     root = Path(root)
-    for entry in _photographs(root):
+    for entry in _photographs(root, every):
         for name, boxes in _by_name(entry).items():
             if min(min(box[2:]) for box in boxes) < _SMALLEST:
                 continue
@@ -116,14 +129,17 @@ class AbsentCase:
     text: str
 
 
-def absent_cases(root: str | Path) -> Iterator[AbsentCase]:
+def absent_cases(root: str | Path, every: int = 1) -> Iterator[AbsentCase]:
     """A name for each picture that is annotated elsewhere in its `source` and not in it.
+
+    Args:
+        root, every: as for `cases`.
 
     Raises:
         DatasetError: no annotations, or they cannot be read.
     """
     root = Path(root)
-    entries = [(entry, set(_by_name(entry))) for entry in _photographs(root)]
+    entries = [(entry, set(_by_name(entry))) for entry in _photographs(root, every)]
     known: dict[str, set[str]] = defaultdict(set)
     for entry, names in entries:
         known[entry.get("source", "")] |= names
@@ -153,8 +169,9 @@ def judge(grounder: Grounder, case: Case) -> Outcome:
     )
 
 
-def _photographs(root: Path) -> Iterator[dict[str, Any]]:
-    return (entry for entry in _entries(root / "annotations.jsonl") if "video" not in entry)
+def _photographs(root: Path, every: int) -> Iterator[dict[str, Any]]:
+    found = (entry for entry in _entries(root / "annotations.jsonl") if "video" not in entry)
+    return (entry for number, entry in enumerate(found) if is_held_out(number, every))
 
 
 def _by_name(entry: dict[str, Any]) -> dict[str, list[Box]]:

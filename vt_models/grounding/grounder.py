@@ -92,6 +92,11 @@ class Grounder:
         return self._detector.name
 
     @property
+    def names_only(self) -> bool:
+        """The back end knows names only: sides, sizes and colours are judged by rules."""
+        return self._detector.names_only
+
+    @property
     def threshold(self) -> float:
         """The score that counts: of the settings, or the back end's own."""
         threshold = self.settings.threshold

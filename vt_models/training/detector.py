@@ -57,6 +57,7 @@ class DetectorSettings:
         size: side of a picture, pixels, a multiple of 32.
         seed: of pictures, phrases and weights.
         checkpoint_every: pictures.
+        hold_out: every so many photographs one is left to judge by; 0: none.
         giou: weight of the boxes beside the scores.
         optim: rates and schedule, counted in pictures.
     """
@@ -64,6 +65,7 @@ class DetectorSettings:
     size: int = 320
     seed: int = 7
     checkpoint_every: int = 6400
+    hold_out: int = 12
     giou: float = 2.0
     optim: OptimConfig = field(
         default_factory=lambda: OptimConfig(
@@ -163,7 +165,7 @@ class DetectorTrainer:
         workers: int,
     ) -> None:
         self.settings, self.samples = settings, 0
-        self._pictures = Pictures(pack, settings.size, settings.seed)
+        self._pictures = Pictures(pack, settings.size, settings.seed, settings.hold_out)
         if not self._pictures.names:
             raise DatasetError("the image pack names nothing in its photographs")
         self._workers = workers

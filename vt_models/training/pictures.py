@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch.utils.data import Dataset
 
+from vt_models.grounding.confusion import is_held_out
 from vt_models.nets.text_detector import STRIDES, centres
 from vt_models.training.augment import View, box_in_view, crop_view, draw_colour
 from vt_models.training.descriptions import plain_name
@@ -72,15 +73,19 @@ class Pictures(Dataset[Sample]):
             images have are used.
         size: S, a multiple of 32.
         seed: Of every picture.
+        hold_out: Every so many photographs one is not used, to judge by (`is_held_out`); 0: none.
 
     Attributes:
         names: All names, in the order of their numbers.
     """
 
-    def __init__(self, pack: ImagePack, size: int, seed: int) -> None:
+    def __init__(self, pack: ImagePack, size: int, seed: int, hold_out: int = 0) -> None:
         self._images = pack.images
         self._size, self._seed = size, seed
-        self._annotated = [entry for entry in pack.annotated if not entry.is_video]
+        photographs = [entry for entry in pack.annotated if not entry.is_video]
+        self._annotated = [
+            entry for number, entry in enumerate(photographs) if not is_held_out(number, hold_out)
+        ]
         videos = [entry for entry in pack.annotated if entry.is_video]
         found = {plain_name(name) for entry in self._annotated for name, _ in entry.objects}
         self.names = tuple(sorted(found - {""}))

@@ -71,6 +71,8 @@ def test_what_is_alone_has_a_name_and_what_is_absent_another(tmp_path: Path) -> 
     assert by_picture["0.png"] in {"the cat", "the bus"}
     assert by_picture["1.png"] in {"the car", "the dog"}
     assert "2.png" not in by_picture, "nobody looked for anything else there"
+    assert [case.image.name for case in cases(pack, every=3)] == ["2.png"]
+    assert list(absent_cases(pack, every=4)) == []
 
 
 def test_words_that_fit_both_or_one_alone_make_no_case(tmp_path: Path) -> None:

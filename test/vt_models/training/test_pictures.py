@@ -143,3 +143,10 @@ def test_a_number_is_always_the_same_picture(pack: ImagePack) -> None:
     assert all(np.array_equal(first[key], second[key]) for key in first)
     other = Pictures(pack, SIZE, seed=4)[11]
     assert not np.array_equal(first["picture"], other["picture"])
+
+
+def test_what_is_held_out_is_not_shown(pack: ImagePack) -> None:
+    data = Pictures(pack, SIZE, seed=3, hold_out=2)
+    assert data.names == ("car", "tv"), "the second photograph is the one that is left out"
+    assert len(data) == 2
+    assert len(Pictures(pack, SIZE, seed=3, hold_out=3)) == 3

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What finds things without anything to install: the detector that ships, on real pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from vt_models.evaluation.datasets import FolderDataset
+from vt_models.geometry import iou
+from vt_models.grounding import Grounder, create_grounder
+from vt_models.grounding.exported import SHIPPED, read_detector
+
+pytest.importorskip("tokenizers", reason="needs the library tokenizers")
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MOST_BYTES = 12_000_000
+
+
+@pytest.fixture(scope="module")
+def grounder() -> Grounder:
+    return create_grounder("onnx")
+
+
+def test_it_is_small_and_says_what_it_knows() -> None:
+    exported = read_detector(SHIPPED)
+    assert exported.names_only
+    assert sum(len(data) for data in exported.files.values()) < MOST_BYTES
+    assert (SHIPPED / "MODEL_CARD.md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("sequence", "text"),
+    [("davis_bmx-trees", "the man"), ("tlp_Bike", "the person"), ("tld_car", "the white car")],
+)
+def test_it_finds_real_things_by_their_names(
+    grounder: Grounder, shared_dir: Path, sequence: str, text: str
+) -> None:
+    chosen = next(item for item in FolderDataset(shared_dir / "sequences") if item.name == sequence)
+    found = grounder.find(chosen.read_frame(0), text)
+    assert found.status == "found", found.reason
+    assert found.chosen is not None
+    assert float(iou(found.chosen.box, chosen.boxes[0])) > 0.5
+
+
+@pytest.mark.parametrize("frame", ["black", "noise"])
+def test_it_finds_nothing_where_nothing_is(grounder: Grounder, frame: str) -> None:
+    picture: Any = np.zeros((240, 320, 3), np.uint8)
+    if frame == "noise":
+        picture = np.random.default_rng(0).integers(0, 256, picture.shape, dtype=np.uint8)
+    for text in ("the dog", "the red car on the left"):
+        assert grounder.find(picture, text).status == "nothing"
+
+
+def test_the_same_question_has_the_same_answer(grounder: Grounder) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    first, second = (grounder.find(picture, "the dog") for _ in range(2))
+    assert first.best == second.best
