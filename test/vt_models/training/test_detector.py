@@ -139,9 +139,9 @@ def test_a_pack_without_names_is_refused(tmp_path: Path) -> None:
 
 
 def example() -> tuple[Found, dict[str, torch.Tensor]]:
-    """Two places and two names; the first place shows name 1."""
+    """Two places, two names and "object"; the first place shows name 1."""
     box = torch.tensor([[[0.5, 0.5, 0.4, 0.4], [0.0, 0.0, 0.0, 0.0]]])
-    found = Found(torch.zeros(1, 2, 2), torch.tensor([[[0.5, 0.5, 0.4, 0.4]] * 2]))
+    found = Found(torch.zeros(1, 2, 3), torch.tensor([[[0.5, 0.5, 0.4, 0.4]] * 2]))
     return found, {
         "box": box,
         "name": torch.tensor([[1, NOTHING]]),
@@ -150,29 +150,40 @@ def example() -> tuple[Found, dict[str, torch.Tensor]]:
     }
 
 
+MISTAKE = 0.75 * 0.25
+"""Weight of a score of 0.5 where it should be 0."""
+
+
 def test_the_loss_is_varifocal_s() -> None:
     found, batch = example()
     loss, terms = detector_loss(found, batch, giou_weight=2.0)
-    # One positive with q = IoU = 1 and weight q; three negatives with 0.75 * 0.5^2.
-    assert float(loss) == pytest.approx(math.log(2) * (1 + 3 * 0.75 * 0.25), rel=1e-5)
+    # Two positives (name 1 and "object") with q = IoU = 1 and weight q; four negatives.
+    assert float(loss) == pytest.approx(math.log(2) * (2 + 4 * MISTAKE), rel=1e-5)
     assert float(terms["giou"]) == pytest.approx(0.0, abs=1e-6)
     assert float(terms["iou"]) == pytest.approx(1.0, abs=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("change", "counted"),
+    ("change", "mistakes"),
     [
-        ({"known": torch.tensor([[False, True]])}, 1 + 0.75 * 0.25),
-        ({"doubtful": torch.tensor([[NOTHING, 0]])}, 1 + 2 * 0.75 * 0.25),
-        ({"doubtful": torch.tensor([[0, NOTHING]])}, 1 + 2 * 0.75 * 0.25),
-        ({"doubtful": torch.tensor([[1, NOTHING]])}, 1 + 3 * 0.75 * 0.25),
+        ({"known": torch.tensor([[False, True]])}, 2),
+        ({"doubtful": torch.tensor([[NOTHING, 0]])}, 2),
+        ({"doubtful": torch.tensor([[1, NOTHING]])}, 4),
     ],
-    ids=["not_looked_for", "doubtful_there", "doubtful_beside", "doubtful_is_the_object"],
+    ids=["not_looked_for", "doubtful_there", "doubtful_is_the_object"],
 )
-def test_what_is_not_certain_does_not_count(change: dict, counted: float) -> None:
+def test_what_is_not_certain_does_not_count(change: dict, mistakes: int) -> None:
     found, batch = example()
     loss, _ = detector_loss(found, batch | change, giou_weight=2.0)
-    assert float(loss) == pytest.approx(math.log(2) * counted, rel=1e-5)
+    assert float(loss) == pytest.approx(math.log(2) * (2 + mistakes * MISTAKE), rel=1e-5)
+
+
+def test_beside_an_object_another_one_may_be_doubtful() -> None:
+    """Then its name does not count there, nor does "object", which is certain all the same."""
+    found, batch = example()
+    change = {"doubtful": torch.tensor([[0, NOTHING]])}
+    loss, _ = detector_loss(found, batch | change, giou_weight=2.0)
+    assert float(loss) == pytest.approx(math.log(2) * (2 + 3 * MISTAKE), rel=1e-5)
 
 
 def test_the_commands_make_a_detector(
