@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verifying = actions.add_parser(
         "verify",
         help="check export directories: sha256, description, and that they run",
-        description="Check the files of export directories against their sha256, and track through "
-        "a few synthetic frames with each. Exit status 1 if one fails.",
+        description="Check the files of export directories against their sha256, and run each on a "
+        "few synthetic frames. Exit status 1 if one fails.",
     )
     add = verifying.add_argument
     add("directories", type=Path, nargs="*", metavar="DIR", help="default: all that are here")
@@ -71,14 +71,16 @@ def _verify(args: argparse.Namespace) -> int:
 def _verified(one: Verified) -> str:
     size = sum(one.files.values()) / 1e6
     lacks = {
-        "no calibration (vt-models calibrate)": not one.calibrated,
+        "no calibration (vt-models calibrate)": one.calibrated is False,
         "no model card": not one.has_card,
-        "network not checked (needs torch)": one.network_loaded is None,
+        "network not checked (needs torch)": one.network_loaded is None
+        and one.calibrated is not None,
     }
     remarks = "; ".join(remark for remark, holds in lacks.items() if holds)
     return (
         f"{one.model}: {one.directory}: {len(one.files)} files, {size:.1f} MB, sha256 as recorded, "
-        f"tracks; exported with {one.commit[:7] or 'unknown code'}" + (remarks and f"; {remarks}")
+        f"{one.does}; exported with {one.commit[:7] or 'unknown code'}"
+        + (remarks and f"; {remarks}")
     )
 
 

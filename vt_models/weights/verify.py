@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is an export directory whole, and does it run?"""
+"""Is an export directory, of a tracker or a detector, whole, and does it run?"""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ import numpy as np
 
 from vt_models.api import create_model, create_tracker
 from vt_models.errors import WeightsError
-from vt_models.exported import TORCH_WEIGHTS, read_export
+from vt_models.exported import TORCH_WEIGHTS, read_export, read_manifest
+from vt_models.grounding.exported import FORMAT_VERSION as DETECTOR_FORMAT
+from vt_models.grounding.exported import MANIFEST as DETECTOR_MANIFEST
+from vt_models.grounding.exported import SHIPPED as SHIPPED_DETECTOR
+from vt_models.grounding.exported import read_detector
+from vt_models.grounding.onnx_detector import OnnxDetector
 from vt_models.installed import installed_directory, shipped_directory
 from vt_models.parity import synthetic_sequence
 from vt_models.registry import get_spec, list_models
@@ -32,7 +37,8 @@ class Verified:
         model: Whose it is.
         directory: What was checked.
         files: Sizes in bytes of the files whose sha256 is the recorded one, by name.
-        calibrated: `vt-models calibrate` was run on it.
+        does: What it was seen to do.
+        calibrated: `vt-models calibrate` was run on it; None for a detector, which has none.
         has_card: A MODEL_CARD.md is there.
         network_loaded: `weights.safetensors` fits the network; None: not checked without torch,
             or there is none.
@@ -42,7 +48,8 @@ class Verified:
     model: str
     directory: Path
     files: dict[str, int]
-    calibrated: bool
+    does: str
+    calibrated: bool | None
     has_card: bool
     network_loaded: bool | None
     commit: str
@@ -51,18 +58,22 @@ class Verified:
 def weights_here() -> list[Path]:
     """The export directories that ship or are installed."""
     specs = [get_spec(name) for name in list_models()]
-    found = [shipped_directory(spec) for spec in specs]
+    found = [shipped_directory(spec) for spec in specs] + [SHIPPED_DETECTOR]
     installed = [installed_directory(spec) for spec in specs]
-    return [one for one in found if one] + [one for one in installed if one.is_dir()]
+    return [one for one in found if one and one.is_dir()] + [
+        one for one in installed if one.is_dir()
+    ]
 
 
 def verify(directory: Path) -> Verified:
-    """Check files, sha256, description and calibration, and track through 12 synthetic frames.
+    """Check files, sha256, description and calibration, and run it on synthetic frames.
 
     Raises:
         WeightsError: What is wrong, and with which file.
         BackendError: A graph cannot be run.
     """
+    if (directory / DETECTOR_MANIFEST).is_file():
+        return _verify_detector(directory)
     exported = read_export(directory)
     name = exported.spec.name
     _track(create_tracker(name, directory, device="cpu", threads=1), directory)
@@ -70,10 +81,34 @@ def verify(directory: Path) -> Verified:
         model=name,
         directory=directory,
         files={file: len(data) for file, data in exported.files.items()},
+        does="tracks",
         calibrated=exported.calibration is not None,
         has_card=(directory / MODEL_CARD).is_file(),
         network_loaded=_load_network(name, directory),
         commit=str(exported.manifest.get("producer", {}).get("commit") or ""),
+    )
+
+
+def _verify_detector(directory: Path) -> Verified:
+    exported = read_detector(directory)
+    frames, _ = synthetic_sequence()
+    detector = OnnxDetector(exported, "cpu", 1)
+    for candidate in detector.detect(frames[0], "the red car", lambda: False):
+        if not np.isfinite([*candidate.box, candidate.score]).all():
+            raise WeightsError(
+                f"{directory}: the network gives {candidate.box} with score {candidate.score}; its "
+                "weights are damaged, export it again"
+            )
+    manifest = read_manifest(directory / DETECTOR_MANIFEST, DETECTOR_FORMAT, "ground-export")
+    return Verified(
+        model=exported.architecture,
+        directory=directory,
+        files={file: len(data) for file, data in exported.files.items()},
+        does="finds",
+        calibrated=None,
+        has_card=(directory / MODEL_CARD).is_file(),
+        network_loaded=None,
+        commit=str(manifest.get("producer", {}).get("commit") or ""),
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from vt_models.cli import main
 from vt_models.errors import WeightsError
+from vt_models.grounding.exported import SHIPPED as SHIPPED_DETECTOR
 from vt_models.installed import shipped_directory
 from vt_models.registry import get_spec, list_models
 from vt_models.weights.verify import verify, weights_here
@@ -65,3 +66,20 @@ def test_the_command_checks_what_is_here(capsys, monkeypatch, tmp_path) -> None:
     (tmp_path / "asymtrack_t").mkdir()
     assert main(["weights", "verify"]) == 1
     assert "FAILED: " in capsys.readouterr().out
+
+
+def test_the_detector_that_ships_is_whole_and_described() -> None:
+    found = verify(SHIPPED_DETECTOR)
+    assert found.model == "text_detector"
+    assert set(found.files) == {"detector.onnx", "tokenizer.json"}
+    assert found.has_card
+    assert SHIPPED_DETECTOR in weights_here()
+
+
+def test_a_damaged_detector_is_found(tmp_path: Path, capsys) -> None:
+    copied = shutil.copytree(SHIPPED_DETECTOR, tmp_path / "copied")
+    data = bytearray((copied / "detector.onnx").read_bytes())
+    data[len(data) // 2] ^= 1
+    (copied / "detector.onnx").write_bytes(data)
+    assert main(["weights", "verify", str(copied)]) == 1
+    assert "detector.onnx" in capsys.readouterr().out

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The box of the thing at a point, by a detector that knows what things look like.
+
+The frame is looked at three times, each time nearer, so that small things are seen as well. Of the
+boxes that hold the point those count most in whose middle it lies: people point at the middle.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vt_models.crop import check_frame
+from vt_models.errors import InputError
+from vt_models.grounding.grounder import check_cancelled
+from vt_models.grounding.results import Candidate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from vt_models.geometry import Box
+    from vt_models.grounding.grounder import Cancelled, Detector, Frame
+
+ANYTHING = "object"
+"""What the detector that ships was trained to call whatever has a name."""
+ZOOMS = (1.0, 2.0, 4.0)
+SMALLEST_PART = 32
+"""Pixels of the shorter side; a smaller part of a frame is not looked at."""
+AT_THE_EDGE = 0.5
+"""Weight of a box with the point at its edge; 1 in its middle."""
+CUT_OFF = 0.02
+"""A box that comes so near to the border of a part, in parts of its side, goes on behind it."""
+
+
+def thing_at(
+    detector: Detector, frame: Frame, point: Sequence[float], cancelled: Cancelled
+) -> Candidate | None:
+    """The thing at a point.
+
+    Args:
+        detector: asked for "object".
+        frame: (H, W, 3) uint8 RGB.
+        point: x, y in pixels, inside the frame.
+        cancelled: as for `Detector.detect`.
+
+    Returns:
+        Its box in pixels of the frame with the detector's score; None where it sees nothing.
+
+    Raises:
+        InputError: not a frame, or a point that is not finite or outside.
+        GroundingCancelledError: `cancelled()` was true.
+        BackendError: the network failed.
+    """
+    frame = check_frame(frame)
+    height, width = frame.shape[:2]
+    x, y = (float(value) for value in point)
+    if not (0 <= x <= width and 0 <= y <= height):
+        raise InputError(f"the point ({x:g}, {y:g}) is outside the {width}x{height} frame")
+    best: tuple[float, Candidate] | None = None
+    for left, top, part in _parts(frame, (x, y)):
+        check_cancelled(cancelled)
+        for item in detector.detect(part, ANYTHING, cancelled):
+            box = (item.box[0] + left, item.box[1] + top, *item.box[2:])
+            if not _is_whole(item.box, part.shape, (left, top), frame.shape):
+                continue
+            worth = item.score * _centred(box, (x, y))
+            if worth > 0 and (best is None or worth > best[0]):
+                best = worth, Candidate(box, item.score, item.label)
+    return None if best is None else best[1]
+
+
+def _parts(frame: Frame, point: tuple[float, float]) -> Iterator[tuple[int, int, Frame]]:
+    """Left, top and pixels of ever smaller parts of a frame around a point, inside the frame."""
+    height, width = frame.shape[:2]
+    for zoom in ZOOMS:
+        sides = (round(width / zoom), round(height / zoom))
+        if zoom > 1 and min(sides) < SMALLEST_PART:
+            return
+        left, top = (
+            min(max(round(value - side / 2), 0), whole - side)
+            for value, side, whole in zip(point, sides, (width, height), strict=True)
+        )
+        yield left, top, frame[top : top + sides[1], left : left + sides[0]]
+
+
+def _is_whole(box: Box, part: Sequence[int], corner: tuple[int, int], frame: Sequence[int]) -> bool:
+    """Whether a box, in pixels of a part, ends before the part does, or with the frame."""
+    x, y, w, h = box
+    for low, length, start, inner, outer in (
+        (x, w, corner[0], part[1], frame[1]),
+        (y, h, corner[1], part[0], frame[0]),
+    ):
+        near = CUT_OFF * inner
+        if (start > 0 and low < near) or (start + inner < outer and low + length > inner - near):
+            return False
+    return True
+
+
+def _centred(box: Box, point: tuple[float, float]) -> float:
+    """1 for a point in the middle of a box, `AT_THE_EDGE` at its edge, 0 outside."""
+    x, y, w, h = box
+    off = max(abs(point[0] - x - w / 2) / (w / 2), abs(point[1] - y - h / 2) / (h / 2))
+    return 0.0 if off > 1 else 1.0 - (1.0 - AT_THE_EDGE) * off**2
