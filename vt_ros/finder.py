@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from vt_interfaces.srv import SetTarget
 from vt_models.errors import InputError, VtModelsError
 from vt_models.grounding import GroundingCancelledError, create_grounder
+from vt_models.grounding.at_point import thing_at
+from vt_models.grounding.onnx_detector import open_detector
 from vt_models.outline import box_around
 from vt_ros.arrivals import Decoder
 from vt_ros.convert import ConversionError
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from std_msgs.msg import Header
 
     from vt_models.grounding import Candidate, Grounder
+    from vt_models.grounding.onnx_detector import OnnxDetector
     from vt_ros.arrivals import Arrival, Frame
     from vt_ros.convert import Box
     from vt_ros.requests import Point
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 # Tracking comes first: the system gives this thread, and those that a network starts from it, the
 # time that is left over.
 _NICE = 10
+# Score from which on what the detector sees at a point counts as a thing.
+_LEAST_THING = 0.3
 
 _Code = SetTarget.Response
 
@@ -119,6 +124,7 @@ class Finder:
         self._newest: _Job | None = None
         self._thread: threading.Thread | None = None
         self._loaded: tuple[GrounderRequest, Grounder] | None = None
+        self._things: OnnxDetector | None = None
         self.facts = Facts()
 
     def ask(self, question: Question, background: bool = False) -> Future[Found]:
@@ -196,7 +202,7 @@ class Finder:
     def _find(self, question: Question, cancelled: Callable[[], bool]) -> Found:
         frame = _read(question)
         if question.point is not None:
-            return _at_point(frame, question.point)
+            return self._at_point(frame, question.point, cancelled)
         grounder = self._grounder()
         grounding = grounder.find(frame.pixels, question.text, cancelled)
         chosen, others = grounding.chosen, grounding.candidates
@@ -211,6 +217,26 @@ class Finder:
         reason = f"{grounding.reason} ({grounding.backend}, {grounding.seconds:.1f} s)"
         alternatives = tuple(other for other in others if other is not chosen)
         return Found(chosen.box, chosen.score, alternatives, reason, frame.header)
+
+    def _at_point(self, frame: Frame, point: Point, cancelled: Callable[[], bool]) -> Found:
+        """What the detector that ships takes for a thing, else what has an outline."""
+        height, width = frame.pixels.shape[:2]
+        x, y = point
+        if not (0 <= x <= width and 0 <= y <= height):
+            raise TargetRefusedError(
+                _Code.ERROR_INVALID_POINT,
+                f"the point ({x:g}, {y:g}) is outside the {width}x{height} image",
+            )
+        try:
+            if self._things is None:
+                self._things = open_detector(None, "cpu", 1)
+        except VtModelsError as error:  # an outline needs no network
+            return _outline(frame, point, f" (no detector: {error})")
+        thing = thing_at(self._things, frame.pixels, point, cancelled)
+        if thing is None or thing.score < _LEAST_THING:
+            return _outline(frame, point, "")
+        reason = f"the thing at ({x:g}, {y:g}), with score {thing.score:.2f}"
+        return Found(thing.box, thing.score, (), reason, frame.header)
 
     def _grounder(self) -> Grounder:
         """The back end that the parameters ask for, loaded if it is another one than before."""
@@ -263,22 +289,17 @@ def _read(question: Question) -> Frame:
         ) from error
 
 
-def _at_point(frame: Frame, point: Point) -> Found:
-    height, width = frame.pixels.shape[:2]
+def _outline(frame: Frame, point: Point, remark: str) -> Found:
+    """What stands out from its surroundings at a point inside the frame."""
     x, y = point
-    if not (0 <= x <= width and 0 <= y <= height):
-        raise TargetRefusedError(
-            _Code.ERROR_INVALID_POINT,
-            f"the point ({x:g}, {y:g}) is outside the {width}x{height} image",
-        )
     outline = box_around(frame.pixels, point)
     if outline is None:
         raise TargetRefusedError(
             _Code.ERROR_NOTHING_FOUND,
-            f"no object stands out at the point ({x:g}, {y:g}); draw a box (mode 0)",
+            f"no object stands out at the point ({x:g}, {y:g}); draw a box (mode 0){remark}",
             header=frame.header,
         )
-    reason = f"the outline at ({x:g}, {y:g}), clear to {outline.score:.2f}"
+    reason = f"the outline at ({x:g}, {y:g}), clear to {outline.score:.2f}{remark}"
     return Found(outline.box, outline.score, (), reason, frame.header)
 
 

@@ -43,7 +43,7 @@ def thing_at(
         cancelled: as for `Detector.detect`.
 
     Returns:
-        Its box in pixels of the frame with the detector's score; None where it sees nothing.
+        Its box, inside the frame, with the detector's score; None where it sees nothing.
 
     Raises:
         InputError: not a frame, or a point that is not finite or outside.
@@ -65,7 +65,15 @@ def thing_at(
             worth = item.score * _centred(box, (x, y))
             if worth > 0 and (best is None or worth > best[0]):
                 best = worth, Candidate(box, item.score, item.label)
-    return None if best is None else best[1]
+    return None if best is None else _inside(best[1], frame.shape)
+
+
+def _inside(found: Candidate, frame: Sequence[int]) -> Candidate:
+    """The part of a box that is in the frame."""
+    x, y, w, h = found.box
+    left, top = max(x, 0.0), max(y, 0.0)
+    box = (left, top, min(x + w, float(frame[1])) - left, min(y + h, float(frame[0])) - top)
+    return Candidate(box, found.score, found.label)
 
 
 def _parts(frame: Frame, point: tuple[float, float]) -> Iterator[tuple[int, int, Frame]]:

@@ -11,7 +11,9 @@ import pytest
 from vt_models.evaluation.datasets import FolderDataset
 from vt_models.geometry import iou
 from vt_models.grounding import Grounder, create_grounder
+from vt_models.grounding.at_point import thing_at
 from vt_models.grounding.exported import SHIPPED, read_detector
+from vt_models.grounding.onnx_detector import open_detector
 
 pytest.importorskip("tokenizers", reason="needs the library tokenizers")
 
@@ -45,6 +47,16 @@ def test_it_finds_real_things_by_their_names(
     assert found.status == "found", found.reason
     assert found.chosen is not None
     assert float(iou(found.chosen.box, chosen.boxes[0])) > 0.5
+
+
+@pytest.mark.parametrize("sequence", ["davis_car-roundabout", "otb_Jogging1", "uav123_person11"])
+def test_it_finds_real_things_at_a_point(shared_dir: Path, sequence: str) -> None:
+    chosen = next(item for item in FolderDataset(shared_dir / "sequences") if item.name == sequence)
+    frame, box = chosen.read_frame(0), chosen.boxes[0]
+    x, y, w, h = (float(value) for value in box)
+    found = thing_at(open_detector(None, "cpu", 1), frame, (x + w / 2, y + h / 2), lambda: False)
+    assert found is not None
+    assert float(iou(found.box, box)) > 0.5
 
 
 @pytest.mark.parametrize("frame", ["black", "noise"])
