@@ -7,9 +7,8 @@ import errno
 import json
 import math
 import os
-import signal
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +23,7 @@ from vt_models.errors import InputError, TrainingError, WeightsError
 from vt_models.evaluation.datasets import FolderDataset
 from vt_models.registry import get_spec
 from vt_models.training.distributed import SOLO, Team, joined, team_from_environment
+from vt_models.training.interrupts import stopped_by_signals
 from vt_models.training.loop import DivergedError, Trainer, seed_everything
 from vt_models.training.progress import Hooks, Progress
 from vt_models.training.recipe import Recipe, load_recipe, to_dict
@@ -33,8 +33,7 @@ from vt_models.weights import save_weights
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable, Iterator
-    from types import FrameType
+    from collections.abc import Callable, Iterable
 
 Item = TypeVar("Item")
 FINAL_WEIGHTS = "weights.safetensors"
@@ -138,7 +137,9 @@ def _train(
     try:
         with ExitStack() as stack:
             hooks = _shown(trainer, validation, stack) if team.first else Hooks()
-            stack.enter_context(_stopped_by_signals(trainer, team))
+            # Of several processes none ends at once: a cluster's signal reaches them directly and
+            # through torchrun, which kills them itself if they take too long.
+            stack.enter_context(stopped_by_signals(trainer.stop, second_ends=team.size == 1))
             trainer.run(hooks, limit)
     except DivergedError:
         if team.first:
@@ -169,32 +170,6 @@ def _broken_off(trainer: Trainer, what: str, remedy: str) -> TrainingError:
         f"{what}; {trainer.checkpoint_path} is intact. {remedy} and run the same command again: it "
         "resumes."
     )
-
-
-@contextmanager
-def _stopped_by_signals(trainer: Trainer, team: Team) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM ends the run after its step, saved; a second one at once.
-
-    Of several processes none ends at once: a cluster's signal reaches them directly and through
-    torchrun, which kills them itself if they take too long.
-    """
-    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        if team.size == 1:
-            restore()
-        trainer.stop()
-
-    for number in former:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        restore()
 
 
 def _default_workers(device: torch.device, team: Team) -> int:

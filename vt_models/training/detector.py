@@ -172,6 +172,7 @@ class DetectorTrainer:
         device: torch.device = CPU,
     ) -> None:
         self.settings, self.samples = settings, 0
+        self._stopping = False
         self._pictures = Pictures(pack, settings.size, settings.seed, settings.hold_out)
         if not self._pictures.names:
             raise DatasetError("the image pack names nothing in its photographs")
@@ -182,6 +183,11 @@ class DetectorTrainer:
         self._optimizer = make_optimizer(net, settings.optim)
         self._average = Average(net, settings.optim.ema)
         self.checkpoint = directory / "last.pt"
+
+    @property
+    def stopped(self) -> bool:
+        """`stop` ended the run before its end."""
+        return self._stopping and self.samples < self.settings.optim.samples
 
     @property
     def averaged_net(self) -> nn.Module:
@@ -216,6 +222,10 @@ class DetectorTrainer:
         }
         save_checkpoint(state, self.checkpoint)
 
+    def stop(self) -> None:
+        """Has `run` end, saved, before its next step."""
+        self._stopping = True
+
     def run(self, max_seconds: float = math.inf) -> Iterator[dict[str, float]]:
         """Trains to the end, or for so long with the schedule completed; yields terms a step."""
         optim, started, first = self.settings.optim, time.perf_counter(), self.samples
@@ -224,7 +234,7 @@ class DetectorTrainer:
         self._net.train()
         for batch in loader:
             spent = (time.perf_counter() - started) / max_seconds
-            if spent >= 1.0:
+            if spent >= 1.0 or self._stopping:
                 break
             done = max(spent, (self.samples - first) / max(optim.samples - first, 1))
             yield self._step(batch, done if max_seconds < math.inf else None)

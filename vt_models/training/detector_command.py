@@ -19,6 +19,7 @@ from vt_models.nets.bert import load_text_weights
 from vt_models.nets.text_detector import STRIDES, TextDetector
 from vt_models.training.data import load_image_pack
 from vt_models.training.detector import MODEL, DetectorSettings, DetectorTrainer, to_tensors
+from vt_models.training.interrupts import stopped_by_signals
 from vt_models.training.loop import seed_everything
 from vt_models.weights import save_weights
 
@@ -62,10 +63,16 @@ def run(args: argparse.Namespace) -> int:
     if trainer.resume():
         sys.stderr.write(f"resumed {trainer.checkpoint} at {trainer.samples} pictures\n")
     limit = math.inf if args.max_minutes is None else 60.0 * args.max_minutes
-    with tqdm(total=settings.optim.samples, initial=trainer.samples, unit="picture") as bar:
+    with (
+        tqdm(total=settings.optim.samples, initial=trainer.samples, unit="picture") as bar,
+        stopped_by_signals(trainer.stop),
+    ):
         for terms in trainer.run(limit):
             bar.update(trainer.samples - bar.n)
             bar.set_postfix_str(f"loss {terms['total']:.3f} iou {terms['iou']:.3f}")
+    if trainer.stopped:
+        sys.stderr.write(f"stopped at {trainer.samples} pictures; the same command goes on there\n")
+        return 130
     facts = {"settings": json.dumps(dataclasses.asdict(settings)), "samples": str(trainer.samples)}
     save_weights(to_tensors(trainer.averaged_net), args.output / WEIGHTS, MODEL, facts)
     sys.stdout.write(f"weights: {args.output / WEIGHTS}\n")

@@ -6,6 +6,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -123,6 +126,24 @@ def test_it_goes_on_where_it_was_killed(squares: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(
             resumed.averaged_net.state_dict()[name], value, atol=1e-5, rtol=1e-4
         )
+
+
+def test_a_signal_ends_the_command_after_a_step_saved(squares: Path, tmp_path: Path) -> None:
+    save_file(new_net().language.state_dict(), tmp_path / "text.safetensors")
+    run = tmp_path / "run"
+    words = ["ground-train", "--data", str(squares), "--text-weights"]
+    words += [str(tmp_path / "text.safetensors"), "--output", str(run), "--batch-size", "2"]
+    command = [sys.executable, "-m", "vt_models", *words, "--size", "64", "--workers", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    while "loss" not in process.stderr.read(200):
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "the same command goes on there" in said
+    assert (run / "last.pt").is_file()
+    assert not (run / "weights.safetensors").exists()
 
 
 def test_limited_time_ends_the_run(squares: Path, tmp_path: Path) -> None:

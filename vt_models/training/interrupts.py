@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ctrl-C and SIGTERM end a run after its step, saved."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+
+@contextmanager
+def stopped_by_signals(stop: Callable[[], None], second_ends: bool = True) -> Iterator[None]:
+    """While the block runs, a first Ctrl-C or SIGTERM calls `stop`.
+
+    Args:
+        stop: has the run end soon.
+        second_ends: a second one ends the process at once, as it would have before.
+    """
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        if second_ends:
+            restore()
+        stop()
+
+    for number in former:
+        signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        restore()
