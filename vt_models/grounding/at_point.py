@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from vt_models.crop import check_frame
 from vt_models.errors import InputError
+from vt_models.grounding.attributes import ANYTHING
 from vt_models.grounding.grounder import check_cancelled
 from vt_models.grounding.results import Candidate
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from vt_models.geometry import Box
     from vt_models.grounding.grounder import Cancelled, Detector, Frame
 
-ANYTHING = "object"
-"""What the detector that ships was trained to call whatever has a name."""
 ZOOMS = (1.0, 2.0, 4.0)
 SMALLEST_PART = 32
 """Pixels of the shorter side; a smaller part of a frame is not looked at."""

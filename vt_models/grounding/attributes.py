@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sides, sizes and colours in a description, judged by rules.
+"""What a detector that knows names only cannot read in a description, judged by rules.
 
-A detector that has learned names of things finds every car for "the white car on the left". What
-tells one from the other is in the frame already: where a box is, how large, and which colours are
-in it. Words of these three kinds lower the scores of the candidates that fit them less. English
-only; a word that is not listed changes nothing.
+It finds every car for "car". What tells the "white car on the left" from the others is in the frame
+already: where a box is, how large, and which colours are in it. Words of these three kinds lower
+the scores of the candidates that fit them less. What is said beside the name ("riding the wave")
+would only hide the name from such a detector, so it is asked for the name alone. English only.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from vt_models.geometry import Box
     from vt_models.grounding.grounder import Frame
 
+ANYTHING = "object"
+"""What the detector that ships was trained to call whatever has a name."""
 LEAST = 0.4
 """Of a candidate's score is left if an attribute does not fit at all. An attribute alone must not
 make anything of what hardly looks like the thing."""
@@ -52,6 +54,29 @@ _SIZES = {
 _OTHER_COLOURS = {"grey": "gray", "silver": "gray", "crimson": "red", "scarlet": "red"}
 
 
+_BESIDE = frozenset(
+    (
+        *("of", "in", "on", "at", "with", "without", "near", "by", "behind", "before", "under"),
+        *("above", "below", "beside", "next", "from", "to", "into", "through", "across", "along"),
+        *("around", "between", "among", "over", "against", "and", "but", "that", "which", "who"),
+        *("whose", "is", "are", "was"),
+    )
+)
+"""What begins with one of these words is said beside the name."""
+_THINGS_IN_ING = frozenset(
+    ("building", "ceiling", "clothing", "duckling", "painting", "railing", "ring", "swing", "wing")
+)
+"""Other words in -ing say what a thing does."""
+_ARTICLES = frozenset(
+    ("a", "an", "the", "this", "these", "those", "my", "our", "your", "his", "her")
+)
+_SAID = frozenset({*COLOURS, *_OTHER_COLOURS, "dark", "light", "bright"}).union(
+    *_SIDES.values(), *_SIZES.values()
+)
+"""What is said by attributes and must not hide the name."""
+_ANYTHING = frozenset({"one", "ones", "thing", "things", "something", "object", "it"})
+
+
 @dataclass(frozen=True)
 class Attributes:
     """What a description says beside what the thing is.
@@ -72,19 +97,54 @@ class Attributes:
 
 
 def attributes_of(text: str) -> Attributes:
-    """Read the attributes of a description.
+    """Read the attributes of a description: sides anywhere, sizes and colours before the name.
 
     >>> found = attributes_of("the white car on the left")
     >>> sorted(found.sides), sorted(found.colours), sorted(found.sizes)
     (['left'], ['white'], [])
+    >>> attributes_of("the woman in the red coat").colours
+    frozenset()
     """
-    words = set(re.findall(r"[a-z]+", text.lower()))
-    colours = {_OTHER_COLOURS.get(word, word) for word in words} & set(COLOURS)
+    words, phrase = set(_words_of(text)), set(_noun_phrase(text))
+    colours = {_OTHER_COLOURS.get(word, word) for word in phrase} & set(COLOURS)
     return Attributes(
         frozenset(side for side, names in _SIDES.items() if names & words),
-        frozenset(size for size, names in _SIZES.items() if names & words),
+        frozenset(size for size, names in _SIZES.items() if names & phrase),
         frozenset(colours),
     )
+
+
+def name_of(text: str) -> str:
+    """What a description calls the thing, without what is said beside it.
+
+    >>> name_of("the white car on the left"), name_of("the man riding a bike"), name_of("a red one")
+    ('car', 'man', 'object')
+    >>> name_of("the jumping man"), name_of("the tall building near the river"), name_of("the left")
+    ('man', 'tall building', 'object')
+    """
+    phrase = [word for word in _noun_phrase(text) if word not in _ARTICLES]
+    last = phrase[-1:]  # "light" says how a thing looks, and is what a traffic light is
+    kept = [word for word in phrase[:-1] if word not in _SAID]
+    kept = [word for word in kept if not word.endswith("ing") or word in _THINGS_IN_ING]
+    if not kept and set(last) <= _SAID | _ANYTHING:
+        return ANYTHING
+    return " ".join(kept + last)
+
+
+def _words_of(text: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+", text.lower())
+
+
+def _noun_phrase(text: str) -> list[str]:
+    """The words up to what is said beside the name: a preposition, or a verb behind a noun."""
+    phrase: list[str] = []
+    for word in _words_of(text):
+        names = set(phrase) - _ARTICLES - _SAID
+        acts = word.endswith("ing") and word not in _THINGS_IN_ING
+        if (acts and names) or (word in _BESIDE and set(phrase) - _ARTICLES):
+            break
+        phrase.append(word)
+    return phrase
 
 
 def weigh(candidates: Sequence[Candidate], text: str, frame: Frame) -> list[Candidate]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vt_models.crop import check_frame
 from vt_models.geometry import iou
-from vt_models.grounding.attributes import weigh
+from vt_models.grounding.attributes import name_of, weigh
 from vt_models.grounding.results import Candidate, Grounding, GroundingCancelledError
 from vt_models.grounding.settings import GroundingSettings
 from vt_models.grounding.words import check_text
@@ -123,7 +123,8 @@ class Grounder:
         self._wait_for_turn(is_cancelled)
         try:
             start = time.perf_counter()
-            found = self._detector.detect(frame, words, is_cancelled)
+            asked = name_of(words) if self._detector.names_only else words
+            found = self._detector.detect(frame, asked, is_cancelled)
             seconds = time.perf_counter() - start
         finally:
             self._turn.release()

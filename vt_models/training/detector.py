@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from vt_models.errors import DatasetError, TrainingError, WeightsError
+from vt_models.grounding.attributes import ANYTHING
 from vt_models.nets.text_detector import Found, TextDetector
 from vt_models.text import Tokenizer
 from vt_models.training.augment import apply_colour
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
 CPU = torch.device("cpu")
 MODEL = "text_detector"
 """What checkpoints and weights files call this network."""
-ANYTHING = "object"
-"""What has any name at all is called so, too."""
 TEXT_LENGTH = 16
 MEAN, STD = 127.0, 128.0
 FROZEN = ("language.", "backbone.stem", *(f"backbone.stages.{stage}" for stage in range(3)))

@@ -8,7 +8,8 @@ import pytest
 
 from vt_models.errors import InputError
 from vt_models.grounding import Candidate, GroundingCancelledError
-from vt_models.grounding.at_point import ANYTHING, AT_THE_EDGE, ZOOMS, thing_at
+from vt_models.grounding.at_point import AT_THE_EDGE, ZOOMS, thing_at
+from vt_models.grounding.attributes import ANYTHING
 
 HEIGHT, WIDTH = 240, 320
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vt_models.grounding import Candidate, Grounder
-from vt_models.grounding.attributes import LEAST, attributes_of, weigh
+from vt_models.grounding.attributes import LEAST, attributes_of, name_of, weigh
 
 FRAME = np.full((100, 200, 3), 90, np.uint8)
 BOXES = {
@@ -101,6 +101,55 @@ def test_scores_only_fall_and_never_below_what_three_attributes_leave(
     assert [item.box for item in weighed] == [item.box for item in found]
     for before, after in zip(found, weighed, strict=True):
         assert before.score * LEAST**4 - 1e-9 <= after.score <= before.score
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("the man riding a bmx bike", "man"),
+        ("the dark grey car driving through the roundabout", "car"),
+        ("the left jogger in dark clothes", "jogger"),
+        ("the left person of the two on the grass", "person"),
+        ("The jumping MAN!", "man"),
+        ("the big red building on the left", "building"),
+        ("a traffic light", "traffic light"),
+        ("hot dog", "hot dog"),
+        ("the one on the right", "object"),
+        ("left", "object"),
+        ("the", "object"),
+        ("собака", "собака"),
+        ("42", "object"),
+    ],
+)
+def test_the_name_is_told_from_what_is_said_beside_it(text: str, name: str) -> None:
+    assert name_of(text) == name
+
+
+@given(st.text(max_size=60))
+def test_any_text_has_a_name(text: str) -> None:
+    assert name_of(text).strip()
+    attributes_of(text)
+
+
+def test_colours_and_sizes_of_what_is_beside_do_not_count() -> None:
+    said = attributes_of("the large dog next to the small red car on the left")
+    assert (said.sizes, said.colours, said.sides) == ({"large"}, set(), {"left"})
+
+
+def test_a_detector_that_knows_names_only_is_asked_for_the_name() -> None:
+    class Listening:
+        name, default_threshold, names_only = "listening", 0.3, True
+
+        def detect(self, _frame: Any, text: str, _cancelled: Any) -> list[Candidate]:
+            asked.append(text)
+            return []
+
+    asked: list[str] = []
+    detector = Listening()
+    Grounder(detector).find(FRAME, "the white car on the road")
+    detector.names_only = False
+    Grounder(detector).find(FRAME, "the white car on the road")
+    assert asked == ["car", "the white car on the road"]
 
 
 def test_a_detector_that_knows_names_only_is_helped(fake: Any) -> None:
