@@ -51,7 +51,13 @@ _SIZES = {
     "large": {"large", "larger", "largest", "big", "bigger", "biggest"},
     "small": {"small", "smaller", "smallest", "little", "tiny"},
 }
-_OTHER_COLOURS = {"grey": "gray", "silver": "gray", "crimson": "red", "scarlet": "red"}
+_OTHER_COLOURS = {
+    "grey": "gray",
+    "dark": "black",
+    "silver": "gray",
+    "crimson": "red",
+    "scarlet": "red",
+}
 
 
 _BESIDE = frozenset(
@@ -70,7 +76,7 @@ _THINGS_IN_ING = frozenset(
 _ARTICLES = frozenset(
     ("a", "an", "the", "this", "these", "those", "my", "our", "your", "his", "her")
 )
-_SAID = frozenset({*COLOURS, *_OTHER_COLOURS, "dark", "light", "bright"}).union(
+_SAID = frozenset({*COLOURS, *_OTHER_COLOURS, "light", "bright"}).union(
     *_SIDES.values(), *_SIZES.values()
 )
 """What is said by attributes and must not hide the name."""

@@ -72,6 +72,9 @@ def test_colours_are_looked_at_in_the_box() -> None:
     assert best("the white car", found, frame) == BOXES["left"]
     assert best("a red car", found, frame) == BOXES["right"]
     assert best("the grey car", found, frame) == BOXES["middle"]
+    frame[40:60, 90:110] = (20, 22, 25)
+    assert best("the dark car", found, frame) == BOXES["middle"]
+    frame[40:60, 90:110] = 90
     weighed = weigh(found, "the red car on the left", frame)
     assert weighed[0].score == pytest.approx(0.5 * LEAST)
     assert weighed[2].score == pytest.approx(0.5 * LEAST)
