@@ -80,6 +80,14 @@ _SAID = frozenset({*COLOURS, *_OTHER_COLOURS, "light", "bright"}).union(
     *_SIDES.values(), *_SIZES.values()
 )
 """What is said by attributes and must not hide the name."""
+_PEOPLE = frozenset(
+    (
+        *("biker", "climber", "cyclist", "dancer", "driver", "guy", "hiker", "jogger", "jumper"),
+        *("lady", "pedestrian", "player", "rider", "runner", "skateboarder", "skater", "skier"),
+        *("snowboarder", "soldier", "surfer", "swimmer", "wakeboarder", "walker", "worker"),
+    )
+)
+"""Who is called by what they do. To a text encoder a cyclist is more of a bicycle than a person."""
 _ANYTHING = frozenset({"one", "ones", "thing", "things", "something", "object", "it"})
 
 
@@ -134,6 +142,8 @@ def name_of(text: str) -> str:
     kept = [word for word in kept if not word.endswith("ing") or word in _THINGS_IN_ING]
     if not kept and set(last) <= _SAID | _ANYTHING:
         return ANYTHING
+    if _PEOPLE.intersection(last):
+        return "person"
     return " ".join(kept + last)
 
 

@@ -111,7 +111,9 @@ def test_scores_only_fall_and_never_below_what_three_attributes_leave(
     [
         ("the man riding a bmx bike", "man"),
         ("the dark grey car driving through the roundabout", "car"),
-        ("the left jogger in dark clothes", "jogger"),
+        ("the left jogger in dark clothes", "person"),
+        ("the football player", "person"),
+        ("the player piano", "player piano"),
         ("the left person of the two on the grass", "person"),
         ("The jumping MAN!", "man"),
         ("the big red building on the left", "building"),

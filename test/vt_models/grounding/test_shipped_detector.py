@@ -37,7 +37,11 @@ def test_it_is_small_and_says_what_it_knows() -> None:
 
 @pytest.mark.parametrize(
     ("sequence", "text"),
-    [("davis_bmx-trees", "the man"), ("tlp_Bike", "the person"), ("tld_car", "the white car")],
+    [
+        ("otb_Crossing", "the person in dark clothes"),
+        ("tlp_Bike", "the person"),
+        ("tld_car", "the white car on the road"),
+    ],
 )
 def test_it_finds_real_things_by_their_names(
     grounder: Grounder, shared_dir: Path, sequence: str, text: str
