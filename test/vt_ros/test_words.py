@@ -410,7 +410,7 @@ def test_by_point(feed):
     assert answer.success, answer.message
     assert float(iou(xywh_from_bounding_box(answer.box), (x, y, w, h))) > 0.6
     assert 0.0 < answer.score <= 1.0
-    feed.assert_on_target(feed.move(5), pixels=12.0)
+    feed.assert_on_target(feed.move(5), pixels=24.0)
 
 
 def test_points_that_are_refused(feed):

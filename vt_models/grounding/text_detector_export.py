@@ -39,7 +39,8 @@ class TextDetectorGraph(DetectorGraph):
         """Scores (1, N) and boxes (1, N, 4), the best first."""
         pictures = (image.permute(0, 3, 1, 2).float() - MEAN) / STD
         found = self.net(pictures, self.net.encode_text(text_ids, text_mask))
-        scores, order = found.logits[..., 0].sigmoid().topk(MOST, dim=1)
+        most = min(MOST, int(found.logits.shape[1]))
+        scores, order = found.logits[..., 0].sigmoid().topk(most, dim=1)
         return scores, found.boxes.gather(1, order[..., None].expand(-1, -1, 4))
 
 

@@ -9,7 +9,6 @@ import torch
 from timm import create_model as create_timm_model
 from timm.layers import Conv2dSame, pad_same
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from vt_models.errors import WeightsError
 
@@ -51,18 +50,17 @@ class DepthwiseSame(Depthwise):
 def _depthwise(conv: nn.Conv2d) -> nn.Conv2d:
     """Timm's convolution as one of ours, with its weights."""
     kind = DepthwiseSame if isinstance(conv, Conv2dSame) else Depthwise
-    # Without numbers of its own, so that a seed goes on giving the same network.
-    ours: nn.Conv2d = skip_init(
-        kind,
-        conv.in_channels,
-        conv.out_channels,
-        conv.kernel_size,
-        conv.stride,
-        conv.padding,
-        groups=conv.groups,
-        bias=False,
-    )
-    ours.load_state_dict(conv.state_dict())
+    with torch.device("meta"):  # no numbers are drawn: a seed goes on giving the same network
+        ours = kind(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            conv.stride,
+            conv.padding,
+            groups=conv.groups,
+            bias=False,
+        )
+    ours.weight = conv.weight
     return ours
 
 

