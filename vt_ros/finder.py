@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 from vt_interfaces.srv import SetTarget
 from vt_models.errors import InputError, VtModelsError
 from vt_models.grounding import GroundingCancelledError, create_grounder
-from vt_models.grounding.at_point import thing_at
+from vt_models.grounding.at_point import box_at
 from vt_models.grounding.onnx_detector import open_detector
-from vt_models.outline import box_around
 from vt_ros.arrivals import Decoder
 from vt_ros.convert import ConversionError
 from vt_ros.requests import TargetRefusedError
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 # Tracking comes first: the system gives this thread, and those that a network starts from it, the
 # time that is left over.
 _NICE = 10
-# Score from which on what the detector sees at a point counts as a thing.
-_LEAST_THING = 0.3
 
 _Code = SetTarget.Response
 
@@ -227,16 +224,21 @@ class Finder:
                 _Code.ERROR_INVALID_POINT,
                 f"the point ({x:g}, {y:g}) is outside the {width}x{height} image",
             )
+        remark = ""
         try:
             if self._things is None:
                 self._things = open_detector(None, "cpu", 1)
         except VtModelsError as error:  # an outline needs no network
-            return _outline(frame, point, f" (no detector: {error})")
-        thing = thing_at(self._things, frame.pixels, point, cancelled)
-        if thing is None or thing.score < _LEAST_THING:
-            return _outline(frame, point, "")
-        reason = f"the thing at ({x:g}, {y:g}), with score {thing.score:.2f}"
-        return Found(thing.box, thing.score, (), reason, frame.header)
+            remark = f" (no detector: {error})"
+        found = box_at(self._things, frame.pixels, point, cancelled)
+        if found is None:
+            raise TargetRefusedError(
+                _Code.ERROR_NOTHING_FOUND,
+                f"no object stands out at the point ({x:g}, {y:g}); draw a box (mode 0){remark}",
+                header=frame.header,
+            )
+        reason = f"the {found.label} at ({x:g}, {y:g}), clear to {found.score:.2f}{remark}"
+        return Found(found.box, found.score, (), reason, frame.header)
 
     def _grounder(self) -> Grounder:
         """The back end that the parameters ask for, loaded if it is another one than before."""
@@ -287,20 +289,6 @@ def _read(question: Question) -> Frame:
         raise TargetRefusedError(
             _Code.ERROR_STAMP_NOT_FOUND, f"the frame cannot be read: {error}"
         ) from error
-
-
-def _outline(frame: Frame, point: Point, remark: str) -> Found:
-    """What stands out from its surroundings at a point inside the frame."""
-    x, y = point
-    outline = box_around(frame.pixels, point)
-    if outline is None:
-        raise TargetRefusedError(
-            _Code.ERROR_NOTHING_FOUND,
-            f"no object stands out at the point ({x:g}, {y:g}); draw a box (mode 0){remark}",
-            header=frame.header,
-        )
-    reason = f"the outline at ({x:g}, {y:g}), clear to {outline.score:.2f}{remark}"
-    return Found(outline.box, outline.score, (), reason, frame.header)
 
 
 def _refusal(error: Exception) -> TargetRefusedError:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 from vt_models.crop import check_frame
 from vt_models.errors import InputError
+from vt_models.geometry import iou
 from vt_models.grounding.attributes import ANYTHING
 from vt_models.grounding.grounder import check_cancelled
 from vt_models.grounding.results import Candidate
+from vt_models.outline import box_around
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,6 +23,13 @@ if TYPE_CHECKING:
     from vt_models.geometry import Box
     from vt_models.grounding.grounder import Cancelled, Detector, Frame
 
+THING, OUTLINE = "thing", "outline"
+"""Labels of what `box_at` finds."""
+LEAST_THING = 0.5
+"""Score from which on what the detector sees counts. Of 48 points in real targets 27 are right with
+it, 26 with 0.3 and 10 with outlines alone."""
+AGREED = 0.7
+"""IoU of two boxes for one thing."""
 ZOOMS = (1.0, 2.0, 4.0)
 SMALLEST_PART = 32
 """Pixels of the shorter side; a smaller part of a frame is not looked at."""
@@ -28,6 +37,29 @@ AT_THE_EDGE = 0.5
 """Weight of a box with the point at its edge; 1 in its middle."""
 CUT_OFF = 0.02
 """A box that comes so near to the border of a part, in parts of its side, goes on behind it."""
+
+
+def box_at(
+    detector: Detector | None, frame: Frame, point: Sequence[float], cancelled: Cancelled
+) -> Candidate | None:
+    """What is at a point: the thing that a detector is sure of, else what has an outline.
+
+    Where the two agree the outline gives the box, as it follows edges.
+
+    Args:
+        detector: as for `thing_at`; None for outlines alone.
+        frame, point, cancelled: as for `thing_at`.
+
+    Returns:
+        A box with the label "thing" or "outline"; None where there is neither.
+    """
+    thing = None if detector is None else thing_at(detector, frame, point, cancelled)
+    outline = box_around(frame, point)
+    drawn = None if outline is None else Candidate(outline.box, outline.score, OUTLINE)
+    if thing is None or thing.score < LEAST_THING:
+        return drawn
+    agreed = drawn is not None and float(iou(drawn.box, thing.box)) >= AGREED
+    return drawn if agreed else Candidate(thing.box, thing.score, THING)
 
 
 def thing_at(

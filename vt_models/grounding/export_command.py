@@ -82,14 +82,14 @@ def _export_trained(args: argparse.Namespace) -> Path:
     from vt_models.grounding.text_detector_export import (  # noqa: PLC0415 - needs torch
         export_text_detector,
     )
-    from vt_models.nets.text_detector import TextDetector  # noqa: PLC0415 - needs torch
+    from vt_models.nets.text_detector import NAME, TextDetector  # noqa: PLC0415 - needs torch
     from vt_models.weights import load_weights  # noqa: PLC0415 - needs torch
 
     threshold = DEFAULT_THRESHOLD if args.threshold is None else args.threshold
     if not 0 <= threshold <= 1:
         raise InputError(f"--threshold is {threshold}; expected a number from 0 to 1")
     net = TextDetector()
-    facts = load_weights(net, args.source, "text_detector")
+    facts = load_weights(net, args.source, NAME)
     return export_text_detector(
         net,
         args.output,

@@ -15,12 +15,11 @@ from vt_models.export import check_target
 from vt_models.folding import fold_batch_norms
 from vt_models.grounding.export import DetectorGraph, with_graph, write_detector
 from vt_models.grounding.exported import MANIFEST, TOKENIZER, DetectorExport, TextFormat
-from vt_models.nets.text_detector import STRIDES, TextDetector
+from vt_models.nets.efficientnet import INPUT_MEAN, INPUT_STD
+from vt_models.nets.text_detector import NAME, STRIDES, TextDetector
 from vt_models.storage import Storage, round_weights
 from vt_models.text import vocabulary
 
-MEAN, STD = 127.0, 128.0
-"""Of the pictures that EfficientNet-Lite0 was trained with."""
 TEXT_LENGTH = 32
 MOST = 100
 """Boxes that the graph gives: the best ones of thousands of places."""
@@ -37,7 +36,7 @@ class TextDetectorGraph(DetectorGraph):
 
     def forward(self, image: Tensor, text_ids: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (1, N) and boxes (1, N, 4), the best first."""
-        pictures = (image.permute(0, 3, 1, 2).float() - MEAN) / STD
+        pictures = (image.permute(0, 3, 1, 2).float() - INPUT_MEAN) / INPUT_STD
         found = self.net(pictures, self.net.encode_text(text_ids, text_mask))
         most = min(MOST, int(found.logits.shape[1]))
         scores, order = found.logits[..., 0].sigmoid().topk(most, dim=1)
@@ -84,7 +83,7 @@ def export_text_detector(
     stored = round_weights(deployed, storage)
     module = TextDetectorGraph(deployed).eval()
     described = DetectorExport(
-        architecture="text_detector",
+        architecture=NAME,
         canvas=canvas,
         padding=(0, 0, 0),
         text=TextFormat(length=TEXT_LENGTH, lower_case=True, ending="", separators="", pad_id=0),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+INPUT_MEAN, INPUT_STD = 127.0, 128.0
+"""Of the bytes that the ImageNet weights were trained on."""
 STRIDE8_CHANNELS, STRIDE16_CHANNELS, STRIDE32_CHANNELS = 40, 112, 320
 _STAGES = {16: 5, 32: 7}
 _LAST_OF_STRIDE = (2, 4, 6)

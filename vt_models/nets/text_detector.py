@@ -30,6 +30,8 @@ from vt_models.nets.efficientnet import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+NAME = "text_detector"
+"""What weights files and exports call this network."""
 STRIDES = (8, 16, 32)
 TEXT = BertConfig(dim=192, depth=3, heads=6, hidden=768, embedding=64, positions=64)
 """The text encoder that `vt-models shrink-text` makes."""

@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader
 
 from vt_models.errors import DatasetError, TrainingError, WeightsError
 from vt_models.grounding.attributes import ANYTHING
-from vt_models.nets.text_detector import Found, TextDetector
+from vt_models.nets.efficientnet import INPUT_MEAN, INPUT_STD
+from vt_models.nets.text_detector import NAME, Found, TextDetector
 from vt_models.text import Tokenizer
 from vt_models.training.augment import apply_colour
 from vt_models.training.batches import BatchNumbers
@@ -43,10 +44,7 @@ if TYPE_CHECKING:
     from vt_models.training.data import ImagePack
 
 CPU = torch.device("cpu")
-MODEL = "text_detector"
-"""What checkpoints and weights files call this network."""
 TEXT_LENGTH = 16
-MEAN, STD = 127.0, 128.0
 FROZEN = ("language.", "backbone.stem", *(f"backbone.stages.{stage}" for stage in range(3)))
 """Up to stride 8 the ImageNet features stay, as for the default tracker."""
 
@@ -202,8 +200,8 @@ class DetectorTrainer:
         if not self.checkpoint.is_file():
             return False
         state = load_checkpoint(self.checkpoint)
-        if state["recipe"]["model"] != MODEL:
-            raise WeightsError(f"{self.checkpoint} is of {state['recipe']['model']}, not {MODEL}")
+        if state["recipe"]["model"] != NAME:
+            raise WeightsError(f"{self.checkpoint} is of {state['recipe']['model']}, not {NAME}")
         self._net.load_state_dict(state["model"])
         self._average.net.load_state_dict(state["ema"])
         load_optimizer(self._optimizer, state["optimizer"])
@@ -217,7 +215,7 @@ class DetectorTrainer:
             "ema": self._average.net.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "samples": self.samples,
-            "recipe": {"model": MODEL},
+            "recipe": {"model": NAME},
         }
         save_checkpoint(state, self.checkpoint)
 
@@ -250,7 +248,7 @@ class DetectorTrainer:
         words = self._vocabulary.draw(rng)
         batch = {name: value.to(self._device) for name, value in batch.items()}
         pictures = batch["picture"].permute(0, 3, 1, 2).float()
-        pictures = (apply_colour(pictures, batch["colour"], batch["gray"]) - MEAN) / STD
+        pictures = (apply_colour(pictures, batch["colour"], batch["gray"]) - INPUT_MEAN) / INPUT_STD
         with torch.autocast(self._device.type, torch.bfloat16, enabled=optim.precision == "bf16"):
             found = self._net(pictures.contiguous(memory_format=torch.channels_last), words)
         loss, terms = detector_loss(found, batch, self.settings.giou)

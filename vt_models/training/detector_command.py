@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from vt_models.errors import InputError
 from vt_models.nets.bert import load_text_weights
-from vt_models.nets.text_detector import STRIDES, TextDetector
+from vt_models.nets.text_detector import NAME, STRIDES, TextDetector
 from vt_models.training.data import load_image_pack
-from vt_models.training.detector import MODEL, DetectorSettings, DetectorTrainer, to_tensors
+from vt_models.training.detector import DetectorSettings, DetectorTrainer, to_tensors
 from vt_models.training.interrupts import stopped_by_signals
 from vt_models.training.loop import seed_everything
 from vt_models.weights import save_weights
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add, default = parser.add_argument, DetectorSettings()
     add("--data", type=Path, required=True, help="folder of the image pack")
     add("--text-weights", type=Path, required=True, help="of `vt-models shrink-text`")
-    add("--output", type=Path, default=Path("runs") / MODEL, help="default: %(default)s")
+    add("--output", type=Path, default=Path("runs") / NAME, help="default: %(default)s")
     add("--samples", type=int, default=default.optim.samples, help="default: %(default)s pictures")
     add("--batch-size", type=int, default=default.optim.batch_size, help="default: %(default)s")
     add("--size", type=int, default=default.size, help="of a picture; default: %(default)s pixels")
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stderr.write(f"stopped at {trainer.samples} pictures; the same command goes on there\n")
         return 130
     facts = {"settings": json.dumps(dataclasses.asdict(settings)), "samples": str(trainer.samples)}
-    save_weights(to_tensors(trainer.averaged_net), args.output / WEIGHTS, MODEL, facts)
+    save_weights(to_tensors(trainer.averaged_net), args.output / WEIGHTS, NAME, facts)
     sys.stdout.write(f"weights: {args.output / WEIGHTS}\n")
     return 0
 

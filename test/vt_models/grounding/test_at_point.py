@@ -8,7 +8,14 @@ import pytest
 
 from vt_models.errors import InputError
 from vt_models.grounding import Candidate, GroundingCancelledError
-from vt_models.grounding.at_point import AT_THE_EDGE, ZOOMS, thing_at
+from vt_models.grounding.at_point import (
+    AT_THE_EDGE,
+    OUTLINE,
+    THING,
+    ZOOMS,
+    box_at,
+    thing_at,
+)
 from vt_models.grounding.attributes import ANYTHING
 
 HEIGHT, WIDTH = 240, 320
@@ -109,3 +116,23 @@ def test_a_tiny_frame_is_looked_at_once() -> None:
     detector = Squares([])
     assert thing_at(detector, detector.frame[:40, :40], (20.0, 20.0), lambda: False) is None
     assert len(detector.shown) == 1
+
+
+@pytest.mark.parametrize(
+    ("score", "off", "label"),
+    [(0.6, 2.0, OUTLINE), (0.6, 25.0, THING), (0.4, 25.0, OUTLINE), (None, 0.0, OUTLINE)],
+    ids=["agreed", "at_odds", "not_sure", "no_detector"],
+)
+def test_the_detector_is_asked_first_and_the_outline_is_exact(score, off, label) -> None:
+    class One(Squares):
+        def detect(self, frame, text, _cancelled):
+            whole = frame.shape[0] == HEIGHT
+            box = (120.0 - off, 90.0 - off, 60.0 + 2 * off, 60.0 + 2 * off)
+            return [Candidate(box, score, text)] if whole else []
+
+    frame = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+    frame[90:150, 120:180] = (220, 40, 50)
+    found = box_at(None if score is None else One([]), frame, (150.0, 120.0), lambda: False)
+    assert found.label == label
+    expected = (120 - off, 90 - off, 60 + 2 * off, 60 + 2 * off) if label == THING else None
+    np.testing.assert_allclose(found.box, expected or (120, 90, 60, 60), atol=3)
