@@ -19,6 +19,7 @@ from vt_models.nets.vit import (  # noqa: E402
     PruningBlock,
     VisionTransformer,
     ViTConfig,
+    attend,
     resize_positions,
     restore_map,
     scheduled_keep_ratio,
@@ -117,6 +118,25 @@ def test_the_centre_token_is_the_authors(template: int, expected: tuple[int, ...
     config = ViTConfig(template_size=template, search_size=256, templates=2)
 
     assert config.centre_tokens == expected
+
+
+@pytest.mark.parametrize("images", [1, 6])
+def test_attention_that_learns_on_a_cpu_is_the_fused_one(images: int) -> None:
+    """In bfloat16 it is spelled out, in parts: the same results and gradients."""
+    generator = torch.Generator().manual_seed(0)
+    exact = [torch.randn(images, 2, 9, 8, generator=generator) for _ in range(3)]
+    exact = [tensor.requires_grad_() for tensor in exact]
+    rounded = [tensor.detach().bfloat16().requires_grad_() for tensor in exact]
+
+    expected = F.scaled_dot_product_attention(*exact)
+    spelled_out = attend(*rounded)
+    expected.square().sum().backward()
+    spelled_out.float().square().sum().backward()
+
+    assert "Cat" in type(spelled_out.grad_fn).__name__
+    torch.testing.assert_close(spelled_out.float(), expected, atol=0.03, rtol=0)
+    for ours, theirs in zip(rounded, exact, strict=True):
+        torch.testing.assert_close(ours.grad.float(), theirs.grad, atol=0.06, rtol=0.03)
 
 
 @torch.no_grad()
