@@ -90,12 +90,14 @@ class Distiller:
             samples: Pairs seen so far.
             pairs: In the whole step; more than B where the batch comes in parts.
         """
+        tracking, weight = self._weights(samples)
+        found = [self._maps.pop(tap) for tap in self._taps]
+        if weight == 0:  # the teacher is a quarter of a step
+            return terms
         with torch.no_grad():
             wanted = self._backbone(torch.addcmul(self._shift, search, self._scale))
-        found = [self._maps.pop(tap) for tap in self._taps]
         each = [relation_difference(own, _closest(wanted, own)).sum() for own in found]
         distill = torch.stack(each).mean() / pairs
-        tracking, weight = self._weights(samples)
         total = tracking * terms["total"] + weight * distill
         return {**terms, "distill": distill.detach(), "total": total}
 

@@ -80,6 +80,7 @@ def test_the_student_learns_to_track_after_the_features_alone_and_is_let_go_at_t
     assert float(both["total"].detach()) == pytest.approx(wanted, rel=1e-5)
     tracking, last = _distill(distiller, student, samples=500)
     assert float(last["total"].detach()) == pytest.approx(tracking, rel=1e-6)
+    assert "distill" not in last, "the teacher must not compute what nobody reads"
 
 
 def test_parts_of_a_batch_add_up(student, teacher):
