@@ -56,6 +56,9 @@ class FusionConfig:
             V_j, and a new network forgets what the ViT was pretrained for. "add": V_j + rho * R_j
             with rho, a number a channel, 0 at the start: a new network is the ViT it starts from,
             and learns to use the sentence from there.
+        null_word: a patch may attend to nothing: beside the words the softmax of eq. 3 has one more
+            place, of logit and value 0. Without it every patch gathers as much of the words,
+            whether they concern it or not, and what does not fit them cannot say so.
     """
 
     blocks: tuple[int, ...] = tuple(range(12))
@@ -65,6 +68,7 @@ class FusionConfig:
     groups: int = 4
     patch_hidden: int = 640
     form: Literal["replace", "add"] = "replace"
+    null_word: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,13 +134,16 @@ class Pjvlt(nn.Module):
         """
         if not self.fusion:
             return ()
-        words = self.language(text_ids, text_mask)
+        return self._text_state(self.language(text_ids, text_mask), text_mask)
+
+    def _text_state(self, words: list[Tensor], mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the language layers' words (B, L, words) each."""
         encoded = [
-            layer.encoder.encode_text(words[index], text_mask)
+            layer.encoder.encode_text(words[index], mask)
             for layer, index in zip(self.fusion, self.text_layers, strict=True)
         ]
         keys, values = zip(*encoded, strict=True)
-        return torch.stack(keys, dim=1), torch.stack(values, dim=1), padding_bias(text_mask)
+        return torch.stack(keys, dim=1), torch.stack(values, dim=1), padding_bias(mask)
 
     @property
     def text_layers(self) -> tuple[int, ...]:
@@ -174,20 +181,44 @@ class Pjvlt(nn.Module):
         Returns:
             ``score_map`` (B, H, W) in [1e-4, 1 - 1e-4], for the focal loss of eq. 15;
             ``box_map`` (B, 4, H, W) cx, cy, w, h as fractions of the search crop, whose box at the
-            highest score (``centre_head.box_at_peak``) the L1 and GIoU of eq. 17 judge; and the raw
-            ``offset_map`` and ``size_map`` (B, 2, H, W).
+            highest score (``centre_head.box_at_peak``) the L1 and GIoU of eq. 17 judge; the raw
+            ``offset_map`` and ``size_map`` (B, 2, H, W); and, where there are fusions, what
+            ``vt_models.training.alignment`` compares: ``text_queries`` (B, F, heads, H * W, d) of
+            the search region's patches, ``text_keys`` (B, F, heads, L, d), ``text_bias`` (B, L),
+            and ``text_vectors`` (B, words), the mean words of the last language layer.
         """
-        text = self.encode_text(text_ids, text_mask)
-        maps = self.maps(search, *self.encode_template(template), *text)
-        return {
+        words = self.language(text_ids, text_mask) if self.fusion else []
+        text: tuple[Tensor, ...] = self._text_state(words, text_mask) if self.fusion else ()
+        queries: list[Tensor] = []
+        maps = self.maps(search, *self.encode_template(template), *text, queries=queries)
+        found = {
             "score_map": maps.score,
             "box_map": maps.boxes,
             "offset_map": maps.offset,
             "size_map": maps.size,
         }
+        if not self.fusion:
+            return found
+        keys, _, bias = text
+        first = self.config.vision.template_tokens
+        return found | {
+            "text_queries": torch.stack(queries, dim=1)[..., first:, :],
+            "text_keys": keys,
+            "text_bias": bias,
+            "text_vectors": mean_word(words[-1], text_mask[..., None].to(words[-1].dtype)),
+        }
 
-    def maps(self, search: Tensor, template: Tensor, *text: Tensor) -> CentreMaps:
-        """Search region, template tokens and text state -> the head's maps."""
+    def maps(
+        self,
+        search: Tensor,
+        template: Tensor,
+        *text: Tensor,
+        queries: list[Tensor] | None = None,
+    ) -> CentreMaps:
+        """Search region, template tokens and text state -> the head's maps.
+
+        Each fusion appends its queries (B, heads, N, d) to ``queries``.
+        """
         places = {block: place for place, block in enumerate(self.config.fusion.blocks)}
 
         def fuse(block: int, x: Tensor) -> Tensor:
@@ -195,7 +226,11 @@ class Pjvlt(nn.Module):
                 return x
             place = places[block]
             keys, values, bias = text
-            return self.fusion[place](x, keys[:, place], values[:, place], bias)
+            layer = self.fusion[place]
+            query = layer.encoder.query(x)
+            if queries is not None:
+                queries.append(query)
+            return layer(x, query, keys[:, place], values[:, place], bias)
 
         tokens = self.backbone.embed_search(search)
         return self.box_head(self.backbone(template, tokens, refine=fuse))
@@ -226,9 +261,11 @@ class FusionLayer(nn.Module):
         self.interaction = ChannelPatchInteraction(vision.dim, tokens, fusion)
         self.rho = nn.Parameter(torch.zeros(vision.dim)) if fusion.form == "add" else None
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-        """Tokens (B, N, C) and one fusion's text state -> (B, N, C)."""
-        refined = self.interaction(self.encoder(x, keys, values, bias))
+    def forward(
+        self, x: Tensor, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor
+    ) -> Tensor:
+        """Tokens (B, N, C), the encoder's query, and one fusion's text state -> (B, N, C)."""
+        refined = self.interaction(self.encoder(x, query, keys, values, bias))
         return refined if self.rho is None else x + self.rho * refined
 
 
@@ -250,6 +287,7 @@ class SemanticInstanceEncoder(nn.Module):
         super().__init__()
         self.heads = fusion.heads
         self.temperature = fusion.temperature
+        self.null_word = fusion.null_word
         self.theta_q = nn.Linear(dim, fusion.latent)
         self.theta_k = nn.Linear(words, fusion.latent)
         self.theta_v = nn.Linear(words, fusion.latent)
@@ -289,22 +327,34 @@ class SemanticInstanceEncoder(nn.Module):
             return F.gumbel_softmax(logits, self.temperature, dim=1)
         return torch.softmax(logits / self.temperature, dim=1)
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-        """Align patches with words, eq. 1, 3, 5 to 7.
+    def query(self, x: Tensor) -> Tensor:
+        """Eq. 1's patches (B, N, C) -> (B, heads, N, latent / heads)."""
+        return self._by_head(F.instance_norm(self.theta_q(x).transpose(1, 2)).transpose(1, 2))
+
+    def forward(
+        self, x: Tensor, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor
+    ) -> Tensor:
+        """Align patches with words, eq. 3, 5 to 7.
 
         Args:
             x: (B, N, C), V_j.
+            query: of the same patches.
             keys, values: of ``encode_text``.
             bias: (B, L), added to the logits.
 
         Returns:
             (B, N, C), A_j.
         """
-        query = F.instance_norm(self.theta_q(x).transpose(1, 2)).transpose(1, 2)
-        logits = self._by_head(query) @ keys.transpose(2, 3) + bias[:, None, None]
-        semantic = (torch.softmax(logits, dim=-1) @ values).transpose(1, 2).flatten(2)
+        logits = query @ keys.transpose(2, 3) + bias[:, None, None]
+        semantic = (self._attention(logits) @ values).transpose(1, 2).flatten(2)
         visual = F.gelu(self.theta_m(x))
         return F.gelu(self.theta_o(torch.cat([visual, semantic], dim=-1)))
+
+    def _attention(self, logits: Tensor) -> Tensor:
+        """Logits (B, heads, N, L) -> weights; less than 1 in sum beside a null word."""
+        if not self.null_word:
+            return torch.softmax(logits, dim=-1)
+        return torch.softmax(F.pad(logits, (0, 1)), dim=-1)[..., :-1]
 
     def _by_head(self, x: Tensor) -> Tensor:
         """(B, n, latent) -> (B, heads, n, latent / heads)."""
@@ -369,7 +419,9 @@ def pjvlt_tiny() -> Pjvlt:
                 heads=3,
             ),
             language=BertConfig(dim=192, depth=3, heads=6, hidden=768, embedding=64, positions=64),
-            fusion=FusionConfig(blocks=(1, 3, 5), latent=96, patch_hidden=320, form="add"),
+            fusion=FusionConfig(
+                blocks=(1, 3, 5), latent=96, patch_hidden=320, form="add", null_word=True
+            ),
             head_width=128,
         )
     )
@@ -395,7 +447,9 @@ def pjvlt_tiny_miniature() -> Pjvlt:
                 template_size=128, search_size=256, dim=32, depth=4, heads=2, drop_path=0.0
             ),
             language=BertConfig(dim=16, depth=2, heads=2, hidden=32),
-            fusion=FusionConfig(blocks=(1, 3), latent=8, heads=2, patch_hidden=64, form="add"),
+            fusion=FusionConfig(
+                blocks=(1, 3), latent=8, heads=2, patch_hidden=64, form="add", null_word=True
+            ),
             head_width=16,
         )
     )

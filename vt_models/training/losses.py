@@ -19,6 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vt_models.nets.centre_head import box_at_peak
+from vt_models.training.alignment import alignment_loss
+from vt_models.training.cells import (
+    cells_beginning_inside,
+    central_cells,
+    centre_heat,
+    centred_inside,
+    corners,
+)
 from vt_models.training.recipe import LossConfig
 
 if TYPE_CHECKING:
@@ -69,12 +77,6 @@ def iou_and_giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     hull = (torch.maximum(a2, b2) - torch.minimum(a1, b1)).clamp(min=0).prod(-1)
     iou = intersection / union.clamp(min=1e-9)
     return iou, iou - (hull - union) / hull.clamp(min=1e-9)
-
-
-def corners(box: Tensor) -> Tensor:
-    """(..., 4) cxcywh -> (..., 4) x1, y1, x2, y2."""
-    centre, half = box[..., :2], box[..., 2:] / 2
-    return torch.cat([centre - half, centre + half], -1)
 
 
 def inside_crop(box: Tensor) -> Tensor:
@@ -146,7 +148,8 @@ def centre_loss(
     """OSTrack's loss of a centre head (ProContEXT, PJVLT): focal, L1 and GIoU.
 
     The box that is judged is that of the cell with the highest score, as in the authors' code.
-    For absent targets, which they do not have, every score is to be low.
+    For absent targets, which they do not have, every score is to be low. Where `config.alignment`
+    is not 0, `alignment_loss` is added.
 
     Args:
         outputs: `score_map` (B, H, W) in (0, 1), `box_map` (B, 4, H, W).
@@ -160,6 +163,10 @@ def centre_loss(
     peak = {"box": box_at_peak(scores, outputs["box_map"].float())}
     terms = box_loss(peak, box, present, config, whole)
     total = terms["total"] + config.score * score
+    if config.alignment > 0:
+        aligned = alignment_loss(outputs, box, present) / len(every.box)
+        total = total + config.alignment * aligned
+        terms["alignment"] = aligned.detach()
     return {**terms, "total": total, "score": score.detach()}
 
 
@@ -180,55 +187,6 @@ def focal_loss(scores: Tensor, heat: Tensor, centres: Tensor | None = None) -> T
     quiet = torch.log1p(-scores) * scores**2 * (1 - heat) ** 4
     count = positive.sum() if centres is None else centres
     return -torch.where(positive, found, quiet).sum() / count.clamp(min=1)
-
-
-def centre_heat(box: Tensor, shape: torch.Size) -> Tensor:
-    """Where the centre is: 1 at its cell, and a Gaussian around it as wide as the target.
-
-    The radius is CornerNet's for an IoU of 0.7, with the roots of its published code, which the
-    authors use: they lack the division by the leading coefficient.
-
-    Args:
-        box: (B, 4) cxcywh.
-        shape: H, W of the map.
-
-    Returns:
-        (B, H, W) in [0, 1]; 0 where the centre's cell is too far outside.
-    """
-    height, width = shape
-    x, y = _centre_cell(box, shape)
-    size = torch.stack([box[:, 2] * width, box[:, 3] * height], 1)
-    radius = _corner_radius(size.ceil()).floor().clamp(min=0)[:, None, None]
-    dx = torch.arange(width, device=box.device)[None, None, :] - x[:, None, None]
-    dy = torch.arange(height, device=box.device)[None, :, None] - y[:, None, None]
-    sigma = (2 * radius + 1) / 6
-    heat = torch.exp(-(dx**2 + dy**2) / (2 * sigma**2))
-    return torch.where((dx.abs() <= radius) & (dy.abs() <= radius), heat, 0.0)
-
-
-def centred_inside(box: Tensor, shape: torch.Size) -> Tensor:
-    """(B, 4) cxcywh -> (B,) bool: `centre_heat` is 1 somewhere, the centre's cell is on the map."""
-    height, width = shape
-    x, y = _centre_cell(box, shape)
-    return (x >= 0) & (x < width) & (y >= 0) & (y < height)
-
-
-def _centre_cell(box: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
-    """Column and row (B,) of the centre, rounded as the authors do."""
-    height, width = shape
-    return (box[:, 0] * width).round(), (box[:, 1] * height).round()
-
-
-def _corner_radius(size: Tensor, overlap: float = 0.7) -> Tensor:
-    """How far both corners of a box may move so that the IoU stays: (B, 2) cells -> (B,)."""
-    total, area = size.sum(1), size.prod(1)
-    quadratics = (
-        (1.0, total, area * (1 - overlap) / (1 + overlap)),
-        (4.0, 2 * total, (1 - overlap) * area),
-        (4 * overlap, -2 * overlap * total, (overlap - 1) * area),
-    )
-    roots = [(b + (b**2 - 4 * a * c).sqrt()) / 2 for a, b, c in quadratics]
-    return torch.stack(roots).amin(0)
 
 
 def sbt_loss(
@@ -280,28 +238,6 @@ def _fit(boxes: Tensor, box: Tensor, positive: Tensor) -> tuple[Tensor, Tensor, 
     return (fitted - truth).abs().sum(-1), (1 - giou) * positive, iou * positive
 
 
-def cells_beginning_inside(box: Tensor, shape: torch.Size) -> Tensor:
-    """Cells whose upper left corner lies in a box, at least one a box (the authors' rule).
-
-    Args:
-        box: (B, 4) cxcywh.
-        shape: H, W of the map.
-
-    Returns:
-        (B, H, W) bool.
-    """
-    height, width = shape
-    left, top, right, bottom = corners(box).unbind(1)
-    x1, y1, x2, y2 = (left * width).ceil(), (top * height).ceil(), right * width, bottom * height
-    x2, y2 = x2.ceil(), y2.ceil()
-    columns = torch.arange(width, device=box.device)[None]
-    rows = torch.arange(height, device=box.device)[None]
-    x2, y2 = torch.maximum(x2, x1 + 1), torch.maximum(y2, y1 + 1)
-    inside_x = (columns >= x1[:, None]) & (columns < x2[:, None])
-    inside_y = (rows >= y1[:, None]) & (rows < y2[:, None])
-    return inside_y[:, :, None] & inside_x[:, None, :]
-
-
 def _terms(total: Tensor, **single: Tensor) -> dict[str, Tensor]:
     return {"total": total} | {name: value.detach() for name, value in single.items()}
 
@@ -342,27 +278,6 @@ def dense_loss(
     score = (weight * bce).sum() / count.clamp(min=len(every.box))
     total = config.score * score + config.giou * giou + config.l1 * l1 / 4
     return _terms(total, score=score, giou=giou, l1=l1 / 4, iou=iou)
-
-
-def central_cells(box: Tensor, shape: torch.Size) -> Tensor:
-    """Cells whose centre lies in the middle half of a box, and always the nearest one.
-
-    Args:
-        box: (B, 4) cxcywh.
-        shape: H, W of the map.
-
-    Returns:
-        (B, H, W) bool. Boxes centred outside the map have no cell.
-    """
-    height, width = shape
-    xs = (torch.arange(width, device=box.device) + 0.5) / width
-    ys = (torch.arange(height, device=box.device) + 0.5) / height
-    cx, cy, w, h = box.unbind(1)
-    reach_x = torch.clamp(w / 4, min=0.5 / width)
-    reach_y = torch.clamp(h / 4, min=0.5 / height)
-    near_x = (xs[None] - cx[:, None]).abs() <= reach_x[:, None]
-    near_y = (ys[None] - cy[:, None]).abs() <= reach_y[:, None]
-    return near_y[:, :, None] & near_x[:, None, :]
 
 
 _BY_FAMILY: dict[str, LossFunction] = {

@@ -104,6 +104,7 @@ def _check_model(recipe: Recipe, at: Callable[[str], str]) -> None:
         "pruning.length": recipe.pruning.length > 0 and spec.family != "procontext",
         "loss.presence": recipe.loss.presence > 0
         and not (spec.family == "stark" and spec.dynamic_template),
+        "loss.alignment": recipe.loss.alignment > 0 and not spec.language,
         "sampling.text_dropout": recipe.sampling.text_dropout > 0 and not spec.language,
         "sampling.template_dropout": recipe.sampling.template_dropout > 0 and not spec.language,
         "optim.grad_checkpointing": recipe.optim.grad_checkpointing

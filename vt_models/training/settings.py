@@ -163,6 +163,7 @@ class LossConfig:
         score: Of a head that scores each cell.
         background: Of a cell outside the target beside one inside, in SBT's cross entropy.
         presence: Of STARK-ST's score head: is the target in the search crop?
+        alignment: Of PJVLT's patches with their texts (`vt_models.training.alignment`); 0 for none.
     """
 
     giou: float = 2.0
@@ -170,6 +171,7 @@ class LossConfig:
     score: float = 1.0
     background: float = 0.0625
     presence: float = 0.0
+    alignment: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -141,12 +141,37 @@ def test_a_fusion_hands_on_what_its_form_says(form: Any, tokens: tuple[Any, Any,
     fusion = FusionConfig(blocks=(0,), latent=8, heads=2, patch_hidden=30, form=form)
     layer = noisy(FusionLayer(PjvltConfig(vision=vision, language=language, fusion=fusion)))
     x, words, mask = tokens
-    state = (*layer.encoder.encode_text(words, mask), pjvlt.padding_bias(mask))
+    state = (
+        layer.encoder.query(x),
+        *layer.encoder.encode_text(words, mask),
+        pjvlt.padding_bias(mask),
+    )
 
     handed_on = layer(x, *state)
 
     refined = layer.interaction(layer.encoder(x, *state))
     assert torch.equal(handed_on, refined if form == "replace" else x + layer.rho * refined)
+
+
+@torch.no_grad()
+def test_with_a_null_word_a_patch_gathers_only_of_words_that_concern_it(
+    tokens: tuple[Any, Any, Any],
+) -> None:
+    encoder = noisy(
+        SemanticInstanceEncoder(DIM, WORDS, dataclasses.replace(FUSION, null_word=True))
+    )
+    x, words, mask = tokens
+    keys, values = encoder.encode_text(words, mask)
+    query, bias = encoder.query(x), pjvlt.padding_bias(mask)
+
+    weights = encoder._attention(query @ keys.transpose(2, 3) + bias[:, None, None])
+    far = encoder(x, query, keys - 1e3 * query.mean(2, keepdim=True), values, bias - 1e3)
+    nothing = encoder(x, query, keys, torch.zeros_like(values), bias)
+
+    exponentials = (query @ keys.transpose(2, 3)).exp() * mask[:, None, None]
+    expected = exponentials / (1 + exponentials.sum(-1, keepdim=True))
+    torch.testing.assert_close(weights, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(far, nothing, atol=1e-5, rtol=0)
 
 
 # The words.
@@ -236,7 +261,8 @@ def test_more_padding_changes_nothing(
 
     maps, same = net(template, search, ids, mask), net(template, search, *longer)
 
-    torch.testing.assert_close(same, maps, atol=2e-5, rtol=0)
+    for name in ("score_map", "box_map", "offset_map", "size_map", "text_queries"):
+        torch.testing.assert_close(same[name], maps[name], atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -290,7 +316,9 @@ def test_a_fresh_network_does_not_read_yet(
 
     maps, without = net(*pair, ids, mask), net(*pair, ids, torch.zeros_like(mask))
 
-    assert all(torch.equal(maps[name], without[name]) for name in maps)
+    seen = [name for name in maps if not name.startswith("text_")]
+    assert len(seen) == 4
+    assert all(torch.equal(maps[name], without[name]) for name in seen)
     assert all((values == 0).all() for values in net.encode_text(ids, mask)[1])
 
 
@@ -531,7 +559,8 @@ def test_full_size_is_the_paper_s() -> None:
 
 def align(encoder: SemanticInstanceEncoder, x: Any, words: Any, mask: Any) -> Any:
     """SAIEL as a whole: V_j and L_j to A_j."""
-    return encoder(x, *encoder.encode_text(words, mask), pjvlt.padding_bias(mask))
+    state = (*encoder.encode_text(words, mask), pjvlt.padding_bias(mask))
+    return encoder(x, encoder.query(x), *state)
 
 
 def small(

@@ -11,12 +11,14 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from vt_models.registry import get_spec, list_models  # noqa: E402
-from vt_models.training.losses import (  # noqa: E402
-    Truth,
-    box_loss,
+from vt_models.training.cells import (  # noqa: E402
     cells_beginning_inside,
     central_cells,
     centre_heat,
+)
+from vt_models.training.losses import (  # noqa: E402
+    Truth,
+    box_loss,
     centre_loss,
     dense_loss,
     focal_loss,
