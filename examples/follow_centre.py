@@ -3,20 +3,25 @@
 """A node that publishes how to turn the camera to the target: follow_centre.py.
 
 `turn` (geometry_msgs/TwistStamped) is proportional to the angle between the target and the optical
-axis; it is zero while the target is not measured in the newest image. Needs camera_info.
+axis. It is zero while the target is not measured, when no estimates come, and at the end: who obeys
+it never goes on turning for a target that nobody sees. Needs camera_info.
 """
 
 from __future__ import annotations
 
 import math
+import signal
 
 import rclpy
 from geometry_msgs.msg import TwistStamped
+from rclpy.duration import Duration
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 
 from vt_ros.client import Estimate, TrackerClient, TrackerTimeoutError
 
 GAIN = 1.5  # radians per second for each radian
+PATIENCE = 0.5  # seconds without an estimate, then the camera stops
 
 
 class FollowCentre(Node):
@@ -35,21 +40,37 @@ class FollowCentre(Node):
             message.twist.angular.x = -GAIN * estimate.elevation
         self._turn.publish(message)
 
+    def stop(self) -> None:
+        """Publish zero rates, and see them off."""
+        message = TwistStamped()
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._turn.publish(message)
+        self._turn.wait_for_all_acked(Duration(seconds=1))
+
+
+def follow_until_interrupted(node: FollowCentre, tracker: TrackerClient) -> None:
+    """Publish a rate for each estimate, and a zero whenever they stay away."""
+    while node.context.ok():
+        try:
+            for estimate in tracker.estimates(timeout=PATIENCE):
+                node.follow(estimate)
+        except TrackerTimeoutError as error:
+            node.stop()
+            node.get_logger().warning(str(error), throttle_duration_sec=5.0)
+
 
 def main() -> None:
-    """Run the example until the images end."""
-    rclpy.init()
+    """Run the example until Ctrl+C or SIGTERM; ROS must live until the last zero is out."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = FollowCentre()
     with TrackerClient(node=node) as tracker:
         try:
-            for estimate in tracker.estimates(timeout=5.0):
-                node.follow(estimate)
-        except TrackerTimeoutError as error:
-            node.get_logger().error(str(error))
+            follow_until_interrupted(node, tracker)
         except KeyboardInterrupt:
-            pass
+            node.stop()
     node.destroy_node()
-    rclpy.try_shutdown()
+    rclpy.shutdown()
 
 
 if __name__ == "__main__":

@@ -188,7 +188,8 @@ class TrackerClient:
         self._changed = threading.Condition()
         self._latest: Estimate | None = None
         self._started = 0
-        self._queues: list[queue.Queue[Estimate]] = []
+        self._queues: list[queue.Queue[Estimate | None]] = []
+        self._over = False
         self._statuses: deque[TrackStatus] = deque(maxlen=_PAIRS)
         self._detections: deque[Detection2DArray] = deque(maxlen=_PAIRS)
         self._clients: dict[str, Any] = {}
@@ -288,6 +289,7 @@ class TrackerClient:
 
         Raises:
             TrackerTimeoutError: it did not come; the message says what came instead.
+            TrackerError: ROS was shut down, or the client closed.
         """
         seconds = self._timeout if timeout is None else timeout
         end = time.monotonic() + seconds
@@ -297,6 +299,8 @@ class TrackerClient:
                 latest = self._latest
                 if latest is not None and latest is not former and self._counts(latest, states):
                     return latest
+                if self._over:
+                    raise TrackerError("ROS was shut down, or the client closed")
                 if not self._changed.wait(max(0.0, end - time.monotonic())):
                     wanted = " or ".join(state.name for state in states) or "an estimate"
                     raise TrackerTimeoutError(
@@ -304,7 +308,7 @@ class TrackerClient:
                     )
 
     def estimates(self, timeout: float | None = None, backlog: int = 1) -> Iterator[Estimate]:
-        """Estimates as they come, from now on, without end.
+        """Estimates as they come, from now on until ROS is shut down or the client closed.
 
         Args:
             timeout: seconds without one that end the iteration with an error; None: the client's.
@@ -314,17 +318,22 @@ class TrackerClient:
             TrackerTimeoutError: none came in time: no images, or no tracker.
         """
         seconds = self._timeout if timeout is None else timeout
-        waiting: queue.Queue[Estimate] = queue.Queue(backlog)
+        waiting: queue.Queue[Estimate | None] = queue.Queue(backlog)
         with self._changed:
             self._queues.append(waiting)
+            if self._over:
+                waiting.put_nowait(None)
         try:
             while True:
                 try:
-                    yield waiting.get(timeout=seconds)
+                    estimate = waiting.get(timeout=seconds)
                 except queue.Empty:
                     raise TrackerTimeoutError(
                         f"no estimate for {seconds:g} s; {self._situation()}"
                     ) from None
+                if estimate is None:
+                    return
+                yield estimate
         finally:
             with self._changed:
                 self._queues.remove(waiting)
@@ -393,8 +402,13 @@ class TrackerClient:
         return f"the last estimate was {self._latest.state.name}: {self._latest.status.message}"
 
     def _spin(self) -> None:
-        with suppress(ExternalShutdownException, ShutdownException):
-            self._executor.spin()
+        try:
+            with suppress(ExternalShutdownException, ShutdownException):
+                self._executor.spin()
+        finally:
+            with self._changed:
+                self._over = True
+                self._hand_out(None)
 
     def _on_status(self, message: TrackStatus) -> None:
         self._statuses.append(message)
@@ -419,12 +433,16 @@ class TrackerClient:
             self._latest = estimate
             if estimate.state is State.IDLE:  # a tracker that was started anew counts from one
                 self._started = 0
-            for waiting in self._queues:
-                if waiting.full():
-                    with suppress(queue.Empty):
-                        waiting.get_nowait()
-                waiting.put_nowait(estimate)
-            self._changed.notify_all()
+            self._hand_out(estimate)
+
+    def _hand_out(self, estimate: Estimate | None) -> None:
+        """To everybody who waits; None: nothing more will come. The lock must be held."""
+        for waiting in self._queues:
+            if waiting.full():
+                with suppress(queue.Empty):
+                    waiting.get_nowait()
+            waiting.put_nowait(estimate)
+        self._changed.notify_all()
 
 
 def _drop_through(messages: deque[Any], last: object) -> None:

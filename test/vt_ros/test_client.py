@@ -208,6 +208,26 @@ def test_nothing_waits_for_ever(guest, monkeypatch):
             tracker.stop()
 
 
+def test_waiting_ends_when_ros_does(guest):
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=guest.domain)
+    host = rclpy.create_node("host", context=context)
+    tracker = TrackerClient("nobody", node=host, timeout=60.0)
+    estimates = tracker.estimates()
+    begin = time.monotonic()
+    threading.Timer(0.5, lambda: rclpy.shutdown(context=context)).start()
+    assert list(estimates) == []
+    with pytest.raises(TrackerError, match="ROS was shut down"):
+        tracker.wait_for_state(State.TRACKING)
+    assert list(tracker.estimates()) == []
+    assert time.monotonic() - begin < 30.0
+    tracker.close()
+
+
+def is_zero(twist):
+    return not any((twist.angular.x, twist.angular.y, twist.angular.z))
+
+
 def run_example(camera, name, *arguments):
     environment = {**os.environ, "ROS_DOMAIN_ID": str(camera.feed.ros.domain)}
     command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
@@ -237,10 +257,13 @@ def test_the_examples_run(camera):
         process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
         try:
             camera.feed.ros.until(lambda: len(turns) > 5, "rates to turn the camera")
+            process.terminate()
+            assert process.wait(timeout=20.0) == 0, process.stderr.read()
         finally:
             process.kill()
             process.wait()
         assert any(turn.twist.angular.y for turn in turns)
+        camera.feed.ros.until(lambda: is_zero(turns[-1].twist), "a last rate of zero")
 
         result = run_example(camera, "print_bearings.py", "--count", 3)
         assert result.returncode == 0, result.stderr
