@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from vt_models.crop import check_frame
 from vt_models.errors import InputError
 from vt_models.geometry import iou
-from vt_models.grounding.attributes import ANYTHING
+from vt_models.grounding.description import ANYTHING
 from vt_models.grounding.grounder import check_cancelled
 from vt_models.grounding.results import Candidate
 from vt_models.outline import box_around

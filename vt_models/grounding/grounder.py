@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from vt_models.crop import check_frame
 from vt_models.geometry import iou
-from vt_models.grounding.attributes import name_of, weigh
+from vt_models.grounding.attributes import weigh
+from vt_models.grounding.description import name_of
 from vt_models.grounding.results import Candidate, Grounding, GroundingCancelledError
 from vt_models.grounding.settings import GroundingSettings
 from vt_models.grounding.words import check_text

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from vt_models.errors import DatasetError, TrainingError, WeightsError
-from vt_models.grounding.attributes import ANYTHING
+from vt_models.grounding.description import ANYTHING
 from vt_models.nets.efficientnet import INPUT_MEAN, INPUT_STD
 from vt_models.nets.text_detector import NAME, Found, TextDetector
 from vt_models.text import Tokenizer

@@ -16,7 +16,7 @@ from vt_models.grounding.at_point import (
     box_at,
     thing_at,
 )
-from vt_models.grounding.attributes import ANYTHING
+from vt_models.grounding.description import ANYTHING
 
 HEIGHT, WIDTH = 240, 320
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vt_models.grounding import Candidate, Grounder
-from vt_models.grounding.attributes import LEAST, attributes_of, name_of, weigh
+from vt_models.grounding.attributes import LEAST, weigh
+from vt_models.grounding.description import attributes_of, name_of
 
 FRAME = np.full((100, 200, 3), 90, np.uint8)
 BOXES = {
