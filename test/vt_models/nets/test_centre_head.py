@@ -56,6 +56,16 @@ def test_scores_and_sizes_stay_inside_their_bounds() -> None:
 
 
 @torch.no_grad()
+def test_a_fresh_head_expects_a_target_hardly_anywhere() -> None:
+    """Or the focal loss of all the cells that show none drowns the other terms."""
+    torch.manual_seed(0)
+
+    score = CentreHead(32, 32)(torch.randn(4, 32, 16, 16)).score
+
+    assert 0.002 < score.mean() < 0.05
+
+
+@torch.no_grad()
 def test_maps_are_the_same_after_folding() -> None:
     torch.manual_seed(0)
     head = CentreHead(16, 32)
