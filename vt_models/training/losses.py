@@ -147,9 +147,10 @@ def centre_loss(
 ) -> dict[str, Tensor]:
     """OSTrack's loss of a centre head (ProContEXT, PJVLT): focal, L1 and GIoU.
 
-    The box that is judged is that of the cell with the highest score, as in the authors' code.
-    For absent targets, which they do not have, every score is to be low. Where `config.alignment`
-    is not 0, `alignment_loss` is added.
+    The box that is judged is that of the cell with the highest score, as in the authors' code, or
+    with `config.box_cell` "target" of the cell with the highest score where the target is. For
+    absent targets, which they do not have, every score is to be low. Where `config.alignment` is
+    not 0, `alignment_loss` is added.
 
     Args:
         outputs: `score_map` (B, H, W) in (0, 1), `box_map` (B, 4, H, W).
@@ -160,7 +161,8 @@ def centre_loss(
     heat = centre_heat(box, scores.shape[1:]) * present[:, None, None]
     centres = centred_inside(every.box, scores.shape[1:]) & every.present
     score = focal_loss(scores, heat, centres.sum())
-    peak = {"box": box_at_peak(scores, outputs["box_map"].float())}
+    judging = _where_warm(scores, heat) if config.box_cell == "target" else scores
+    peak = {"box": box_at_peak(judging, outputs["box_map"].float())}
     terms = box_loss(peak, box, present, config, whole)
     total = terms["total"] + config.score * score
     if config.alignment > 0:
@@ -168,6 +170,12 @@ def centre_loss(
         total = total + config.alignment * aligned
         terms["alignment"] = aligned.detach()
     return {**terms, "total": total, "score": score.detach()}
+
+
+def _where_warm(scores: Tensor, heat: Tensor) -> Tensor:
+    """(B, H, W) scores where there is heat; all of them in images without any."""
+    warm = heat > 0
+    return torch.where(warm | ~warm.flatten(1).any(1)[:, None, None], scores, -1.0)
 
 
 def focal_loss(scores: Tensor, heat: Tensor, centres: Tensor | None = None) -> Tensor:

@@ -56,6 +56,7 @@ _CHOICES = {
     "sampling.order": ("any", "causal", "trident"),
     "pretrained": ("none", "imagenet"),
     "optim.decay": ("step", "linear"),
+    "loss.box_cell": ("peak", "target"),
     "optim.precision": ("fp32", "bf16"),
 }
 
@@ -104,6 +105,8 @@ def _check_model(recipe: Recipe, at: Callable[[str], str]) -> None:
         "pruning.length": recipe.pruning.length > 0 and spec.family != "procontext",
         "loss.presence": recipe.loss.presence > 0
         and not (spec.family == "stark" and spec.dynamic_template),
+        "loss.box_cell": recipe.loss.box_cell != "peak"
+        and spec.family not in ("procontext", "pjvlt"),
         "loss.alignment": recipe.loss.alignment > 0 and not spec.language,
         "sampling.text_dropout": recipe.sampling.text_dropout > 0 and not spec.language,
         "sampling.template_dropout": recipe.sampling.template_dropout > 0 and not spec.language,

@@ -269,3 +269,22 @@ def _outputs(family: str, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         "stark": {"box": _boxes(rng, 6), "logit": scores[:, 0, 0].logit()},
         "sbt": {"logits": torch.stack([scores, 1 - scores], 1).logit(), "boxes": cells},
     }[family]
+
+
+def test_the_box_is_judged_at_the_peak_or_where_the_target_is() -> None:
+    """The score is wrong: its peak is far from the target, whose own cell has the right box."""
+    box = torch.tensor([[0.25, 0.25, 0.25, 0.25]])
+    scores = torch.full((1, 16, 16), 0.1)
+    scores[0, 12, 12] = 0.9
+    boxes = torch.tensor([0.8, 0.8, 0.1, 0.1])[None, :, None, None].repeat(1, 1, 16, 16)
+    boxes[0, :, 3:6, 3:6] = box[0, :, None, None]
+    outputs, present = {"score_map": scores, "box_map": boxes}, torch.tensor([True])
+
+    at_peak = centre_loss(outputs, box, present, LossConfig())
+    at_target = centre_loss(outputs, box, present, LossConfig(box_cell="target"))
+    absent = centre_loss(outputs, box, ~present, LossConfig(box_cell="target"))
+
+    assert at_peak["iou"] == 0
+    assert at_target["iou"] == pytest.approx(1.0)
+    assert at_peak["score"] == at_target["score"]
+    assert absent["giou"] == 0
