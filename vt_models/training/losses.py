@@ -94,10 +94,11 @@ def box_loss(
 ) -> dict[str, Tensor]:
     """The authors' loss of a network that predicts one box (eq. 9): L1 of the corners, and GIoU.
 
-    As in their code, the truth is the part of the box that lies in the crop.
+    As in their code, the truth is the part of the box that lies in the crop. Where `config.corner`
+    is not 0, `corner_loss` is added.
 
     Args:
-        outputs: `box` (B, 4).
+        outputs: `box` (B, 4), and for `config.corner` `score_tl` and `score_br` (B, N, N).
         box: (B, 4) ground truth.
         present: (B,) bool; pairs without the target do not count.
         config: Weights of the terms.
@@ -109,8 +110,37 @@ def box_loss(
     iou, giou = iou_and_giou(predicted, truth)
     l1 = ((corners(predicted) - corners(truth)).abs().mean(-1) * share).sum()
     giou_loss = ((1 - giou) * share).sum()
+    terms = {"giou": giou_loss, "l1": l1, "iou": (iou * share).sum()}
     total = config.giou * giou_loss + config.l1 * l1
-    return _terms(total, giou=giou_loss, l1=l1, iou=(iou * share).sum())
+    if config.corner > 0:
+        maps = torch.stack([outputs["score_tl"], outputs["score_br"]], dim=1).float()
+        terms["corner"] = (corner_loss(maps, truth) * share).sum()
+        total = total + config.corner * terms["corner"]
+    return _terms(total, **terms)
+
+
+def corner_loss(maps: Tensor, box: Tensor) -> Tensor:
+    """How far the maps of a corner head are from what says where the corners are.
+
+    A soft-argmax over a flat map gets little gradient from its box, and any spread of the right
+    mean will do. Here rows and columns of each map, summed up, learn the two cells around the
+    corner, by how near it is to each (distribution focal loss without its weights, Li et al.,
+    NeurIPS 2020).
+
+    Args:
+        maps: (B, 2, N, N) logits of the top-left and the bottom-right corner.
+        box: (B, 4) cxcywh, fractions of the crop.
+
+    Returns:
+        (B,) cross entropy minus the least possible, mean over corners and axes.
+    """
+    cells = maps.shape[-1]
+    place = (torch.stack(corners(box).split(2, -1), 1) * cells).clamp(0, cells - 1)
+    near = 1 - (torch.arange(cells, device=maps.device) - place[..., None]).abs()
+    wanted = near.clamp(min=0)  # (B, corner, axis, cell)
+    flat = torch.log_softmax(maps.flatten(2), dim=-1).unflatten(2, maps.shape[2:])
+    found = torch.stack([flat.logsumexp(2), flat.logsumexp(3)], dim=2)
+    return (torch.xlogy(wanted, wanted) - wanted * found).sum(-1).mean((1, 2))
 
 
 def stark_loss(

@@ -105,6 +105,7 @@ def _check_model(recipe: Recipe, at: Callable[[str], str]) -> None:
         "pruning.length": recipe.pruning.length > 0 and spec.family != "procontext",
         "loss.presence": recipe.loss.presence > 0
         and not (spec.family == "stark" and spec.dynamic_template),
+        "loss.corner": recipe.loss.corner > 0 and spec.family not in ("asymtrack", "stark"),
         "loss.box_cell": recipe.loss.box_cell != "peak"
         and spec.family not in ("procontext", "pjvlt"),
         "loss.alignment": recipe.loss.alignment > 0 and not spec.language,

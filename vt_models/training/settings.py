@@ -163,6 +163,8 @@ class LossConfig:
         score: Of a head that scores each cell.
         background: Of a cell outside the target beside one inside, in SBT's cross entropy.
         presence: Of STARK-ST's score head: is the target in the search crop?
+        corner: Of where the corner maps of AsymTrack and STARK lie (`corner_loss`); 0, as the
+            authors have it, for none.
         box_cell: Whose box a centre head's loss judges: "peak", the cell with the highest score, as
             the authors have it, or "target", that cell among those of the target. While the score
             is still wrong the former teaches boxes to cells that show something else.
@@ -174,6 +176,7 @@ class LossConfig:
     score: float = 1.0
     background: float = 0.0625
     presence: float = 0.0
+    corner: float = 0.0
     box_cell: str = "peak"
     alignment: float = 0.0
 

@@ -10,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from vt_models.nets.heads import locate  # noqa: E402
 from vt_models.registry import get_spec, list_models  # noqa: E402
 from vt_models.training.cells import (  # noqa: E402
     cells_beginning_inside,
@@ -20,6 +21,7 @@ from vt_models.training.losses import (  # noqa: E402
     Truth,
     box_loss,
     centre_loss,
+    corner_loss,
     dense_loss,
     focal_loss,
     inside_crop,
@@ -288,3 +290,42 @@ def test_the_box_is_judged_at_the_peak_or_where_the_target_is() -> None:
     assert at_target["iou"] == pytest.approx(1.0)
     assert at_peak["score"] == at_target["score"]
     assert absent["giou"] == 0
+
+
+def test_corner_maps_learn_where_the_corners_are() -> None:
+    box = torch.tensor([[0.5, 0.5, 0.5, 0.25]])
+    sharp = torch.full((1, 2, 8, 8), -20.0)  # corners at columns 2 and 6, rows 3 and 5
+    sharp[0, 0, 3, 2] = sharp[0, 1, 5, 6] = 20.0
+    flat, swapped = torch.zeros(1, 2, 8, 8), sharp.flip(1)
+
+    assert corner_loss(sharp, box).item() == pytest.approx(0.0, abs=1e-5)
+    assert corner_loss(flat, box).item() == pytest.approx(np.log(8.0), abs=1e-5)
+    assert corner_loss(swapped, box) > corner_loss(flat, box)
+
+
+def test_a_corner_between_two_cells_is_shared_by_them() -> None:
+    box = torch.tensor([[0.5, 0.5, 0.5, 0.25]]) + torch.tensor([[0.03, 0.0, 0.0, 0.0]])
+    maps = torch.zeros(1, 2, 8, 8, requires_grad=True)
+    optimizer = torch.optim.Adam([maps], 0.3)
+    for _ in range(200):
+        optimizer.zero_grad()
+        corner_loss(maps, box).sum().backward()
+        optimizer.step()
+
+    found, score = locate(*maps.detach().unbind(1))
+
+    assert torch.allclose(found, box, atol=2e-3)
+    assert score > 0.9
+
+
+def test_the_corner_term_is_part_of_the_box_loss_if_asked_for() -> None:
+    box, present = torch.tensor([[0.5, 0.5, 0.5, 0.25]] * 2), torch.tensor([True, False])
+    maps = {"score_tl": torch.zeros(2, 8, 8), "score_br": torch.zeros(2, 8, 8)}
+    outputs = {"box": box, **maps}
+
+    without = box_loss(outputs, box, present, LossConfig())
+    terms = box_loss(outputs, box, present, LossConfig(corner=0.5))
+
+    assert "corner" not in without
+    assert terms["corner"].item() == pytest.approx(np.log(8.0), abs=1e-5)
+    assert (terms["total"] - without["total"]).item() == pytest.approx(0.5 * np.log(8.0), abs=1e-5)
