@@ -15,8 +15,16 @@ from vt_models.geometry import iou
 from vt_models.installed import shipped_directory
 
 SHIPPED = [name for name in list_models() if shipped_directory(get_spec(name)) is not None]
-LARGEST = 8_000_000
-LEAST_AO = 0.62
+DEFAULT = "asymtrack_lite0"
+WITH_NETWORK = [
+    name
+    for name in SHIPPED
+    if (shipped_directory(get_spec(name)) / "weights.safetensors").is_file()  # type: ignore[operator]
+]
+"""Those of whom the network in training form ships, too."""
+LARGEST = {DEFAULT: 8_000_000, "pjvlt_tiny": 12_000_000, "procontext_tiny": 12_000_000}
+LEAST_AO = {DEFAULT: 0.62, "pjvlt_tiny": 0.45, "procontext_tiny": 0.4}
+"""On a part of the development sequences and on all of them."""
 
 
 def _emptied(video: VideoSequence, index: int) -> np.ndarray:
@@ -34,21 +42,21 @@ def _emptied(video: VideoSequence, index: int) -> np.ndarray:
 
 
 def test_the_default_model_ships() -> None:
-    assert "asymtrack_lite0" in SHIPPED
+    assert DEFAULT in WITH_NETWORK
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_size_and_model_card(name: str) -> None:
     directory = shipped_directory(get_spec(name))
     assert directory is not None
-    assert sum(file.stat().st_size for file in directory.iterdir()) <= LARGEST
+    assert sum(file.stat().st_size for file in directory.iterdir()) <= LARGEST[name]
     card = (directory / "MODEL_CARD.md").read_text(encoding="utf-8")
     for fact in ("Data", "Samples", "Hours", "Hardware", "Commit", "Seed", "AO", "Apache-2.0"):
         assert fact in card
 
 
 @pytest.mark.train
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", WITH_NETWORK)
 def test_both_backends_track_alike(name: str, shared_dir: Path) -> None:
     pytest.importorskip("torch", reason="needs the training packages")
     sequences = FolderDataset(shared_dir / "sequences", ["davis_car-roundabout"])
@@ -61,13 +69,11 @@ def test_both_backends_track_alike(name: str, shared_dir: Path) -> None:
     assert iou(boxes[0], boxes[1]).mean() > 0.9
 
 
-@pytest.mark.parametrize("name", SHIPPED)
 @pytest.mark.parametrize("start", [0, 30, 60])
-def test_score_falls_when_background_takes_the_targets_place(
-    name: str, start: int, shared_dir: Path
-) -> None:
+def test_score_falls_when_background_takes_the_targets_place(start: int, shared_dir: Path) -> None:
+    """Of the tracker that robots get by default."""
     video = FolderDataset(shared_dir / "sequences", ["otb_Crossing"])[0]
-    tracker = create_tracker(name)
+    tracker = create_tracker(DEFAULT)
     tracker.init(video.read_frame(start), tuple(video.boxes[start]))
     last = start + 20
     with_target = [tracker.update(video.read_frame(i)).score for i in range(start + 1, last)]
@@ -81,7 +87,7 @@ def test_accuracy_on_real_videos(name: str, shared_dir: Path) -> None:
     names = ["otb_Crossing", "otb_Girl", "davis_car-roundabout", "otb_Surfer", "uavdt_S1301"]
     sequences = FolderDataset(shared_dir / "sequences", names)
     report = evaluate(lambda: create_tracker(name), sequences, model=name, progress=False)
-    assert report.total["ao"] > LEAST_AO
+    assert report.total["ao"] > LEAST_AO[name]
 
 
 @pytest.mark.slow
@@ -89,4 +95,4 @@ def test_accuracy_on_real_videos(name: str, shared_dir: Path) -> None:
 def test_accuracy_on_all_sequences(name: str, shared_dir: Path) -> None:
     sequences = FolderDataset(shared_dir / "sequences")
     report = evaluate(lambda: create_tracker(name), sequences, model=name, progress=False)
-    assert report.total["ao"] > LEAST_AO
+    assert report.total["ao"] > LEAST_AO[name]

@@ -9,7 +9,8 @@ tokens out of the attention instead would be cleaner, but PJVLT's patch interact
 weight for each token, so none may be missing.
 
 The search region is four times as large as the target it was trained to find, so the frame is
-searched in windows of several sizes, each giving its best box.
+searched in windows of several sizes, each giving its best box. These compete by their scores, but
+not as equals: see `worth`.
 """
 
 from __future__ import annotations
@@ -42,23 +43,35 @@ SHRINK = 1.6
 """From one size of windows to the next; a network finds from half to 1.4 times the usual size."""
 OVERLAP = 0.35
 """Of neighbouring windows; a target inside a window's central 65 % is whole in it."""
+RARITY = 0.5
+"""Power of a window's side that its score is weighed with: there are ever more of the smaller ones,
+each with its chance of a false alarm."""
+EDGE = 0.05
+"""Of a window's side: what comes nearer to where a window ends inside the frame is probably cut."""
+CUT = 0.3
+"""Of the score of what is probably cut is left; a larger window sees it whole."""
 MOST_WINDOWS = 64
 """For one frame: 2 s with pjvlt_tiny on one core."""
 
 
 def pyramid(frame_shape: Sequence[int], most: int = MOST_WINDOWS) -> list[Box]:
-    """Square windows over a frame, the whole frame first, then ever smaller ones.
+    """Square windows over a frame: larger than the frame, the whole frame, then ever smaller ones.
+
+    The first is for what fills the frame, which a network that looks for something a quarter as
+    large as its view does not find in the second.
 
     Args:
         frame_shape: (H, W, ...) of the frame.
-        most: windows at most; sizes that would exceed it are left out, but for the first.
+        most: windows at most; sizes that would exceed it are left out, but for the first two.
 
     Returns:
         x, y, w, h in pixels, w = h; every pixel of the frame is in a window of each size.
     """
     height, width = frame_shape[:2]
     side = float(max(height, width))
-    windows: list[Box] = [((width - side) / 2, (height - side) / 2, side, side)]
+    windows: list[Box] = [
+        ((width - size) / 2, (height - size) / 2, size, size) for size in (SHRINK * side, side)
+    ]
     while True:
         side /= SHRINK
         level = [(x, y, side, side) for y in _starts(height, side) for x in _starts(width, side)]
@@ -108,8 +121,27 @@ class PjvltDetector:
         for window in pyramid(frame.shape):
             check_cancelled(cancelled)
             estimate = self._tracker.locate(frame, _centre_part(window, factor), prior=False)
-            candidates.append(Candidate(estimate.box, estimate.score, text))
+            score = estimate.score * worth(estimate.box, window, frame.shape)
+            candidates.append(Candidate(estimate.box, score, text))
         return candidates
+
+
+def worth(box: Box, window: Box, frame_shape: Sequence[int]) -> float:
+    """What the score of a window's box counts beside those of other windows, in (0, 1].
+
+    Args:
+        box: x, y, w, h in pixels.
+        window: that it was found in.
+        frame_shape: (H, W, ...) of the frame.
+    """
+    part = window[2] / (SHRINK * max(frame_shape[:2]))
+    margin = EDGE * window[2]
+    cut = False
+    for axis, length in enumerate((frame_shape[1], frame_shape[0])):
+        begin, end = window[axis], window[axis] + window[2]
+        cut |= begin > 0 and box[axis] < begin + margin
+        cut |= end < length and box[axis] + box[axis + 2] > end - margin
+    return float(part**RARITY * (CUT if cut else 1.0))
 
 
 def neutral_frame(spec: ModelSpec) -> NDArray[np.uint8]:

@@ -16,7 +16,13 @@ from vt_models.grounding import (
     GroundingSettings,
     create_grounder,
 )
-from vt_models.grounding.pjvlt import MOST_WINDOWS, PjvltDetector, neutral_frame, pyramid
+from vt_models.grounding.pjvlt import (
+    MOST_WINDOWS,
+    PjvltDetector,
+    neutral_frame,
+    pyramid,
+    worth,
+)
 from vt_models.tracker import Estimate, Template, Tracker
 
 if TYPE_CHECKING:
@@ -29,7 +35,7 @@ SIZES = st.integers(1, 2000)
 def test_windows_cover_the_frame_at_every_size(width: int, height: int) -> None:
     windows = pyramid((height, width))
     assert len(windows) <= MOST_WINDOWS
-    assert windows[0][2] == max(width, height)
+    assert windows[0][2] > windows[1][2] == max(width, height)
     for side in {window[2] for window in windows}:
         for length, axis in ((width, 0), (height, 1)):
             starts = sorted({window[axis] for window in windows if window[2] == side})
@@ -41,7 +47,26 @@ def test_windows_cover_the_frame_at_every_size(width: int, height: int) -> None:
 
 def test_an_ordinary_frame_is_searched_in_several_sizes() -> None:
     sides = sorted({round(window[2]) for window in pyramid((480, 640))}, reverse=True)
-    assert sides == [640, 400, 250, 156]
+    assert sides == [1024, 640, 400, 250, 156]
+
+
+def test_a_box_that_its_window_cuts_is_worth_less() -> None:
+    """Where the window ends inside the frame; where the frame ends nothing can be seen whole."""
+    frame, window = (480, 640), (0.0, 100.0, 200.0, 200.0)
+    whole = worth((50.0, 150.0, 60.0, 60.0), window, frame)
+
+    assert worth((1.0, 150.0, 60.0, 60.0), window, frame) == whole
+    for box in ((50.0, 105.0, 60.0, 60.0), (145.0, 150.0, 60.0, 60.0), (50.0, 250.0, 60.0, 60.0)):
+        assert worth(box, window, frame) < 0.5 * whole
+
+
+def test_a_smaller_window_counts_less() -> None:
+    frame, box = (480, 640), (300.0, 200.0, 20.0, 20.0)
+    sizes = [1024.0, 640.0, 250.0]
+
+    values = [worth(box, (310.0 - s / 2, 210.0 - s / 2, s, s), frame) for s in sizes]
+
+    assert 1.0 >= values[0] > values[1] > values[2] > 0.3
 
 
 class BrightEngine:
@@ -83,7 +108,7 @@ def test_a_bright_spot_is_found_where_it_is(width: int, height: int) -> None:
     frame = np.full((height, width, 3), 60, np.uint8)
     x, y = width // 5, 3 * height // 5
     frame[y : y + 40, x : x + 40] = 255
-    settings = GroundingSettings(threshold=0.9, ambiguity_margin=0.0)
+    settings = GroundingSettings(threshold=0.3, ambiguity_margin=0.0)
     grounding = Grounder(detector, settings).find(frame, "lamp")
     assert grounding.chosen is not None
     bx, by, bw, bh = grounding.chosen.box
@@ -120,8 +145,7 @@ def test_without_weights_it_says_what_trains_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, repository: Path
 ) -> None:
     monkeypatch.setenv("VT_MODELS_WEIGHTS", str(tmp_path))
-    if get_spec("pjvlt_tiny").shipped_weights is not None:
-        pytest.skip("weights ship")
+    monkeypatch.setattr("vt_models.installed.shipped_directory", lambda spec: None)
     with pytest.raises(WeightsError, match="vt-models train") as caught:
         create_grounder("pjvlt")
     recipe = str(caught.value).split("vt-models train ")[1].split("`")[0]
@@ -163,7 +187,8 @@ def test_a_real_network_is_run_over_the_pyramid(
         part = w / tracker.spec.search_factor
         around = (x + (w - part) / 2, y + (h - part) / 2, part, part)
         estimate = tracker.locate(frame, around, prior=False)
-        best = max(best, estimate, key=lambda item: item.score)
+        score = estimate.score * worth(estimate.box, (x, y, w, h), frame.shape)
+        best = max(best, Estimate(estimate.box, score), key=lambda item: item.score)
     assert grounding.chosen is not None
     assert grounding.chosen.score == pytest.approx(best.score, abs=1e-6)
     assert grounding.chosen.box == pytest.approx(best.box, abs=1e-3)

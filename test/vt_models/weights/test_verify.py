@@ -35,10 +35,11 @@ def test_what_ships_is_whole_calibrated_and_described(name: str) -> None:
     assert directory is not None
     found = verify(directory)
     assert found.model == name
-    assert {"template.onnx", "search.onnx", "weights.safetensors"} <= set(found.files)
+    assert {"template.onnx", "search.onnx"} <= set(found.files)
     assert found.calibrated
     assert found.has_card
-    assert found.network_loaded in (True, None)
+    has_network = (directory / "weights.safetensors").is_file()
+    assert found.network_loaded in ((True, None) if has_network else (None,))
     assert directory in weights_here()
 
 
