@@ -100,7 +100,7 @@ class PjvltDetector:
     """
 
     name = "pjvlt"
-    default_threshold = 0.5
+    default_threshold = 0.4
     names_only = True  # a window does not know where in the frame it is
 
     def __init__(self, tracker: Tracker) -> None:
