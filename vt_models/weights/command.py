@@ -69,12 +69,14 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _verified(one: Verified) -> str:
+    from vt_models.exported import TORCH_WEIGHTS  # noqa: PLC0415 - loads OpenCV
+
     size = sum(one.files.values()) / 1e6
     lacks = {
         "no calibration (vt-models calibrate)": one.calibrated is False,
         "no model card": not one.has_card,
         "network not checked (needs torch)": one.network_loaded is None
-        and one.calibrated is not None,
+        and TORCH_WEIGHTS in one.files,
     }
     remarks = "; ".join(remark for remark, holds in lacks.items() if holds)
     return (
