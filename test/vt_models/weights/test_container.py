@@ -280,7 +280,10 @@ def test_a_plain_pickle_and_a_plain_archive_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(data=st.data())
 def test_a_damaged_file_is_refused_or_read_and_nothing_else(
     tmp_path: Path, legacy: bool, data: st.DataObject
