@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -67,6 +69,19 @@ def test_the_command_checks_what_is_here(capsys, monkeypatch, tmp_path) -> None:
     (tmp_path / "asymtrack_t").mkdir()
     assert main(["weights", "verify"]) == 1
     assert "FAILED: " in capsys.readouterr().out
+
+
+def test_it_needs_no_training_packages() -> None:
+    """As on a robot: `pip install .` is enough."""
+    program = (
+        "import sys; sys.modules.update(dict.fromkeys(['torch', 'timm', 'safetensors']));"
+        "from vt_models.cli import main; sys.exit(main(['weights', 'verify']))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert "asymtrack_lite0: " in result.stdout
 
 
 def test_the_detector_that_ships_is_whole_and_described() -> None:
