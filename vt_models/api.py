@@ -90,7 +90,7 @@ def create_model(name: str, weights: str | Path | None = None) -> nn.Module:
     spec = get_spec(name)
     net = _build(spec.name, spec.net)
     if weights is not None:
-        from vt_models.weights import load_weights  # noqa: PLC0415 - needs torch
+        from vt_models.weights.tensors import load_weights  # noqa: PLC0415 - needs torch
 
         load_weights(net, _existing(Path(weights)), spec.name)
     return net

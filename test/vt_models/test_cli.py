@@ -226,7 +226,7 @@ def test_an_interrupt_is_one_line_and_status_130(monkeypatch, capsys) -> None:
 
 def test_export_from_a_weights_file(tmp_path, capsys) -> None:
     pytest.importorskip("torch", reason="needs the training packages")
-    from vt_models.weights import save_weights  # noqa: PLC0415 - needs safetensors
+    from vt_models.weights.tensors import save_weights  # noqa: PLC0415 - needs safetensors
 
     name = "asymtrack_lite0"
     file, output = tmp_path / "w.safetensors", tmp_path / "out"
@@ -246,7 +246,7 @@ def test_export_from_a_weights_file(tmp_path, capsys) -> None:
 @pytest.mark.parametrize("backend", ["torch", "onnxruntime"])
 def test_a_weights_file_tracks_with_both_backends(backend, tmp_path, moving_square) -> None:
     pytest.importorskip("torch", reason="needs the training packages")
-    from vt_models.weights import save_weights  # noqa: PLC0415 - needs safetensors
+    from vt_models.weights.tensors import save_weights  # noqa: PLC0415 - needs safetensors
 
     frames, boxes = moving_square
     name, file = "asymtrack_lite0", tmp_path / "w.safetensors"

@@ -25,7 +25,7 @@ from vt_models import export as export_module  # noqa: E402
 from vt_models.export import export_model  # noqa: E402
 from vt_models.folding import fold_batch_norms  # noqa: E402
 from vt_models.storage import STORAGES, round_to_half, round_weights  # noqa: E402
-from vt_models.weights import load_weights  # noqa: E402
+from vt_models.weights.tensors import load_weights  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -83,7 +83,7 @@ def _export_trained(args: argparse.Namespace) -> Path:
         export_text_detector,
     )
     from vt_models.nets.text_detector import NAME, TextDetector  # noqa: PLC0415 - needs torch
-    from vt_models.weights import load_weights  # noqa: PLC0415 - needs torch
+    from vt_models.weights.tensors import load_weights  # noqa: PLC0415 - needs torch
 
     threshold = DEFAULT_THRESHOLD if args.threshold is None else args.threshold
     if not 0 <= threshold <= 1:

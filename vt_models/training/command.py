@@ -29,7 +29,7 @@ from vt_models.training.progress import Hooks, Progress
 from vt_models.training.recipe import Recipe, load_recipe, to_dict
 from vt_models.training.sources import open_sources, parse_roots
 from vt_models.training.validation import validate
-from vt_models.weights import save_weights
+from vt_models.weights.tensors import save_weights
 
 if TYPE_CHECKING:
     import argparse

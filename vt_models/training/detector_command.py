@@ -21,7 +21,7 @@ from vt_models.training.data import load_image_pack
 from vt_models.training.detector import DetectorSettings, DetectorTrainer, to_tensors
 from vt_models.training.interrupts import stopped_by_signals
 from vt_models.training.loop import seed_everything
-from vt_models.weights import save_weights
+from vt_models.weights.tensors import save_weights
 
 if TYPE_CHECKING:
     import argparse

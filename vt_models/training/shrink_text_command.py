@@ -25,7 +25,7 @@ from vt_models.training.text_encoder import (
     shrink,
     whole_words,
 )
-from vt_models.weights import save_weights
+from vt_models.weights.tensors import save_weights
 
 if TYPE_CHECKING:
     import argparse

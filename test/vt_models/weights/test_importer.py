@@ -17,7 +17,9 @@ from safetensors import safe_open  # noqa: E402
 from vt_models.api import create_model  # noqa: E402
 from vt_models.errors import InputError, WeightsError  # noqa: E402
 from vt_models.registry import get_spec  # noqa: E402
-from vt_models.weights import command, import_checkpoint, load_weights  # noqa: E402
+from vt_models.weights import command  # noqa: E402
+from vt_models.weights.importer import import_checkpoint  # noqa: E402
+from vt_models.weights.tensors import load_weights  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file  # noqa: E402
 
 from vt_models.errors import InputError, WeightsError  # noqa: E402
 from vt_models.registry import get_spec  # noqa: E402
-from vt_models.weights import load_weights, save_weights  # noqa: E402
+from vt_models.weights.tensors import load_weights, save_weights  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
