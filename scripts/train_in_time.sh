@@ -28,7 +28,9 @@ for order in "$@"; do
       ;;
     asymtrack_t)
       options=(--set optim.samples=1500000 --set optim.warmup_samples=25600)
-      options+=(--set distill.alone_samples=300000 --set distill.fade_samples=600000)
+      if [ -e "$data/../start.safetensors" ]; then # of `vt-models distill-backbone`
+        options+=(--start-from "$data/../start.safetensors")
+      fi
       ;;
     procontext_tiny)
       options=(--set optim.samples=800000 --set optim.lr=1e-3 --set optim.warmup_samples=25600)

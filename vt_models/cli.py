@@ -41,6 +41,9 @@ COMMANDS = {
     "pseudo-label": Command(
         "vt_models.training.pseudo_label_command", "videos without labels to training data"
     ),
+    "distill-backbone": Command(
+        "vt_models.training.backbone_command", "a backbone without weights learns from a tracker"
+    ),
     "shrink-text": Command(
         "vt_models.training.shrink_text_command", "a small text encoder, taught by a large one"
     ),

@@ -97,11 +97,15 @@ class AsymTrack(nn.Module):
         Returns:
             ``box`` (B, 4) cx, cy, w, h as fractions of the search crop, for the L1 and GIoU losses
             of eq. 9 (weights 5 and 2); ``score_tl`` and ``score_br`` (B, S/32, S/32), the corner
-            logits.
+            logits; ``match`` (B, (S/16)^2, (T/16)^2), see ``Backbone.match``.
         """
-        top_left, bottom_right = self.corner_logits(search, self.encode_template(template))
+        state = self.encode_template(template)
+        seen = self.backbone.before_attention(search, *state)
+        attended = self.backbone.after_attention(seen, *state)
+        top_left, bottom_right = self.box_head(self.bottleneck(attended))
         box, _ = locate(top_left, bottom_right)
-        return {"box": box, "score_tl": top_left, "score_br": bottom_right}
+        match = self.backbone.match(seen, *state)
+        return {"box": box, "score_tl": top_left, "score_br": bottom_right, "match": match}
 
     def corner_logits(self, search: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Search region and template state -> the two logit maps (B, S/32, S/32)."""
@@ -151,6 +155,22 @@ class Backbone(nn.Module):
             z = stage.encode_template(z, state)
         return tuple(state)
 
+    def plain_maps(self, image: Tensor) -> tuple[Tensor, ...]:
+        """What the stages see in an image alone, without modulation and attention.
+
+        Args:
+            image: (B, 3, S, S) float32, normalised RGB.
+
+        Returns:
+            (B, 64, S/8, S/8), (B, 128, S/16, S/16), and (B, 128, S/16, S/16) of the last stage.
+        """
+        x = self.patch_embed(image)
+        maps: list[Tensor] = []
+        for stage in self.layers:
+            x = stage.encode_template(x, [])
+            maps.append(x)
+        return tuple(maps)
+
     def forward(self, search: Tensor, *state: Tensor) -> Tensor:
         """Search region (B, 3, S, S) and template state -> map (B, 256, S/32, S/32)."""
         x = self.patch_embed(search)
@@ -158,6 +178,32 @@ class Backbone(nn.Module):
         for stage in self.layers:
             x = stage(x, pending)
         return x
+
+    def before_attention(self, search: Tensor, *state: Tensor) -> Tensor:
+        """Search region and template state -> map (B, 128, S/16, S/16) that attention reads."""
+        x = self.patch_embed(search)
+        pending = iter(state)
+        *first, last = self.layers
+        for stage in first:
+            x = stage(x, pending)
+        return last.modulated(x, pending)
+
+    def after_attention(self, x: Tensor, *state: Tensor) -> Tensor:
+        """What ``before_attention`` gave, and template state -> map (B, 256, S/32, S/32)."""
+        last = self.layers[-1]
+        return last.downsample(last.blocks[-1](x, *state[-2:]))
+
+    def match(self, x: Tensor, *state: Tensor) -> Tensor:
+        """How much the search cells attend to the template's, before the softmax.
+
+        Args:
+            x: of ``before_attention``.
+            state: of ``encode_template``.
+
+        Returns:
+            (B, (S/16)^2, (T/16)^2), the mean over heads.
+        """
+        return self.layers[-1].blocks[-1].match(x, state[-2])
 
 
 class Stage(nn.Module):
@@ -195,14 +241,20 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor, state: Iterator[Tensor]) -> Tensor:
         """Search map (B, C, H, W) -> (B, C_out, H/2, W/2); takes its tensors off ``state``."""
+        x = self.modulated(x, state)
+        last = self.blocks[-1]
+        if isinstance(last, AttentionBlock):
+            x = last(x, next(state), next(state))
+        return self.downsample(x)
+
+    def modulated(self, x: Tensor, state: Iterator[Tensor]) -> Tensor:
+        """The blocks before attention: (B, C, H, W) -> the same; takes kernels off ``state``."""
         for block in self.blocks:
             if isinstance(block, EfficientTemplateModulation):
                 x = block(x, next(state))
-            elif isinstance(block, AttentionBlock):
-                x = block(x, next(state), next(state))
-            else:
+            elif not isinstance(block, AttentionBlock):
                 x = block(x)
-        return self.downsample(x)
+        return x
 
 
 class Downsample(nn.Module):
@@ -314,6 +366,11 @@ class AttentionBlock(nn.Module):
         normed = self.norm1(tokens(z))
         return self.attn.key(normed), self.attn.value(normed)
 
+    def match(self, x: Tensor, template_key: Tensor) -> Tensor:
+        """Search map (B, C, H, W) and key -> (B, H * W, h * w) logits, the mean over heads."""
+        query = self.attn.scaled_query(self.norm1(tokens(x)))
+        return (query @ template_key.transpose(2, 3)).mean(1)
+
     def forward(self, x: Tensor, template_key: Tensor, template_value: Tensor) -> Tensor:
         """Search map (B, C, H, W) -> the same shape, having attended to itself and the template."""
         search = tokens(x)
@@ -338,6 +395,10 @@ class Attention(nn.Module):
         """Normalised tokens (B, N, C) -> (B, heads, N, head_dim), as are key and value."""
         return self._project(normed, 0)
 
+    def scaled_query(self, normed: Tensor) -> Tensor:
+        """``query`` over the root of its length, whose product with a key is a logit."""
+        return self.query(normed) * self.head_dim**-0.5
+
     def key(self, normed: Tensor) -> Tensor:
         """See ``query``."""
         return self._project(normed, 1)
@@ -350,8 +411,7 @@ class Attention(nn.Module):
         """Normalised search tokens (B, N, C) -> (B, N, C)."""
         key = torch.cat([self.key(normed), template_key], dim=2)
         value = torch.cat([self.value(normed), template_value], dim=2)
-        query = self.query(normed) * self.head_dim**-0.5
-        weights = torch.softmax(query @ key.transpose(2, 3), dim=-1)
+        weights = torch.softmax(self.scaled_query(normed) @ key.transpose(2, 3), dim=-1)
         return self.proj((weights @ value).transpose(1, 2).flatten(2))
 
     def _project(self, normed: Tensor, part: int) -> Tensor:

@@ -40,10 +40,12 @@ class Batch:
         inputs: What the network is called with, by name (`ModelSpec.forward_inputs`); images are
             normalised float32 (B, 3, S, S), templates with several views (B, V, 3, T, T).
         truth: The answers.
+        template_box: (B, 4) cxcywh of the target, fractions of the template's crop.
     """
 
     inputs: dict[str, Tensor]
     truth: Truth
+    template_box: Tensor
 
 
 class BatchNumbers(Sampler[list[int]]):
@@ -132,7 +134,7 @@ class Finisher:
         for row, name in enumerate(IMAGES):
             if name in inputs:
                 inputs[name] = self._finish(inputs[name], moved["colour"][:, row], moved["gray"])
-        return Batch(inputs, Truth(moved["box"], moved["present"]))
+        return Batch(inputs, Truth(moved["box"], moved["present"]), moved["shown"])
 
     def truth(self, sample: dict[str, Tensor]) -> Truth:
         """The answers alone."""

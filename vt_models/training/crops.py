@@ -61,9 +61,10 @@ class Cut:
 class PairDataset(Dataset[Sample]):
     """Sample number -> the crops of one pair. The same number always gives the same crops.
 
-    A sample has `box` (4,) cxcywh, `present`, `colour` and `gray` (see `ColourDraw`), and the
-    inputs of the network by their names (`ModelSpec.forward_inputs`), images as uint8
-    (S, S, 3) or, where the model has several views of a template, (V, S, S, 3).
+    A sample has `box` (4,) cxcywh, `present`, `shown` (the box (4,) cxcywh in the template, zeros
+    where that shows nothing), `colour` and `gray` (see `ColourDraw`), and the inputs of the network
+    by their names (`ModelSpec.forward_inputs`), images as uint8 (S, S, 3) or, where the model has
+    several views of a template, (V, S, S, 3).
     """
 
     def __init__(self, data: TrainingData, spec: ModelSpec, recipe: Recipe) -> None:
@@ -101,7 +102,7 @@ class PairDataset(Dataset[Sample]):
         colour = draw_colour(self._config, rng)
         sample = {name: _stacked(cut.crops) for name, cut in cuts.items()}
         sample |= {f"{name}_mask": cut.outside for name, cut in cuts.items()}
-        cx, cy, w, h = template.box
+        cx, cy, w, h = sample["shown"] = template.box
         sample["template_box"] = np.array([cx - w / 2, cy - h / 2, w, h], np.float32)
         if self._words is not None:
             words = self._words.of(pair.template, self._text_dropout, rng)
@@ -123,6 +124,7 @@ class PairDataset(Dataset[Sample]):
         nothing[...] = np.round(255.0 * np.array(spec.mean))
         sample = {
             "template": _stacked([nothing] * len(spec.view_factors)),
+            "shown": np.zeros(4, np.float32),
             "search": crop,
             "text_ids": ids,
             "text_mask": mask,
@@ -147,7 +149,7 @@ class PairDataset(Dataset[Sample]):
     ) -> Sample:
         """The network's inputs, the label, and how the colours of the crops change."""
         inputs = {name: sample[name] for name in self._spec.forward_inputs}
-        label = {"box": box, "present": np.array(present)}
+        label = {"box": box, "present": np.array(present), "shown": sample["shown"]}
         return inputs | label | {"colour": colour.values, "gray": np.array(colour.gray)}
 
     def _mirror(self, joint: bool, rng: np.random.Generator) -> bool:

@@ -19,16 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vt_models.api import create_model
 from vt_models.errors import DatasetError, InputError, RecipeError, TrainingError, WeightsError
-from vt_models.exported import TORCH_WEIGHTS
-from vt_models.installed import find_weights
 from vt_models.nets.vit import VisionTransformer, scheduled_keep_ratio
 from vt_models.registry import get_spec
 from vt_models.training.batches import Batch, BatchNumbers, Finisher, make_loader
 from vt_models.training.checkpoint import load_checkpoint, save_checkpoint
 from vt_models.training.crops import PairDataset
-from vt_models.training.distillation import Distiller
 from vt_models.training.distributed import (
     SOLO,
     Agreement,
@@ -38,6 +34,7 @@ from vt_models.training.distributed import (
     synchronise_norms,
 )
 from vt_models.training.losses import Truth, loss_for
+from vt_models.training.matching import matching_loss
 from vt_models.training.optimizer import (
     Average,
     learning_rate_scale,
@@ -116,7 +113,6 @@ class Trainer:
         self._inner = self._model = self._net
         self._optimizer = make_optimizer(self._net, optim, fused=device.type == "cuda")
         self._loss = loss_for(self.spec)
-        self._distiller = _distiller(self._net, recipe, device)
         self._final_keep_ratio = float(getattr(net, "keep_ratio", 1.0))
         self._frozen = False
         self._stopping = False
@@ -406,11 +402,12 @@ class Trainer:
         with autocast:
             outputs = model(**part.inputs)
         terms = self._loss(outputs, *part.truth, self.recipe.loss, whole)
-        if self._distiller is None:
+        if self.recipe.loss.matching == 0:
             return terms
-        with autocast:
-            search, seen = part.inputs["search"], round(self._scheduled)
-            return self._distiller(terms, search, seen, len(whole.box))
+        match = matching_loss(outputs["match"], part.template_box, *part.truth).sum()
+        match = match / whole.present.sum().clamp(min=1)
+        total = terms["total"] + self.recipe.loss.matching * match
+        return {**terms, "match": match.detach(), "total": total}
 
     def _whole(self, truths: list[Truth]) -> Truth:
         """The truth of all pairs of the step, of which every process holds some."""
@@ -526,21 +523,6 @@ def _set_grad_checkpointing(net: nn.Module, wanted: bool) -> None:
     for module in net.modules():
         if isinstance(module, VisionTransformer):
             module.grad_checkpointing = wanted
-
-
-def _distiller(net: nn.Module, recipe: Recipe, device: torch.device) -> Distiller | None:
-    """The teacher of the recipe, with its weights."""
-    config = recipe.distill
-    if not config.teacher:
-        return None
-    folder = find_weights(get_spec(config.teacher))
-    if not config.weights and folder is None:
-        raise RecipeError(
-            f"distill.teacher: no weights of {config.teacher} are installed: name a file under "
-            "distill.weights."
-        )
-    teacher = create_model(config.teacher, config.weights or f"{folder}/{TORCH_WEIGHTS}")
-    return Distiller(net, teacher, get_spec(recipe.model), config, device)
 
 
 def seed_everything(seed: int) -> None:

@@ -20,7 +20,6 @@ from vt_models.errors import RecipeError
 from vt_models.training.recipe_rules import check_rules
 from vt_models.training.settings import (
     AugmentConfig,
-    DistillConfig,
     LossConfig,
     OptimConfig,
     PruningConfig,
@@ -32,7 +31,6 @@ from vt_models.training.settings import (
 
 __all__ = [
     "AugmentConfig",
-    "DistillConfig",
     "LossConfig",
     "OptimConfig",
     "PruningConfig",

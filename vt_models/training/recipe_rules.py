@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from vt_models.datasets import DATASETS, IMAGE_SETS
 from vt_models.errors import RecipeError, VtModelsError
-from vt_models.registry import get_spec, list_models
-from vt_models.training.settings import DistillConfig, to_dict
+from vt_models.registry import get_spec
+from vt_models.training.settings import to_dict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,7 +49,6 @@ _POSITIVE = (
     "optim.accumulate",
     "optim.lr",
     "optim.grad_clip",
-    "distill.fade_samples",
     "checkpoint_every",
 )
 _CHOICES = {
@@ -106,6 +105,7 @@ def _check_model(recipe: Recipe, at: Callable[[str], str]) -> None:
         "loss.presence": recipe.loss.presence > 0
         and not (spec.family == "stark" and spec.dynamic_template),
         "loss.corner": recipe.loss.corner > 0 and spec.family not in ("asymtrack", "stark"),
+        "loss.matching": recipe.loss.matching > 0 and spec.family != "asymtrack",
         "loss.box_cell": recipe.loss.box_cell != "peak"
         and spec.family not in ("procontext", "pjvlt"),
         "loss.alignment": recipe.loss.alignment > 0 and not spec.language,
@@ -158,7 +158,6 @@ def _problems_together(recipe: Recipe) -> Iterator[tuple[str, str]]:
     yield from _problems_of_batches(recipe)
     yield from _problems_of_schedules(recipe)
     yield from _problems_of_pairs(recipe)
-    yield from _problems_of_distillation(recipe)
 
 
 def _problems_of_batches(recipe: Recipe) -> Iterator[tuple[str, str]]:
@@ -208,23 +207,6 @@ def _problems_of_pairs(recipe: Recipe) -> Iterator[tuple[str, str]]:
     if recipe.loss.presence > 0 and recipe.augment.erase == 0:
         said = "`loss.presence` learns from pairs with and without the target"
         yield "loss.presence", f"{said}, and `sampling.negative_share` is 0: set it (STARK: 0.5)."
-
-
-def _problems_of_distillation(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    distill, optim = recipe.distill, recipe.optim
-    if not distill.teacher:
-        if distill != DistillConfig():
-            yield "distill", "`distill` needs a teacher: set `distill.teacher`, or remove it."
-        return
-    if distill.teacher not in list_models():
-        allowed = ", ".join(list_models())
-        yield "distill.teacher", f"there is no model {distill.teacher!r}; allowed: {allowed}."
-    if distill.alone_samples >= optim.samples:
-        said = f"`distill.alone_samples` {distill.alone_samples} is all of `optim.samples`"
-        yield "distill.alone_samples", f"{said} {optim.samples}: no box would be learned."
-    if optim.compile:
-        said = "`optim.compile` does not go with `distill`, which reads maps inside the network"
-        yield "optim.compile", f"{said}: set it to false."
 
 
 def _flatten(data: Any, prefix: str = "") -> dict[str, Any]:

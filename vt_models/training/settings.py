@@ -165,6 +165,8 @@ class LossConfig:
         presence: Of STARK-ST's score head: is the target in the search crop?
         corner: Of where the corner maps of AsymTrack and STARK lie (`corner_loss`); 0, as the
             authors have it, for none.
+        matching: Of where AsymTrack's attention to the template lies
+            (`vt_models.training.matching`); 0, as the authors have it, for none.
         box_cell: Whose box a centre head's loss judges: "peak", the cell with the highest score, as
             the authors have it, or "target", that cell among those of the target. While the score
             is still wrong the former teaches boxes to cells that show something else.
@@ -177,6 +179,7 @@ class LossConfig:
     background: float = 0.0625
     presence: float = 0.0
     corner: float = 0.0
+    matching: float = 0.0
     box_cell: str = "peak"
     alignment: float = 0.0
 
@@ -192,25 +195,6 @@ class PruningConfig:
 
     start: int = 0
     length: int = 0
-
-
-@dataclass(frozen=True)
-class DistillConfig:
-    """A teacher whose feature maps a student learns (see `vt_models.training.distillation`).
-
-    Attributes:
-        teacher: Name in the registry; "" for none.
-        weights: Its weights; "" for what ships or was installed.
-        weight: Of the loss term.
-        alone_samples: For so many first pairs only the maps are learned.
-        fade_samples: In so many pairs after that the weight falls linearly to 0.
-    """
-
-    teacher: str = ""
-    weights: str = ""
-    weight: float = 10.0
-    alone_samples: int = 0
-    fade_samples: int = 1
 
 
 @dataclass(frozen=True)
@@ -270,7 +254,6 @@ class Recipe:
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     pruning: PruningConfig = field(default_factory=PruningConfig)
-    distill: DistillConfig = field(default_factory=DistillConfig)
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:

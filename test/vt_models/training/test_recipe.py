@@ -158,18 +158,6 @@ def test_mistakes_are_named_by_line(tmp_path: Path, text: str, line: int, words:
             ["hidden_share", "negative_share"],
         ),
         ("model: stark_st50\nloss:\n  presence: 1\n", 3, ["presence", "negative_share"]),
-        ("model: asymtrack_t\ndistill:\n  weight: 3\n", 2, ["distill", "teacher"]),
-        ("model: asymtrack_t\ndistill:\n  teacher: nobody\n", 3, ["nobody", "asymtrack_lite0"]),
-        (
-            "model: asymtrack_t\ndistill:\n  teacher: asymtrack_lite0\n  alone_samples: 60000\n",
-            4,
-            ["alone_samples", "no box"],
-        ),
-        (
-            "model: asymtrack_t\ndistill: {teacher: asymtrack_lite0}\noptim:\n  compile: true\n",
-            4,
-            ["compile", "distill"],
-        ),
     ],
 )
 def test_impossible_values_are_named_by_line(

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vt-models distill-backbone`: a backbone learns from a trained tracker what images show."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from vt_models.api import create_model
+from vt_models.errors import InputError
+from vt_models.exported import TORCH_WEIGHTS
+from vt_models.installed import find_weights
+from vt_models.registry import ModelSpec, get_spec
+from vt_models.training.backbone_distillation import BackboneSettings, distill_backbone
+from vt_models.training.data import load_image_pack
+from vt_models.training.interrupts import stopped_by_signals
+from vt_models.training.loop import seed_everything
+from vt_models.weights.tensors import save_weights
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable
+
+SHOW_EVERY = 50
+"""Steps between reports, and what is reported is the mean over them."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options of `vt-models distill-backbone`."""
+    add, default = parser.add_argument, BackboneSettings()
+    add("model", help="whose backbone learns, such as asymtrack_t")
+    add("--data", type=Path, required=True, help="folder of the image pack")
+    add("--output", type=Path, required=True, help=".safetensors file for `train --start-from`")
+    add("--teacher", default="asymtrack_lite0", help="trained tracker; default: %(default)s")
+    add("--teacher-weights", type=Path, help="its weights; default: those that ship")
+    add("--hold-out", nargs="*", default=[], metavar="VIDEO", help="videos to leave out")
+    add("--samples", type=int, default=default.samples, help="windows; default: %(default)s")
+    add("--max-minutes", type=float, help="end after this time, with the schedule completed")
+    add("--batch-size", type=int, default=default.batch_size, help="default: %(default)s")
+    add("--lr", type=float, default=default.lr, help="peak learning rate; default: %(default)s")
+    add("--seed", type=int, default=default.seed, help="default: %(default)s")
+    add("--compile", action="store_true", help="faster steps after a minute of compilation")
+    add("--device", default="cpu", choices=("cpu", "cuda"), help="default: %(default)s")
+    add("--workers", type=int, default=1, help="processes that cut windows; default: %(default)s")
+    add("--threads", type=int, help="CPU threads of torch; default: torch's own choice")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs `vt-models distill-backbone`; Ctrl-C writes what was learned so far."""
+    settings, device = _checked(args), torch.device(args.device)
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    seed_everything(settings.seed)
+    spec = get_spec(args.model)
+    student, teacher = (create_model(spec.name), spec), _teacher(args)
+    pack = load_image_pack(args.data, hold_out=tuple(args.hold_out), progress=_bar)
+    lessons = distill_backbone(student, teacher, pack.images, settings, device, args.workers)
+    course = _Course(settings.samples)
+    with stopped_by_signals(course.stop):
+        course.follow(lessons)
+    facts = {name: str(value) for name, value in dataclasses.asdict(settings).items()}
+    facts |= {"teacher": args.teacher, "windows": str(course.windows)}
+    tensors = {name: value.cpu().numpy() for name, value in student[0].state_dict().items()}
+    save_weights(tensors, args.output, spec.name, facts)
+    sys.stdout.write(f"{args.output}: {course.windows} windows, unexplained {course.recent}\n")
+    return 130 if course.stopped else 0
+
+
+class _Course:
+    """Shows how a run goes on, until it ends or `stop` is called."""
+
+    def __init__(self, samples: int) -> None:
+        self._samples = samples
+        self._shares: deque[torch.Tensor] = deque(maxlen=SHOW_EVERY)
+        self.windows = 0
+        self.stopped = False
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def follow(self, lessons: Iterable[tuple[int, torch.Tensor]]) -> None:
+        with tqdm(total=self._samples, unit="window", file=sys.stderr) as bar:
+            for step, (seen, shares) in enumerate(lessons, 1):
+                self._shares.append(shares)
+                bar.update(seen - self.windows)
+                self.windows = seen
+                if self.stopped:
+                    break
+                if step % SHOW_EVERY == 0:
+                    bar.set_postfix_str(f"unexplained {self.recent}")
+
+    @property
+    def recent(self) -> str:
+        """Unexplained shares, the mean over the last steps."""
+        if not self._shares:
+            return "unknown"
+        return ", ".join(f"{share:.3f}" for share in torch.stack([*self._shares]).mean(0).tolist())
+
+
+def _checked(args: argparse.Namespace) -> BackboneSettings:
+    """The settings; what would only fail after minutes is refused now."""
+    for name in ("samples", "batch_size"):
+        if getattr(args, name) < 1:
+            option = "--" + name.replace("_", "-")
+            raise InputError(f"{option} is {getattr(args, name)}; expected 1 or more.")
+    if not 0 < args.lr < math.inf:
+        raise InputError(f"--lr is {args.lr}; expected more than 0.")
+    if args.max_minutes is not None and not 0 < args.max_minutes < math.inf:
+        raise InputError(f"--max-minutes is {args.max_minutes}; expected more than 0.")
+    if args.workers < 0:
+        raise InputError(f"--workers is {args.workers}; expected 0 or more.")
+    if args.threads is not None and args.threads < 1:
+        raise InputError(f"--threads is {args.threads}; expected 1 or more.")
+    if args.output.suffix != ".safetensors" or not args.output.parent.is_dir():
+        raise InputError(
+            f"--output {args.output}: expected a name that ends in .safetensors, in a directory "
+            "that exists."
+        )
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu.")
+    return BackboneSettings(
+        samples=args.samples,
+        max_seconds=math.inf if args.max_minutes is None else 60.0 * args.max_minutes,
+        batch_size=args.batch_size,
+        lr=args.lr,
+        seed=args.seed,
+        compile=args.compile,
+    )
+
+
+def _teacher(args: argparse.Namespace) -> tuple[nn.Module, ModelSpec]:
+    spec = get_spec(args.teacher)
+    folder = find_weights(spec)
+    if args.teacher_weights is None and folder is None:
+        raise InputError(
+            f"--teacher {spec.name}: no weights of it are installed; give --teacher-weights FILE."
+        )
+    return create_model(spec.name, str(args.teacher_weights or f"{folder}/{TORCH_WEIGHTS}")), spec
+
+
+def _bar(paths: Iterable[Path]) -> Iterable[Path]:
+    return tqdm(paths, "pack", leave=False, file=sys.stderr)
