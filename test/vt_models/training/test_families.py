@@ -27,8 +27,10 @@ from vt_models.training.data import ImagePack, Target, Track, load_image_pack  #
 from vt_models.training.descriptions import describe, text_of  # noqa: E402
 from vt_models.training.loop import Trainer  # noqa: E402
 from vt_models.training.optimizer import make_optimizer  # noqa: E402
+from vt_models.training.progress import Hooks  # noqa: E402
 from vt_models.training.recipe import (  # noqa: E402
     AugmentConfig,
+    LossConfig,
     OptimConfig,
     Recipe,
     SamplingConfig,
@@ -82,6 +84,22 @@ def test_a_recipe_fits_its_model(path: Path) -> None:
     rates = {group["peak_lr"] for group in optimizer.param_groups}
     assert max(rates) == recipe.optim.lr
     assert recipe.optim.only or min(rates) == recipe.optim.lr * recipe.optim.backbone_lr_factor
+
+
+def test_attention_has_labels_where_the_recipe_wants_them(tmp_path: Path, mini_pack: Path) -> None:
+    pack = load_image_pack(mini_pack)
+    seen: list[dict[str, float]] = []
+    for weight in (0.0, 1.0):
+        torch.manual_seed(0)
+        recipe = Recipe("asymtrack_t", seed=1, optim=TWO_STEPS, loss=LossConfig(matching=weight))
+        folder = tmp_path / str(weight)
+        folder.mkdir()
+        trainer = _trainer(create_model("asymtrack_t"), recipe, pack, folder)
+        trainer.run(Hooks(on_progress=lambda progress: seen.append(progress.terms)))
+    without, labelled = seen
+    assert "match" not in without
+    assert labelled["match"] > 0.1
+    assert labelled["total"] > without["total"] + 0.1
 
 
 def test_starks_second_stage_learns_the_score_head_alone(

@@ -158,6 +158,7 @@ def test_mistakes_are_named_by_line(tmp_path: Path, text: str, line: int, words:
             ["hidden_share", "negative_share"],
         ),
         ("model: stark_st50\nloss:\n  presence: 1\n", 3, ["presence", "negative_share"]),
+        ("model: stark_st50\nloss:\n  matching: 1\n", 3, ["loss.matching", "stark_st50"]),
     ],
 )
 def test_impossible_values_are_named_by_line(
