@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model called "auto": what suits the machine, out of what has weights on it.
+"""The model called "auto": what suits the machine, out of what the user installed weights of.
 
 A Jetson gets the largest AsymTrack that its memory and power mode carry (the authors measure 84,
 78 and 64 frames a second for T, S and B on an AGX Xavier, AAAI 2025, table 1), a CUDA GPU gets
-ProContEXT, everything else the model that ships. A model without weights is passed over, and the
-reason says so.
+ProContEXT, everything else the default. A model without installed weights is passed over, and the
+reason says so; weights that ship for it do not count, as the default's are better.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vt_models.installed import find_weights
+from vt_models.exported import MANIFEST
+from vt_models.installed import installed_directory
 from vt_models.registry import get_spec, list_models
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def choose_model(
 
     Args:
         hardware: None looks at this machine.
-        has_weights: whether a model's weights ship or are installed; None looks.
+        has_weights: whether a model's weights are installed; None looks.
     """
     hardware = hardware or probe_hardware()
     has_weights = has_weights or _has_weights
@@ -123,7 +124,7 @@ def _watts(power_mode: str | None) -> float:
 
 
 def _has_weights(name: str) -> bool:
-    return find_weights(get_spec(name)) is not None
+    return (installed_directory(get_spec(name)) / MANIFEST).is_file()
 
 
 def _jetson(root: Path) -> str | None:

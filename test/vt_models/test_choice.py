@@ -68,6 +68,19 @@ def test_a_smaller_variant_with_weights_is_better_than_none() -> None:
     assert choose_model(AGX, lambda name: name == "asymtrack_t").name == "asymtrack_t"
 
 
+@pytest.mark.parametrize("hardware", [DESKTOP, AGX])
+def test_only_installed_weights_change_the_choice(
+    hardware: Hardware, tmp_path: Path, monkeypatch
+) -> None:
+    """Those that ship for other models than the default are weaker than the default's."""
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path))
+    assert choose_model(hardware).name == DEFAULT
+    wanted = choose_model(hardware, everything).name
+    (tmp_path / wanted).mkdir()
+    (tmp_path / wanted / "model.json").write_text("{}")
+    assert choose_model(hardware).name == wanted
+
+
 def test_only_a_jetson_gets_asymtrack_by_size() -> None:
     board = dataclasses.replace(AGX, jetson=None, cuda=False)
     assert choose_model(board, everything).name == DEFAULT
@@ -109,9 +122,9 @@ def test_installed_weights_come_before_those_that_ship(tmp_path: Path, monkeypat
 def test_without_any_weights_the_error_says_where_they_belong(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.delenv(WEIGHTS_VARIABLE, raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    with pytest.raises(vt_models.WeightsError, match="asymtrack_t") as caught:
-        vt_models.create_tracker("asymtrack_t")
-    assert str(tmp_path / "vt_models" / "asymtrack_t") in str(caught.value)
+    with pytest.raises(vt_models.WeightsError, match="asymtrack_s") as caught:
+        vt_models.create_tracker("asymtrack_s")
+    assert str(tmp_path / "vt_models" / "asymtrack_s") in str(caught.value)
 
 
 def test_an_export_can_be_installed(tmp_path: Path, monkeypatch) -> None:

@@ -304,8 +304,8 @@ def test_calibrate_asks_for_an_export_directory(tmp_path, capsys) -> None:
     from vt_models.cli import main  # noqa: PLC0415
 
     options = ["--sequences", str(tmp_path), "--weights", str(tmp_path)]
-    assert main(["calibrate", "--model", "asymtrack_t", *options]) == 2
-    assert "vt-models export asymtrack_t" in capsys.readouterr().err
+    assert main(["calibrate", "--model", "asymtrack_s", *options]) == 2
+    assert "vt-models export asymtrack_s" in capsys.readouterr().err
 
 
 def test_the_command_fits_and_writes_what_a_target_then_uses(tmp_path, shared_dir, capsys) -> None:
