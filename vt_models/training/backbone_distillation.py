@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from vt_models.errors import InputError, TrainingError
 from vt_models.training.augment import (
@@ -30,6 +30,7 @@ from vt_models.training.augment import (
     lower_resolution,
     motion_blur,
 )
+from vt_models.training.batches import BatchNumbers, make_loader
 from vt_models.training.settings import AugmentConfig
 from vt_models.training.start import ease_start
 
@@ -49,6 +50,9 @@ WARM_UP = 0.03
 COLOURS = AugmentConfig(brightness=0.3, contrast=0.3, saturation=0.3, gray=0.1)
 BLURRED, COARSENED = 0.1, 0.15
 """Shares of the windows."""
+STUDENTS = ("asymtrack",)
+TEACHERS = ("asymtrack_lite", "asymtrack")
+"""Families."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +94,6 @@ class Windows(Dataset[dict[str, np.ndarray]]):
     def __init__(self, images: Numbered[np.ndarray], settings: BackboneSettings) -> None:
         self._images = images
         self._settings = settings
-
-    def __len__(self) -> int:
-        return self._settings.samples
 
     def __getitem__(self, number: int) -> dict[str, np.ndarray]:
         rng, size = np.random.default_rng((self._settings.seed, number)), self._settings.size
@@ -175,20 +176,24 @@ def _of_same_size(own: Tensor, given: tuple[Tensor, ...]) -> int:
     return sides.index(own.shape[-1])
 
 
-def maps_of(net: nn.Module, spec: ModelSpec) -> Maps:
+def _maps_of(net: nn.Module, spec: ModelSpec, known: tuple[str, ...]) -> Maps:
     """Image -> maps of strides 8 and 16, by which a network learns or teaches.
 
+    Args:
+        net: The network.
+        spec: Its specification.
+        known: Families that can.
+
     Raises:
-        InputError: They are not known for its family.
+        InputError: Its family cannot.
     """
-    if spec.family == "asymtrack":
-        return net.backbone.plain_maps
-    if spec.family == "asymtrack_lite":
-        return net.backbone
-    raise InputError(
-        f"It is not known which maps of {spec.name} (family {spec.family}) learn or teach; known: "
-        "those of the families asymtrack and asymtrack_lite."
-    )
+    if spec.family not in known:
+        verb = "learn" if known is STUDENTS else "teach"
+        raise InputError(
+            f"{spec.name} (family {spec.family}) cannot {verb} by its maps; those of the families "
+            f"{', '.join(known)} can."
+        )
+    return net.backbone.plain_maps if spec.family == "asymtrack" else net.backbone
 
 
 def distill_backbone(
@@ -217,16 +222,19 @@ def distill_backbone(
         TrainingError: The error is no longer a number.
     """
     net, spec = student
+    learned = _maps_of(net, spec, STUDENTS)
     guide = teacher[0].to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
     net.to(device, memory_format=torch.channels_last).train()
     ease_start(net, settings.branch_scale)
-    lesson = Lesson(maps_of(net, spec), maps_of(guide, teacher[1]), settings.size, device)
+    lesson = Lesson(learned, _maps_of(guide, teacher[1], TEACHERS), settings.size, device)
     step = torch.compile(lesson) if settings.compile else lesson
     parameters = [*net.parameters(), *lesson.projections.parameters()]
     optimizer = _optimizer(parameters, settings)
     prepare = _Normaliser(spec, teacher[1], device)
     began = time.perf_counter()
-    for number, batch in enumerate(_loader(images, settings, workers)):
+    numbers = BatchNumbers(0, settings.samples, settings.batch_size)
+    loader = make_loader(Windows(images, settings), numbers, workers, pin=device.type == "cuda")
+    for number, batch in enumerate(loader):
         seen = number * settings.batch_size
         done = max(seen / settings.samples, (time.perf_counter() - began) / settings.max_seconds)
         if done >= 1:
@@ -243,16 +251,6 @@ def distill_backbone(
         optimizer.step()
         yield seen + settings.batch_size, shares.detach()
     net.eval()
-
-
-def _loader(
-    images: Numbered[np.ndarray], settings: BackboneSettings, workers: int
-) -> DataLoader[dict[str, np.ndarray]]:
-    windows = Windows(images, settings)
-    numbers = range(len(windows))
-    return DataLoader(
-        windows, settings.batch_size, sampler=numbers, num_workers=workers, drop_last=True
-    )
 
 
 def _optimizer(parameters: list[nn.Parameter], settings: BackboneSettings) -> torch.optim.AdamW:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import cv2
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vt_models.training.augment import apply_colour
 from vt_models.training.distributed import SOLO, Team
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vt_models.registry import ModelSpec
-    from vt_models.training.crops import PairDataset, Sample
+    from vt_models.training.crops import Sample
 
 IMAGES = ("template", "search", "dynamic")
 """Inputs that are images, in the order of `ColourDraw.values`."""
@@ -79,7 +79,7 @@ class BatchNumbers(Sampler[list[int]]):
 
 
 def make_loader(
-    dataset: PairDataset, numbers: BatchNumbers, workers: int, pin: bool
+    dataset: Dataset[Sample], numbers: BatchNumbers, workers: int, pin: bool
 ) -> DataLoader[Sample]:
     """Loads the samples of each list of numbers, in order.
 

@@ -74,9 +74,18 @@ def test_time_ends_a_run_early(images: list[np.ndarray]) -> None:
     assert 0 < course[-1][0] < 80_000
 
 
-def test_a_family_without_known_maps_is_named(images: list[np.ndarray]) -> None:
-    lessons = distill_backbone(_pair("stark_s50"), _pair("asymtrack_lite0"), images, SETTINGS, CPU)
-    with pytest.raises(InputError, match=r"stark_s50 \(family stark\).*asymtrack"):
+@pytest.mark.parametrize(
+    ("student", "teacher", "words"),
+    [
+        ("asymtrack_lite0", "asymtrack_lite0", r"asymtrack_lite0 .* cannot learn .* asymtrack can"),
+        ("asymtrack_t", "stark_s50", r"stark_s50 \(family stark\) cannot teach .* asymtrack_lite"),
+    ],
+)
+def test_a_family_that_cannot_is_named(
+    student: str, teacher: str, words: str, images: list[np.ndarray]
+) -> None:
+    lessons = distill_backbone(_pair(student), _pair(teacher), images, SETTINGS, CPU)
+    with pytest.raises(InputError, match=words):
         next(lessons)
 
 
