@@ -60,8 +60,8 @@ class ModelSpec:
             the former box's.
         window_influence: dense only, weight of an added Hann window in [0, 1].
         window_multiplied: dense only, the score map is multiplied by a Hann window instead.
-        size_smoothing: dense only, how fast the size follows, in [0, 1]; the rate is
-            size_smoothing * score; 0 lets the size follow at once.
+        size_smoothing: how fast the size follows, in [0, 1]; the rate is size_smoothing * score;
+            0 lets the size follow at once.
         scale_penalty: dense only, strength of the penalty on a change of scale and aspect;
             0 disables it.
         clip_margin: pixels of a box that must stay inside the frame.

@@ -350,17 +350,22 @@ def _crop_corner(window: CropWindow, former: Box, anchor: Anchor) -> tuple[float
 
 
 class BoxDecoder:
-    """The authors' loop of AsymTrack and STARK: one box per frame, no window, no smoothing."""
+    """The authors' loop of AsymTrack and STARK: one box per frame, no window.
+
+    The size follows at the rate size_smoothing * score (at once, as the authors have it, if
+    size_smoothing is 0).
+    """
 
     def __init__(self, spec: ModelSpec) -> None:
         self._anchor = spec.anchor
+        self._smoothing = spec.size_smoothing
 
     def __call__(
         self,
         outputs: tuple[Array, ...],
         window: CropWindow,
         former: Box,
-        prior: bool = True,  # noqa: ARG002 - the same call as DenseDecoder's
+        prior: bool = True,
     ) -> Proposal | None:
         """Decode box (1, 4) cxcywh as fractions of the crop, and score (1,).
 
@@ -368,7 +373,7 @@ class BoxDecoder:
             outputs: the network's ("box", "score").
             window: what the crop shows.
             former: the box that the window was computed from, xywh.
-            prior: nothing here expects the target anywhere.
+            prior: False for the size as the network gives it.
 
         Returns:
             The proposal, None if the outputs are not finite (or absurd: beyond a million crops).
@@ -377,6 +382,9 @@ class BoxDecoder:
         if not (math.isfinite(score) and all(abs(v) <= _FRACTION_LIMIT for v in fractions)):
             return None
         cx, cy, w, h = (value * window.side for value in fractions)
+        if prior and self._smoothing > 0:
+            rate = self._smoothing * score
+            w, h = former[2] + rate * (w - former[2]), former[3] + rate * (h - former[3])
         left, top = _crop_corner(window, former, self._anchor)
         return Proposal((left + cx - 0.5 * w, top + cy - 0.5 * h, w, h), score, score)
 

@@ -243,6 +243,42 @@ def test_export_from_a_weights_file(tmp_path, capsys) -> None:
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_an_export_keeps_the_settings_that_its_weights_want(tmp_path) -> None:
+    pytest.importorskip("torch", reason="needs the training packages")
+    from vt_models.weights.tensors import save_weights  # noqa: PLC0415 - needs safetensors
+
+    name = "asymtrack_t"
+    file, output = tmp_path / "w.safetensors", tmp_path / "out"
+    save_weights(vt_models.create_model(name).state_dict(), file, name)
+    arguments = ["export", name, "--weights", str(file), "--output", str(output)]
+    assert main([*arguments, "--set", "clip_margin=2", "--set", "size_smoothing=0.5"]) == 0
+    spec = vt_models.create_tracker(name, output, device="cpu").spec
+    assert (spec.clip_margin, spec.size_smoothing) == (2, 0.5)
+    assert vt_models.get_spec(name).clip_margin == 10, "the authors' weights keep their own"
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("clip_margin=2.5", "whole number"),
+        ("clip_margin=-1", "0 or more"),
+        ("size_smoothing=nan", "from 0 to 1"),
+        ("size_smoothing=fast", "from 0 to 1"),
+        ("window_influence=0.3", "it has clip_margin, size_smoothing"),
+        ("search_size=512", "no setting 'search_size'"),
+        ("clip_margin", "whole number"),
+    ],
+)
+def test_settings_of_an_export_are_checked_first(setting, words, tmp_path, capsys) -> None:
+    output = tmp_path / "out"
+    arguments = ["export", "asymtrack_t", "--weights", "none.safetensors", "--output", str(output)]
+    assert main([*arguments, "--set", setting]) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert setting in said
+    assert not output.exists()
+
+
 @pytest.mark.parametrize("backend", ["torch", "onnxruntime"])
 def test_a_weights_file_tracks_with_both_backends(backend, tmp_path, moving_square) -> None:
     pytest.importorskip("torch", reason="needs the training packages")

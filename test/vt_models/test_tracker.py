@@ -50,6 +50,21 @@ def test_box_decoder_by_hand(fake_engine) -> None:
     assert estimate.covariance is None
 
 
+def test_a_single_box_can_follow_in_size_by_its_score_too(fake_engine) -> None:
+    answer = box_answer((0.5, 0.25, 0.4, 0.1), score=0.5)
+    plain_tracker = started(BOX_SPEC, fake_engine(lambda _: answer))
+    tracker = started(
+        dataclasses.replace(BOX_SPEC, size_smoothing=0.6), fake_engine(lambda _: answer)
+    )
+    expected, found = plain_tracker.update(FRAME).box, tracker.update(FRAME).box
+    for axis, former in ((2, BOX[2]), (3, BOX[3])):
+        assert found[axis] == pytest.approx(former + 0.3 * (expected[axis] - former))
+        centres = (box[axis - 2] + box[axis] / 2 for box in (found, expected))
+        assert next(centres) == pytest.approx(next(centres))
+    unsmoothed = tracker.locate(FRAME, BOX, prior=False).box
+    np.testing.assert_allclose(unsmoothed[2:], expected[2:], rtol=1e-6)
+
+
 def test_crops_given_to_the_engine(fake_engine) -> None:
     engine = fake_engine(lambda _: box_answer((0.5, 0.5, 0.25, 0.25)))
     tracker = started(BOX_SPEC, engine)
