@@ -337,7 +337,7 @@ _SPECS: dict[str, ModelSpec] = {
     spec.name: spec
     for spec in (
         _ASYMTRACK_LITE0,
-        _asymtrack("asymtrack_t", "tiny", 128, 256),
+        replace(_asymtrack("asymtrack_t", "tiny", 128, 256), shipped_weights="asymtrack_t"),
         _asymtrack("asymtrack_s", "small", 128, 256),
         _asymtrack("asymtrack_b", "base", 192, 384),
         _PROCONTEXT,
