@@ -41,7 +41,12 @@ if TYPE_CHECKING:
     from vt_models.training.data import ImagePack
     from vt_models.training.recipe import Recipe
 
-RECIPES = ["asymtrack_lite0_pack", "procontext_tiny_pack", "pjvlt_tiny_pack"]
+RECIPES = [
+    "asymtrack_lite0_pack",
+    "asymtrack_t_pack",
+    "procontext_tiny_pack",
+    "pjvlt_tiny_pack",
+]
 WARM_UP_STEPS = 3
 STEPS = {"cpu": 5, "cuda": 200}
 PAIRS_CUT = 64
