@@ -3,7 +3,7 @@
 
 The network sees the template through attention alone (and two modulations by a few numbers). The
 loss of one box says little about where to look: without this one, a network with distilled features
-ignored its template for 4,500 pairs (IoU 0.22), with it until 2,000 (0.40 after 4,500). The idea is
+ignored its template for 4,500 pairs (IoU 0.22), with it until 2,000 (0.39 after 4,500). The idea is
 that of supervised attention in translation (Liu et al., COLING 2016): attention weights have labels
 where one knows what belongs together. Here both boxes are known.
 """
