@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vt_models.training.cells import central_cells
+from vt_models.training.cells import central_cells, mean_where
 
 SAYS_THE_SAME = 0.1
 """Texts of a larger cosine, the mean of all taken away, may mean the same and do not compete. Of 20
@@ -46,8 +46,8 @@ def alignment_loss(outputs: dict[str, Tensor], box: Tensor, present: Tensor) -> 
     middle = (central_cells(box, shape) & present[:, None, None]).flatten(1).float()
     outside = 1 - (central_cells(box, shape, part=1.0) & present[:, None, None]).flatten(1).float()
     own = torch.logsumexp(queries @ keys.transpose(3, 4) + bias[:, None, None, None], dim=-1)
-    fits = _mean_where(F.softplus(-own).mean((1, 2)), middle) * shows
-    differs = _mean_where(F.softplus(own).mean((1, 2)), outside) * has_text
+    fits = mean_where(F.softplus(-own).mean((1, 2)), middle) * shows
+    differs = mean_where(F.softplus(own).mean((1, 2)), outside) * has_text
     thing = (queries * middle[:, None, None, :, None]).sum(3)
     thing = thing / middle.sum(1)[:, None, None, None].clamp(min=1)
     named = _which_text(thing, keys, bias, _others(outputs["text_vectors"], has_text))
@@ -83,8 +83,3 @@ def _others(vectors: Tensor, has_text: Tensor) -> Tensor:
 def _cosines(vectors: Tensor) -> Tensor:
     unit = F.normalize(vectors, dim=1)
     return unit @ unit.T
-
-
-def _mean_where(values: Tensor, weight: Tensor) -> Tensor:
-    """(B, N) and weights (B, N) -> mean (B,), 0 where there is none."""
-    return (values * weight).sum(1) / weight.sum(1).clamp(min=1)

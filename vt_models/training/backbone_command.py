@@ -20,6 +20,7 @@ from vt_models.exported import TORCH_WEIGHTS
 from vt_models.installed import find_weights
 from vt_models.registry import ModelSpec, get_spec
 from vt_models.training.backbone_distillation import BackboneSettings, distill_backbone
+from vt_models.training.command import check_numbers
 from vt_models.training.data import load_image_pack
 from vt_models.training.interrupts import stopped_by_signals
 from vt_models.training.loop import seed_everything
@@ -113,12 +114,7 @@ def _checked(args: argparse.Namespace) -> BackboneSettings:
             raise InputError(f"{option} is {getattr(args, name)}; expected 1 or more.")
     if not 0 < args.lr < math.inf:
         raise InputError(f"--lr is {args.lr}; expected more than 0.")
-    if args.max_minutes is not None and not 0 < args.max_minutes < math.inf:
-        raise InputError(f"--max-minutes is {args.max_minutes}; expected more than 0.")
-    if args.workers < 0:
-        raise InputError(f"--workers is {args.workers}; expected 0 or more.")
-    if args.threads is not None and args.threads < 1:
-        raise InputError(f"--threads is {args.threads}; expected 1 or more.")
+    check_numbers(args)
     if args.output.suffix != ".safetensors" or not args.output.parent.is_dir():
         raise InputError(
             f"--output {args.output}: expected a name that ends in .safetensors, in a directory "

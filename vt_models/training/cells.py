@@ -107,3 +107,8 @@ def central_cells(box: Tensor, shape: torch.Size, part: float = 0.5) -> Tensor:
     near_x = (xs[None] - cx[:, None]).abs() <= reach_x[:, None]
     near_y = (ys[None] - cy[:, None]).abs() <= reach_y[:, None]
     return near_y[:, :, None] & near_x[:, None, :]
+
+
+def mean_where(values: Tensor, weight: Tensor) -> Tensor:
+    """(B, N) and weights (B, N) -> mean (B,) over cells, 0 where no cell counts."""
+    return (values * weight).sum(1) / weight.sum(1).clamp(min=1)

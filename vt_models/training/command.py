@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs `vt-models train`; a second call after a kill continues where the first one was."""
     recipe = load_recipe(args.recipe, args.set)
-    _check_numbers(args)
+    check_numbers(args)
     team = team_from_environment()
     device = _device(args.device, team)
     if args.threads is not None:
@@ -92,7 +92,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_numbers(args: argparse.Namespace) -> None:
+def check_numbers(args: argparse.Namespace) -> None:
+    """InputError where --workers, --threads or --max-minutes cannot be."""
     if args.workers is not None and args.workers < 0:
         raise InputError(f"--workers is {args.workers}; expected 0 or more.")
     if args.threads is not None and args.threads < 1:

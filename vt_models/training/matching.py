@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vt_models.training.cells import central_cells
+from vt_models.training.cells import central_cells, mean_where
 
 NEVER = -1e4
 """A logit, as the logarithm of a probability of 0 that has gradients."""
@@ -44,7 +44,7 @@ def matching_loss(match: Tensor, template_box: Tensor, box: Tensor, present: Ten
     target = logits.masked_fill(~shown[:, None], NEVER).logsumexp(-1)
     background = logits.masked_fill(shown[:, None], NEVER).logsumexp(-1)
     wrong = F.binary_cross_entropy_with_logits(target - background, inside, reduction="none")
-    both = _mean_where(wrong, inside) + _mean_where(wrong, 1 - inside)
+    both = mean_where(wrong, inside) + mean_where(wrong, 1 - inside)
     return both * shown.any(1)
 
 
@@ -52,8 +52,3 @@ def _cells(box: Tensor, count: int) -> Tensor:
     """(B, 4) -> (B, count) bool, the cells of a square map whose centres lie in a box."""
     side = math.isqrt(count)
     return central_cells(box, torch.Size((side, side)), part=1.0).flatten(1)
-
-
-def _mean_where(values: Tensor, weight: Tensor) -> Tensor:
-    """(B, N) and weights (B, N) -> mean (B,), 0 where there is none."""
-    return (values * weight).sum(1) / weight.sum(1).clamp(min=1)
