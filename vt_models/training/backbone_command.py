@@ -134,12 +134,15 @@ def _checked(args: argparse.Namespace) -> BackboneSettings:
 
 def _teacher(args: argparse.Namespace) -> tuple[nn.Module, ModelSpec]:
     spec = get_spec(args.teacher)
-    folder = find_weights(spec)
-    if args.teacher_weights is None and folder is None:
+    folder, file = find_weights(spec), args.teacher_weights
+    if file is None and folder is not None and (folder / TORCH_WEIGHTS).is_file():
+        file = folder / TORCH_WEIGHTS
+    if file is None:
         raise InputError(
-            f"--teacher {spec.name}: no weights of it are installed; give --teacher-weights FILE."
+            f"--teacher {spec.name}: no weights that torch reads are here; give --teacher-weights "
+            "FILE."
         )
-    return create_model(spec.name, str(args.teacher_weights or f"{folder}/{TORCH_WEIGHTS}")), spec
+    return create_model(spec.name, file), spec
 
 
 def _bar(paths: Iterable[Path]) -> Iterable[Path]:

@@ -36,7 +36,7 @@ def matching_loss(match: Tensor, template_box: Tensor, box: Tensor, present: Ten
         present: (B,) bool.
 
     Returns:
-        (B,) binary cross entropies; 0 where the target covers no cell of the template.
+        (B,) binary cross entropies; 0 where the target covers no cell of the template or all of it.
     """
     shown = _cells(template_box, match.shape[2])
     inside = (_cells(box, match.shape[1]) & present[:, None]).float()
@@ -45,7 +45,7 @@ def matching_loss(match: Tensor, template_box: Tensor, box: Tensor, present: Ten
     background = logits.masked_fill(shown[:, None], NEVER).logsumexp(-1)
     wrong = F.binary_cross_entropy_with_logits(target - background, inside, reduction="none")
     both = mean_where(wrong, inside) + mean_where(wrong, 1 - inside)
-    return both * shown.any(1)
+    return both * (shown.any(1) & ~shown.all(1))
 
 
 def _cells(box: Tensor, count: int) -> Tensor:

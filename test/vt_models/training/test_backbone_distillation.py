@@ -134,6 +134,7 @@ def test_the_command_writes_weights_that_training_starts_from(
         (["--workers", "-1"], ["--workers", "-1"]),
         (["--threads", "0"], ["--threads", "0"]),
         (["--output", "weights.pt"], ["weights.pt", ".safetensors"]),
+        (["--teacher", "stark_s50"], ["stark_s50", "--teacher-weights"]),
     ],
 )
 def test_what_cannot_be_is_refused_at_once(

@@ -46,9 +46,10 @@ def test_an_absent_target_is_background_everywhere():
     assert away.item() > matching_loss(nowhere, TEMPLATE_BOX, BOX, torch.tensor([False])).item()
 
 
-def test_a_template_that_shows_no_target_teaches_nothing():
+@pytest.mark.parametrize("box", [(1.5, 0.5, 0.2, 0.2), (0.5, 0.5, 1.2, 1.2)])
+def test_a_template_that_shows_no_target_or_nothing_else_teaches_nothing(box):
     match = torch.randn(1, 256, 64, requires_grad=True)
-    loss = matching_loss(match, torch.tensor([[1.5, 0.5, 0.2, 0.2]]), BOX, PRESENT)
+    loss = matching_loss(match, torch.tensor([box]), BOX, PRESENT)
     loss.sum().backward()
     assert loss.item() == 0.0
     assert match.grad is not None
