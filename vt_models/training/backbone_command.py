@@ -20,10 +20,16 @@ from vt_models.exported import TORCH_WEIGHTS
 from vt_models.installed import find_weights
 from vt_models.registry import ModelSpec, get_spec
 from vt_models.training.backbone_distillation import BackboneSettings, distill_backbone
-from vt_models.training.command import check_numbers
 from vt_models.training.data import load_image_pack
 from vt_models.training.interrupts import stopped_by_signals
 from vt_models.training.loop import seed_everything
+from vt_models.training.options import (
+    check_counts,
+    check_cuda,
+    check_weights_file,
+    seconds_of,
+)
+from vt_models.training.run_bar import RunBar
 from vt_models.weights.tensors import save_weights
 
 if TYPE_CHECKING:
@@ -64,9 +70,12 @@ def run(args: argparse.Namespace) -> int:
     student, teacher = (create_model(spec.name), spec), _teacher(args)
     pack = load_image_pack(args.data, hold_out=tuple(args.hold_out), progress=_bar)
     lessons = distill_backbone(student, teacher, pack.images, settings, device, args.workers)
-    course = _Course(settings.samples)
-    with stopped_by_signals(course.stop):
-        course.follow(lessons)
+    course = _Course()
+    with (
+        RunBar(settings.samples, settings.max_seconds, "window") as bar,
+        stopped_by_signals(course.stop),
+    ):
+        course.follow(lessons, bar)
     facts = {name: str(value) for name, value in dataclasses.asdict(settings).items()}
     facts |= {"teacher": args.teacher, "windows": str(course.windows)}
     tensors = {name: value.cpu().numpy() for name, value in student[0].state_dict().items()}
@@ -78,8 +87,7 @@ def run(args: argparse.Namespace) -> int:
 class _Course:
     """Shows how a run goes on, until it ends or `stop` is called."""
 
-    def __init__(self, samples: int) -> None:
-        self._samples = samples
+    def __init__(self) -> None:
         self._shares: deque[torch.Tensor] = deque(maxlen=SHOW_EVERY)
         self.windows = 0
         self.stopped = False
@@ -87,16 +95,14 @@ class _Course:
     def stop(self) -> None:
         self.stopped = True
 
-    def follow(self, lessons: Iterable[tuple[int, torch.Tensor]]) -> None:
-        with tqdm(total=self._samples, unit="window", file=sys.stderr) as bar:
-            for step, (seen, shares) in enumerate(lessons, 1):
-                self._shares.append(shares)
-                bar.update(seen - self.windows)
-                self.windows = seen
-                if self.stopped:
-                    break
-                if step % SHOW_EVERY == 0:
-                    bar.set_postfix_str(f"unexplained {self.recent}")
+    def follow(self, lessons: Iterable[tuple[int, torch.Tensor]], bar: RunBar) -> None:
+        for step, (seen, shares) in enumerate(lessons, 1):
+            self._shares.append(shares)
+            self.windows = seen
+            if self.stopped:
+                break
+            if step % SHOW_EVERY == 0:
+                bar.show(seen, f"unexplained {self.recent}")
 
     @property
     def recent(self) -> str:
@@ -108,23 +114,14 @@ class _Course:
 
 def _checked(args: argparse.Namespace) -> BackboneSettings:
     """The settings; what would only fail after minutes is refused now."""
-    for name in ("samples", "batch_size"):
-        if getattr(args, name) < 1:
-            option = "--" + name.replace("_", "-")
-            raise InputError(f"{option} is {getattr(args, name)}; expected 1 or more.")
+    check_counts(args, samples=1, batch_size=1, workers=0, threads=1)
     if not 0 < args.lr < math.inf:
         raise InputError(f"--lr is {args.lr}; expected more than 0.")
-    check_numbers(args)
-    if args.output.suffix != ".safetensors" or not args.output.parent.is_dir():
-        raise InputError(
-            f"--output {args.output}: expected a name that ends in .safetensors, in a directory "
-            "that exists."
-        )
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu.")
+    check_weights_file(args.output)
+    check_cuda(args.device)
     return BackboneSettings(
         samples=args.samples,
-        max_seconds=math.inf if args.max_minutes is None else 60.0 * args.max_minutes,
+        max_seconds=seconds_of(args.max_minutes),
         batch_size=args.batch_size,
         lr=args.lr,
         seed=args.seed,

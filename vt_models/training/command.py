@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import os
 import sys
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import nn
@@ -25,8 +24,10 @@ from vt_models.registry import get_spec
 from vt_models.training.distributed import SOLO, Team, joined, team_from_environment
 from vt_models.training.interrupts import stopped_by_signals
 from vt_models.training.loop import DivergedError, Trainer, seed_everything
+from vt_models.training.options import check_counts, check_cuda, seconds_of
 from vt_models.training.progress import Hooks, Progress
 from vt_models.training.recipe import Recipe, load_recipe, to_dict
+from vt_models.training.run_bar import RunBar
 from vt_models.training.sources import open_sources, parse_roots
 from vt_models.training.validation import validate
 from vt_models.weights.tensors import save_weights
@@ -56,7 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", default="auto", choices=("auto", "cpu", "cuda"))
     add("--workers", type=int, help="processes that cut crops; default: 1, with a GPU up to 8")
     add("--threads", type=int, help="CPU threads of torch; default: torch's own choice")
-    add("--max-minutes", type=float, help="end after this time, with the schedules completed")
+    time_help = "end after this time, that before a resumption included, with schedules completed"
+    add("--max-minutes", type=float, help=time_help)
     add("--start-from", type=Path, help="weights of the same model to start from (STARK's stage 1)")
     text_help = "text encoder to start from: published, or of `vt-models shrink-text`"
     add("--text-weights", type=Path, help=text_help)
@@ -67,7 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs `vt-models train`; a second call after a kill continues where the first one was."""
     recipe = load_recipe(args.recipe, args.set)
-    check_numbers(args)
+    check_counts(args, workers=0, threads=1)
+    limit = seconds_of(args.max_minutes)
     team = team_from_environment()
     device = _device(args.device, team)
     if args.threads is not None:
@@ -77,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     with joined(team, device):
         validation = FolderDataset(args.validate_on) if args.validate_on else None
         trainer = _trainer(args, recipe, directory, device, team)
-        _train(trainer, validation, args.max_minutes, team)
+        _train(trainer, validation, limit, team)
         if not trainer.finished:
             _say(f"stopped at {trainer.samples} samples; the same command continues there", team)
             return 130
@@ -90,16 +93,6 @@ def run(args: argparse.Namespace) -> int:
             print(json.dumps({"weights": str(final), "samples": trainer.samples}))  # noqa: T201
         team.wait()
     return 0
-
-
-def check_numbers(args: argparse.Namespace) -> None:
-    """InputError where --workers, --threads or --max-minutes cannot be."""
-    if args.workers is not None and args.workers < 0:
-        raise InputError(f"--workers is {args.workers}; expected 0 or more.")
-    if args.threads is not None and args.threads < 1:
-        raise InputError(f"--threads is {args.threads}; expected 1 or more.")
-    if args.max_minutes is not None and not 0 < args.max_minutes < math.inf:
-        raise InputError(f"--max-minutes is {args.max_minutes}; expected more than 0.")
 
 
 def _trainer(
@@ -130,14 +123,11 @@ def _trainer(
     return trainer
 
 
-def _train(
-    trainer: Trainer, validation: FolderDataset | None, max_minutes: float | None, team: Team
-) -> None:
+def _train(trainer: Trainer, validation: FolderDataset | None, limit: float, team: Team) -> None:
     """Runs the trainer; the first process shows and logs what it does."""
-    limit = math.inf if max_minutes is None else 60.0 * max_minutes
     try:
         with ExitStack() as stack:
-            hooks = _shown(trainer, validation, stack) if team.first else Hooks()
+            hooks = _shown(trainer, validation, limit, stack) if team.first else Hooks()
             # Of several processes none ends at once: a cluster's signal reaches them directly and
             # through torchrun, which kills them itself if they take too long.
             stack.enter_context(stopped_by_signals(trainer.stop, second_ends=team.size == 1))
@@ -154,15 +144,17 @@ def _train(
         raise _broken_off(trainer, what, _FREE_SPACE) from error
 
 
-def _shown(trainer: Trainer, validation: FolderDataset | None, stack: ExitStack) -> Hooks:
+def _shown(
+    trainer: Trainer, validation: FolderDataset | None, limit: float, stack: ExitStack
+) -> Hooks:
     """Hooks to a progress bar and TensorBoard, which are closed with the stack."""
     # What a killed run logged after its last checkpoint is drawn by this one again.
     logged = trainer.samples
     folder = str(trainer.directory / "tensorboard")
     board = SummaryWriter(folder, purge_step=logged + 1 if logged else 0)
     stack.enter_context(board)
-    total = trainer.recipe.optim.samples
-    bar = stack.enter_context(tqdm(total=total, initial=logged, unit="pair"))
+    samples = trainer.recipe.optim.samples
+    bar = stack.enter_context(RunBar(samples, limit - trainer.seconds, "pair", done=logged))
     return _hooks(trainer, validation, board, bar)
 
 
@@ -192,9 +184,8 @@ def _save_trained(trainer: Trainer, path: Path) -> None:
 
 def _device(name: str, team: Team) -> torch.device:
     """The CPU, or this process's own GPU."""
+    check_cuda(name)
     count = torch.cuda.device_count()
-    if name == "cuda" and count == 0:
-        raise InputError("--device cuda: torch sees no CUDA GPU; use --device cpu.")
     if name == "cpu" or count == 0:
         return torch.device("cpu")
     if team.local_size > count:
@@ -240,12 +231,12 @@ def _imagenet_file(model: str) -> Path:
 
 
 def _hooks(
-    trainer: Trainer, validation: FolderDataset | None, board: SummaryWriter, bar: tqdm[Any]
+    trainer: Trainer, validation: FolderDataset | None, board: SummaryWriter, bar: RunBar
 ) -> Hooks:
     def on_progress(progress: Progress) -> None:
-        bar.update(progress.samples - bar.n)
-        bar.set_postfix_str(f"loss {progress.terms['total']:.3f} iou {progress.terms['iou']:.3f}")
-        for name, value in progress.terms.items():
+        terms = progress.terms
+        bar.show(progress.samples, f"loss {terms['total']:.3f} iou {terms['iou']:.3f}")
+        for name, value in terms.items():
             board.add_scalar(f"train/{name}", value, progress.samples)
         board.add_scalar("train/lr", progress.lr, progress.samples)
         board.add_scalar("speed/pairs_per_second", progress.pairs_per_second, progress.samples)

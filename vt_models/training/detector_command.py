@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import sys
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from tqdm import tqdm
 
 from vt_models.errors import InputError
 from vt_models.nets.bert import load_text_weights
@@ -21,6 +19,8 @@ from vt_models.training.data import load_image_pack
 from vt_models.training.detector import DetectorSettings, DetectorTrainer, to_tensors
 from vt_models.training.interrupts import stopped_by_signals
 from vt_models.training.loop import seed_everything
+from vt_models.training.options import check_counts, check_cuda, seconds_of
+from vt_models.training.run_bar import RunBar
 from vt_models.weights.tensors import save_weights
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs `vt-models ground-train`; a second call continues at the last checkpoint."""
-    settings = _checked(args)
+    settings, limit = _checked(args), seconds_of(args.max_minutes)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     args.output.mkdir(parents=True, exist_ok=True)
@@ -62,14 +62,12 @@ def run(args: argparse.Namespace) -> int:
     )
     if trainer.resume():
         sys.stderr.write(f"resumed {trainer.checkpoint} at {trainer.samples} pictures\n")
-    limit = math.inf if args.max_minutes is None else 60.0 * args.max_minutes
     with (
-        tqdm(total=settings.optim.samples, initial=trainer.samples, unit="picture") as bar,
+        RunBar(settings.optim.samples, limit, "picture", done=trainer.samples) as bar,
         stopped_by_signals(trainer.stop),
     ):
         for terms in trainer.run(limit):
-            bar.update(trainer.samples - bar.n)
-            bar.set_postfix_str(f"loss {terms['total']:.3f} iou {terms['iou']:.3f}")
+            bar.show(trainer.samples, f"loss {terms['total']:.3f} iou {terms['iou']:.3f}")
     if trainer.stopped:
         sys.stderr.write(f"stopped at {trainer.samples} pictures; the same command goes on there\n")
         return 130
@@ -80,15 +78,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _checked(args: argparse.Namespace) -> DetectorSettings:
-    for name, least in (("samples", 1), ("batch_size", 2), ("workers", 0), ("threads", 1)):
-        value = getattr(args, name)
-        if value is not None and value < least:
-            option = "--" + name.replace("_", "-")
-            raise InputError(f"{option} is {value}; expected {least} or more")
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch sees no CUDA GPU; use --device cpu")
-    if args.max_minutes is not None and not 0 < args.max_minutes < math.inf:
-        raise InputError(f"--max-minutes is {args.max_minutes}; expected more than 0")
+    check_counts(args, samples=1, batch_size=2, workers=0, threads=1)
+    check_cuda(args.device)
     if args.size < 2 * STRIDES[-1] or args.size % (2 * STRIDES[-1]):
         raise InputError(f"--size is {args.size}; expected a multiple of {2 * STRIDES[-1]}")
     default = DetectorSettings()

@@ -17,6 +17,7 @@ from vt_models.nets.bert import Bert, load_text_weights
 from vt_models.registry import get_spec
 from vt_models.text import Tokenizer
 from vt_models.training.loop import seed_everything
+from vt_models.training.options import check_counts, check_weights_file
 from vt_models.training.text_encoder import (
     MINILM_L6,
     ShrinkSettings,
@@ -80,15 +81,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _checked(args: argparse.Namespace) -> ShrinkSettings:
     """The settings; what would only fail after minutes is refused now."""
-    for name in ("steps", "batch_size"):
-        if getattr(args, name) < 1:
-            option = "--" + name.replace("_", "-")
-            raise InputError(f"{option} is {getattr(args, name)}; expected 1 or more")
+    check_counts(args, steps=1, batch_size=1)
     if not get_spec(args.model).language:
         raise InputError(f"--model {args.model} reads no text")
-    if args.output.suffix != ".safetensors" or not args.output.parent.is_dir():
-        raise InputError(
-            f"--output {args.output}: expected a name that ends in .safetensors, in a directory "
-            "that exists"
-        )
+    check_weights_file(args.output)
     return ShrinkSettings(args.steps, args.batch_size, seed=args.seed)
