@@ -41,12 +41,17 @@ class View:
 
 
 def jittered_view(
-    box: Box, factor: float, centre_jitter: float, scale_jitter: float, rng: np.random.Generator
+    box: Box,
+    factor: float,
+    centre_jitter: float,
+    scale_jitter: float,
+    rng: np.random.Generator,
+    law: str = "uniform",
 ) -> View:
     """The authors' random search window (STARK and its descendants).
 
-    The box is scaled by exp(N(0, scale_jitter)) along each side and shifted uniformly by at most
-    half of sqrt(w h) * centre_jitter, then `factor` times its mean side is cut out.
+    The box is scaled by exp(N(0, scale_jitter)) along each side and shifted by at most half of
+    sqrt(w h) * centre_jitter, then `factor` times its mean side is cut out.
 
     Args:
         box: x, y, w, h in pixels of the image.
@@ -54,11 +59,14 @@ def jittered_view(
         centre_jitter: Full range of the shift, in mean sides of the box.
         scale_jitter: Standard deviation of the natural logarithm of each side's scale.
         rng: Where the randomness comes from.
+        law: "uniform", or "laplace": shifts of the same mean, most of them smaller and some much
+            larger, as objects move (GOTURN: Held et al., ECCV 2016, fitted it to videos).
     """
     x, y, w, h = box
     scale = np.exp(rng.standard_normal(2) * scale_jitter)
     side = float(np.sqrt(w * scale[0] * h * scale[1]))
-    shift = side * centre_jitter * (rng.random(2) - 0.5)
+    drawn = rng.laplace(0.0, 0.25, 2) if law == "laplace" else rng.random(2) - 0.5
+    shift = side * centre_jitter * drawn
     centre = (x + 0.5 * w + float(shift[0]), y + 0.5 * h + float(shift[1]))
     return View(centre, max(side * factor, 4.0))
 

@@ -235,7 +235,12 @@ class PairDataset(Dataset[Sample]):
         for attempt in range(LABEL_ATTEMPTS):
             shrink = 1.0 - attempt / LABEL_ATTEMPTS
             view = jittered_view(
-                box, spec.search_factor, config.search_centre * shrink, config.search_scale, rng
+                box,
+                spec.search_factor,
+                config.search_centre * shrink,
+                config.search_scale,
+                rng,
+                config.search_shift,
             )
             aspect = float(np.exp(rng.uniform(-1, 1) * config.aspect))
             most = 90.0 if rng.random() < config.spin else config.rotation_deg

@@ -53,6 +53,7 @@ _POSITIVE = (
 )
 _CHOICES = {
     "sampling.order": ("any", "causal", "trident"),
+    "augment.search_shift": ("uniform", "laplace"),
     "pretrained": ("none", "imagenet"),
     "optim.decay": ("step", "linear"),
     "loss.box_cell": ("peak", "target"),

@@ -61,6 +61,8 @@ class AugmentConfig:
     Attributes:
         template_centre, template_scale: Jitter of the template box (authors: 0, 0).
         search_centre, search_scale: Jitter of the search crop (authors: 3.5, 0.5).
+        search_shift: How its shifts are distributed: "uniform", as the authors have it, or
+            "laplace" with the same mean.
         joint_flip: Probability that both crops are mirrored.
         crop_flip: Probability, for each crop by itself, that it is mirrored.
         gray: Probability that both crops lose their colour.
@@ -86,6 +88,7 @@ class AugmentConfig:
     template_scale: float = 0.0
     search_centre: float = 3.5
     search_scale: float = 0.5
+    search_shift: str = "uniform"
     joint_flip: float = 0.5
     crop_flip: float = 0.5
     gray: float = 0.05

@@ -87,6 +87,22 @@ def test_shift_stays_within_the_authors_bound(seed: int) -> None:
     assert abs(view.centre[1] - 51.0) <= bound
 
 
+def test_shifts_by_laplace_are_as_large_in_the_mean_and_have_longer_tails() -> None:
+    rng = np.random.default_rng(3)
+    side = np.sqrt(36.0 * 22.0)
+
+    def shifts(law: str) -> np.ndarray:
+        views = [jittered_view(BOX, 4.0, 2.0, 0.0, rng, law) for _ in range(4000)]
+        return np.abs([view.centre[0] - 78.0 for view in views]) / side
+
+    uniform, laplace = shifts("uniform"), shifts("laplace")
+    assert uniform.mean() == pytest.approx(0.5, abs=0.03)
+    assert laplace.mean() == pytest.approx(0.5, abs=0.03)
+    assert np.median(laplace) < 0.4 < np.median(uniform)
+    assert uniform.max() <= 1.0
+    assert np.mean(laplace > 1.0) == pytest.approx(np.exp(-2.0), abs=0.03)
+
+
 def test_outside_is_black_or_foreign() -> None:
     image = np.full((50, 50, 3), 200, np.uint8)
     view = View((25.0, 25.0), 200.0)
