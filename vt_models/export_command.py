@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _SETTINGS = {
     "clip_margin": ("box", "dense"),
+    "size_fit": ("box", "dense"),
     "size_smoothing": ("box", "dense"),
     "scale_penalty": ("dense",),
     "window_influence": ("dense",),

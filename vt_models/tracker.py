@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vt_models.crop import Cropper, check_frame, inside_frame, window_padding
 from vt_models.errors import InputError
-from vt_models.geometry import Box, CropWindow, check_box, clip_box, crop_window
+from vt_models.geometry import Box, CropWindow, check_box, clip_box, crop_window, iou
 from vt_models.spread import box_spread
 
 if TYPE_CHECKING:
@@ -25,6 +25,19 @@ if TYPE_CHECKING:
     from vt_models.registry import Anchor, ModelSpec, UpdatePolicy
 
 Array = NDArray[np.float32]
+
+_AS_IT_IS = (1.0, 1.0)
+# Windows in which a target is looked for on its first frame: shift of the centre in sides of the
+# box, and scale.
+_FIRST_LOOKS = (
+    (0.0, 0.0, 1.0),
+    (0.3, 0.1, 1.1),
+    (-0.3, -0.1, 0.9),
+    (0.1, -0.3, 1.0),
+    (-0.1, 0.3, 1.0),
+)
+# A look whose box has a smaller IoU with the given one has found something else.
+_FOUND = 0.5
 
 # A network's box beyond this many crops is treated like one that is not finite.
 _FRACTION_LIMIT = 1e6
@@ -154,6 +167,7 @@ class Tracker:
         self._template_croppers = [Cropper(spec.template_size) for _ in spec.view_factors]
         self._search_cropper = Cropper(spec.search_size)
         self._decode = DenseDecoder(spec) if spec.decoder == "dense" else BoxDecoder(spec)
+        self._fit = _AS_IT_IS
         self._box: Box | None = None
         self._frame_number = 0
 
@@ -188,6 +202,9 @@ class Tracker:
         self._engine.set_template(self._template(frame, start))
         if words is not None:
             self._engine.set_text(*words)
+        self._fit = _AS_IT_IS
+        if self._spec.size_fit > 0:
+            self._fit = self._fitted(frame, start)
         self._box = start
         self._frame_number = 0
 
@@ -298,7 +315,21 @@ class Tracker:
             outputs = self._engine.search(crop, _padding(frame, window, self._spec.search_size))
         else:
             outputs = self._engine.search(crop)
-        return box, self._decode(outputs, window, box, prior)
+        return box, self._decode(outputs, window, box, prior, self._fit)
+
+    def _fitted(self, frame: NDArray[np.uint8], start: Box) -> tuple[float, float]:
+        """What widths and heights are multiplied by, from looks at the target's first frame."""
+        x, y, w, h = start
+        errors = []
+        for dx, dy, scale in _FIRST_LOOKS:
+            around = (x + dx * w, y + dy * h, w * scale, h * scale)
+            _, found = self._search(frame, around, prior=False)
+            if found is not None and float(iou([found.box], [start])[0]) >= _FOUND:
+                errors.append((math.log(found.box[2] / w), math.log(found.box[3] / h)))
+        if not errors:
+            return _AS_IT_IS
+        wide, high = np.mean(errors, axis=0).tolist()
+        return math.exp(-self._spec.size_fit * wide), math.exp(-self._spec.size_fit * high)
 
     def _estimate(self, frame: NDArray[np.uint8], proposal: Proposal) -> Estimate:
         box = clip_box(proposal.box, frame.shape, self._spec.clip_margin)
@@ -366,6 +397,7 @@ class BoxDecoder:
         window: CropWindow,
         former: Box,
         prior: bool = True,
+        fit: tuple[float, float] = _AS_IT_IS,
     ) -> Proposal | None:
         """Decode box (1, 4) cxcywh as fractions of the crop, and score (1,).
 
@@ -374,6 +406,7 @@ class BoxDecoder:
             window: what the crop shows.
             former: the box that the window was computed from, xywh.
             prior: False for the size as the network gives it.
+            fit: what width and height are multiplied by.
 
         Returns:
             The proposal, None if the outputs are not finite (or absurd: beyond a million crops).
@@ -382,6 +415,7 @@ class BoxDecoder:
         if not (math.isfinite(score) and all(abs(v) <= _FRACTION_LIMIT for v in fractions)):
             return None
         cx, cy, w, h = (value * window.side for value in fractions)
+        w, h = w * fit[0], h * fit[1]
         if prior and self._smoothing > 0:
             rate = self._smoothing * score
             w, h = former[2] + rate * (w - former[2]), former[3] + rate * (h - former[3])
@@ -411,7 +445,12 @@ class DenseDecoder:
         self._window = np.zeros((0, 0), np.float32)
 
     def __call__(
-        self, outputs: tuple[Array, ...], window: CropWindow, former: Box, prior: bool = True
+        self,
+        outputs: tuple[Array, ...],
+        window: CropWindow,
+        former: Box,
+        prior: bool = True,
+        fit: tuple[float, float] = _AS_IT_IS,
     ) -> Proposal | None:
         """Decode score_map (1, H, W) in [0, 1] and box_map (1, 4, H, W) cxcywh fractions.
 
@@ -420,31 +459,37 @@ class DenseDecoder:
             window: what the crop shows.
             former: the box in the former frame, xywh.
             prior: False for the plain argmax and the box as it stands there.
+            fit: what width and height are multiplied by.
 
         Returns:
             The proposal, None if the chosen cell is not finite (or absurd, as above).
         """
         score_map, box_map = outputs[0][0], outputs[1][0]
-        ranking = self._ranking(score_map, box_map, window, former) if prior else score_map
+        was = (former[2] / fit[0], former[3] / fit[1])
+        ranking = self._ranking(score_map, box_map, window, was) if prior else score_map
         row, column = divmod(int(np.argmax(ranking)), score_map.shape[1])
         score = float(score_map[row, column])
         cx, cy, w, h = (window.side * value for value in box_map[:, row, column].tolist())
         limit = _FRACTION_LIMIT * window.side
         if not (math.isfinite(score) and all(abs(value) <= limit for value in (cx, cy, w, h))):
             return None
+        w, h = w * fit[0], h * fit[1]
         if prior and self._smoothing:
             rate = min(max(self._smoothing * score, 0.0), 1.0)
             w, h = former[2] + rate * (w - former[2]), former[3] + rate * (h - former[3])
         left, top = _crop_corner(window, former, self._anchor)
         box = (left + cx - 0.5 * w, top + cy - 0.5 * h, w, h)
+        scales = (1.0, 1.0, *fit)
         spread = box_spread(score_map, box_map, row, column, window.side)
-        return Proposal(box, score, float(score_map.max()), spread)
+        return Proposal(box, score, float(score_map.max()), spread * np.outer(scales, scales))
 
-    def _ranking(self, score_map: Array, box_map: Array, window: CropWindow, former: Box) -> Array:
-        """(H, W): what the best cell has most of."""
+    def _ranking(
+        self, score_map: Array, box_map: Array, window: CropWindow, was: tuple[float, float]
+    ) -> Array:
+        """(H, W): what the best cell has most of; `was` is the former width and height."""
         ranking = score_map
         if self._penalty:
-            ranking = ranking * self._scale_penalty(box_map, window, former)
+            ranking = ranking * self._scale_penalty(box_map, window, was)
         if self._multiplied:
             return ranking * self._hann(score_map.shape)
         if self._influence:
@@ -462,11 +507,11 @@ class DenseDecoder:
                 self._window = (self._influence * window).astype(np.float32)
         return self._window
 
-    def _scale_penalty(self, box_map: Array, window: CropWindow, former: Box) -> Array:
+    def _scale_penalty(self, box_map: Array, window: CropWindow, was: tuple[float, float]) -> Array:
         """(H, W) factors in (0, 1]."""
         with np.errstate(all="ignore"):
             w, h = np.maximum(box_map[2:], 1e-6)
-            was_w, was_h = former[2] / window.side, former[3] / window.side
+            was_w, was_h = was[0] / window.side, was[1] / window.side
             scale = _padded_size(w, h) / _padded_size(np.float32(was_w), np.float32(was_h))
             aspect = (w / h) / np.float32(was_w / was_h)
             change = np.maximum(scale, 1.0 / scale) * np.maximum(aspect, 1.0 / aspect)

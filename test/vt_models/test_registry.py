@@ -19,11 +19,13 @@ def test_every_specification_is_sane(name) -> None:
     assert 0.0 < spec.template_factor < spec.search_factor
     assert all(0.0 < value < 1.0 for value in (*spec.mean, *spec.std))
     assert spec.decoder in ("box", "dense")
-    for value in (spec.window_influence, spec.size_smoothing):
+    for value in (spec.window_influence, spec.size_smoothing, spec.size_fit):
         assert 0.0 <= value <= 1.0
     assert spec.scale_penalty >= 0.0
     if spec.decoder == "box":
         assert (spec.window_influence, spec.size_smoothing, spec.scale_penalty) == (0.0, 0.0, 0.0)
+    if spec.shipped_weights is None or spec.decoder == "box":
+        assert spec.size_fit == 0.0, "the authors' trackers take boxes as they are"
     assert spec.paper
     assert spec.url.startswith("https://")
 

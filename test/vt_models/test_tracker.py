@@ -65,6 +65,62 @@ def test_a_single_box_can_follow_in_size_by_its_score_too(fake_engine) -> None:
     np.testing.assert_allclose(unsmoothed[2:], expected[2:], rtol=1e-6)
 
 
+def square_frame(box=BOX):
+    """A white rectangle on black."""
+    frame = np.zeros((240, 320, 3), np.uint8)
+    x, y, w, h = map(int, box)
+    frame[y : y + h, x : x + w] = 255
+    return frame
+
+
+def sees_it_wider(share):
+    """Engine answers with the white rectangle of a crop, `share` times as wide."""
+
+    def answer(engine):
+        rows, columns = np.nonzero(engine.crop[:, :, 0] > 127)
+        (x1, x2), (y1, y2) = ((v.min(), v.max() + 1) for v in (columns, rows))
+        centre = (x1 + x2) / 2, (y1 + y2) / 2
+        size = share * (x2 - x1), y2 - y1
+        return box_answer(np.array([*centre, *size]) / len(engine.crop))
+
+    return answer
+
+
+@pytest.mark.parametrize(("fit", "expected"), [(0.0, 1.44), (0.5, 1.2), (1.0, 1.0)])
+def test_a_share_of_what_is_wrong_with_the_first_size_is_taken_out(
+    fake_engine, fit, expected
+) -> None:
+    spec = dataclasses.replace(BOX_SPEC, size_fit=fit)
+    tracker = Tracker(spec, fake_engine(sees_it_wider(1.44)))
+    tracker.init(square_frame(), BOX)
+    assert tracker.box == BOX
+    moved = square_frame((140, 100, 40, 30))
+    for found in (tracker.update(moved), tracker.locate(moved, BOX, prior=False)):
+        x, y, w, h = found.box
+        assert (w / BOX[2], h / BOX[3]) == pytest.approx((expected, 1.0), rel=0.03)
+        assert (x + w / 2, y + h / 2) == pytest.approx((160.0, 115.0), abs=1.0)
+
+
+def test_what_is_found_elsewhere_says_nothing_about_the_size(fake_engine) -> None:
+    answer = box_answer((0.9, 0.9, 0.5, 0.1))
+    boxes = [
+        started(dataclasses.replace(BOX_SPEC, size_fit=fit), fake_engine(lambda _: answer))
+        .update(FRAME)
+        .box
+        for fit in (0.0, 1.0)
+    ]
+    assert boxes[0] == boxes[1]
+
+
+def test_a_new_target_is_not_sized_by_the_former_one(fake_engine) -> None:
+    engine = fake_engine(sees_it_wider(1.44))
+    tracker = Tracker(dataclasses.replace(BOX_SPEC, size_fit=1.0), engine)
+    tracker.init(square_frame(), BOX)
+    engine.answer = sees_it_wider(1.0)
+    tracker.init(square_frame(), BOX)
+    assert tracker.update(square_frame()).box[2] == pytest.approx(BOX[2], rel=0.03)
+
+
 def test_crops_given_to_the_engine(fake_engine) -> None:
     engine = fake_engine(lambda _: box_answer((0.5, 0.5, 0.25, 0.25)))
     tracker = started(BOX_SPEC, engine)
@@ -265,10 +321,28 @@ def test_the_penalty_prefers_an_unchanged_shape() -> None:
     assert decode(plain(scale_penalty=0.1), (score_map, box_map)).score == pytest.approx(0.75)
 
 
+def test_a_fitted_size_holds_for_box_penalty_and_spread() -> None:
+    score_map, box_map = dense_answer(8, 8, (0.5, 0.5, 0.4, 0.2), 0.8)
+    score_map[0, 8, 9], box_map[0, :, 8, 9] = 0.7, (0.5, 0.5, 0.6, 0.2)
+    spec = plain(scale_penalty=0.1)
+    former = (*BOX[:2], 0.8 * 0.4 * WINDOW.side, 1.1 * 0.2 * WINDOW.side)
+    as_it_is = decode(spec, (score_map, box_map))
+    fitted = DenseDecoder(spec)((score_map, box_map), WINDOW, former, fit=(0.8, 1.1))
+    assert fitted.box[2] == pytest.approx(0.8 * as_it_is.box[2])
+    assert fitted.box[3] == pytest.approx(1.1 * as_it_is.box[3])
+    assert fitted.spread[2, 2] == pytest.approx(0.64 * as_it_is.spread[2, 2])
+    # A cell of exactly the former size, once fitted, pays nothing; the other one does.
+    ranking = DenseDecoder(spec)._ranking(
+        score_map[0], box_map[0], WINDOW, (former[2] / 0.8, former[3] / 1.1)
+    )
+    assert ranking[8, 8] == pytest.approx(0.8, rel=1e-5)
+    assert ranking[8, 9] < 0.68
+
+
 def test_the_penalty_is_one_for_the_former_shape() -> None:
     box_map = np.zeros((4, 1, 1), np.float32)
     box_map[2:, 0, 0] = BOX[2] / WINDOW.side, BOX[3] / WINDOW.side
-    factors = DenseDecoder(plain(scale_penalty=0.1))._scale_penalty(box_map, WINDOW, BOX)
+    factors = DenseDecoder(plain(scale_penalty=0.1))._scale_penalty(box_map, WINDOW, BOX[2:])
     np.testing.assert_allclose(factors, 1.0, atol=1e-6)
 
 
