@@ -20,6 +20,7 @@ from vt_models.exported import TORCH_WEIGHTS
 from vt_models.installed import find_weights
 from vt_models.registry import ModelSpec, get_spec
 from vt_models.training.backbone_distillation import BackboneSettings, distill_backbone
+from vt_models.training.cpu import prepare_cpu
 from vt_models.training.data import load_image_pack
 from vt_models.training.interrupts import stopped_by_signals
 from vt_models.training.loop import seed_everything
@@ -63,8 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs `vt-models distill-backbone`; Ctrl-C writes what was learned so far."""
     settings, device = _checked(args), torch.device(args.device)
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
+    prepare_cpu(args.threads)
     seed_everything(settings.seed)
     spec = get_spec(args.model)
     student, teacher = (create_model(spec.name), spec), _teacher(args)

@@ -21,6 +21,7 @@ from vt_models.api import create_model
 from vt_models.errors import InputError, TrainingError, WeightsError
 from vt_models.evaluation.datasets import FolderDataset
 from vt_models.registry import get_spec
+from vt_models.training.cpu import prepare_cpu
 from vt_models.training.distributed import SOLO, Team, joined, team_from_environment
 from vt_models.training.interrupts import stopped_by_signals
 from vt_models.training.loop import DivergedError, Trainer, seed_everything
@@ -73,8 +74,7 @@ def run(args: argparse.Namespace) -> int:
     limit = seconds_of(args.max_minutes)
     team = team_from_environment()
     device = _device(args.device, team)
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
+    prepare_cpu(args.threads)
     directory = args.output or Path("runs") / args.recipe.stem
     directory.mkdir(parents=True, exist_ok=True)
     with joined(team, device):

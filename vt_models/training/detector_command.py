@@ -15,6 +15,7 @@ import torch
 from vt_models.errors import InputError
 from vt_models.nets.bert import load_text_weights
 from vt_models.nets.text_detector import NAME, STRIDES, TextDetector
+from vt_models.training.cpu import prepare_cpu
 from vt_models.training.data import load_image_pack
 from vt_models.training.detector import DetectorSettings, DetectorTrainer, to_tensors
 from vt_models.training.interrupts import stopped_by_signals
@@ -48,8 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs `vt-models ground-train`; a second call continues at the last checkpoint."""
     settings, limit = _checked(args), seconds_of(args.max_minutes)
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
+    prepare_cpu(args.threads)
     args.output.mkdir(parents=True, exist_ok=True)
     seed_everything(settings.seed)
     net = TextDetector()

@@ -16,6 +16,7 @@ from vt_models.errors import InputError
 from vt_models.nets.bert import Bert, load_text_weights
 from vt_models.registry import get_spec
 from vt_models.text import Tokenizer
+from vt_models.training.cpu import keep_freed_memory
 from vt_models.training.loop import seed_everything
 from vt_models.training.options import check_counts, check_weights_file
 from vt_models.training.text_encoder import (
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs `vt-models shrink-text`."""
     settings = _checked(args)
     texts_at_hand = read_sentences(args.sentences)
+    keep_freed_memory()
     seed_everything(settings.seed)
     teacher = Bert(MINILM_L6)
     load_text_weights(teacher, args.teacher)
