@@ -28,7 +28,7 @@ LARGEST = {
     "pjvlt_tiny": 12_000_000,
     "procontext_tiny": 12_000_000,
 }
-LEAST_AO = {DEFAULT: 0.62, "asymtrack_t": 0.55, "pjvlt_tiny": 0.45, "procontext_tiny": 0.4}
+LEAST_AO = {DEFAULT: 0.68, "asymtrack_t": 0.63, "pjvlt_tiny": 0.5, "procontext_tiny": 0.5}
 """On a part of the development sequences and on all of them."""
 
 
