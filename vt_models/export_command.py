@@ -21,6 +21,7 @@ _SETTINGS = {
     "clip_margin": ("box", "dense"),
     "size_fit": ("box", "dense"),
     "size_smoothing": ("box", "dense"),
+    "least_score": ("box",),
     "scale_penalty": ("dense",),
     "window_influence": ("dense",),
 }

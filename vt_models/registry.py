@@ -66,6 +66,8 @@ class ModelSpec:
             starts on is taken out of every later box, in [0, 1]; 0, as the authors have it, for
             nothing. What belongs to a target (a shadow, a saddle, a raised arm) is a matter of who
             drew the box, and the first box tells.
+        least_score: box only, a box with a lower score is not believed: the former one stays, with
+            that score; 0, as the authors have it, believes every box.
         scale_penalty: dense only, strength of the penalty on a change of scale and aspect;
             0 disables it.
         clip_margin: pixels of a box that must stay inside the frame.
@@ -105,6 +107,7 @@ class ModelSpec:
     window_multiplied: bool = False
     size_smoothing: float = 0.0
     size_fit: float = 0.0
+    least_score: float = 0.0
     scale_penalty: float = 0.0
     clip_margin: int = 10
     template_inputs: tuple[str, ...] = ()

@@ -384,12 +384,13 @@ class BoxDecoder:
     """The authors' loop of AsymTrack and STARK: one box per frame, no window.
 
     The size follows at the rate size_smoothing * score (at once, as the authors have it, if
-    size_smoothing is 0).
+    size_smoothing is 0). Where the score is below least_score (0 for the authors) the box stays.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
         self._anchor = spec.anchor
         self._smoothing = spec.size_smoothing
+        self._least_score = spec.least_score
 
     def __call__(
         self,
@@ -405,7 +406,7 @@ class BoxDecoder:
             outputs: the network's ("box", "score").
             window: what the crop shows.
             former: the box that the window was computed from, xywh.
-            prior: False for the size as the network gives it.
+            prior: False for the box as the network gives it, whatever its score.
             fit: what width and height are multiplied by.
 
         Returns:
@@ -414,6 +415,8 @@ class BoxDecoder:
         fractions, score = outputs[0].reshape(-1).tolist(), float(outputs[1].reshape(-1)[0])
         if not (math.isfinite(score) and all(abs(v) <= _FRACTION_LIMIT for v in fractions)):
             return None
+        if prior and score < self._least_score:
+            return Proposal(former, score, score)
         cx, cy, w, h = (value * window.side for value in fractions)
         w, h = w * fit[0], h * fit[1]
         if prior and self._smoothing > 0:

@@ -265,7 +265,7 @@ def test_an_export_keeps_the_settings_that_its_weights_want(tmp_path) -> None:
         ("size_smoothing=nan", "from 0 to 1"),
         ("size_smoothing=fast", "from 0 to 1"),
         ("size_fit=1.5", "from 0 to 1"),
-        ("window_influence=0.3", "it has clip_margin, size_fit, size_smoothing"),
+        ("window_influence=0.3", "it has clip_margin, size_fit, size_smoothing, least_score"),
         ("search_size=512", "no setting 'search_size'"),
         ("clip_margin", "whole number"),
     ],

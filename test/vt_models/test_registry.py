@@ -25,7 +25,7 @@ def test_every_specification_is_sane(name) -> None:
     if spec.decoder == "box":
         assert (spec.window_influence, spec.size_smoothing, spec.scale_penalty) == (0.0, 0.0, 0.0)
     if spec.shipped_weights is None or spec.decoder == "box":
-        assert spec.size_fit == 0.0, "the authors' trackers take boxes as they are"
+        assert (spec.size_fit, spec.least_score) == (0.0, 0.0), "the authors believe their boxes"
     assert spec.paper
     assert spec.url.startswith("https://")
 

@@ -50,6 +50,18 @@ def test_box_decoder_by_hand(fake_engine) -> None:
     assert estimate.covariance is None
 
 
+def test_a_single_box_that_is_a_guess_leaves_the_former_one(fake_engine) -> None:
+    spec = dataclasses.replace(BOX_SPEC, least_score=0.5)
+    box = (0.5, 0.25, 0.4, 0.1)
+    engine = fake_engine(lambda _: box_answer(box, score=0.49))
+    tracker = started(spec, engine)
+    assert tracker.update(FRAME) == Estimate(BOX, pytest.approx(0.49))
+    assert tracker.locate(FRAME, BOX, prior=False).box != BOX
+    engine.answer = lambda _: box_answer(box, score=0.5)
+    believed = tracker.update(FRAME)
+    assert believed.box == started(BOX_SPEC, engine).update(FRAME).box
+
+
 def test_a_single_box_can_follow_in_size_by_its_score_too(fake_engine) -> None:
     answer = box_answer((0.5, 0.25, 0.4, 0.1), score=0.5)
     plain_tracker = started(BOX_SPEC, fake_engine(lambda _: answer))
