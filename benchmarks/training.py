@@ -28,6 +28,7 @@ from vt_models.api import create_model
 from vt_models.evaluation.command import split_names
 from vt_models.evaluation.provenance import command_line, provenance
 from vt_models.training.batches import PREFETCH
+from vt_models.training.cpu import prepare_cpu
 from vt_models.training.crops import PairDataset
 from vt_models.training.data import load_image_pack
 from vt_models.training.loop import Trainer, seed_everything
@@ -95,8 +96,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _benchmark(args: argparse.Namespace) -> dict[str, Any]:
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
+    prepare_cpu(args.threads)
     about = provenance(command_line(), seed=0)
     recipes = {name: load_recipe(args.folder / f"{name}.yaml", args.set) for name in args.recipes}
     pack = load_image_pack(args.data, args.limit)
