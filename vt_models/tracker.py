@@ -380,6 +380,14 @@ def _crop_corner(window: CropWindow, former: Box, anchor: Anchor) -> tuple[float
     return former[0] + 0.5 * former[2] - half, former[1] + 0.5 * former[3] - half
 
 
+def _followed(size: tuple[float, float], former: Box, rate: float) -> tuple[float, float]:
+    """A size on its way from the former one; `size` itself from a rate of 1 on."""
+    if rate >= 1.0:
+        return size
+    rate = max(rate, 0.0)
+    return former[2] + rate * (size[0] - former[2]), former[3] + rate * (size[1] - former[3])
+
+
 class BoxDecoder:
     """The authors' loop of AsymTrack and STARK: one box per frame, no window.
 
@@ -418,10 +426,8 @@ class BoxDecoder:
         if prior and score < self._least_score:
             return Proposal(former, score, score)
         cx, cy, w, h = (value * window.side for value in fractions)
-        w, h = w * fit[0], h * fit[1]
-        if prior and self._smoothing > 0:
-            rate = self._smoothing * score
-            w, h = former[2] + rate * (w - former[2]), former[3] + rate * (h - former[3])
+        rate = self._smoothing * score if prior and self._smoothing else 1.0
+        w, h = _followed((w * fit[0], h * fit[1]), former, rate)
         left, top = _crop_corner(window, former, self._anchor)
         return Proposal((left + cx - 0.5 * w, top + cy - 0.5 * h, w, h), score, score)
 
@@ -476,10 +482,8 @@ class DenseDecoder:
         limit = _FRACTION_LIMIT * window.side
         if not (math.isfinite(score) and all(abs(value) <= limit for value in (cx, cy, w, h))):
             return None
-        w, h = w * fit[0], h * fit[1]
-        if prior and self._smoothing:
-            rate = min(max(self._smoothing * score, 0.0), 1.0)
-            w, h = former[2] + rate * (w - former[2]), former[3] + rate * (h - former[3])
+        rate = self._smoothing * score if prior and self._smoothing else 1.0
+        w, h = _followed((w * fit[0], h * fit[1]), former, rate)
         left, top = _crop_corner(window, former, self._anchor)
         box = (left + cx - 0.5 * w, top + cy - 0.5 * h, w, h)
         scales = (1.0, 1.0, *fit)
