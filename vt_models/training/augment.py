@@ -51,7 +51,8 @@ def jittered_view(
     """The authors' random search window (STARK and its descendants).
 
     The box is scaled by exp(N(0, scale_jitter)) along each side and shifted by at most half of
-    sqrt(w h) * centre_jitter, then `factor` times its mean side is cut out.
+    sqrt(w h) * centre_jitter (by a law that has bounds), then `factor` times its mean side is cut
+    out.
 
     Args:
         box: x, y, w, h in pixels of the image.
@@ -59,8 +60,8 @@ def jittered_view(
         centre_jitter: Full range of the shift, in mean sides of the box.
         scale_jitter: Standard deviation of the natural logarithm of each side's scale.
         rng: Where the randomness comes from.
-        law: "uniform", or "laplace": shifts of the same mean, most of them smaller and some much
-            larger, as objects move (GOTURN: Held et al., ECCV 2016, fitted it to videos).
+        law: "uniform", or "laplace": shifts as large in the mean, most of them smaller and some
+            much larger, as objects move (GOTURN: Held et al., ECCV 2016, fitted it to videos).
     """
     x, y, w, h = box
     scale = np.exp(rng.standard_normal(2) * scale_jitter)
