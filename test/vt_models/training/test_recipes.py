@@ -135,4 +135,4 @@ def test_pack_recipes_need_one_pack_alone(name: str) -> None:
     (source,) = recipe.sources
     assert (source.kind, source.root, source.in_memory) == ("pack", "", True)
     assert recipe.optim.samples <= 1_000_000
-    assert get_spec(recipe.model).name == name.removesuffix("_pack")
+    assert get_spec(recipe.model).name == name.removesuffix("_pack").removesuffix("_stage2")
