@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vt_models import create_tracker, get_spec, list_models
+from vt_models import Tracker, create_tracker, get_spec, list_models
 from vt_models.evaluation import FolderDataset, evaluate
 from vt_models.evaluation.datasets import VideoSequence
 from vt_models.geometry import iou
@@ -85,6 +86,28 @@ def test_score_falls_when_background_takes_the_targets_place(start: int, shared_
     without = [tracker.update(_emptied(video, i)).score for i in range(last, last + 10)]
     assert np.mean(with_target) > 0.5
     assert np.mean(without) < 0.6 * np.mean(with_target)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_on_a_still_picture_the_first_box_stays(name: str, shared_dir: Path) -> None:
+    """What is taken out of the size does not add up, and helps."""
+    videos = FolderDataset(shared_dir / "sequences", ["otb_Jogging1", "otb_Girl", "tlp_Bike"])
+
+    def size_errors(fit: float) -> np.ndarray:
+        shipped = create_tracker(name)
+        spec = dataclasses.replace(shipped.spec, size_fit=fit)
+        tracker = Tracker(spec, shipped._engine, shipped._tokenizer)
+        errors = []
+        for video in videos:
+            frame = video.read_frame(0)
+            tracker.init(frame, video.boxes[0])
+            last = [tracker.update(frame).box for _ in range(25)][-1]
+            errors.append(np.abs(np.log(np.divide(last[2:], video.boxes[0, 2:]))))
+        return np.array(errors)
+
+    fitted = size_errors(get_spec(name).size_fit or 0.5)
+    assert fitted.max() < 0.35
+    assert fitted.mean() < size_errors(0.0).mean()
 
 
 @pytest.mark.parametrize("name", SHIPPED)
