@@ -105,7 +105,7 @@ def test_on_a_still_picture_the_first_box_stays(name: str, shared_dir: Path) -> 
             errors.append(np.abs(np.log(np.divide(last[2:], video.boxes[0, 2:]))))
         return np.array(errors)
 
-    fitted = size_errors(get_spec(name).size_fit or 0.5)
+    fitted = size_errors(create_tracker(name).spec.size_fit)
     assert fitted.max() < 0.35
     assert fitted.mean() < size_errors(0.0).mean()
 

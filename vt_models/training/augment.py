@@ -50,18 +50,18 @@ def jittered_view(
 ) -> View:
     """The authors' random search window (STARK and its descendants).
 
-    The box is scaled by exp(N(0, scale_jitter)) along each side and shifted by at most half of
-    sqrt(w h) * centre_jitter (by a law that has bounds), then `factor` times its mean side is cut
-    out.
+    The box is scaled by exp(N(0, scale_jitter)) along each side and shifted by sqrt(w h) *
+    centre_jitter times what `law` gives, then `factor` times its mean side is cut out.
 
     Args:
         box: x, y, w, h in pixels of the image.
         factor: Side of the window in mean sides of the box.
-        centre_jitter: Full range of the shift, in mean sides of the box.
+        centre_jitter: Full range of uniform shifts, in mean sides of the box.
         scale_jitter: Standard deviation of the natural logarithm of each side's scale.
         rng: Where the randomness comes from.
-        law: "uniform", or "laplace": shifts as large in the mean, most of them smaller and some
-            much larger, as objects move (GOTURN: Held et al., ECCV 2016, fitted it to videos).
+        law: "uniform" from -0.5 to 0.5, as the authors have it, or "laplace": as large in the mean,
+            most of them smaller and some much larger, as objects move (GOTURN: Held et al., ECCV
+            2016, fitted it to videos).
     """
     x, y, w, h = box
     scale = np.exp(rng.standard_normal(2) * scale_jitter)
