@@ -8,6 +8,7 @@ from vt_models.datasets.folder import FolderDataset
 from vt_models.datasets.kinds import DATASETS, IMAGE_SETS, open_dataset, open_images
 from vt_models.datasets.reader import SequenceDataset
 from vt_models.datasets.sequence import VideoSequence
+from vt_models.datasets.video_list import ListedVideo, VideoList, read_video_list
 
 __all__ = [
     "DATASETS",
@@ -15,8 +16,11 @@ __all__ = [
     "AnnotatedImage",
     "CocoImages",
     "FolderDataset",
+    "ListedVideo",
     "SequenceDataset",
+    "VideoList",
     "VideoSequence",
     "open_dataset",
     "open_images",
+    "read_video_list",
 ]
