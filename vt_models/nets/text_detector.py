@@ -23,9 +23,9 @@ from vt_models.nets.efficientnet import (
     STRIDE8_CHANNELS,
     STRIDE16_CHANNELS,
     STRIDE32_CHANNELS,
-    Depthwise,
     EfficientNetLite0,
 )
+from vt_models.nets.pretrained import Depthwise
 
 if TYPE_CHECKING:
     from pathlib import Path
