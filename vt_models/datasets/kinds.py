@@ -15,6 +15,7 @@ from vt_models.datasets.otb import OtbDataset
 from vt_models.datasets.tnl2k import Tnl2kDataset
 from vt_models.datasets.trackingnet import TrackingNetDataset
 from vt_models.datasets.uav123 import Uav123Dataset
+from vt_models.datasets.videos import VideosDataset
 from vt_models.datasets.vot import VotDataset
 from vt_models.errors import DatasetError
 
@@ -28,6 +29,7 @@ DATASETS: dict[str, type[SequenceDataset]] = {
     reader.kind: reader
     for reader in (
         FolderDataset,
+        VideosDataset,
         LasotDataset,
         LasotExtensionDataset,
         Got10kDataset,

@@ -19,7 +19,6 @@ from tqdm import tqdm
 
 from vt_models.api import create_model
 from vt_models.errors import InputError, TrainingError, WeightsError
-from vt_models.evaluation.datasets import FolderDataset
 from vt_models.registry import get_spec
 from vt_models.training.cpu import prepare_cpu
 from vt_models.training.distributed import SOLO, Team, joined, team_from_environment
@@ -38,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 Item = TypeVar("Item")
+    from vt_models.datasets import SequenceDataset
+
 FINAL_WEIGHTS = "weights.safetensors"
 LATEST_WEIGHTS = "latest.safetensors"
 """Those of the last checkpoint, to try while the run goes on."""
@@ -53,7 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data_help = "folder of the image pack, or NAME=DIR of each of the recipe's sources"
     add("--data", action="append", default=[], metavar="[NAME=]DIR", help=data_help)
     add("--output", type=Path, help="run directory; default: runs/<name of the recipe>")
-    add("--validate-on", type=Path, help="folder of sequences to validate on at intervals")
+    add(
+        "--validate-on",
+        type=Path,
+        help="folder of sequences, or of annotated videos, to validate on at intervals",
+    )
     add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="replace a setting")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"))
     add("--workers", type=int, help="processes that cut crops; default: 1, with a GPU up to 8")
@@ -78,8 +83,7 @@ def run(args: argparse.Namespace) -> int:
     directory = args.output or Path("runs") / args.recipe.stem
     directory.mkdir(parents=True, exist_ok=True)
     with joined(team, device):
-        validation = FolderDataset(args.validate_on) if args.validate_on else None
-        trainer = _trainer(args, recipe, directory, device, team)
+        trainer, validation = _trainer(args, recipe, directory, device, team)
         _train(trainer, validation, limit, team)
         if not trainer.finished:
             _say(f"stopped at {trainer.samples} samples; the same command continues there", team)
@@ -111,6 +115,7 @@ def _trainer(
     net = _new_net(recipe, args.start_from)
     if args.text_weights is not None:
         _load_text_weights(net, recipe.model, args.text_weights)
+    validation = open_validation(args.validate_on, recipe, data) if args.validate_on else None
     workers = _default_workers(device, team) if args.workers is None else args.workers
     trainer = Trainer(net, recipe, data, directory, device, workers, team)
     if not args.restart and trainer.resume():
@@ -120,10 +125,10 @@ def _trainer(
         f"The processes are at different samples: {directory} must be on a file system that all "
         "machines share",
     )
-    return trainer
+    return trainer, validation
 
 
-def _train(trainer: Trainer, validation: FolderDataset | None, limit: float, team: Team) -> None:
+def _train(trainer: Trainer, validation: SequenceDataset | None, limit: float, team: Team) -> None:
     """Runs the trainer; the first process shows and logs what it does."""
     try:
         with ExitStack() as stack:
@@ -145,7 +150,7 @@ def _train(trainer: Trainer, validation: FolderDataset | None, limit: float, tea
 
 
 def _shown(
-    trainer: Trainer, validation: FolderDataset | None, limit: float, stack: ExitStack
+    trainer: Trainer, validation: SequenceDataset | None, limit: float, stack: ExitStack
 ) -> Hooks:
     """Hooks to a progress bar and TensorBoard, which are closed with the stack."""
     # What a killed run logged after its last checkpoint is drawn by this one again.
@@ -231,7 +236,7 @@ def _imagenet_file(model: str) -> Path:
 
 
 def _hooks(
-    trainer: Trainer, validation: FolderDataset | None, board: SummaryWriter, bar: RunBar
+    trainer: Trainer, validation: SequenceDataset | None, board: SummaryWriter, bar: RunBar
 ) -> Hooks:
     def on_progress(progress: Progress) -> None:
         terms = progress.terms

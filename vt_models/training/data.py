@@ -106,6 +106,7 @@ class Source:
         max_gap: See `SamplingConfig.max_gap`, which holds where this is None.
         is_unlabelled: It has images only, and gives pairs of regions whatever the shares.
         annotated: What else is in its images, where that is known.
+        videos: Names of the videos that its tracks are from.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Source:
     max_gap: int | None = None
     is_unlabelled: bool = False
     annotated: Sequence[Annotated] = ()
+    videos: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

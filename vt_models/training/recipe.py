@@ -99,6 +99,8 @@ def _read(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str
     if not isinstance(data, dict):
         raise RecipeError(f"{path} must be a mapping with at least `model:`.")
     lines = dict(_lines(path, node))
+    if isinstance(data.get("validation"), str) and data["validation"]:
+        data["validation"] = str(path.parent / data["validation"])
     base = data.pop(BASE, None)
     if base is None:
         return data, lines

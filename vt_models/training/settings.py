@@ -206,7 +206,8 @@ class SourceConfig:
 
     Attributes:
         kind: "pack" (an image pack), "images" (a folder of images without labels, which give pairs
-            of regions), or a data set (`vt_models.datasets`).
+            of regions), "videos" (annotated video files, decoded once into a cache), or another
+            dataset (`vt_models.datasets`).
         name: What `--data NAME=DIR` and messages call it; the kind unless told.
         root: Its folder, where `--data` says nothing; may hold $VARIABLES.
         split: Of a data set; its training split unless told.
@@ -216,7 +217,11 @@ class SourceConfig:
         max_gap: Of this source, instead of `sampling.max_gap`; 0: the same.
         in_memory: An image pack is decoded once into memory, which is fast. Otherwise, and always
             for data sets, an image is read when it is drawn.
+        match: Patterns such as "drone_*"; only videos whose name fits one of them are drawn from.
+            Of an image pack the names are the `source` of its clips; photographs always stay.
+        skip: Patterns of the names of videos that are not drawn from.
     """
+        max_cover: Of this source, instead of `sampling.max_cover`; 0: the same.
 
     kind: str = "pack"
     name: str = ""
@@ -226,8 +231,11 @@ class SourceConfig:
     weight: float = 1.0
     max_gap: int = 0
     in_memory: bool = True
+    match: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
 
     @property
+    max_cover: float = 0.0
     def called(self) -> str:
         """Its name."""
         return self.name or self.kind
@@ -246,6 +254,9 @@ class Recipe:
         sources: Where the data come from; one image pack unless told.
     """
 
+        validation: A list of videos (`vt_models.datasets.video_list`) to judge by, seen from the
+            recipe that names it. No source draws from a video in it; `--validate-on` runs those
+            that it marks with "validate".
     model: str
     pretrained: str = "none"
     seed: int = 0
@@ -254,6 +265,7 @@ class Recipe:
     sources: tuple[SourceConfig, ...] = (SourceConfig(),)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    validation: str = ""
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     pruning: PruningConfig = field(default_factory=PruningConfig)

@@ -2,7 +2,8 @@
 """Opens the sources of a recipe: every annotation is read and checked here, before the first batch.
 
 Boxes and the names of image files are kept as arrays (20 to 40 bytes a frame); images are read when
-a pair is drawn, but for those of image packs, which are decoded at once unless told otherwise.
+a pair is drawn, but for those of image packs, which are decoded at once unless told otherwise, and
+those of video files, which are decoded once into a cache.
 """
 
 from __future__ import annotations
@@ -10,15 +11,25 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vt_models.datasets import IMAGE_SETS, open_dataset, open_images
+from vt_models.datasets import IMAGE_SETS, FolderDataset, open_dataset, open_images
+from vt_models.datasets.frame_cache import CachedVideo
 from vt_models.datasets.images import IMAGE_SUFFIXES
 from vt_models.datasets.text import read_lines
+from vt_models.datasets.video_list import VideoList, read_video_list
+from vt_models.datasets.videos import (
+    ANNOTATIONS,
+    AnnotatedVideo,
+    VideosDataset,
+    read_annotated_videos,
+)
 from vt_models.errors import DatasetError
 from vt_models.training.data import (
     Mixture,
@@ -37,6 +48,7 @@ from vt_models.training.store import ImageFiles, ImageStore, PhotoTargets, Video
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from vt_models.datasets import SequenceDataset
     from vt_models.training.settings import Recipe, SamplingConfig, SourceConfig
 
 NO_BOX = (float("nan"),) * 4
@@ -117,7 +129,8 @@ def open_sources(
     Raises:
         DatasetError: Anything that is missing or malformed; names the file, and the line.
     """
-    reader = _Reader(recipe.sampling, progress)
+    listed = read_video_list(Path(recipe.validation)) if recipe.validation else None
+    reader = _Reader(recipe.sampling, listed, progress)
     sources = tuple(reader.read(config, roots[config.called]) for config in recipe.sources)
     unknown = sorted(set(recipe.sampling.hold_out) - reader.videos)
     if unknown:
@@ -127,11 +140,43 @@ def open_sources(
     return Mixture(reader.store, sources)
 
 
+def open_validation(folder: Path, recipe: Recipe, data: Mixture) -> SequenceDataset:
+    """The sequences to judge by, none of which may be trained on.
+
+    Args:
+        folder: of sequences (kind `folder`), or of annotated videos (kind `videos`), of which only
+            those run that the recipe's `validation` list marks so.
+        recipe: of the run.
+        data: what it trains on, from `open_sources`.
+
+    Raises:
+        DatasetError: Nothing to judge by, or a source draws from one of the videos.
+    """
+    if (folder / ANNOTATIONS).is_file():
+        chosen: list[str] | None = None
+        if recipe.validation:
+            listed = read_video_list(Path(recipe.validation))
+            chosen = list(listed.validation_sequences(VideosDataset(folder).names))
+        sequences: SequenceDataset = VideosDataset(folder, chosen)
+    else:
+        sequences = FolderDataset(folder)
+    judged = set(sequences.names) | {name.rpartition(".")[0] for name in sequences.names}
+    for source in data.sources:
+        both = sorted(source.videos & judged)
+        if both:
+            raise DatasetError(
+                f"--validate-on {folder}: source {source.name} trains on {', '.join(both)}; put "
+                "them under sampling.hold_out, or into the recipe's `validation` list"
+            )
+    return sequences
+
+
 @dataclass
 class _Reader:
     """Opens one source after the other into one store of images."""
 
     sampling: SamplingConfig
+    listed: VideoList | None
     progress: Callable[[Iterable[Any], str], Iterable[Any]]
     store: ImageStore = field(default_factory=ImageStore)
     videos: set[str] = field(default_factory=set)
@@ -143,20 +188,31 @@ class _Reader:
             return self._images(config, root)
         if config.kind in IMAGE_SETS:
             return self._photographs(config, root)
+        if config.kind == VideosDataset.kind:
+            return self._video_files(config, root)
         return self._videos(config, root)
+
+    def _chosen(self, config: SourceConfig, name: str) -> bool:
+        """Whether a source draws from the video of this name."""
+        is_wanted = not config.match or any(fnmatchcase(name, one) for one in config.match)
+        is_skipped = any(fnmatchcase(name, one) for one in config.skip)
+        is_held_out = name in self.sampling.hold_out or (
+            self.listed is not None and self.listed.row_of(name) is not None
+        )
+        return is_wanted and not is_skipped and not is_held_out
 
     def _pack(self, config: SourceConfig, root: Path) -> Source:
         records = read_records(root)
         self.videos |= {r["source"] for r in records if "video" in r}
-        gone = set(self.sampling.hold_out)
-        records = [r for r in records if "video" not in r or r["source"] not in gone]
+        records = [r for r in records if "video" not in r or self._chosen(config, r["source"])]
         if config.in_memory:
             decoded = decode_all(root, records, lambda files: self.progress(files, config.called))
             images = self.store.add(decoded)
         else:
             sizes = np.array([(r["width"], r["height"]) for r in records], np.int32)
             images = self.store.add(ImageFiles(root, [r["image"] for r in records], sizes))
-        limits = (self.sampling.min_side, self.sampling.max_cover, images.start)
+        max_cover = config.max_cover or self.sampling.max_cover
+        limits = (self.sampling.min_side, max_cover, images.start)
         return Source(
             config.called,
             stills_of(records, *limits),
@@ -165,6 +221,7 @@ class _Reader:
             config.weight,
             config.max_gap or None,
             annotated=annotated_in(records, images.start),
+            videos=frozenset(r["source"] for r in records if "video" in r),
         )
 
     def _images(self, config: SourceConfig, root: Path) -> Source:
@@ -193,7 +250,8 @@ class _Reader:
         numbers = np.repeat(np.arange(len(found), dtype=np.int32), counts)
         covers = boxes[:, 2] * boxes[:, 3] / sizes[numbers].prod(axis=1)
         usable = boxes[:, 2:].min(axis=1) >= self.sampling.min_side
-        usable &= (covers < self.sampling.max_cover) | (self.sampling.max_cover >= 1)
+        max_cover = config.max_cover or self.sampling.max_cover
+        usable &= (covers < max_cover) | (max_cover >= 1)
         stills = PhotoTargets(
             numbers[usable] + np.int32(images.start),
             boxes[usable],
@@ -205,9 +263,13 @@ class _Reader:
 
     def _videos(self, config: SourceConfig, root: Path) -> Source:
         dataset = open_dataset(config.kind, root, split=_split(config), needs_start=False)
-        chosen = set(_only(config, root, dataset.names)) - set(self.sampling.hold_out)
+        listed = set(_only(config, root, dataset.names))
         self.videos |= set(dataset.names)
-        numbers = [n for n, name in enumerate(dataset.names) if name in chosen]
+        numbers = [
+            number
+            for number, name in enumerate(dataset.names)
+            if name in listed and self._chosen(config, name)
+        ]
         first = len(self.store)
         tracks = []
         annotated = False
@@ -226,7 +288,45 @@ class _Reader:
             )
             raise DatasetError(f"{root} ({config.called}): {reason}")
         images = range(first, len(self.store))
-        return Source(config.called, (), tracks, images, config.weight, config.max_gap or None)
+        drawn = frozenset(dataset.names[number] for number in numbers)
+        gap = config.max_gap or None
+        return Source(config.called, (), tracks, images, config.weight, gap, videos=drawn)
+
+    def _video_files(self, config: SourceConfig, root: Path) -> Source:
+        """Decodes the chosen videos into the cache, two at a time."""
+        found = read_annotated_videos(root)
+        names = [video.name for video in found]
+        self.videos |= set(names)
+        listed = set(_only(config, root, names))
+        videos = [one for one in found if one.name in listed and self._chosen(config, one.name)]
+        first, tracks = len(self.store), []
+        with ThreadPoolExecutor(2) as pool:
+            cached = self.progress(pool.map(CachedVideo, videos), config.called)
+            for video, frames in zip(videos, cached, strict=True):
+                images = self.store.add(frames)
+                tracks += self._tracks_of(config, video, images.start)
+        if not tracks:
+            raise DatasetError(
+                f"{root} ({config.called}): none of {len(videos)} chosen videos has a track with "
+                f"two boxes of at least {self.sampling.min_side:g} pixels (sampling.min_side)"
+            )
+        images = range(first, len(self.store))
+        drawn = frozenset(video.name for video in videos)
+        gap = config.max_gap or None
+        return Source(config.called, (), tracks, images, config.weight, gap, videos=drawn)
+
+    def _tracks_of(self, config: SourceConfig, video: AnnotatedVideo, first: int) -> list[Track]:
+        """The tracks of a video with two usable boxes or more; `first` is its first image."""
+        scene = f"{config.called}/{video.name}"
+        tracks = []
+        for track in video.tracks:
+            usable = track.boxes[:, 2:].min(axis=1) >= self.sampling.min_side  # nan is not
+            shown = np.flatnonzero(usable).astype(np.int32)
+            if len(shown) >= 2:
+                boxes = track.boxes[shown].astype(np.float32)
+                targets = VideoTargets(first, shown, boxes, track.name, scene, track.sentence)
+                tracks.append(Track(f"{scene}/{track.id}", targets, shown))
+        return tracks
 
     def _track(self, config: SourceConfig, root: Path, record: Mapping[str, Any]) -> Track | None:
         """A video's frames and its target; None where there are less than two usable boxes."""

@@ -14,12 +14,12 @@ from vt_models.runtime import TorchEngine
 from vt_models.tracker import Tracker
 
 if TYPE_CHECKING:
-    from vt_models.evaluation.datasets import FolderDataset
+    from vt_models.datasets import SequenceDataset
     from vt_models.registry import ModelSpec
 
 
 def validate(
-    net: nn.Module, spec: ModelSpec, sequences: FolderDataset, device: torch.device
+    net: nn.Module, spec: ModelSpec, sequences: SequenceDataset, device: torch.device
 ) -> dict[str, float]:
     """Tracks every sequence with a merged copy of the network.
 
