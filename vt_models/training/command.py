@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable
 
-Item = TypeVar("Item")
     from vt_models.datasets import SequenceDataset
 
+Item = TypeVar("Item")
 FINAL_WEIGHTS = "weights.safetensors"
 LATEST_WEIGHTS = "latest.safetensors"
 """Those of the last checkpoint, to try while the run goes on."""
@@ -111,11 +111,11 @@ def _trainer(
             team,
         )
     _say(f"{getattr(data.images, 'nbytes', 0) / 1e9:.2f} GB of images in memory", team)
+    validation = open_validation(args.validate_on, recipe, data) if args.validate_on else None
     seed_everything(recipe.seed)
     net = _new_net(recipe, args.start_from)
     if args.text_weights is not None:
         _load_text_weights(net, recipe.model, args.text_weights)
-    validation = open_validation(args.validate_on, recipe, data) if args.validate_on else None
     workers = _default_workers(device, team) if args.workers is None else args.workers
     trainer = Trainer(net, recipe, data, directory, device, workers, team)
     if not args.restart and trainer.resume():

@@ -148,13 +148,13 @@ def _problems_of(source: SourceConfig) -> Iterator[tuple[str, str]]:
         yield "split", f"{source.kind} has no split {source.split!r}; {allowed}."
     if source.only and source.kind not in DATASETS:
         yield "only", f"`only` lists videos, and {source.kind} is no data set of videos: remove it."
-    if source.max_gap and (source.kind == IMAGES or source.kind in IMAGE_SETS):
     has_videos = source.kind == PACK or source.kind in DATASETS
     for key in ("match", "skip"):
         if getattr(source, key) and not has_videos:
             yield key, f"`{key}` chooses videos, and {source.kind} has none: remove it."
     if source.max_cover > 1:
         yield "max_cover", f"`max_cover` is a fraction in [0, 1], but is {source.max_cover}."
+    if source.max_gap and (source.kind == IMAGES or source.kind in IMAGE_SETS):
         yield "max_gap", f"{source.kind} has no videos, so `max_gap` means nothing: remove it."
     if not source.in_memory and source.kind != PACK:
         yield "in_memory", f"images of {source.kind} are never held in memory: remove `in_memory`."

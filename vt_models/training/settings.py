@@ -214,28 +214,28 @@ class SourceConfig:
         only: File with the names of the videos to use, one a line, or their numbers in the split
             (from 0); seen from the root. All of them unless told.
         weight: How often it is drawn from, relative to the other sources.
-        max_gap: Of this source, instead of `sampling.max_gap`; 0: the same.
-        in_memory: An image pack is decoded once into memory, which is fast. Otherwise, and always
-            for data sets, an image is read when it is drawn.
         match: Patterns such as "drone_*"; only videos whose name fits one of them are drawn from.
             Of an image pack the names are the `source` of its clips; photographs always stay.
         skip: Patterns of the names of videos that are not drawn from.
-    """
+        max_gap: Of this source, instead of `sampling.max_gap`; 0: the same.
         max_cover: Of this source, instead of `sampling.max_cover`; 0: the same.
+        in_memory: An image pack is decoded once into memory, which is fast. Otherwise, and always
+            for data sets, an image is read when it is drawn.
+    """
 
     kind: str = "pack"
     name: str = ""
     root: str = ""
     split: str = ""
     only: str = ""
-    weight: float = 1.0
-    max_gap: int = 0
-    in_memory: bool = True
     match: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
+    weight: float = 1.0
+    max_gap: int = 0
+    max_cover: float = 0.0
+    in_memory: bool = True
 
     @property
-    max_cover: float = 0.0
     def called(self) -> str:
         """Its name."""
         return self.name or self.kind
@@ -251,21 +251,21 @@ class Recipe:
         seed: Seed of weights, pairs and augmentation.
         checkpoint_every: Pairs between checkpoints.
         validate_every: Pairs between validations on sequences (0: never).
-        sources: Where the data come from; one image pack unless told.
-    """
-
         validation: A list of videos (`vt_models.datasets.video_list`) to judge by, seen from the
             recipe that names it. No source draws from a video in it; `--validate-on` runs those
             that it marks with "validate".
+        sources: Where the data come from; one image pack unless told.
+    """
+
     model: str
     pretrained: str = "none"
     seed: int = 0
     checkpoint_every: int = 3200
     validate_every: int = 0
+    validation: str = ""
     sources: tuple[SourceConfig, ...] = (SourceConfig(),)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    validation: str = ""
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     pruning: PruningConfig = field(default_factory=PruningConfig)
