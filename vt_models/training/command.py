@@ -28,7 +28,7 @@ from vt_models.training.options import check_counts, check_cuda, seconds_of
 from vt_models.training.progress import Hooks, Progress
 from vt_models.training.recipe import Recipe, load_recipe, to_dict
 from vt_models.training.run_bar import RunBar
-from vt_models.training.sources import open_sources, parse_roots
+from vt_models.training.sources import open_sources, open_validation, parse_roots
 from vt_models.training.validation import validate
 from vt_models.weights.tensors import save_weights
 
@@ -101,8 +101,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _trainer(
     args: argparse.Namespace, recipe: Recipe, directory: Path, device: torch.device, team: Team
-) -> Trainer:
-    """The trainer, with its data and its weights, at the last checkpoint where there is one."""
+) -> tuple[Trainer, SequenceDataset | None]:
+    """The trainer at the last checkpoint where there is one, and the sequences to validate on."""
     data = open_sources(recipe, parse_roots(args.data, recipe), _bar(team))
     for source in data.sources:
         _say(
