@@ -196,6 +196,19 @@ _ASYMTRACK_LITE0 = ModelSpec(
     shipped_weights="asymtrack_lite0",
 )
 
+_ASYMTRACK_NANO = replace(
+    _ASYMTRACK_LITE0,
+    name="asymtrack_nano",
+    search_size=192,
+    search_factor=3.0,
+    # Bytes as they are.
+    mean=(0.0, 0.0, 0.0),
+    std=(1.0 / 255.0, 1.0 / 255.0, 1.0 / 255.0),
+    net="vt_models.nets.asymtrack_nano:asymtrack_nano",
+    paper=f"after {_ASYMTRACK_PAPER}; NanoTrack v3's backbone",
+    shipped_weights=None,
+)
+
 _PROCONTEXT = ModelSpec(
     name="procontext",
     family="procontext",
@@ -350,6 +363,7 @@ _SPECS: dict[str, ModelSpec] = {
     spec.name: spec
     for spec in (
         _ASYMTRACK_LITE0,
+        _ASYMTRACK_NANO,
         replace(_asymtrack("asymtrack_t", "tiny", 128, 256), shipped_weights="asymtrack_t"),
         _asymtrack("asymtrack_s", "small", 128, 256),
         _asymtrack("asymtrack_b", "base", 192, 384),

