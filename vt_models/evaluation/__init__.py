@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from vt_models.evaluation.datasets import FolderDataset, VideoSequence, open_dataset
-from vt_models.evaluation.metrics import Accuracy, score_sequence
+from vt_models.evaluation.metrics import Accuracy, bootstrap_interval, score_sequence
 from vt_models.evaluation.runner import Report, SequenceResult, evaluate, run_sequence
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Report",
     "SequenceResult",
     "VideoSequence",
+    "bootstrap_interval",
     "evaluate",
     "open_dataset",
     "run_sequence",

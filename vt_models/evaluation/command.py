@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 
+from vt_models.datasets.video_list import read_video_list
 from vt_models.errors import InputError
 from vt_models.evaluation import entrants as entrant_options
 from vt_models.evaluation import stream_options, text_init
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
 
+    from vt_models.datasets.reader import SequenceDataset
     from vt_models.evaluation.datasets import VideoSequence
     from vt_models.evaluation.entrants import Entrant
     from vt_models.evaluation.longterm_report import LongTermReport
@@ -58,6 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--root", required=True, type=Path, help="directory of the data set")
     add("--split", help="part of the data set, see docs/datasets.md; default: the data set's own")
     add("--sequences", type=split_names, help="comma-separated names; default: all")
+    add(
+        "--list",
+        type=Path,
+        metavar="FILE",
+        help="run the videos of a list and report AO by kind; tab-separated text with a header: "
+        "video, kind and, if wanted, use (validate or withhold), see docs/datasets.md",
+    )
     add("--no-cache", action="store_true", help="keep no index of the data set's annotations")
     add = parser.add_argument_group("scores").add_argument
     add(
@@ -86,9 +95,7 @@ def run(args: argparse.Namespace) -> int:
     cv2.setNumThreads(args.threads)
     entrants = entrant_options.chosen(args)
     stream = stream_options.chosen(args, [entrant.name for entrant in entrants])
-    sequences = open_dataset(
-        args.dataset, args.root, args.sequences, split=args.split, cache=not args.no_cache
-    )
+    sequences, kinds = _open(args)
     if args.output is not None:
         _make_folder(args.output)
     running = Running(args.jobs, args.output, args.fresh)
@@ -101,12 +108,29 @@ def run(args: argparse.Namespace) -> int:
         outcome = run_one_pass(entrants, sequences, stream, rules, running, start)
         if args.long_term:
             outcome = replace(outcome, long_term=_long_term(entrants[0], sequences))
+        outcome = replace(outcome, kinds=kinds)
     if args.output is not None:
         for line in outcome.save(args.output, _about(args, entrants, protocol)):
             sys.stderr.write(f"{line}\n")
     text = json.dumps(outcome.to_dict(), indent=2) if args.json else outcome.to_text()
     sys.stdout.write(text + "\n")
     return 0
+
+
+def _open(args: argparse.Namespace) -> tuple[SequenceDataset, dict[str, list[str]]]:
+    """The sequences to run, and with --list their names by kind, in the order of the list."""
+    options: dict[str, Any] = {"split": args.split, "cache": not args.no_cache}
+    if args.list is None:
+        return open_dataset(args.dataset, args.root, args.sequences, **options), {}
+    if args.sequences is not None:
+        raise InputError("--list and --sequences both say what runs; leave one of them out")
+    listed = read_video_list(args.list)
+    everything = open_dataset(args.dataset, args.root, **options)
+    chosen = listed.validation_sequences(everything.names)
+    kinds: dict[str, list[str]] = {}
+    for name, kind in chosen.items():
+        kinds.setdefault(kind, []).append(name)
+    return open_dataset(args.dataset, args.root, chosen, **options), kinds
 
 
 def _long_term(entrant: Entrant, sequences: Sequence[VideoSequence]) -> LongTermReport:

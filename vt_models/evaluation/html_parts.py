@@ -8,7 +8,7 @@ from html import escape
 from typing import Any, TypeAlias
 
 Row: TypeAlias = "list[Any]"
-"""A name, then numbers or None."""
+"""A name, then numbers, intervals [low, high] or None."""
 Marks: TypeAlias = "set[tuple[int, int]]"
 """Rows and columns of the numbers that stand out."""
 
@@ -63,7 +63,7 @@ def best_of_row(rows: Sequence[Row]) -> Marks:
     """The largest number of each row, where there are two or more."""
     marks = set()
     for index, row in enumerate(rows):
-        known = [value for value in row if value is not None]
+        known = [value for value in row if isinstance(value, (int, float))]
         if len(known) > 1:
             marks |= {(index, place) for place, value in enumerate(row) if value == max(known)}
     return marks
@@ -99,8 +99,13 @@ def table(
     )
 
 
-def _cell(value: float | None, *, is_best: bool) -> str:
-    text = "–" if value is None else f"{value:.3f}"
+def _cell(value: float | Sequence[float] | None, *, is_best: bool) -> str:
+    if value is None:
+        text = "–"
+    elif isinstance(value, Sequence):
+        text = f"[{', '.join(f'{end:.3f}' for end in value)}]"
+    else:
+        text = f"{value:.3f}"
     return f'<td class="best">{text}</td>' if is_best else f"<td>{text}</td>"
 
 

@@ -19,13 +19,15 @@ from vt_models.errors import DatasetError, InputError
 from vt_models.geometry import iou
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 FloatArray = NDArray[np.float64]
 
 SUCCESS_THRESHOLDS: FloatArray = np.arange(21) / 20
 NORM_PRECISION_THRESHOLDS: FloatArray = np.arange(51) / 100
 PRECISION_THRESHOLD_PX = 20.0
+DRAWS_AT_ONCE = 1 << 22
+"""Of `bootstrap_interval`: 32 MiB of indices, and as much of values."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,65 @@ def mean_accuracy(accuracies: Iterable[Accuracy]) -> Accuracy:
     return Accuracy(
         **{name: float(np.mean([getattr(run, name) for run in runs])) for name in names}
     )
+
+
+def bootstrap_interval(
+    values: Sequence[float] | FloatArray,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Interval of the mean over videos: the percentile bootstrap (Efron 1979).
+
+    The videos are drawn anew with replacement, as many as there are; the interval holds the middle
+    `confidence` of the means. It says how much of a number is due to the choice of videos, and
+    nothing about kinds of videos that are not among them. With fewer than about ten videos it is
+    narrower than its confidence promises.
+
+    Args:
+        values: (N,) one number a video, such as its AO, or its difference between two trackers;
+            their order does not matter.
+        confidence: share of the means inside, in (0, 1).
+        resamples: how many times the videos are drawn.
+        seed: of the draws; the same one gives the same interval.
+
+    Returns:
+        Low and high end, within the least and the largest of `values`; (nan, nan) for fewer than
+        two videos, which cannot say how much videos differ.
+
+    Raises:
+        InputError: values that are not (N,) finite numbers, or another argument out of range.
+    """
+    ordered = np.sort(np.asarray(values, np.float64), axis=-1)
+    if ordered.ndim != 1 or not np.isfinite(ordered).all():
+        raise InputError(
+            f"values of shape {ordered.shape}, {np.count_nonzero(~np.isfinite(ordered))} of them "
+            "not finite; expected (N,) finite numbers, one a video"
+        )
+    if not 0.0 < confidence < 1.0:
+        raise InputError(f"confidence is {confidence}; expected above 0 and below 1, such as 0.95")
+    if resamples < 1:
+        raise InputError(f"resamples is {resamples}; expected 1 or more, such as 10000")
+    count = len(ordered)
+    if count < 2:
+        return float("nan"), float("nan")
+    generator = np.random.default_rng(seed)
+    block = max(1, DRAWS_AT_ONCE // count)
+    means = []
+    for done in range(0, resamples, block):
+        draws = generator.integers(0, count, (min(block, resamples - done), count))
+        means.append(ordered[draws].mean(axis=1))
+    tail = (1.0 - confidence) / 2.0
+    # A mean of equal numbers may differ from them by a rounding error.
+    low, high = np.clip(
+        np.quantile(np.concatenate(means), (tail, 1.0 - tail)), ordered[0], ordered[-1]
+    )
+    return float(low), float(high)
+
+
+def interval_or_none(values: Sequence[float] | FloatArray) -> list[float] | None:
+    """`bootstrap_interval` as JSON has it: [low, high], None for fewer than two videos."""
+    return list(bootstrap_interval(values)) if len(values) > 1 else None
 
 
 def _distances(

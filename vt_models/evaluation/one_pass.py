@@ -4,22 +4,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vt_models.evaluation.box_runs import BoxRun, Scores
+from vt_models.evaluation.comparison import compare
 from vt_models.evaluation.protocols import PROTOCOLS
 from vt_models.evaluation.report import write_report
 from vt_models.evaluation.result_files import write_results
 from vt_models.evaluation.resume import ONE_PASS
 from vt_models.evaluation.runner import Report, evaluate, start_on_truth
 from vt_models.evaluation.starts import start_overlaps, starts_text
-from vt_models.evaluation.tables import table, to_text
+from vt_models.evaluation.tables import kinds_text, table, to_text
 from vt_models.evaluation.vot_runs import frame_size
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from vt_models.evaluation.comparison import Kinds
     from vt_models.evaluation.datasets import VideoSequence
     from vt_models.evaluation.entrants import Entrant
     from vt_models.evaluation.longterm_report import LongTermReport
@@ -42,6 +44,7 @@ class OnePass:
         scores: by that benchmark's rules, by tracker; empty where no truth is public.
         starts: `start_overlaps` by tracker; empty where the true first boxes were given.
         long_term: of the target keeper, if it ran.
+        kinds: names of the sequences by their kind; empty where no list says it.
     """
 
     reports: Sequence[Report]
@@ -51,6 +54,7 @@ class OnePass:
     scores: Mapping[str, Scores]
     starts: Mapping[str, Mapping[str, Any]]
     long_term: LongTermReport | None = None
+    kinds: Kinds = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The first report's object; the others follow by name under "peers", if there are any."""
@@ -63,10 +67,12 @@ class OnePass:
     def to_text(self) -> str:
         """Tables for the terminal."""
         parts = [to_text(self.reports)]
+        if self.kinds:
+            parts.append(kinds_text(self.reports, self.kinds))
         if self.scores:
             totals = [(name, scores["total"]) for name, scores in self.scores.items()]
             columns = {key: key for key in totals[0][1]}
-            parts.append(table(f"{self.protocol} rules", columns, totals))  # type: ignore[arg-type]
+            parts.append(table(f"{self.protocol} rules", columns, totals))
         if self.stream.fps is not None:
             parts.append(self.stream.to_text(self.reports))
         if self.starts:
@@ -91,14 +97,14 @@ class OnePass:
             self.long_term.save(directory / self.long_term.model)
         if any(report.is_scored for report in self.reports):
             more = self._more(about)
-            page = write_report(directory, self.reports, self.sequences, more)
+            page = write_report(directory, self.reports, self.sequences, more, self.kinds)
             lines.append(f"report: {page}")
         else:
             lines.append("no report: only the first boxes of these sequences are public")
         return lines
 
     def _to_dict(self, report: Report) -> dict[str, Any]:
-        result = report.to_dict()
+        result = {**report.to_dict(), **compare(report, self.reports[0], self.kinds)}
         if report.model in self.scores:
             result["benchmark"] = {"name": self.protocol, **self.scores[report.model]}
         if self.stream.fps is not None:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from vt_models.evaluation.attributes import sequence_attributes
 from vt_models.evaluation.calibrate import RIGHT_IOU, expected_calibration_error, reliability
+from vt_models.evaluation.comparison import compare
 from vt_models.evaluation.failures import Failure, draw_failure, find_failures
 from vt_models.evaluation.metrics import (
     NORM_PRECISION_THRESHOLDS,
@@ -28,6 +29,7 @@ from vt_models.files import write_text
 from vt_models.geometry import iou
 
 if TYPE_CHECKING:
+    from vt_models.evaluation.comparison import Kinds
     from vt_models.evaluation.datasets import VideoSequence
     from vt_models.evaluation.runner import Report, SequenceResult
 
@@ -44,6 +46,7 @@ def write_report(
     reports: Sequence[Report],
     sequences: Sequence[VideoSequence],
     more: Mapping[str, Any] | None = None,
+    kinds: Kinds | None = None,
 ) -> Path:
     """Write `report.html`, which needs no other file, and `report.json` with its numbers.
 
@@ -55,6 +58,7 @@ def write_report(
         more: further parts, JSON-serialisable: "about" (what a reader needs to repeat it, see
             `provenance`), "benchmark" ({"name", "totals"}), "stream" and "start" (by tracker),
             "long_term" (`LongTermReport.to_dict()` with "model").
+        kinds: names of sequences by their kind, for a table of the kinds; None for no table.
 
     Returns:
         The page's path.
@@ -64,7 +68,7 @@ def write_report(
     """
     known = [sequences[index] for index in range(len(sequences))]
     known = [sequence for sequence in known if sequence.is_annotated]
-    data = {**collect(reports, known), **(more or {})}
+    data = {**collect(reports, known, kinds), **(more or {})}
     if "long_term" in data:
         data["reliability"] = {**_kept_reliability(data["long_term"]), **data["reliability"]}
     return write_page(
@@ -79,7 +83,9 @@ def write_page(directory: Path, data: Mapping[str, Any], html: str) -> Path:
     return directory / "report.html"
 
 
-def collect(reports: Sequence[Report], sequences: Sequence[VideoSequence]) -> dict[str, Any]:
+def collect(
+    reports: Sequence[Report], sequences: Sequence[VideoSequence], kinds: Kinds | None = None
+) -> dict[str, Any]:
     """The numbers of a report, JSON-serialisable.
 
     Curves are means over the sequences; an attribute's numbers are means over those that have it.
@@ -89,7 +95,9 @@ def collect(reports: Sequence[Report], sequences: Sequence[VideoSequence]) -> di
     Args:
         reports: of trackers over at least these sequences.
         sequences: with public truth.
+        kinds: names of sequences by their kind; None for no kinds.
     """
+    kinds = kinds or {}
     known = {sequence.name: sequence for sequence in sequences}
     attributes: dict[str, list[str]] = {}
     for sequence in sequences:
@@ -103,9 +111,11 @@ def collect(reports: Sequence[Report], sequences: Sequence[VideoSequence]) -> di
     return {
         "frames": {sequence.name: len(sequence) for sequence in sequences},
         "attributes": dict(sorted(attributes.items())),
+        "kinds": {kind: list(members) for kind, members in kinds.items()},
         "trackers": [
             {
                 **report.to_dict(),
+                **compare(report, reports[0], kinds),
                 "curves": _curves(runs[report.model]),
                 "attributes": _by_attribute(report, attributes),
                 "failures": _failures(runs[report.model]),

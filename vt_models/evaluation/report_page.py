@@ -18,7 +18,7 @@ from vt_models.evaluation.html_parts import (
 )
 from vt_models.evaluation.plots import FRACTION, Axis, Line, line_chart, reliability_chart
 from vt_models.evaluation.starts import starts_text
-from vt_models.evaluation.tables import COLUMNS
+from vt_models.evaluation.tables import COLUMNS, INTERVAL
 
 if TYPE_CHECKING:
     from vt_models.evaluation.failures import Failure
@@ -38,6 +38,11 @@ LONG_TERM = {
 }
 """Numbers of `longterm.summary` by their heading."""
 
+INTERVAL_NOTE = (
+    "<p>The interval says how far the AO would move with other videos of the same kinds "
+    "(percentile bootstrap over the videos).</p>"
+)
+
 FAILURES_INTRODUCTION = (
     "<h2>Failures</h2><p>Where the boxes part, the longest first: five frames before, the first "
     'without overlap, five after. <b class="truth">Truth</b>, <b class="tracker">tracker</b>.</p>'
@@ -56,8 +61,10 @@ def page(data: Mapping[str, Any], strips: Sequence[Strips]) -> str:
         _heading(data),
         "<h2>Total</h2>"
         + _total_table(trackers)
+        + _differences(trackers)
         + _stream(data.get("stream"))
         + _starts(data.get("start")),
+        _kinds(data),
         _benchmark(data.get("benchmark")),
         "<h2>Curves</h2>" + _charts(trackers),
         "<h2>Attributes</h2>" + _attribute_table(data),
@@ -112,7 +119,33 @@ def _total_table(trackers: Sequence[Mapping[str, Any]]) -> str:
         [tracker["model"], *(tracker["total"].get(key) for key in COLUMNS.values())]
         for tracker in trackers
     ]
-    return table(["tracker", *COLUMNS], rows, best_total)
+    return table(["tracker", *COLUMNS], rows, best_total) + INTERVAL_NOTE
+
+
+def _differences(trackers: Sequence[Mapping[str, Any]]) -> str:
+    """Of each tracker but the first, where AO is known."""
+    rows = [
+        [one["model"], one["ao_difference"]["value"], one["ao_difference"]["interval"]]
+        for one in trackers
+        if "ao_difference" in one
+    ]
+    head = ["tracker", f"AO less that of {trackers[0]['model']}, paired by video", INTERVAL]
+    return table(head, rows) if rows else ""
+
+
+def _kinds(data: Mapping[str, Any]) -> str:
+    if not data["kinds"]:
+        return ""
+    trackers = data["trackers"]
+    rows: list[list[Any]] = []
+    for kind, members in data["kinds"].items():
+        rows.append([f"{kind} ({len(members)})"])
+        for tracker in trackers:
+            rows[-1] += [tracker["kinds"][kind]["ao"], tracker["kinds"][kind]["ao_interval"]]
+    head = ["AO (videos)"]
+    for tracker in trackers:
+        head += [tracker["model"], INTERVAL]
+    return "<h2>Kinds</h2>" + table(head, rows, best_of_row)
 
 
 def _stream(about: Mapping[str, Mapping[str, Any]] | None) -> str:

@@ -18,7 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vt_models.errors import DatasetError, VtModelsError
-from vt_models.evaluation.metrics import Accuracy, mean_accuracy, score_sequence
+from vt_models.evaluation.metrics import (
+    Accuracy,
+    interval_or_none,
+    mean_accuracy,
+    score_sequence,
+)
 from vt_models.evaluation.parallel import run_all
 from vt_models.files import write_text
 from vt_models.tracker import Tracker
@@ -104,15 +109,29 @@ class Report:
         metrics = asdict(mean_accuracy(known)) if known else {}
         return {**metrics, "ms_per_frame": 1e3 * float(np.mean(seconds))}
 
+    @cached_property
+    def overlaps(self) -> Numbers:
+        """AO of each sequence whose truth is public, by its name."""
+        return {one.name: one.accuracy.ao for one in self.results if one.accuracy is not None}
+
+    @cached_property
+    def ao_interval(self) -> list[float] | None:
+        """95 % interval of the total AO over videos, `bootstrap_interval`; None for one video."""
+        return interval_or_none(list(self.overlaps.values()))
+
     @property
     def is_scored(self) -> bool:
         """Is the truth of any sequence public?"""
         return any(result.accuracy is not None for result in self.results)
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object {"model", "total": {...}, "sequences": {name: {...}}}."""
+        """The JSON object {"model", "total": {...}, "sequences": {name: {...}}}.
+
+        The total has `ao_interval` too, [low, high] or None, where any truth is public.
+        """
         sequences = {result.name: result.to_dict() for result in self.results}
-        return {"model": self.model, "total": self.total, "sequences": sequences}
+        interval = {"ao_interval": self.ao_interval} if self.is_scored else {}
+        return {"model": self.model, "total": {**self.total, **interval}, "sequences": sequences}
 
     def save(self, directory: Path | str) -> None:
         """Write `report.json`, and `<sequence>.txt` (x,y,w,h a line) and `<sequence>_score.txt`."""

@@ -91,12 +91,56 @@ def static_peer(monkeypatch):
     monkeypatch.setattr(peers, "_create_cv_tracker", lambda *_: Blind())
 
 
+@pytest.fixture
+def jumping_peer(monkeypatch):
+    """Let the peer csrt be a tracker that goes to where the target of "two" is."""
+
+    class Jumping:
+        def init(self, frame, box):
+            pass
+
+        def update(self, _frame):
+            return True, (40, 5, 10, 10)
+
+    monkeypatch.setattr(peers, "_cv_module", lambda *_: None)
+    monkeypatch.setattr(peers, "_create_cv_tracker", lambda *_: Jumping())
+
+
+@pytest.fixture
+def write_list(tmp_path, write_sequence):
+    """Add a third and a fourth video to the data set, and write a list of them."""
+    write_sequence("walk.1", ["5,5,10,10", "5,5,10,10"])
+    write_sequence("walk.2", ["5,5,10,10", "10,5,10,10"])
+    write_sequence("other", ["5,5,10,10", "5,5,10,10"])
+
+    def write(*rows: str) -> str:
+        path = tmp_path / "list.tsv"
+        path.write_text("\n".join(("kind\tuse\tvideo\tnote", *rows)) + "\n")
+        return str(path)
+
+    return write
+
+
+ROWS = (
+    "drone views\tvalidate\ttwo\t",
+    "<people>\tvalidate\twalk\tboth targets",
+    "# of the same scene as one",
+    "drone views\twithhold\tother\t",
+    "drone views\tvalidate\tone\t",
+    "alone\tvalidate\twalk.2\tcounts by itself",
+)
+
+
 def test_prints_a_table_with_a_total(run, capsys):
     assert run() == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == [MODEL, *command.COLUMNS]
-    assert [line.split()[0] for line in lines[1:]] == ["one", "two", "total"]
-    assert [line.split()[1] for line in lines[1:]] == ["1.000", "0.000", "0.500"]
+    assert lines[0].split() == [MODEL, *" ".join(command.COLUMNS).split()]
+    assert [line.split()[:3] for line in lines[1:3]] == [
+        ["one", "1.000", "-"],
+        ["two", "0.000", "-"],
+    ]
+    # two videos, 0 and 1: the means 0, 0.5 and 1 come up with 1/4, 1/2 and 1/4
+    assert lines[3].split()[:4] == ["total", "0.500", "[0.000,", "1.000]"]
 
 
 def test_prints_one_json_object(run, capsys):
@@ -104,8 +148,9 @@ def test_prints_one_json_object(run, capsys):
     report = json.loads(capsys.readouterr().out)
     assert list(report) == ["model", "total", "sequences"]
     assert report["model"] == MODEL
-    assert list(report["total"]) == METRICS
+    assert list(report["total"]) == [*METRICS, "ao_interval"]
     assert report["total"]["ao"] == 0.5
+    assert report["total"]["ao_interval"] == [0.0, 1.0]
     assert list(report["sequences"]) == ["one", "two"]
     assert all(list(numbers) == METRICS for numbers in report["sequences"].values())
 
@@ -125,14 +170,20 @@ def test_peers_have_the_same_shape(run, capsys, static_peer):
     assert list(report["peers"]) == ["csrt"]
     peer = report["peers"]["csrt"]
     assert peer["model"] == "csrt"
-    assert list(peer["total"]) == METRICS
+    assert list(peer["total"]) == [*METRICS, "ao_interval"]
+    assert "ao_difference" not in report
+    # the first tracker has 1 and 0, this one stays where it began too
+    assert peer["ao_difference"] == {"value": 0.0, "interval": [0.0, 0.0]}
     assert list(peer["sequences"]) == ["one", "two"]
 
 
 def test_peers_are_compared_in_the_text(run, capsys, static_peer):
     run("--peers", "csrt")
-    last_table = capsys.readouterr().out.split("\n\n")[-1].splitlines()
-    assert [line.split()[0] for line in last_table] == ["total", MODEL, "csrt"]
+    *_, totals, differences = capsys.readouterr().out.split("\n\n")
+    assert [line.split()[0] for line in totals.splitlines()] == ["total", MODEL, "csrt"]
+    head, line = differences.splitlines()
+    assert head.split() == f"difference AO less that of {MODEL} 95 % interval".split()
+    assert line.split() == ["csrt", "0.000", "[0.000,", "0.000]"]
 
 
 def test_a_peer_that_cannot_run_is_left_out_with_a_message(run, capsys, tmp_path):
@@ -271,7 +322,7 @@ def test_a_secret_truth_gives_files_to_submit_and_no_score(run, capsys, tmp_path
         assert archive.read(f"{name}_001.txt").decode().split() == ["5.000,5.000,10.000,10.000"] * 3
     run("--no-cache", *got)
     total = capsys.readouterr().out.splitlines()[-1].split()
-    assert total[:-1] == ["total", *"------"]
+    assert total[:-1] == ["total", *"-------"]
 
 
 def test_a_stream_is_scored_when_the_answer_is_known(run, capsys, tmp_path):
@@ -392,3 +443,110 @@ def test_the_keeper_is_reported_beside_the_bare_tracker(run, capsys, tmp_path, m
 def test_nonsense_counts_are_refused(run, option):
     with pytest.raises(InputError, match=r"is 0; expected 1 or more"):
         run(option, "0")
+
+
+def test_a_list_says_what_runs_and_what_kind_it_is(run, capsys, write_list):
+    run("--json", "--list", write_list(*ROWS))
+    report = json.loads(capsys.readouterr().out)
+    assert list(report["sequences"]) == ["two", "walk.1", "one", "walk.2"]
+    assert report["total"]["ao"] == pytest.approx((0 + 1 + 1 + 1 / 3) / 4)
+    assert report["kinds"] == {
+        "drone views": {"videos": 2, "ao": 0.5, "ao_interval": [0.0, 1.0]},
+        "<people>": {"videos": 1, "ao": 1.0, "ao_interval": None},
+        "alone": {"videos": 1, "ao": pytest.approx(1 / 3), "ao_interval": None},
+    }
+
+
+def test_kinds_stand_side_by_side_for_all_trackers(run, capsys, write_list, jumping_peer, tmp_path):
+    options = ("--list", write_list(*ROWS), "--peers", "csrt", "--output", str(tmp_path / "out"))
+    run("--json", *options)
+    report = json.loads(capsys.readouterr().out)
+    peer = report["peers"]["csrt"]
+    assert peer["kinds"]["drone views"] == report["kinds"]["drone views"], "the other way round"
+    assert peer["kinds"]["<people>"] == {"videos": 1, "ao": 0.0, "ao_interval": None}
+    # video by video 1, -1, -1, -1/3, a mean of four draws is between -1 and 1
+    difference = peer["ao_difference"]
+    assert difference["value"] == pytest.approx(peer["total"]["ao"] - report["total"]["ao"])
+    low, high = difference["interval"]
+    assert -1.0 <= low < difference["value"] < high <= 1.0
+    assert "ao_difference" not in report
+
+    written = json.loads((tmp_path / "out" / "report.json").read_text())
+    ours, theirs = written["trackers"]
+    assert written["kinds"] == {
+        "drone views": ["two", "one"],
+        "<people>": ["walk.1"],
+        "alone": ["walk.2"],
+    }
+    assert ours["kinds"] == report["kinds"]
+    assert (theirs["kinds"], theirs["ao_difference"]) == (peer["kinds"], difference)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<h2>Kinds</h2>" in page
+    for kind, count in (("drone views", 2), ("&lt;people&gt;", 1), ("alone", 1)):
+        assert f"<td>{kind} ({count})</td>" in page
+    assert "[0.000, 1.000]" in page
+
+    run(*options)
+    text = capsys.readouterr().out.split("\n\n")
+    assert [part.split()[0] for part in text] == [MODEL, "csrt", "total", "difference", "AO"]
+    head, *lines = text[-1].splitlines()
+    assert head.split() == ["AO", "by", "kind,", "95", "%", "interval", "videos", MODEL, "csrt"]
+    assert [re.split(r"\s{2,}", line) for line in lines] == [
+        ["drone views", "2", "0.500 [0.000, 1.000]", "0.500 [0.000, 1.000]"],
+        ["<people>", "1", "1.000", "-", "0.000", "-"],
+        ["alone", "1", "0.333", "-", "0.000", "-"],
+    ]
+
+
+def test_without_a_list_there_are_no_kinds(run, capsys, tmp_path):
+    run("--json", "--output", str(tmp_path / "out"))
+    assert "kinds" not in json.loads(capsys.readouterr().out)
+    assert "<h2>Kinds</h2>" not in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_single_video_has_no_interval(run, capsys, tmp_path):
+    options = ("--sequences", "one", "--output", str(tmp_path / "out"))
+    run("--json", *options)
+    assert json.loads(capsys.readouterr().out)["total"]["ao_interval"] is None
+    run(*options)
+    total = capsys.readouterr().out.splitlines()[-1].split()
+    assert total[:3] == ["total", "1.000", "-"]
+    assert "<td>1.000</td><td>–</td>" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_list_goes_with_the_runs_of_vot(run, capsys, write_list):
+    run("--json", "--protocol", "vot", "--eao-range", "1:2", "--list", write_list(*ROWS))
+    report = json.loads(capsys.readouterr().out)
+    assert set(report["sequences"]) == {"two", "walk.1", "one", "walk.2"}
+    assert "kinds" not in report
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["x\tvalidate\tone\t", "x\tvalidate\tnowhere\t"], ":3: no sequence 'nowhere' in the"),
+        (["x\tvalidate\tone\t", "x\tvalidate\tone\t"], ":3: video 'one' is listed already"),
+        (["x\tmaybe\tone\t"], ":2: use 'maybe'; expected validate or withhold"),
+        (["x\tvalidate\tone"], ":2: 3 cells; expected 4"),
+        (["x\twithhold\tone\t"], ": no row to validate"),
+        ([], ":2: no video; expected a header line"),
+    ],
+)
+def test_a_bad_list_is_refused_before_anything_runs(run, write_list, tmp_path, rows, message):
+    with pytest.raises(DatasetError, match=re.escape(f"list.tsv{message}")):
+        run("--list", write_list(*rows), "--output", str(tmp_path / "out"))
+    assert not run.made
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_list_and_names_contradict_each_other(run, write_list):
+    with pytest.raises(InputError, match="--list and --sequences both say what runs"):
+        run("--list", write_list(*ROWS), "--sequences", "one")
+
+
+def test_help_says_what_a_list_is():
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    text = " ".join(parser.format_help().split())
+    assert "--list FILE" in text
+    assert "with a header: video, kind and" in text

@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from vt_models.errors import DatasetError, InputError
+from vt_models.evaluation import metrics
 from vt_models.evaluation.metrics import (
     Accuracy,
+    bootstrap_interval,
     center_errors,
+    interval_or_none,
     mean_accuracy,
     norm_center_errors,
     norm_precision_auc,
@@ -171,3 +174,83 @@ def test_the_success_curve_falls_and_its_area_is_near_the_mean(overlaps):
     curve = success_curve(overlaps)
     assert (np.diff(curve) <= 0).all()
     assert abs(success_auc(overlaps) - overlaps.mean()) <= 1 / 20
+
+
+def test_the_interval_of_two_videos_by_hand():
+    # the means of two draws are 0, 0.5 and 1 with the probabilities 1/4, 1/2 and 1/4
+    assert bootstrap_interval([1.0, 0.0]) == (0.0, 1.0)
+    assert bootstrap_interval([1.0, 0.0], confidence=0.4) == (0.5, 0.5)
+
+
+def test_the_interval_has_the_width_that_theory_says():
+    values = np.random.default_rng(5).normal(0.6, 0.2, 200)
+    low, high = bootstrap_interval(values)
+    # many videos: the mean is normal, with the standard error of the sample
+    error = 1.96 * values.std() / math.sqrt(len(values))
+    assert low == pytest.approx(values.mean() - error, abs=0.1 * error)
+    assert high == pytest.approx(values.mean() + error, abs=0.1 * error)
+
+
+def test_the_interval_holds_the_true_mean_as_often_as_it_says():
+    generator = np.random.default_rng(6)
+    draws = generator.beta(4.0, 2.0, (300, 30))  # skewed, as overlaps are; their mean is 2/3
+    intervals = [bootstrap_interval(values, resamples=1000) for values in draws]
+    held = np.mean([low <= 2 / 3 <= high for low, high in intervals])
+    assert 0.90 <= held <= 0.98
+
+
+def test_draws_in_blocks_give_the_same_interval(monkeypatch):
+    values = np.random.default_rng(7).random(50)
+    whole = bootstrap_interval(values)
+    monkeypatch.setattr(metrics, "DRAWS_AT_ONCE", 50 * 7)  # 10,000 is no multiple of 7
+    assert bootstrap_interval(values) == pytest.approx(whole, abs=0.01)
+
+
+@pytest.mark.parametrize("values", [[], [0.5]])
+def test_fewer_than_two_videos_have_no_interval(values):
+    assert np.isnan(bootstrap_interval(values)).all()
+    assert interval_or_none(values) is None
+
+
+def test_an_interval_of_nonsense_is_refused():
+    with pytest.raises(InputError, match=r"shape \(2, 1\).*expected \(N,\) finite numbers"):
+        bootstrap_interval(np.ones((2, 1)))
+    with pytest.raises(InputError, match=r"1 of them not finite"):
+        bootstrap_interval([0.5, math.nan])
+    with pytest.raises(InputError, match=r"confidence is 95; expected above 0 and below 1"):
+        bootstrap_interval([0.5, 0.6], confidence=95)
+    with pytest.raises(InputError, match=r"resamples is 0"):
+        bootstrap_interval([0.5, 0.6], resamples=0)
+
+
+scores = arrays(np.float64, st.integers(2, 30), elements=st.floats(-1, 1))
+
+
+@given(scores)
+def test_the_interval_lies_around_the_mean_and_within_the_values(values):
+    low, high = bootstrap_interval(values, resamples=1000)
+    assert values.min() <= low <= high <= values.max()
+    assert low - 1e-12 <= values.mean() <= high + 1e-12
+
+
+@given(scores, st.randoms(use_true_random=False))
+def test_the_order_of_videos_does_not_matter_to_the_interval(values, random):
+    shuffled = list(values)
+    random.shuffle(shuffled)
+    found = bootstrap_interval(values, resamples=500)
+    assert bootstrap_interval(shuffled, resamples=500) == found
+    assert interval_or_none(shuffled) == list(bootstrap_interval(values))
+
+
+@given(scores, st.floats(0.05, 0.95), st.floats(0.05, 0.95))
+def test_more_confidence_never_narrows_the_interval(values, one, other):
+    inner = bootstrap_interval(values, min(one, other), resamples=500)
+    outer = bootstrap_interval(values, max(one, other), resamples=500)
+    assert outer[0] <= inner[0] + 1e-12
+    assert outer[1] >= inner[1] - 1e-12
+
+
+@given(scores, st.floats(-1, 1))
+def test_the_interval_moves_with_the_values(values, shift):
+    expected = np.add(bootstrap_interval(values, resamples=500), shift)
+    assert bootstrap_interval(values + shift, resamples=500) == pytest.approx(expected, abs=1e-9)

@@ -16,11 +16,12 @@ from vt_models.evaluation.datasets import FolderDataset, VideoSequence
 from vt_models.evaluation.plots import COLOURS, Axis, Line, line_chart, reliability_chart
 from vt_models.evaluation.report import SHOWN_FAILURES, collect, write_report
 from vt_models.evaluation.runner import Report, SequenceResult, accuracy_of, evaluate
-from vt_models.evaluation.tables import COLUMNS
+from vt_models.evaluation.tables import COLUMNS, INTERVAL
 from vt_models.geometry import iou
 from vt_models.tracker import Estimate
 
 ABSENT = "nan,nan,nan,nan"
+KINDS = {"<drones> & views": ["goes"], "both": ["goes", "leaves"]}
 
 
 class Drifting:
@@ -89,8 +90,8 @@ class Page(HTMLParser):
             self.headings.append(data)
 
 
-def written(tmp_path, reports, sequences, **more):
-    path = write_report(tmp_path / "out", reports, sequences, more)
+def written(tmp_path, reports, sequences, kinds=None, **more):
+    path = write_report(tmp_path / "out", reports, sequences, more, kinds)
     return path.read_text(), json.loads((tmp_path / "out" / "report.json").read_text())
 
 
@@ -100,7 +101,7 @@ def test_the_json_has_the_numbers_of_the_reports(tmp_path, reports, sequences):
     assert data["frames"] == {"goes": 6, "leaves": 5}
     for tracker, report in zip(data["trackers"], reports, strict=True):
         assert tracker["model"] == report.model
-        assert tracker["total"] == report.total
+        assert tracker["total"] == {**report.total, "ao_interval": report.ao_interval}
         assert tracker["sequences"] == report.to_dict()["sequences"]
 
 
@@ -159,6 +160,7 @@ def test_the_page_has_every_part(tmp_path, reports, sequences):
         tmp_path,
         reports,
         sequences,
+        KINDS,
         about={"command": "vt-models eval", "versions": {"numpy": "2"}},
         benchmark={"name": "otb", "totals": {"drifting": {"success": 0.123}}},
         stream={"drifting": {"fps": 30.0, "latency_ms": None, "processed": 0.5}},
@@ -168,6 +170,7 @@ def test_the_page_has_every_part(tmp_path, reports, sequences):
     assert page.headings == [
         "Evaluation of drifting, static",
         "Total",
+        "Kinds",
         "By the rules of otb",
         "Curves",
         "Attributes",
@@ -179,9 +182,18 @@ def test_the_page_has_every_part(tmp_path, reports, sequences):
         "static: 2 failures",
         "About",
     ]
-    total, benchmark, attributes, per_sequence, long_term = page.tables
-    ours = reports[0].total
-    assert total[1][:3] == ["drifting", f"{ours['ao']:.3f}", f"{ours['sr50']:.3f}"]
+    total, difference, kinds, benchmark, attributes, per_sequence, long_term = page.tables
+    ours, other = (report.total["ao"] for report in reports)
+    interval = f"[{', '.join(f'{end:.3f}' for end in reports[0].ao_interval)}]"
+    assert total[0][:4] == ["tracker", "AO", INTERVAL, "SR0.50"]
+    assert total[1][:3] == ["drifting", f"{ours:.3f}", interval]
+    assert difference[0] == ["tracker", "AO less that of drifting, paired by video", INTERVAL]
+    assert difference[1][:2] == ["static", f"{other - ours:.3f}"]
+    assert kinds[0] == ["AO (videos)", "drifting", INTERVAL, "static", INTERVAL]
+    assert [row[0] for row in kinds[1:]] == ["<drones> & views (1)", "both (2)"]
+    goes = [f"{report.results[0].accuracy.ao:.3f}" for report in reports]
+    assert kinds[1][1:] == [goes[0], "–", goes[1], "–"]
+    assert kinds[2][1:3] == [f"{ours:.3f}", interval]
     assert benchmark[1] == ["drifting", "0.123"]
     assert attributes[0] == ["AUC (sequences)", "drifting", "static"]
     assert [row[0] for row in attributes[1:]] == [
@@ -207,10 +219,13 @@ def test_the_best_stand_out(tmp_path, reports, sequences):
     rows = [re.findall(r'<td( class="best")?>([^<]*)', row) for row in tables[0].split("</tr>")]
     drifting, static = (tracker["total"] for tracker in data["trackers"])
     for place, key in enumerate(COLUMNS.values(), start=1):
+        if key == "ao_interval":
+            assert not rows[0][place][0], "an interval is no number to rank by"
+            continue
         order = -1 if key == "ms_per_frame" else 1
         for row, own, other in ((rows[0], drifting, static), (rows[1], static, drifting)):
             assert bool(row[place][0]) == (order * own[key] >= order * other[key]), key
-    goes = re.findall(r'<td( class="best")?>', tables[2].split("</tr>")[0])
+    goes = re.findall(r'<td( class="best")?>', tables[3].split("</tr>")[0])
     assert goes == ["", ' class="best"', ""], "the target goes as the drifting tracker does"
 
 
@@ -236,7 +251,8 @@ def test_names_are_escaped(tmp_path, reports, sequences):
     assert "<b>&" not in text
     assert data["trackers"][0]["model"] == evil + "0"
     tables = Page(text).tables
-    assert tables[2][1][0] == f"{evil} (6)"
+    assert tables[1][1][0] == f"{evil}1"
+    assert tables[3][1][0] == f"{evil} (6)"
     for drawing in re.findall(r"<svg.*?</svg>", text):
         ElementTree.fromstring(drawing)  # noqa: S314 - our own
 
@@ -249,7 +265,7 @@ def test_sequences_without_public_truth_are_left_out(tmp_path, reports, sequence
     report = evaluate(Static, [secret, first], model="static", progress=False)
     _, data = written(tmp_path, [report], [secret, first])
     assert list(data["frames"]) == ["goes"]
-    assert data["trackers"][0]["total"] == report.total
+    assert data["trackers"][0]["total"] == {**report.total, "ao_interval": None}
 
 
 def test_many_failures_show_the_longest(tmp_path, write_sequence):

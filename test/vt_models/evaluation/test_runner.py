@@ -90,9 +90,17 @@ def test_the_report_has_the_agreed_shape(dataset):
     assert list(report) == ["model", "total", "sequences"]
     assert report["model"] == "m"
     assert list(report["sequences"]) == ["moves", "stays"]
+    low, high = report["total"].pop("ao_interval")
+    assert low < report["total"]["ao"] < high
     for numbers in (report["total"], *report["sequences"].values()):
         assert set(numbers) == METRICS
         assert all(isinstance(value, float) for value in numbers.values())
+
+
+def test_a_total_has_numbers_only(dataset):
+    total = evaluate(StaticTracker, dataset, progress=False).total
+    assert set(total) == METRICS
+    assert all(isinstance(value, float) for value in total.values()), "training plots each of them"
 
 
 def test_what_a_run_returns(dataset):
