@@ -134,18 +134,21 @@ def _read_offsets(path: Path, frames: int) -> NDArray[np.uint64] | None:
 def _decode_into(video: AnnotatedVideo, path: Path) -> None:
     """Write a cache file whole or not at all, and drop those of the same video's earlier states."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    offsets = [0]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as file:
-            for image in decode_video(video):
-                _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-                offsets.append(offsets[-1] + file.write(data.tobytes()))
-            file.write(np.array(offsets, np.uint64).tobytes())
-            file.write(_COUNT.pack(len(offsets) - 1) + FORMAT)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        try:
+            offsets = [0]
+            with draft.open("wb") as file:
+                for image in decode_video(video):
+                    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+                    offsets.append(offsets[-1] + file.write(data.tobytes()))
+                file.write(np.array(offsets, np.uint64).tobytes())
+                file.write(_COUNT.pack(len(offsets) - 1) + FORMAT)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
         for old in path.parent.glob(f"{path.name.split('-')[0]}-*.frames"):
             if old != path:
                 old.unlink(missing_ok=True)
@@ -154,5 +157,3 @@ def _decode_into(video: AnnotatedVideo, path: Path) -> None:
             f"the frames of {video.path} cannot be kept in {path.parent}: {error.strerror}; free "
             "some space, or set XDG_CACHE_HOME to another place"
         ) from error
-    finally:
-        draft.unlink(missing_ok=True)
