@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loss and return: the target keeper, its bare tracker and OpenCV's, in one run.
+"""Loss and return: the target keeper, its bare tracker and peers, in one run.
 
     python -m benchmarks.longterm --output benchmarks/results/longterm.json
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from vt_models.evaluation.longterm import Clip, Keeper
 
 SEQUENCES = ["tld_car", "uav123_group2_2", "otb_Jogging1"]
+PEERS = ["csrt", "nanotrack", "nanotrack_v3"]
 COLUMNS = ("f_score", "precision", "recall", "false_tracking", "found", "seconds_to_found")
 
 
@@ -53,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--pack", type=Path, default=SHARED / "train_pack", help="default: %(default)s")
     add("--per-kind", type=int, default=8, help="composed clips of each kind; default: %(default)s")
     add("--seed", type=int, default=0, help="of the composed clips; default: %(default)s")
-    add("--peers", type=split_names, default=["csrt", "nanotrack"], help="default: csrt,nanotrack")
+    add("--peers", type=split_names, default=PEERS, help=f"default: {','.join(PEERS)}")
     add("--peer-weights", type=Path, default=SHARED / "peers", help="default: %(default)s")
     add("--accuracy", action="store_true", help="also the average overlap on all sequences")
     add("--output", type=Path, default=Path("benchmarks/results/local/longterm.json"))

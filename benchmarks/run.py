@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Speed and accuracy of every model and of OpenCV's trackers, in one run (`make bench`).
+"""Speed and accuracy of every model and of the peers, in one run (`make bench`).
 
     python -m benchmarks.run --root ../shared/sequences --peer-weights ../shared/peers
 

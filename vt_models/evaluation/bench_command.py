@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--frames", type=int, default=60, help="length of the clip; default: %(default)s")
     add("--repeats", type=int, default=5, help="runs of each tracker; default: %(default)s")
     add("--burn-in", type=int, default=10, help="updates not counted; default: %(default)s")
-    add("--threads", type=int, default=1, help="of network and OpenCV; default: %(default)s")
+    add("--threads", type=int, default=1, help="of networks and OpenCV; default: %(default)s")
     add("--device", default="cpu", help="auto, cpu, cuda or tensorrt; default: %(default)s")
     add("--seed", type=int, default=0, help="of random weights; default: %(default)s")
     add("--peers", type=split_names, default=[], help=f"also run, of: {','.join(PEERS)}")
@@ -70,7 +70,8 @@ def bench(args: argparse.Namespace) -> dict[str, Any]:
     for name in args.peers:
         reason = missing_reason(name, args.peer_weights)
         if reason is None:
-            trackers[name], weights[name] = create_peer(name, args.peer_weights), "peer"
+            trackers[name] = create_peer(name, args.peer_weights, args.threads)
+            weights[name] = "peer"
         else:
             left_out[name] = reason
     for reason in left_out.values():

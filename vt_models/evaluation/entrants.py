@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trackers of one evaluation: models of this package and OpenCV's, by name."""
+"""The trackers of one evaluation: models of this package and peers, by name."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--backend", default="onnxruntime", choices=("onnxruntime", "torch"))
     add("--device", default="auto", help="auto, cpu, cuda or tensorrt; default: %(default)s")
     add("--update", help="template update: a preset of the model, or INTERVAL:THRESHOLD")
-    add("--threads", type=int, default=1, help="threads of network and OpenCV; default: 1")
+    add("--threads", type=int, default=1, help="threads of networks and OpenCV; default: 1")
     add("--peers", type=split_names, default=[], help=f"also run, of: {','.join(PEERS)}")
     add("--peer-weights", type=Path, help="folder of the peers' weight files")
 
@@ -111,4 +111,5 @@ def _model(name: str, args: argparse.Namespace) -> Entrant:
 
 def _peer(name: str, args: argparse.Namespace) -> Entrant:
     weights = tuple(args.peer_weights / file for _, file in PEERS[name].files)
-    return Entrant(name, partial(create_peer, name, args.peer_weights), weights)
+    factory = partial(create_peer, name, args.peer_weights, args.threads)
+    return Entrant(name, factory, weights, {"threads": args.threads})

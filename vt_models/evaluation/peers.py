@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OpenCV's trackers behind this package's `init` / `update`, to measure against in the same run.
+"""Other people's trackers behind this package's `init` / `update`, to measure in the same run.
 
-Each converts the RGB frame to OpenCV's BGR inside `init` and `update`, so that the conversion
-counts in its time per frame (0.01 ms at 480 x 270 on an EPYC core).
+OpenCV's, and NanoTrack v3 in ONNX Runtime (`vt_models.evaluation.nanotrack`). OpenCV's trackers get
+the RGB frame converted to BGR inside `init` and `update`, so that the conversion counts in their
+time per frame (0.01 ms at 480 x 270 on an EPYC core).
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,45 +18,19 @@ import cv2
 import numpy as np
 
 from vt_models.errors import BackendError, InputError
+from vt_models.evaluation.nanotrack import NanoTrackV3
 from vt_models.tracker import Estimate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
+    from vt_models.evaluation.runner import SingleObjectTracker
     from vt_models.geometry import Box
 
 # A cv2 tracker or its parameters; OpenCV 4 and 5 differ in what their type stubs declare.
 CvObject = Any
-
-
-@dataclass(frozen=True)
-class PeerSpec:
-    """What a peer needs.
-
-    Attributes:
-        title: how OpenCV calls the class, which lives in `cv2` or, in some builds, `cv2.legacy`.
-        files: weights by their parameter name; looked up in the directory the user gives.
-        has_score: whether `getTrackingScore` means anything; OpenCV 5 gives the method to all of
-            its trackers, with a constant 0 where there is none.
-    """
-
-    title: str
-    files: tuple[tuple[str, str], ...] = ()
-    has_score: bool = False
-
-
-PEERS: dict[str, PeerSpec] = {
-    "csrt": PeerSpec("TrackerCSRT"),
-    "kcf": PeerSpec("TrackerKCF"),
-    "nanotrack": PeerSpec(
-        "TrackerNano",
-        (("backbone", "nanotrack_v2_backbone.onnx"), ("neckhead", "nanotrack_v2_head.onnx")),
-        has_score=True,
-    ),
-    "vit": PeerSpec("TrackerVit", (("net", "vittrack.onnx"),), has_score=True),
-}
 
 
 class PeerTracker:
@@ -96,12 +72,64 @@ class PeerTracker:
         return min(max(float(self._tracker.getTrackingScore()), 0.0), 1.0)
 
 
-def create_peer(name: str, weights: Path | str | None = None) -> PeerTracker:
+@dataclass(frozen=True)
+class PeerSpec:
+    """What a peer needs.
+
+    Attributes:
+        build: makes the tracker from the paths of its files, by parameter name, and a number of
+            threads; BackendError where that is impossible here.
+        files: weights by parameter name; looked up in the directory the user gives.
+    """
+
+    build: Callable[[Mapping[str, Path], int], SingleObjectTracker]
+    files: tuple[tuple[str, str], ...] = ()
+
+
+def _open_cv(
+    title: str, files: Mapping[str, Path], _threads: int, has_score: bool = False
+) -> PeerTracker:
+    """An OpenCV tracker; its threads are set for the whole process, with `cv2.setNumThreads`.
+
+    Args:
+        title: how OpenCV calls the class, which lives in `cv2` or, in some builds, `cv2.legacy`.
+        files: weights by the name of their field in the class's parameters.
+        has_score: whether `getTrackingScore` means anything; OpenCV 5 gives the method to all of
+            its trackers, with a constant 0 where there is none.
+    """
+    owner = _cv_module(title)
+    return PeerTracker(lambda: _create_cv_tracker(owner, title, files), has_score)
+
+
+def _nanotrack_v3(files: Mapping[str, Path], threads: int) -> NanoTrackV3:
+    return NanoTrackV3(files["backbone"], files["head"], threads)
+
+
+PEERS: dict[str, PeerSpec] = {
+    "csrt": PeerSpec(partial(_open_cv, "TrackerCSRT")),
+    "kcf": PeerSpec(partial(_open_cv, "TrackerKCF")),
+    "nanotrack": PeerSpec(
+        partial(_open_cv, "TrackerNano", has_score=True),
+        (("backbone", "nanotrack_v2_backbone.onnx"), ("neckhead", "nanotrack_v2_head.onnx")),
+    ),
+    "nanotrack_v3": PeerSpec(
+        _nanotrack_v3,
+        (("backbone", "nanotrack_v3_backbone.onnx"), ("head", "nanotrack_v3_head.onnx")),
+    ),
+    "vit": PeerSpec(partial(_open_cv, "TrackerVit", has_score=True), (("net", "vittrack.onnx"),)),
+}
+
+
+def create_peer(
+    name: str, weights: Path | str | None = None, threads: int = 1
+) -> SingleObjectTracker:
     """Build a peer.
 
     Args:
         name: a key of `PEERS`.
         weights: directory with the files of `PEERS[name]`; not needed for CSRT and KCF.
+        threads: of a peer that runs in ONNX Runtime; OpenCV's are limited with
+            `cv2.setNumThreads`.
 
     Raises:
         InputError: unknown name.
@@ -109,11 +137,14 @@ def create_peer(name: str, weights: Path | str | None = None) -> PeerTracker:
     """
     if name not in PEERS:
         raise InputError(f"unknown peer {name!r}; expected one of {', '.join(PEERS)}")
-    spec = PEERS[name]
-    owner = _cv_module(name, spec)
-    files = _weight_files(name, spec, weights)
-    peer = PeerTracker(lambda: _create_cv_tracker(owner, spec.title, files), spec.has_score)
-    _check_starts(name, peer)
+    try:
+        peer = PEERS[name].build(_weight_files(PEERS[name], weights), threads)
+        # OpenCV reads its files at `init`.
+        peer.init(np.zeros((64, 64, 3), np.uint8), (16.0, 16.0, 32.0, 32.0))
+    except cv2.error as error:
+        raise BackendError(f"peer {name}: OpenCV {cv2.__version__} failed: {error}") from error
+    except BackendError as error:
+        raise BackendError(f"peer {name}: {error}") from error
     return peer
 
 
@@ -126,43 +157,34 @@ def missing_reason(name: str, weights: Path | str | None = None) -> str | None:
     return None
 
 
-def _cv_module(name: str, spec: PeerSpec) -> CvObject:
-    for owner in (cv2, getattr(cv2, "legacy", None)):
-        if hasattr(owner, f"{spec.title}_create"):
-            return owner
-    raise BackendError(
-        f"peer {name}: OpenCV {cv2.__version__} has no {spec.title}; "
-        "opencv-contrib-python-headless has it"
-    )
-
-
-def _weight_files(name: str, spec: PeerSpec, weights: Path | str | None) -> dict[str, str]:
+def _weight_files(spec: PeerSpec, weights: Path | str | None) -> dict[str, Path]:
     if spec.files and weights is None:
         wanted = ", ".join(file for _, file in spec.files)
-        raise BackendError(f"peer {name}: needs {wanted}; give their folder with --peer-weights")
+        raise BackendError(f"needs {wanted}; give their folder with --peer-weights")
     folder = Path(weights) if weights is not None else Path()
     for _, file in spec.files:
         if not (folder / file).is_file():
-            raise BackendError(f"peer {name}: {folder / file} does not exist")
-    return {parameter: str(folder / file) for parameter, file in spec.files}
+            raise BackendError(f"{folder / file} does not exist")
+    return {parameter: folder / file for parameter, file in spec.files}
 
 
-def _create_cv_tracker(owner: CvObject, title: str, files: dict[str, str]) -> CvObject:
+def _cv_module(title: str) -> CvObject:
+    for owner in (cv2, getattr(cv2, "legacy", None)):
+        if hasattr(owner, f"{title}_create"):
+            return owner
+    raise BackendError(
+        f"OpenCV {cv2.__version__} has no {title}; opencv-contrib-python-headless has it"
+    )
+
+
+def _create_cv_tracker(owner: CvObject, title: str, files: Mapping[str, Path]) -> CvObject:
     create = getattr(owner, f"{title}_create")
     if not files:
         return create()
     parameters = getattr(owner, f"{title}_Params")()
     for parameter, file in files.items():
-        setattr(parameters, parameter, file)
+        setattr(parameters, parameter, str(file))
     return create(parameters)
-
-
-def _check_starts(name: str, peer: PeerTracker) -> None:
-    frame = np.zeros((64, 64, 3), np.uint8)
-    try:
-        peer.init(frame, (16.0, 16.0, 32.0, 32.0))
-    except cv2.error as error:
-        raise BackendError(f"peer {name}: OpenCV {cv2.__version__} failed: {error}") from error
 
 
 @contextmanager

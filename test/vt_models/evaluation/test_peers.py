@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OpenCV's trackers behind the package's interface."""
+"""Other people's trackers behind the package's interface."""
 
 from __future__ import annotations
 
@@ -87,11 +87,11 @@ def test_each_peer_follows_a_patch(name):
 
 
 def test_unknown_peers_list_the_known_ones():
-    with pytest.raises(InputError, match="'mosse'; expected one of csrt, kcf, nanotrack, vit"):
+    with pytest.raises(InputError, match=f"'mosse'; expected one of {', '.join(PEERS)}"):
         create_peer("mosse")
 
 
-@pytest.mark.parametrize("name", ["nanotrack", "vit"])
+@pytest.mark.parametrize("name", ["nanotrack", "nanotrack_v3", "vit"])
 def test_missing_files_are_a_reason(name, tmp_path):
     file = PEERS[name].files[0][1]
     assert file in (missing_reason(name) or "")
