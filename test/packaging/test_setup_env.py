@@ -15,8 +15,8 @@ import pytest
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-import setup_env  # noqa: E402
-from machine import SetupError  # noqa: E402
+import setup_env
+from machine import SetupError
 
 
 class Recorder(setup_env.Environment):

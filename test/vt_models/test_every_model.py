@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-from vt_models import create_miniature, create_model  # noqa: E402
-from vt_models.complexity import measure  # noqa: E402
-from vt_models.export import export_model  # noqa: E402
-from vt_models.nets import LanguageNet, SiameseNet  # noqa: E402
-from vt_models.runtime import OnnxEngine, TorchEngine  # noqa: E402
+from vt_models import create_miniature, create_model
+from vt_models.complexity import measure
+from vt_models.export import export_model
+from vt_models.nets import LanguageNet, SiameseNet
+from vt_models.runtime import OnnxEngine, TorchEngine
 
 OFTEN = UpdatePolicy("often", 3, -1.0)
 

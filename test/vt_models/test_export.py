@@ -21,11 +21,11 @@ from vt_models.runtime import OnnxEngine, TorchEngine
 torch = pytest.importorskip("torch", reason="needs the training packages")
 onnx = pytest.importorskip("onnx", reason="needs the training packages")
 
-from vt_models import export as export_module  # noqa: E402
-from vt_models.export import export_model  # noqa: E402
-from vt_models.folding import fold_batch_norms  # noqa: E402
-from vt_models.storage import STORAGES, round_to_half, round_weights  # noqa: E402
-from vt_models.weights.tensors import load_weights  # noqa: E402
+from vt_models import export as export_module
+from vt_models.export import export_model
+from vt_models.folding import fold_batch_norms
+from vt_models.storage import STORAGES, round_to_half, round_weights
+from vt_models.weights.tensors import load_weights
 
 if TYPE_CHECKING:
     from pathlib import Path

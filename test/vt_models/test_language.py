@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 torch = pytest.importorskip("torch", reason="needs the training packages")
 pytest.importorskip("tokenizers", reason="needs the library of word pieces")
 
-from vt_models import create_miniature  # noqa: E402
-from vt_models.export import export_model  # noqa: E402
-from vt_models.runtime import TorchEngine  # noqa: E402
-from vt_models.text import MAX_CHARACTERS, Tokenizer, vocabulary  # noqa: E402
+from vt_models import create_miniature
+from vt_models.export import export_model
+from vt_models.runtime import TorchEngine
+from vt_models.text import MAX_CHARACTERS, Tokenizer, vocabulary
 
 pytestmark = pytest.mark.train
 

@@ -78,7 +78,7 @@ def test_the_cache_holds_the_same_and_notices_changes(coco, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("vt_models.datasets.coco._load", lambda path: pytest.fail("read again"))
         again = open_images("coco", coco.root)
-    for one, other in zip(fresh, pickle.loads(pickle.dumps(again)), strict=True):  # noqa: S301
+    for one, other in zip(fresh, pickle.loads(pickle.dumps(again)), strict=True):
         assert one.boxes.tolist() == other.boxes.tolist()
         assert (one.path, one.names, one.captions) == (other.path, other.names, other.captions)
     coco.content["annotations"].pop(0)

@@ -110,7 +110,7 @@ def test_it_is_sent_to_processes_without_its_network(
 ) -> None:
     begin = start(monkeypatch, (TRUE, 0.9))
     begin(StandStill(), sequence)
-    copy = pickle.loads(pickle.dumps(begin))  # noqa: S301 - our own
+    copy = pickle.loads(pickle.dumps(begin))
     assert copy == begin
     assert copy(StandStill(), sequence) == TRUE
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-from vt_models.nets import asymtrack  # noqa: E402
+from vt_models.nets import asymtrack
 
 SIZES = {"tiny": (128, 256), "small": (128, 256), "base": (192, 384)}
 

@@ -10,10 +10,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-from torch import nn  # noqa: E402
+from torch import nn
 
-from vt_models.nets import SiameseNet, asymtrack  # noqa: E402
-from vt_models.nets.layers import (  # noqa: E402
+from vt_models.nets import SiameseNet, asymtrack
+from vt_models.nets.layers import (
     EfficientTemplateModulation,
     MapNorm,
     ObjectPerceptionEnhancement,

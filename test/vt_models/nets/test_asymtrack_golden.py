@@ -10,9 +10,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-from vt_models.registry import get_spec  # noqa: E402
-from vt_models.runtime import TorchEngine  # noqa: E402
-from vt_models.tracker import Tracker  # noqa: E402
+from vt_models.registry import get_spec
+from vt_models.runtime import TorchEngine
+from vt_models.tracker import Tracker
 
 if TYPE_CHECKING:
     from types import ModuleType

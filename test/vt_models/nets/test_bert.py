@@ -13,11 +13,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-from safetensors.torch import save_file  # noqa: E402
+from safetensors.torch import save_file
 
-from vt_models.errors import WeightsError  # noqa: E402
-from vt_models.nets.bert import Bert, BertConfig, load_text_weights  # noqa: E402
-from vt_models.text import Tokenizer  # noqa: E402
+from vt_models.errors import WeightsError
+from vt_models.nets.bert import Bert, BertConfig, load_text_weights
+from vt_models.text import Tokenizer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

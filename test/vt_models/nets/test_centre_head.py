@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-from vt_models.nets.centre_head import CentreHead, CentreMaps, box_at_peak  # noqa: E402
+from vt_models.nets.centre_head import CentreHead, CentreMaps, box_at_peak
 
 pytestmark = pytest.mark.train
 

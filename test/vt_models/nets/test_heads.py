@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-from vt_models.nets.heads import CornerHead, corner_score, locate  # noqa: E402
+from vt_models.nets.heads import CornerHead, corner_score, locate
 
 pytestmark = pytest.mark.train
 

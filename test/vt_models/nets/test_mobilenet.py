@@ -11,11 +11,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-from safetensors.torch import save_file  # noqa: E402
-from torch import nn  # noqa: E402
+from safetensors.torch import save_file
+from torch import nn
 
-from vt_models.errors import WeightsError  # noqa: E402
-from vt_models.nets.mobilenet import PUBLISHED_PREFIX, NanoTrackBackbone  # noqa: E402
+from vt_models.errors import WeightsError
+from vt_models.nets.mobilenet import PUBLISHED_PREFIX, NanoTrackBackbone
 
 if TYPE_CHECKING:
     from pathlib import Path

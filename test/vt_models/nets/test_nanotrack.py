@@ -12,11 +12,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-from safetensors.torch import load_file, save_file  # noqa: E402
+from safetensors.torch import load_file, save_file
 
-from vt_models.crop import crop  # noqa: E402
-from vt_models.errors import WeightsError  # noqa: E402
-from vt_models.nets.nanotrack import NanoTrack, load_nanotrack  # noqa: E402
+from vt_models.crop import crop
+from vt_models.errors import WeightsError
+from vt_models.nets.nanotrack import NanoTrack, load_nanotrack
 
 pytestmark = pytest.mark.train
 

@@ -14,13 +14,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-import torch.nn.functional as F  # noqa: E402
+import torch.nn.functional as F
 
-from vt_models.errors import InputError  # noqa: E402
-from vt_models.nets import LanguageNet, pjvlt  # noqa: E402
-from vt_models.nets.bert import BertConfig  # noqa: E402
-from vt_models.nets.centre_head import box_at_peak  # noqa: E402
-from vt_models.nets.pjvlt import (  # noqa: E402
+from vt_models.errors import InputError
+from vt_models.nets import LanguageNet, pjvlt
+from vt_models.nets.bert import BertConfig
+from vt_models.nets.centre_head import box_at_peak
+from vt_models.nets.pjvlt import (
     ChannelPatchInteraction,
     FusionConfig,
     FusionLayer,
@@ -28,10 +28,10 @@ from vt_models.nets.pjvlt import (  # noqa: E402
     PjvltConfig,
     SemanticInstanceEncoder,
 )
-from vt_models.nets.vit import ViTConfig  # noqa: E402
-from vt_models.registry import get_spec  # noqa: E402
-from vt_models.runtime import TorchEngine  # noqa: E402
-from vt_models.tracker import Tracker  # noqa: E402
+from vt_models.nets.vit import ViTConfig
+from vt_models.registry import get_spec
+from vt_models.runtime import TorchEngine
+from vt_models.tracker import Tracker
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-from vt_models.nets.positions import sine_positions  # noqa: E402
+from vt_models.nets.positions import sine_positions
 
 pytestmark = pytest.mark.train
 

@@ -12,17 +12,17 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-from vt_models.errors import InputError  # noqa: E402
-from vt_models.nets import SiameseNet  # noqa: E402
-from vt_models.nets.centre_head import box_at_peak  # noqa: E402
-from vt_models.nets.procontext import (  # noqa: E402
+from vt_models.errors import InputError
+from vt_models.nets import SiameseNet
+from vt_models.nets.centre_head import box_at_peak
+from vt_models.nets.procontext import (
     ProContEXT,
     procontext,
     procontext_miniature,
     procontext_tiny,
 )
-from vt_models.nets.vit import ViTConfig  # noqa: E402
-from vt_models.registry import find_update_policy, get_spec  # noqa: E402
+from vt_models.nets.vit import ViTConfig
+from vt_models.registry import find_update_policy, get_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,10 +11,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-from torch import nn  # noqa: E402
-from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from vt_models.nets import SiameseNet, sbt  # noqa: E402
+from vt_models.nets import SiameseNet, sbt
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,11 +11,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-from vt_models.export import export_model  # noqa: E402
-from vt_models.nets import sbt  # noqa: E402
-from vt_models.registry import get_spec  # noqa: E402
-from vt_models.runtime import OnnxEngine, TorchEngine  # noqa: E402
-from vt_models.tracker import Tracker  # noqa: E402
+from vt_models.export import export_model
+from vt_models.nets import sbt
+from vt_models.registry import get_spec
+from vt_models.runtime import OnnxEngine, TorchEngine
+from vt_models.tracker import Tracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,9 +13,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-import torch.nn.functional as F  # noqa: E402
+import torch.nn.functional as F
 
-from vt_models.nets.asymtrack import asymtrack_tiny  # noqa: E402
+from vt_models.nets.asymtrack import asymtrack_tiny
 
 pytestmark = pytest.mark.train
 

@@ -11,12 +11,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-import torch.nn.functional as F  # noqa: E402
-from timm.models.resnet import Bottleneck, ResNet  # noqa: E402
-from torch import nn  # noqa: E402
+import torch.nn.functional as F
+from timm.models.resnet import Bottleneck, ResNet
+from torch import nn
 
-from vt_models.errors import WeightsError  # noqa: E402
-from vt_models.nets import SiameseNet, stark  # noqa: E402
+from vt_models.errors import WeightsError
+from vt_models.nets import SiameseNet, stark
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-from vt_models.nets.text_detector import RARE, STRIDES, TextDetector, centres  # noqa: E402
+from vt_models.nets.text_detector import RARE, STRIDES, TextDetector, centres
 
 pytestmark = pytest.mark.train
 

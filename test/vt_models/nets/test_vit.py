@@ -11,11 +11,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-import torch.nn.functional as F  # noqa: E402
-from torch import nn  # noqa: E402
+import torch.nn.functional as F
+from torch import nn
 
-from vt_models.nets.centre_head import CentreHead, box_at_peak  # noqa: E402
-from vt_models.nets.vit import (  # noqa: E402
+from vt_models.nets.centre_head import CentreHead, box_at_peak
+from vt_models.nets.vit import (
     PruningBlock,
     VisionTransformer,
     ViTConfig,

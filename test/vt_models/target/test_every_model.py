@@ -15,8 +15,8 @@ from vt_models.tracker import Tracker
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-from vt_models import create_miniature  # noqa: E402
-from vt_models.runtime import TorchEngine  # noqa: E402
+from vt_models import create_miniature
+from vt_models.runtime import TorchEngine
 
 pytestmark = pytest.mark.train
 

@@ -7,12 +7,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from vt_models.api import create_miniature  # noqa: E402
-from vt_models.nets.bert import padding_bias  # noqa: E402
-from vt_models.registry import get_spec  # noqa: E402
-from vt_models.training.alignment import alignment_loss  # noqa: E402
-from vt_models.training.losses import loss_for  # noqa: E402
-from vt_models.training.settings import LossConfig  # noqa: E402
+from vt_models.api import create_miniature
+from vt_models.nets.bert import padding_bias
+from vt_models.registry import get_spec
+from vt_models.training.alignment import alignment_loss
+from vt_models.training.losses import loss_for
+from vt_models.training.settings import LossConfig
 
 pytestmark = pytest.mark.train
 

@@ -10,18 +10,18 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-from safetensors import safe_open  # noqa: E402
+from safetensors import safe_open
 
-from vt_models import create_model  # noqa: E402
-from vt_models.cli import main  # noqa: E402
-from vt_models.errors import InputError  # noqa: E402
-from vt_models.registry import get_spec  # noqa: E402
-from vt_models.training.backbone_distillation import (  # noqa: E402
+from vt_models import create_model
+from vt_models.cli import main
+from vt_models.errors import InputError
+from vt_models.registry import get_spec
+from vt_models.training.backbone_distillation import (
     BackboneSettings,
     Windows,
     distill_backbone,
 )
-from vt_models.weights.tensors import save_weights  # noqa: E402
+from vt_models.weights.tensors import save_weights
 
 if TYPE_CHECKING:
     from pathlib import Path

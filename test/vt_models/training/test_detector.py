@@ -18,22 +18,22 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the training packages")
 pytest.importorskip("tokenizers", reason="needs the library tokenizers")
 
-from safetensors.torch import save_file  # noqa: E402
+from safetensors.torch import save_file
 
-from vt_models.cli import main  # noqa: E402
-from vt_models.errors import DatasetError, ExportError, InputError, WeightsError  # noqa: E402
-from vt_models.geometry import iou  # noqa: E402
-from vt_models.grounding import create_grounder  # noqa: E402
-from vt_models.grounding.text_detector_export import export_text_detector  # noqa: E402
-from vt_models.nets.text_detector import Found, TextDetector  # noqa: E402
-from vt_models.training.data import ImagePack, load_image_pack  # noqa: E402
-from vt_models.training.detector import (  # noqa: E402
+from vt_models.cli import main
+from vt_models.errors import DatasetError, ExportError, InputError, WeightsError
+from vt_models.geometry import iou
+from vt_models.grounding import create_grounder
+from vt_models.grounding.text_detector_export import export_text_detector
+from vt_models.nets.text_detector import Found, TextDetector
+from vt_models.training.data import ImagePack, load_image_pack
+from vt_models.training.detector import (
     FROZEN,
     DetectorSettings,
     DetectorTrainer,
     detector_loss,
 )
-from vt_models.training.pictures import NOTHING  # noqa: E402
+from vt_models.training.pictures import NOTHING
 
 pytestmark = pytest.mark.train
 

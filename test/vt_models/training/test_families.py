@@ -15,20 +15,20 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch import nn  # noqa: E402
+from torch import nn
 
-from vt_models import create_miniature, create_model, list_models  # noqa: E402
-from vt_models.cli import main  # noqa: E402
-from vt_models.errors import RecipeError  # noqa: E402
-from vt_models.registry import get_spec  # noqa: E402
-from vt_models.training.batches import BatchNumbers, Finisher, make_loader  # noqa: E402
-from vt_models.training.crops import PairDataset  # noqa: E402
-from vt_models.training.data import ImagePack, Target, Track, load_image_pack  # noqa: E402
-from vt_models.training.descriptions import describe, text_of  # noqa: E402
-from vt_models.training.loop import Trainer  # noqa: E402
-from vt_models.training.optimizer import make_optimizer  # noqa: E402
-from vt_models.training.progress import Hooks  # noqa: E402
-from vt_models.training.recipe import (  # noqa: E402
+from vt_models import create_miniature, create_model, list_models
+from vt_models.cli import main
+from vt_models.errors import RecipeError
+from vt_models.registry import get_spec
+from vt_models.training.batches import BatchNumbers, Finisher, make_loader
+from vt_models.training.crops import PairDataset
+from vt_models.training.data import ImagePack, Target, Track, load_image_pack
+from vt_models.training.descriptions import describe, text_of
+from vt_models.training.loop import Trainer
+from vt_models.training.optimizer import make_optimizer
+from vt_models.training.progress import Hooks
+from vt_models.training.recipe import (
     AugmentConfig,
     LossConfig,
     OptimConfig,
@@ -36,7 +36,7 @@ from vt_models.training.recipe import (  # noqa: E402
     SamplingConfig,
     load_recipe,
 )
-from vt_models.training.sampling import PairSampler  # noqa: E402
+from vt_models.training.sampling import PairSampler
 
 pytestmark = pytest.mark.train
 

@@ -17,26 +17,26 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from safetensors.numpy import load_file  # noqa: E402
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
+from safetensors.numpy import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vt_models.api import create_model  # noqa: E402
-from vt_models.cli import main  # noqa: E402
-from vt_models.errors import RecipeError, TrainingError, WeightsError  # noqa: E402
-from vt_models.registry import get_spec  # noqa: E402
-from vt_models.training.batches import BatchNumbers, Finisher, make_loader  # noqa: E402
-from vt_models.training.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from vt_models.training.crops import PairDataset  # noqa: E402
-from vt_models.training.data import load_image_pack  # noqa: E402
-from vt_models.training.loop import (  # noqa: E402
+from vt_models.api import create_model
+from vt_models.cli import main
+from vt_models.errors import RecipeError, TrainingError, WeightsError
+from vt_models.registry import get_spec
+from vt_models.training.batches import BatchNumbers, Finisher, make_loader
+from vt_models.training.checkpoint import load_checkpoint, save_checkpoint
+from vt_models.training.crops import PairDataset
+from vt_models.training.data import load_image_pack
+from vt_models.training.loop import (
     DataWorkerError,
     DivergedError,
     Trainer,
     seed_everything,
 )
-from vt_models.training.optimizer import learning_rate_scale  # noqa: E402
-from vt_models.training.progress import Hooks  # noqa: E402
-from vt_models.training.recipe import OptimConfig, load_recipe  # noqa: E402
+from vt_models.training.optimizer import learning_rate_scale
+from vt_models.training.progress import Hooks
+from vt_models.training.recipe import OptimConfig, load_recipe
 
 pytestmark = pytest.mark.train
 

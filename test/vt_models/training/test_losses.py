@@ -10,14 +10,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from vt_models.nets.heads import locate  # noqa: E402
-from vt_models.registry import get_spec, list_models  # noqa: E402
-from vt_models.training.cells import (  # noqa: E402
+from vt_models.nets.heads import locate
+from vt_models.registry import get_spec, list_models
+from vt_models.training.cells import (
     cells_beginning_inside,
     central_cells,
     centre_heat,
 )
-from vt_models.training.losses import (  # noqa: E402
+from vt_models.training.losses import (
     Truth,
     box_loss,
     centre_loss,
@@ -30,7 +30,7 @@ from vt_models.training.losses import (  # noqa: E402
     sbt_loss,
     stark_loss,
 )
-from vt_models.training.recipe import LossConfig  # noqa: E402
+from vt_models.training.recipe import LossConfig
 
 pytestmark = pytest.mark.train
 

@@ -15,18 +15,18 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from safetensors.numpy import load_file  # noqa: E402
+from safetensors.numpy import load_file
 
-from vt_models import create_miniature  # noqa: E402
-from vt_models.cli import main  # noqa: E402
-from vt_models.registry import get_spec  # noqa: E402
-from vt_models.training.batches import BatchNumbers, make_loader  # noqa: E402
-from vt_models.training.crops import PairDataset  # noqa: E402
-from vt_models.training.data import load_image_pack  # noqa: E402
-from vt_models.training.loop import Trainer  # noqa: E402
-from vt_models.training.recipe import Recipe, SamplingConfig, load_recipe  # noqa: E402
-from vt_models.training.sampling import Pair, PairSampler  # noqa: E402
-from vt_models.training.sources import open_sources, parse_roots  # noqa: E402
+from vt_models import create_miniature
+from vt_models.cli import main
+from vt_models.registry import get_spec
+from vt_models.training.batches import BatchNumbers, make_loader
+from vt_models.training.crops import PairDataset
+from vt_models.training.data import load_image_pack
+from vt_models.training.loop import Trainer
+from vt_models.training.recipe import Recipe, SamplingConfig, load_recipe
+from vt_models.training.sampling import Pair, PairSampler
+from vt_models.training.sources import open_sources, parse_roots
 
 pytestmark = pytest.mark.train
 

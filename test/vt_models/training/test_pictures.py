@@ -8,9 +8,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-from vt_models.nets.text_detector import STRIDES, centres  # noqa: E402
-from vt_models.training.data import Annotated, ImagePack  # noqa: E402
-from vt_models.training.pictures import (  # noqa: E402
+from vt_models.nets.text_detector import STRIDES, centres
+from vt_models.training.data import Annotated, ImagePack
+from vt_models.training.pictures import (
     NOTHING,
     REACH,
     SIZES_PX,

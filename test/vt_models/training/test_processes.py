@@ -19,12 +19,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from safetensors.numpy import load_file  # noqa: E402
+from safetensors.numpy import load_file
 
-from vt_models.cli import main  # noqa: E402
-from vt_models.errors import WeightsError  # noqa: E402
-from vt_models.training import command  # noqa: E402
-from vt_models.training.checkpoint import load_checkpoint  # noqa: E402
+from vt_models.cli import main
+from vt_models.errors import WeightsError
+from vt_models.training import command
+from vt_models.training.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.train
 

@@ -10,20 +10,20 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
-from timm.layers import DropPath  # noqa: E402
-from torch import nn  # noqa: E402
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from timm.layers import DropPath
+from torch import nn
 
-from vt_models import create_miniature  # noqa: E402
-from vt_models.cli import main  # noqa: E402
-from vt_models.errors import InputError  # noqa: E402
-from vt_models.training import loop  # noqa: E402
-from vt_models.training.batches import BatchNumbers  # noqa: E402
-from vt_models.training.data import load_image_pack  # noqa: E402
-from vt_models.training.distributed import Team, team_from_environment  # noqa: E402
-from vt_models.training.loop import Trainer, seed_everything  # noqa: E402
-from vt_models.training.progress import Hooks, Progress  # noqa: E402
-from vt_models.training.recipe import OptimConfig, Recipe, SamplingConfig  # noqa: E402
+from vt_models import create_miniature
+from vt_models.cli import main
+from vt_models.errors import InputError
+from vt_models.training import loop
+from vt_models.training.batches import BatchNumbers
+from vt_models.training.data import load_image_pack
+from vt_models.training.distributed import Team, team_from_environment
+from vt_models.training.loop import Trainer, seed_everything
+from vt_models.training.progress import Hooks, Progress
+from vt_models.training.recipe import OptimConfig, Recipe, SamplingConfig
 
 pytestmark = pytest.mark.train
 

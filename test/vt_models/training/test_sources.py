@@ -4,20 +4,24 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pickle
 import shutil
 from collections import Counter
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
+from vt_models.datasets.video_list import read_video_list
+from vt_models.datasets.videos import read_annotated_videos
 from vt_models.errors import DatasetError
 from vt_models.training import store
 from vt_models.training.data import Mixture
 from vt_models.training.recipe import Recipe, SamplingConfig, SourceConfig, load_recipe
 from vt_models.training.sampling import PairSampler
-from vt_models.training.sources import open_sources, parse_roots
+from vt_models.training.sources import open_sources, open_validation, parse_roots
 
 HIDDEN = (3, 6)
 
@@ -117,7 +121,7 @@ def test_the_cache_of_images_is_bounded(mini_sets: dict[str, Path]) -> None:
         assert np.array_equal(small[number], files[number])
         assert sum(image.nbytes for image in small._cache.values()) <= 3 * 160 * 120 * 3
     assert len(small._cache) == 3
-    assert not pickle.loads(pickle.dumps(small))._cache  # noqa: S301
+    assert not pickle.loads(pickle.dumps(small))._cache
     with pytest.raises(IndexError):
         small[16]
 
@@ -126,7 +130,7 @@ def test_pairs_depend_on_seed_and_number_only(mixture: Mixture) -> None:
     config = SamplingConfig(0.4, 0.4, 0.2, 0.3, lookalike_share=0.5)
     one = PairSampler(mixture, config, 1, dynamic=True)
     drawn = [one.draw(one.rng(n)) for n in range(60)]
-    copy = pickle.loads(pickle.dumps(mixture))  # noqa: S301
+    copy = pickle.loads(pickle.dumps(mixture))
     two = PairSampler(copy, config, 1, dynamic=True)
     assert [two.draw(two.rng(n)) for n in reversed(range(60))] == drawn[::-1]
     assert len({pair.template.scene for pair in drawn}) > 10
@@ -305,3 +309,111 @@ def test_the_authors_recipes_read_their_data_sets(
     sampler = PairSampler(data, recipe.sampling, recipe.seed, dynamic=True)
     pairs = [sampler.draw(sampler.rng(number)) for number in range(200)]
     assert sum(pair.present for pair in pairs) == pytest.approx(100, abs=25)
+
+
+def _write_videos(root: Path, *names: str) -> Path:
+    """Annotated video files of 8 frames with a target that moves to the right."""
+    lines = []
+    for seed, name in enumerate(names):
+        image = np.random.default_rng(seed).integers(0, 255, (96, 128, 3)).astype(np.uint8)
+        path = root / f"{name}.mp4"
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, (128, 96))
+        for _ in range(8):
+            writer.write(cv2.blur(image, (5, 5)))
+        writer.release()
+        boxes = [[10.0 + 4 * n, 20.0, 24.0, 30.0] if n != 5 else None for n in range(8)]
+        tracks = [{"id": 1, "name": "car", "boxes": boxes}]
+        size = {"width": 128, "height": 96, "frames": 8}
+        lines.append(json.dumps({"video": path.name, **size, "tracks": tracks}))
+    (root / "annotations.jsonl").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def _listing(path: Path, *rows: tuple[str, str]) -> str:
+    lines = ["video\tuse\tkind", *(f"{name}\t{use}\tdrone views" for name, use in rows)]
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+def test_video_files_give_tracks_with_gaps(tmp_path: Path) -> None:
+    root = _write_videos(tmp_path, "a", "b")
+    data = _open({"videos": root}, SourceConfig("videos"))
+    (source,) = data.sources
+    assert [track.key for track in source.tracks] == ["videos/a/1", "videos/b/1"]
+    assert list(source.tracks[1].frames) == [0, 1, 2, 3, 4, 6, 7]
+    assert source.tracks[1].targets[5].image == 8 + 6
+    assert source.tracks[1].targets[5].box == (34.0, 20.0, 24.0, 30.0)
+    assert len(source.tracks[1].hidden) == 0  # a frame without a box may show the target
+    assert data.images[14].shape == (96, 128, 3)
+    sampler = PairSampler(data, SamplingConfig(clip_share=1, still_share=0), seed=0)
+    assert sampler.draw(sampler.rng(0)) == sampler.draw(sampler.rng(0))
+
+
+def test_patterns_choose_the_videos_of_a_source(tmp_path: Path, mini_pack: Path) -> None:
+    root = _write_videos(tmp_path, "drone_1", "drone_2", "street")
+    data = open_sources(
+        _recipe(
+            SourceConfig("videos", name="flying", match=("drone_*",)),
+            SourceConfig("videos", name="scenes", skip=("drone_*",)),
+            SourceConfig("pack", skip=("*",)),
+        ),
+        {"flying": root, "scenes": root, "pack": mini_pack},
+    )
+    drawn = {source.name: sorted(source.videos) for source in data.sources}
+    assert drawn == {"flying": ["drone_1", "drone_2"], "scenes": ["street"], "pack": []}
+    assert len(data.sources[2].stills) == 8
+
+
+def test_listed_videos_are_left_out_of_every_source(tmp_path: Path, mini_pack: Path) -> None:
+    root = _write_videos(tmp_path, "a", "b", "c", "clip0")
+    listing = _listing(
+        tmp_path / "list.tsv", ("a", "validate"), ("b", "withhold"), ("clip0", "validate")
+    )
+    recipe = dataclasses.replace(
+        _recipe(SourceConfig("videos"), SourceConfig("pack")), validation=listing
+    )
+    data = open_sources(recipe, {"videos": root, "pack": mini_pack})
+    assert [sorted(source.videos) for source in data.sources] == [["c"], ["clip1"]]
+    assert open_validation(root, recipe, data).names == ["a", "clip0"]
+
+
+@pytest.mark.parametrize("source", ["videos", "pack"])
+def test_training_on_a_validation_video_is_refused(
+    tmp_path: Path, mini_pack: Path, source: str
+) -> None:
+    root = _write_videos(tmp_path, "clip0")
+    roots = {"videos": root, "pack": mini_pack}
+    data = _open(roots, SourceConfig(source))
+    with pytest.raises(DatasetError, match=f"source {source} trains on clip0; put them under"):
+        open_validation(root, _recipe(SourceConfig(source)), data)
+    held_out = _recipe(SourceConfig("pack"), hold_out=("clip0",))
+    data = open_sources(held_out, {"pack": mini_pack})
+    assert open_validation(root, held_out, data).names == ["clip0"]
+
+
+def test_list_of_a_recipe_is_seen_from_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("model: asymtrack_lite0\nvalidation: lists/a.tsv\n")
+    assert Path(load_recipe(tmp_path / "recipe.yaml").validation) == tmp_path / "lists" / "a.tsv"
+
+
+def test_max_cover_of_a_source_replaces_that_of_the_recipe(mini_pack: Path) -> None:
+    count = [
+        len(_open({"pack": mini_pack}, SourceConfig("pack", max_cover=cover)).sources[0].stills)
+        for cover in (0.0, 0.001, 1.0)
+    ]
+    assert count == [8, 0, 8]
+
+
+def test_shipped_list_keeps_places_on_one_side(shared_dir: Path, repository: Path) -> None:
+    listed = read_video_list(repository / "recipes" / "validation.tsv")
+    known = {video.name for video in read_annotated_videos(shared_dir / "train_videos")}
+    assert set(listed.names) <= known
+    kinds = Counter(row.kind for row in listed.rows if row.use == "validate")
+    assert sum(kinds.values()) == 30
+    assert kinds["drone views"] >= 6
+    assert kinds["animals"] >= 4
+    assert kinds["small flying things"] >= 3
+    together = ("uav123_group", "uav123_wakeboard", "uavdt_S1606", "vot18_car1", "vot14_trellis")
+    for place in together:
+        members = {name for name in known if name.startswith(place)}
+        assert members <= set(listed.names), place

@@ -12,14 +12,14 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the training packages")
 pytest.importorskip("tokenizers", reason="needs the library tokenizers")
 
-from safetensors.torch import save_file  # noqa: E402
+from safetensors.torch import save_file
 
-from vt_models.api import create_model  # noqa: E402
-from vt_models.cli import main  # noqa: E402
-from vt_models.errors import DatasetError  # noqa: E402
-from vt_models.nets.bert import Bert, BertConfig, load_text_weights  # noqa: E402
-from vt_models.text import Tokenizer  # noqa: E402
-from vt_models.training.text_encoder import (  # noqa: E402
+from vt_models.api import create_model
+from vt_models.cli import main
+from vt_models.errors import DatasetError
+from vt_models.nets.bert import Bert, BertConfig, load_text_weights
+from vt_models.text import Tokenizer
+from vt_models.training.text_encoder import (
     MINILM_L6,
     ShrinkSettings,
     Texts,

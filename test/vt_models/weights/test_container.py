@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-from vt_models.errors import WeightsError  # noqa: E402
-from vt_models.weights.container import StoredTensor, read_checkpoint  # noqa: E402
+from vt_models.errors import WeightsError
+from vt_models.weights.container import StoredTensor, read_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,7 +136,7 @@ def test_the_attacks_are_real(tmp_path: Path, attack: Any) -> None:
     """Python's own unpickler executes them: without this the test above would prove nothing."""
     marker = tmp_path / "executed"
 
-    pickle.loads(pickle.dumps(attack(marker), protocol=2))  # noqa: S301
+    pickle.loads(pickle.dumps(attack(marker), protocol=2))
 
     assert marker.exists()
 
@@ -172,7 +172,7 @@ def test_an_extension_code_is_refused_even_when_it_is_in_the_process_s_cache(
     monkeypatch.chdir(tmp_path)
     copyreg.add_extension("posix", "system", 250)
     try:
-        assert pickle.loads(b"\x80\x02\x82\xfa.") is os.system  # noqa: S301
+        assert pickle.loads(b"\x80\x02\x82\xfa.") is os.system
         with pytest.raises(WeightsError, match="extension codes"):
             read_checkpoint(archive(tmp_path, b"\x80\x02\x82\xfaVtouch MARKER\n\x85R."))
     finally:

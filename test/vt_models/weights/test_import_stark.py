@@ -11,9 +11,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-from vt_models.api import create_model  # noqa: E402
-from vt_models.errors import WeightsError  # noqa: E402
-from vt_models.weights.importer import import_checkpoint  # noqa: E402
+from vt_models.api import create_model
+from vt_models.errors import WeightsError
+from vt_models.weights.importer import import_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,14 +12,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-from safetensors import safe_open  # noqa: E402
+from safetensors import safe_open
 
-from vt_models.api import create_model  # noqa: E402
-from vt_models.errors import InputError, WeightsError  # noqa: E402
-from vt_models.registry import get_spec  # noqa: E402
-from vt_models.weights import command  # noqa: E402
-from vt_models.weights.importer import import_checkpoint  # noqa: E402
-from vt_models.weights.tensors import load_weights  # noqa: E402
+from vt_models.api import create_model
+from vt_models.errors import InputError, WeightsError
+from vt_models.registry import get_spec
+from vt_models.weights import command
+from vt_models.weights.importer import import_checkpoint
+from vt_models.weights.tensors import load_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable

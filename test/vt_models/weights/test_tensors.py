@@ -11,11 +11,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-from safetensors.numpy import save_file  # noqa: E402
+from safetensors.numpy import save_file
 
-from vt_models.errors import InputError, WeightsError  # noqa: E402
-from vt_models.registry import get_spec  # noqa: E402
-from vt_models.weights.tensors import load_weights, save_weights  # noqa: E402
+from vt_models.errors import InputError, WeightsError
+from vt_models.registry import get_spec
+from vt_models.weights.tensors import load_weights, save_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
