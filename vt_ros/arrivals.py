@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
-from vt_ros.convert import NANOSECONDS, CompressedReader, ImageReader, stamp_nanoseconds
+from vt_ros.common.convert import NANOSECONDS, CompressedReader, ImageReader, stamp_nanoseconds
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sensor_msgs.msg import CameraInfo
 
-    from vt_ros.convert import Box
+    from vt_ros.common.convert import Box
 
 NAN = float("nan")
 

@@ -15,15 +15,15 @@ from sensor_msgs.msg import Image, TimeReference
 from std_msgs.msg import Empty, Header
 from std_srvs.srv import SetBool
 
-from vt_ros.convert import NANOSECONDS, array_to_image
+from vt_ros.common.convert import NANOSECONDS, array_to_image
+from vt_ros.common.parameters import Setting, declare, freeze, value_of
+from vt_ros.common.process import EXIT_FAILED, EXIT_OK, StartError
 from vt_ros.frames import SourceError, open_source
-from vt_ros.parameters import Setting, declare, freeze, value_of
-from vt_ros.process import EXIT_FAILED, EXIT_OK, StartError
 
 if TYPE_CHECKING:
     from rclpy.task import Future
 
-    from vt_ros.convert import Pixels
+    from vt_ros.common.convert import Pixels
 
 SETTINGS = (
     Setting("source", "", "Video file, folder of images, or index of a webcam."),

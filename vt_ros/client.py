@@ -26,7 +26,7 @@ from vision_msgs.msg import Detection2DArray, Point2D
 
 from vt_interfaces.msg import TrackStatus
 from vt_interfaces.srv import SetTarget
-from vt_ros.convert import (
+from vt_ros.common.convert import (
     NANOSECONDS,
     bounding_box_from_xywh,
     box_covariance,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from rclpy.node import Node
     from vision_msgs.msg import Detection2D
 
-    from vt_ros.convert import Box
+    from vt_ros.common.convert import Box
 
 # A server knows a new client a little later than the client knows the server, and Fast DDS gives
 # up an answer after 0.1 s if it does not know the client by then: wait, and ask again.

@@ -33,16 +33,16 @@ from vt_interfaces.msg import TrackStatus
 from vt_interfaces.srv import SetTarget
 from vt_models.grounding import list_grounders
 from vt_models.track_command import parse_box
-from vt_ros.convert import (
+from vt_ros.common.convert import (
+    STATE_NAMES,
     bounding_box_from_xywh,
     image_to_rgb,
     stamp_nanoseconds,
     xywh_from_bounding_box,
 )
+from vt_ros.common.resources import FAST_DDS_PROFILE, FAST_DDS_VARIABLE, config_file, footage_file
 from vt_ros.frames import SourceError, VideoFile
 from vt_ros.recording import SHEET, TABLE, VIDEO, Recorder, Row, Summary
-from vt_ros.resources import FAST_DDS_PROFILE, FAST_DDS_VARIABLE, config_file, footage_file
-from vt_ros.states import STATE_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from rclpy.task import Future
     from std_msgs.msg import Header
 
-    from vt_ros.convert import Box
+    from vt_ros.common.convert import Box
 
 EXIT_KEPT, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 

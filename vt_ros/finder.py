@@ -18,7 +18,7 @@ from vt_models.grounding import GroundingCancelledError, create_grounder
 from vt_models.grounding.at_point import box_at
 from vt_models.grounding.onnx_detector import open_detector
 from vt_ros.arrivals import Decoder
-from vt_ros.convert import ConversionError
+from vt_ros.common.convert import ConversionError
 from vt_ros.requests import TargetRefusedError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from vt_models.grounding import Candidate, Grounder
     from vt_models.grounding.onnx_detector import OnnxDetector
     from vt_ros.arrivals import Arrival, Frame
-    from vt_ros.convert import Box
+    from vt_ros.common.convert import Box
     from vt_ros.requests import Point
     from vt_ros.settings import GrounderRequest, LiveSettings
 

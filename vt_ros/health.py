@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vt_interfaces.msg import TrackStatus
-from vt_ros.diagnostics import ERROR, OK, STALE, WARN
+from vt_ros.common.convert import STATE_NAMES
+from vt_ros.common.diagnostic_updater import ERROR, OK, STALE, WARN
 from vt_ros.pipeline import Counters
-from vt_ros.states import STATE_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vt_ros import diagnostics
     from vt_ros.bearing import BearingFinder
+    from vt_ros.common.diagnostic_updater import Report as TaskReport
     from vt_ros.finder import Finder
     from vt_ros.image_input import Arrivals, ImageInput
     from vt_ros.loading import LoadedModel
@@ -42,7 +42,7 @@ class _Gauge:
         self.total += value
         self.largest = max(self.largest, value)
 
-    def show(self, report: diagnostics.Report, name: str) -> None:
+    def show(self, report: TaskReport, name: str) -> None:
         """Add mean and largest value to a report, if there was any."""
         if self.count:
             report.add(f"{name} mean", self.total / self.count)
@@ -127,7 +127,7 @@ class Health:
                 self._span.inference.add(report.inference_ms)
                 self._span.score.add(report.score)
 
-    def report_lifecycle(self, report: diagnostics.Report) -> None:
+    def report_lifecycle(self, report: TaskReport) -> None:
         """Task "lifecycle": the state of the node, and why the last transition failed."""
         report.summary(OK, self.lifecycle)
         if self.loading:
@@ -136,7 +136,7 @@ class Health:
             report.summary(ERROR, f"{self.lifecycle}: {self.failure}")
         report.add("state", self.lifecycle)
 
-    def report_images(self, report: diagnostics.Report) -> None:
+    def report_images(self, report: TaskReport) -> None:
         """Task "images": whether images arrive, are readable, and are young."""
         if self.input is None:
             report.summary(STALE, f"not subscribed: the node is {self.lifecycle}")
@@ -167,7 +167,7 @@ class Health:
         age.show(report, "image age ms")
         report.add("last refusal", refusal)
 
-    def _show_images(self, report: diagnostics.Report, arrivals: Arrivals, seen: _Seen) -> None:
+    def _show_images(self, report: TaskReport, arrivals: Arrivals, seen: _Seen) -> None:
         report.add("topic", self.input.topic)
         report.add("publishers", arrivals.publishers)
         report.add("reliability", self.input.qos.reliability.name.lower())
@@ -182,7 +182,7 @@ class Health:
         report.add("encoding", seen.encoding)
         report.add("frame_id", seen.frame_id)
 
-    def report_model(self, report: diagnostics.Report) -> None:
+    def report_model(self, report: TaskReport) -> None:
         """Task "model": what runs, and how long it takes."""
         if self.model is None:
             report.summary(STALE, f"no model is loaded: the node is {self.lifecycle}")
@@ -203,7 +203,7 @@ class Health:
         report.add("loaded in s", self.model.seconds)
         inference.show(report, "inference ms")
 
-    def report_target(self, report: diagnostics.Report) -> None:
+    def report_target(self, report: TaskReport) -> None:
         """Task "target": the state of the target."""
         if self.input is None:
             report.summary(STALE, f"no target: the node is {self.lifecycle}")
@@ -219,7 +219,7 @@ class Health:
         if score.count:
             report.add("score mean", score.total / score.count)
 
-    def report_bearing(self, report: diagnostics.Report) -> None:
+    def report_bearing(self, report: TaskReport) -> None:
         """Task "bearing": whether there are directions, and why not."""
         if self.calibration is None:
             report.summary(STALE, f"the node is {self.lifecycle}")
@@ -232,7 +232,7 @@ class Health:
         else:
             report.summary(OK, "calibrated")
 
-    def report_grounding(self, report: diagnostics.Report) -> None:
+    def report_grounding(self, report: TaskReport) -> None:
         """Task "grounding": what finds a text, and what it is doing."""
         request, finder = self._live().grounder, self.finder
         if request is None:

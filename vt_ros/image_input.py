@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rclpy.node import Node
 
-    from vt_ros.parameters import Value
+    from vt_ros.common.parameters import Value
 
 COMPRESSED = "compressed"
 TOPIC = "image_raw"

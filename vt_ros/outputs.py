@@ -12,17 +12,17 @@ from vision_msgs.msg import Detection2DArray
 
 from vt_interfaces.msg import TrackStatus
 from vt_ros.bearing import NAN, Bearing, BearingFinder
-from vt_ros.convert import (
+from vt_ros.common.convert import (
     MEASURED,
     NANOSECONDS,
     PREDICTED,
+    STATE_NAMES,
     array_to_image,
     array_to_jpeg,
     detection_from_box,
     stamp_nanoseconds,
 )
 from vt_ros.draw import STATE_COLOURS, draw_target, draw_text, scaled
-from vt_ros.states import STATE_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,7 +22,7 @@ from vt_interfaces.srv import SetTarget
 from vt_models.errors import InputError, VtModelsError
 from vt_models.target.ring import StampNotHeldError, catch_up
 from vt_ros.arrivals import Arrival, Decoder, Frame, Trail
-from vt_ros.convert import (
+from vt_ros.common.convert import (
     NANOSECONDS,
     Box,
     ConversionError,

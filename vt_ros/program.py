@@ -40,12 +40,12 @@ def run_node(module: str, name: str) -> int:
 
     Args:
         module: holds the node.
-        name: of its class; it is given a future, see `vt_ros.process.run`.
+        name: of its class; it is given a future, see `vt_ros.common.process.run`.
     """
     loaded = import_ros(module)
     if loaded is None:
         return EXIT_USAGE
-    run = import_module("vt_ros.process").run
+    run = import_module("vt_ros.common.process").run
     return _leave(int(run(getattr(loaded, name))))
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from vt_ros.convert import Box
+    from vt_ros.common.convert import Box
     from vt_ros.draw import Pixels
 
 VIDEO, TABLE, SHEET = "tracked.mp4", "track.csv", "contact_sheet.png"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vt_ros import camera, settings
 
 if TYPE_CHECKING:
-    from vt_ros.parameters import Setting
+    from vt_ros.common.parameters import Setting
 
 TABLES = {"tracker": settings.SETTINGS, "camera": camera.SETTINGS}
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from vt_models.grounding import Candidate
     from vt_ros.arrivals import Arrival, Trail
-    from vt_ros.convert import Box
+    from vt_ros.common.convert import Box
 
 Point = tuple[float, float]
 

@@ -10,12 +10,12 @@ from vt_models.grounding import GroundingSettings, list_grounders
 from vt_models.grounding.settings import setting_range as grounding_range
 from vt_models.target import TargetSettings
 from vt_models.target.settings import setting_range
-from vt_ros.parameters import Setting
+from vt_ros.common.parameters import Setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from vt_ros.parameters import Value
+    from vt_ros.common.parameters import Value
 
 TARGET_PREFIX = "target."
 NO_GROUNDING = "none"

@@ -10,15 +10,15 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from std_srvs.srv import Trigger
 
 from vt_interfaces.srv import SetTarget
-from vt_ros.convert import (
+from vt_ros.common.convert import (
     bounding_box_from_xywh,
     candidates_to_detections,
     stamp_nanoseconds,
     xywh_from_bounding_box,
 )
+from vt_ros.common.futures import until_done
 from vt_ros.finder import Question
 from vt_ros.requests import Moment, TargetRefusedError, Wish, check
-from vt_ros.waiting import until_done
 
 if TYPE_CHECKING:
     from collections.abc import Callable

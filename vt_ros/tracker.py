@@ -20,16 +20,17 @@ from sensor_msgs.msg import CameraInfo
 from vt_models.errors import InputError, VtModelsError
 from vt_models.target import create_target
 from vt_models.target.ring import FrameRing
-from vt_ros import diagnostics
 from vt_ros.bearing import BearingFinder
+from vt_ros.common.diagnostic_updater import Updater
+from vt_ros.common.futures import until_done
+from vt_ros.common.parameters import declare, freeze, refuse_if, value_of
+from vt_ros.common.process import StartError
 from vt_ros.finder import Finder, Question
 from vt_ros.health import Health
 from vt_ros.image_input import TOPIC, ImageInput
 from vt_ros.loading import LoadError, load_in_background, load_model, objection_to
 from vt_ros.outputs import Outputs
-from vt_ros.parameters import declare, freeze, refuse_if, value_of
 from vt_ros.pipeline import Keeper, Pipeline
-from vt_ros.process import StartError
 from vt_ros.settings import (
     FIXED_REMEDY,
     MODEL_PARAMETERS,
@@ -39,7 +40,6 @@ from vt_ros.settings import (
     model_request,
 )
 from vt_ros.target_service import TargetService, Works
-from vt_ros.waiting import until_done
 from vt_ros.words import Words
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ if TYPE_CHECKING:
     from sensor_msgs.msg import CompressedImage, Image
 
     from vt_ros.arrivals import Arrival
+    from vt_ros.common.parameters import Value
     from vt_ros.finder import Found
     from vt_ros.loading import LoadedModel
-    from vt_ros.parameters import Value
     from vt_ros.settings import WordsSettings
 
 _MEBIBYTE = 1024 * 1024
@@ -100,7 +100,7 @@ class TrackerNode(LifecycleNode):
         self._last_target_id = 0
         self._health = Health(lambda: self._live)
         self._targets = TargetService(self, lambda: self._live, self._health)
-        self._updater = diagnostics.Updater(self, lambda: self._live.hardware_id)
+        self._updater = Updater(self, lambda: self._live.hardware_id)
         self._updater.add("lifecycle", self._health.report_lifecycle)
         self._updater.add("images", self._health.report_images)
         self._updater.add("model", self._health.report_model)

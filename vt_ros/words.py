@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from vt_models.target import Target
     from vt_ros.arrivals import Arrival
-    from vt_ros.convert import Box
+    from vt_ros.common.convert import Box
     from vt_ros.finder import Found
     from vt_ros.settings import WordsSettings
 

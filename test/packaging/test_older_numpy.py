@@ -23,7 +23,7 @@ TESTS = (
     "test/vt_models/test_crop.py",
     "test/vt_models/test_tracker.py",
     "test/vt_models/test_runtime.py",
-    "test/vt_ros/test_convert.py",
+    "test/vt_ros/common/test_convert.py",
 )
 
 

@@ -41,7 +41,7 @@ try:
 
     from vt_interfaces.msg import TrackStatus
     from vt_interfaces.srv import SetTarget
-    from vt_ros.convert import array_to_image, bounding_box_from_xywh, xywh_from_bounding_box
+    from vt_ros.common.convert import array_to_image, bounding_box_from_xywh, xywh_from_bounding_box
 except ImportError:  # every test module here skips itself then
     rclpy = None
 

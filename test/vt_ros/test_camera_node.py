@@ -16,7 +16,7 @@ from sensor_msgs.msg import Image, TimeReference
 from std_msgs.msg import Empty
 from std_srvs.srv import SetBool
 
-from vt_ros.convert import image_to_rgb
+from vt_ros.common.convert import image_to_rgb
 from vt_ros.frames import ImageFolder, SourceError, VideoFile, open_source
 
 WIDTH, HEIGHT, COUNT, RATE = 64, 48, 12, 25.0

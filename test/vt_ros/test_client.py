@@ -30,7 +30,7 @@ from vt_ros.client import (
     TrackerError,
     TrackerTimeoutError,
 )
-from vt_ros.convert import stamp_nanoseconds
+from vt_ros.common.convert import stamp_nanoseconds
 
 pytestmark = pytest.mark.ros
 

@@ -30,7 +30,7 @@ from std_srvs.srv import Trigger
 
 from vt_interfaces.msg import TrackStatus
 from vt_interfaces.srv import SetTarget
-from vt_ros.convert import ENCODINGS, array_to_image, bounding_box_from_xywh
+from vt_ros.common.convert import ENCODINGS, array_to_image, bounding_box_from_xywh
 
 pytestmark = pytest.mark.ros
 

@@ -16,7 +16,7 @@ import yaml
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from vt_ros import camera, settings
-from vt_ros.resources import config_file, footage_file
+from vt_ros.common.resources import config_file, footage_file
 
 ROOT = Path(__file__).resolve().parents[2]
 

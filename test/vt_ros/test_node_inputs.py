@@ -25,7 +25,7 @@ from std_srvs.srv import Trigger
 from vt_interfaces.msg import TrackStatus
 from vt_interfaces.srv import SetTarget
 from vt_ros import reference
-from vt_ros.convert import box_covariance, stamp_nanoseconds, xywh_from_bounding_box
+from vt_ros.common.convert import box_covariance, stamp_nanoseconds, xywh_from_bounding_box
 
 pytestmark = pytest.mark.ros
 

@@ -20,7 +20,7 @@ from vt_interfaces.srv import SetTarget
 from vt_models.errors import BackendError, InputError
 from vt_models.target import State, TargetEstimate, TargetSettings
 from vt_models.target.ring import FrameRing
-from vt_ros.convert import array_to_image, serialised_stamp
+from vt_ros.common.convert import array_to_image, serialised_stamp
 from vt_ros.pipeline import Keeper, Pipeline
 from vt_ros.requests import Moment, TargetRefusedError, Wish
 

@@ -72,7 +72,7 @@ import os
 os.environ["ROS_DOMAIN_ID"] = "{domain}"
 from rclpy.node import Node
 from rclpy.task import Future
-from vt_ros import process
+from vt_ros.common import process
 
 class Counting(Future):
     hung = 0

@@ -28,7 +28,7 @@ from vision_msgs.msg import Point2D
 
 from vt_interfaces.msg import TrackStatus
 from vt_interfaces.srv import SetTarget
-from vt_ros.convert import (
+from vt_ros.common.convert import (
     CompressedReader,
     array_to_image,
     bounding_box_from_xywh,

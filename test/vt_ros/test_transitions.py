@@ -12,7 +12,7 @@ from lifecycle_msgs.msg import State
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
-from vt_ros.diagnostics import ERROR, Report
+from vt_ros.common.diagnostic_updater import ERROR, Report
 from vt_ros.tracker import TrackerNode
 
 pytestmark = pytest.mark.ros

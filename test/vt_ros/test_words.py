@@ -21,7 +21,7 @@ from vision_msgs.msg import Point2D
 from vt_interfaces.msg import TrackStatus
 from vt_interfaces.srv import SetTarget
 from vt_models import create_miniature, get_spec
-from vt_ros.convert import array_to_image, stamp_nanoseconds, xywh_from_bounding_box
+from vt_ros.common.convert import array_to_image, stamp_nanoseconds, xywh_from_bounding_box
 
 pytestmark = pytest.mark.ros
 

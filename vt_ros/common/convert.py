@@ -23,6 +23,8 @@ from vision_msgs.msg import (
     ObjectHypothesisWithPose,
 )
 
+from vt_interfaces.msg import TrackStatus
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -38,6 +40,15 @@ NANOSECONDS = 1_000_000_000
 
 MEASURED, PREDICTED, CANDIDATE = "target", "coasting", "candidate"
 """Classes of a detection: seen in this image, only predicted for it, or what may be meant."""
+
+STATE_NAMES = {
+    TrackStatus.STATE_IDLE: "IDLE",
+    TrackStatus.STATE_TRACKING: "TRACKING",
+    TrackStatus.STATE_UNCERTAIN: "UNCERTAIN",
+    TrackStatus.STATE_COASTING: "COASTING",
+    TrackStatus.STATE_LOST: "LOST",
+}
+"""Names of the states of a target, as messages number them."""
 
 
 class ConversionError(ValueError):

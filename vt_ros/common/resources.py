@@ -20,7 +20,7 @@ def config_file(name: str) -> Path:
     Raises:
         FileNotFoundError: it is in none of these places; the message names them.
     """
-    folders = [Path(__file__).resolve().parents[1], *_ament_share(), _pip_share()]
+    folders = [Path(__file__).resolve().parents[2], *_ament_share(), _pip_share()]
     for folder in folders:
         path = folder / "config" / name
         if path.is_file():

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
-from vt_ros.diagnostics import ERROR, OK, STALE, WARN, Report, _ask
+from vt_ros.common.diagnostic_updater import ERROR, OK, STALE, WARN, Report, _ask
 
 
 @pytest.mark.parametrize(

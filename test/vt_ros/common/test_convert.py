@@ -19,7 +19,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import BoundingBox2D
 
-from vt_ros.convert import (
+from vt_ros.common.convert import (
     ENCODINGS,
     CompressedReader,
     ConversionError,
