@@ -18,7 +18,7 @@ from std_srvs.srv import SetBool
 from vt_ros.common.convert import NANOSECONDS, array_to_image
 from vt_ros.common.parameters import Setting, declare, freeze, value_of
 from vt_ros.common.process import EXIT_FAILED, EXIT_OK, StartError
-from vt_ros.frames import SourceError, open_source
+from vt_ros.video.sources import SourceError, open_source
 
 if TYPE_CHECKING:
     from rclpy.task import Future

@@ -41,8 +41,8 @@ from vt_ros.common.convert import (
     xywh_from_bounding_box,
 )
 from vt_ros.common.resources import FAST_DDS_PROFILE, FAST_DDS_VARIABLE, config_file, footage_file
-from vt_ros.frames import SourceError, VideoFile
-from vt_ros.recording import SHEET, TABLE, VIDEO, Recorder, Row, Summary
+from vt_ros.video.recording import SHEET, TABLE, VIDEO, Recorder, Row, Summary
+from vt_ros.video.sources import SourceError, VideoFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

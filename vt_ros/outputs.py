@@ -22,7 +22,7 @@ from vt_ros.common.convert import (
     detection_from_box,
     stamp_nanoseconds,
 )
-from vt_ros.draw import STATE_COLOURS, draw_target, draw_text, scaled
+from vt_ros.video.drawing import STATE_COLOURS, draw_target, draw_text, scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable

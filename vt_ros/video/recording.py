@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from vt_ros.draw import GREY, STATE_COLOURS, contact_sheet, draw_target, draw_text, scaled
+from vt_ros.video.drawing import GREY, STATE_COLOURS, contact_sheet, draw_target, draw_text, scaled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from vt_ros.common.convert import Box
-    from vt_ros.draw import Pixels
+    from vt_models.geometry import Box
+    from vt_ros.video.drawing import Pixels
 
 VIDEO, TABLE, SHEET = "tracked.mp4", "track.csv", "contact_sheet.png"
 COLUMNS = ("frame", "stamp", "state", "x", "y", "w", "h", "score", "inference_ms", "latency_ms")

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drawing on frames: it stays inside, and leaves the frame itself alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vt_ros.video.drawing import GREEN, contact_sheet, draw_box, draw_text, scaled
+
+
+def test_drawing_stays_inside_and_leaves_the_source_alone():
+    frame = np.full((60, 80, 3), 50, np.uint8)
+    picture = scaled(frame, 1.0)
+    draw_box(picture, (-1e4, -5.0, 1e5, 30.5), GREEN)
+    draw_text(picture, "TRACKING", GREEN)
+    assert (frame == 50).all()
+    assert (picture != 50).any()
+    assert scaled(frame, 0.5).shape == (30, 40, 3)
+    assert scaled(frame, 0.001).shape == (1, 1, 3)
+    assert contact_sheet([frame] * 5, 3, gap=2).shape == (2 * 62 + 2, 3 * 82 + 2, 3)
