@@ -226,8 +226,7 @@ class _Crop:
 
         The centre is that of pixel indices: a box of one pixel at (3, 4) has it at (3, 4).
         """
-        x1 = math.floor(centre[0] - (side + 1) / 2 + 0.5)
-        y1 = math.floor(centre[1] - (side + 1) / 2 + 0.5)
+        x1, y1 = math.floor(centre[0] - side / 2), math.floor(centre[1] - side / 2)
         view = frame[max(y1, 0) : max(y1 + side, 0), max(x1, 0) : max(x1 + side, 0)]
         if view.size == 0:
             self._crop[:] = colour
