@@ -24,7 +24,7 @@ from std_srvs.srv import Trigger
 
 from vt_interfaces.msg import TrackStatus
 from vt_interfaces.srv import SetTarget
-from vt_ros import reference
+from vt_ros import parameter_reference
 from vt_ros.common.convert import box_covariance, stamp_nanoseconds, xywh_from_bounding_box
 
 pytestmark = pytest.mark.ros
@@ -281,7 +281,7 @@ def test_the_documents_name_what_the_node_has(feed):
 
 
 def test_the_tables_of_parameters_are_the_ones_in_the_code():
-    for name, rows in reference.TABLES.items():
-        assert reference.table(rows) in described("parameters.md", f"Node `{name}`"), (
-            "run `python -m vt_ros.reference` and put the tables into docs/ros/parameters.md"
+    for name, rows in parameter_reference.TABLES.items():
+        assert parameter_reference.table(rows) in described("parameters.md", f"Node `{name}`"), (
+            "put what `python -m vt_ros.parameter_reference` prints into docs/ros/parameters.md"
         )

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of parameters in docs/ros/parameters.md: `python -m vt_ros.reference`."""
+"""The tables of parameters in docs/ros/parameters.md: `python -m vt_ros.parameter_reference`."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
 
-from vt_ros import camera, settings
+from vt_ros import settings
+from vt_ros.camera import parameters as camera_parameters
 
 if TYPE_CHECKING:
     from vt_ros.common.parameters import Setting
 
-TABLES = {"tracker": settings.SETTINGS, "camera": camera.SETTINGS}
+TABLES = {"tracker": settings.SETTINGS, "camera": camera_parameters.SETTINGS}
 
 _NUMBERS = 4
 

@@ -15,8 +15,9 @@ from sensor_msgs.msg import Image, TimeReference
 from std_msgs.msg import Empty, Header
 from std_srvs.srv import SetBool
 
+from vt_ros.camera.parameters import SETTINGS
 from vt_ros.common.convert import NANOSECONDS, array_to_image
-from vt_ros.common.parameters import Setting, declare, freeze, value_of
+from vt_ros.common.parameters import declare, freeze, value_of
 from vt_ros.common.process import EXIT_FAILED, EXIT_OK, StartError
 from vt_ros.video.sources import SourceError, open_source
 
@@ -24,24 +25,6 @@ if TYPE_CHECKING:
     from rclpy.task import Future
 
     from vt_ros.common.convert import Pixels
-
-SETTINGS = (
-    Setting("source", "", "Video file, folder of images, or index of a webcam."),
-    Setting("rate", 0.0, "Images per second; 0: the source's own pace.", 0.0, 1000.0),
-    Setting("loop", False, "Start again at the end."),
-    Setting("start_frame", 0, "First frame, counted from 0.", 0, 2**31),
-    Setting("stop_frame", 0, "Frame to stop before; 0: the end.", 0, 2**31),
-    Setting("frame_id", "camera", "Coordinate frame in the header of every image."),
-    Setting("paused", False, "Start paused; ~/pause with false goes on."),
-    Setting("exit_at_end", False, "End the process, with code 0, at the end of the source."),
-    Setting(
-        "image_qos.reliability",
-        "reliable",
-        "QoS of image_raw. reliable serves every subscriber, best_effort never sends twice.",
-        choices=("best_effort", "reliable"),
-    ),
-    Setting("image_qos.depth", 5, "QoS of image_raw: images kept by the middleware.", 1, 100),
-)
 
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
