@@ -18,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from vt_models.api import create_model
+from vt_models.datasets.video_list import read_video_list
 from vt_models.errors import InputError, TrainingError, WeightsError
 from vt_models.registry import get_spec
 from vt_models.training.cpu import prepare_cpu
@@ -110,6 +111,9 @@ def _trainer(
             f"{len(source.tracks)} tracks",
             team,
         )
+    if recipe.validation:
+        count = len(read_video_list(Path(recipe.validation)).names)
+        _say(f"{recipe.validation}: {len(data.left_out)} of {count} videos left out", team)
     _say(f"{getattr(data.images, 'nbytes', 0) / 1e9:.2f} GB of images in memory", team)
     validation = open_validation(args.validate_on, recipe, data) if args.validate_on else None
     seed_everything(recipe.seed)

@@ -155,10 +155,12 @@ class Mixture:
     Attributes:
         images: RGB uint8 arrays (H, W, 3), in memory or read when asked for.
         sources: What pairs are drawn from.
+        left_out: Names of the videos that the sources have and the recipe's `validation` list names.
     """
 
     images: ImageStore
     sources: tuple[Source, ...]
+    left_out: frozenset[str] = frozenset()
 
 
 TrainingData: TypeAlias = "ImagePack | Mixture"

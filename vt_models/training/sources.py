@@ -137,7 +137,8 @@ def open_sources(
         near = difflib.get_close_matches(unknown[0], reader.videos, n=3)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise DatasetError(f"sampling.hold_out: no source has a video {', '.join(unknown)}.{hint}")
-    return Mixture(reader.store, sources)
+    left_out = frozenset(name for name in reader.videos if listed and listed.row_of(name))
+    return Mixture(reader.store, sources, left_out)
 
 
 def open_validation(folder: Path, recipe: Recipe, data: Mixture) -> SequenceDataset:

@@ -374,6 +374,7 @@ def test_listed_videos_are_left_out_of_every_source(tmp_path: Path, mini_pack: P
     )
     data = open_sources(recipe, {"videos": root, "pack": mini_pack})
     assert [sorted(source.videos) for source in data.sources] == [["c"], ["clip1"]]
+    assert data.left_out == {"a", "b", "clip0"}
     assert open_validation(root, recipe, data).names == ["a", "clip0"]
 
 
