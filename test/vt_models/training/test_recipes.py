@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 import pytest
 
+from vt_models.datasets.video_list import read_video_list
 from vt_models.registry import get_spec, list_models
 from vt_models.training.recipe import Recipe, load_recipe
 
 FOLDER = Path(__file__).parents[3] / "recipes"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
-PACK = [name for name in NAMES if name.endswith("_pack")]
-AUTHORS = [name for name in NAMES if not name.endswith("_pack")]
+OURS = [name for name in NAMES if name.endswith(("_pack", "_videos"))]
+AUTHORS = [name for name in NAMES if name not in OURS]
 FOUR = ["lasot", "got10k", "coco", "trackingnet"]
 
 
@@ -129,7 +130,23 @@ def test_pjvlt_learns_its_encoders_slowly() -> None:
     assert optim.lr * optim.backbone_lr_factor == pytest.approx(1e-5)
 
 
-@pytest.mark.parametrize("name", PACK)
+@pytest.mark.parametrize("name", OURS)
+def test_no_recipe_of_ours_trains_on_the_validation_videos(name: str) -> None:
+    listed = read_video_list(Path(_load(name).validation))
+    assert listed.path.resolve() == (FOLDER / "validation.tsv").resolve()
+    assert len(listed.validation) == 30
+
+
+def test_video_recipes_weigh_flying_things_by_source() -> None:
+    recipe = _load("asymtrack_lite0_videos")
+    weights = {source.called: source.weight for source in recipe.sources}
+    assert 0.2 <= weights["flying"] / sum(weights.values()) <= 0.3
+    teacher = _load("asymtrack_nano_teacher_videos")
+    assert teacher.loss.teacher > 0
+    assert teacher.sources == _load("asymtrack_nano_videos").sources == recipe.sources
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if name.endswith("_pack")])
 def test_pack_recipes_need_one_pack_alone(name: str) -> None:
     recipe = _load(name)
     (source,) = recipe.sources
