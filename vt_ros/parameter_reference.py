@@ -6,13 +6,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from vt_ros import settings
 from vt_ros.camera import parameters as camera_parameters
+from vt_ros.tracker import parameters as tracker_parameters
 
 if TYPE_CHECKING:
     from vt_ros.common.parameters import Setting
 
-TABLES = {"tracker": settings.SETTINGS, "camera": camera_parameters.SETTINGS}
+TABLES = {"tracker": tracker_parameters.SETTINGS, "camera": camera_parameters.SETTINGS}
 
 _NUMBERS = 4
 

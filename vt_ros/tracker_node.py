@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Program: the lifecycle node `tracker` (vt_ros.tracker) in a process of its own."""
+"""Program: the lifecycle node `tracker` (vt_ros.tracker.node) in a process of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vt_ros.program import run_node
 
 def main() -> int:
     """Run the node `tracker` in this process."""
-    return run_node("vt_ros.tracker", "TrackerNode")
+    return run_node("vt_ros.tracker.node", "TrackerNode")
 
 
 if __name__ == "__main__":

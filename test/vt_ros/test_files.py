@@ -15,9 +15,9 @@ import yaml
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
-from vt_ros import settings
 from vt_ros.camera import parameters as camera_parameters
 from vt_ros.common.resources import config_file, footage_file
+from vt_ros.tracker import parameters as tracker_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,7 +33,9 @@ def flat(tree, prefix=""):
     return found
 
 
-@pytest.mark.parametrize(("name", "node"), [("tracker", settings), ("camera", camera_parameters)])
+@pytest.mark.parametrize(
+    ("name", "node"), [("tracker", tracker_parameters), ("camera", camera_parameters)]
+)
 def test_the_parameter_file_holds_every_parameter_and_its_default(name, node):
     text = config_file("tracker.yaml").read_text(encoding="utf-8")
     parameters = flat(yaml.safe_load(text)[f"/**/{name}"]["ros__parameters"])
@@ -43,7 +45,7 @@ def test_the_parameter_file_holds_every_parameter_and_its_default(name, node):
 
 
 def test_every_number_has_a_range_that_holds_its_default():
-    for setting in (*settings.SETTINGS, *camera_parameters.SETTINGS):
+    for setting in (*tracker_parameters.SETTINGS, *camera_parameters.SETTINGS):
         assert setting.description.endswith("."), setting.name
         if isinstance(setting.default, int | float) and not isinstance(setting.default, bool):
             assert setting.low <= setting.default <= setting.high, setting.name
@@ -159,7 +161,7 @@ def test_launch_arguments_override_the_parameter_file(monkeypatch):
 
 def test_parameters_in_the_launch_file_exist(monkeypatch):
     nodes = started(monkeypatch, autostart="1", model="m", device="d", source="s", loop="1")
-    for name, node in (("tracker", settings), ("camera", camera_parameters)):
+    for name, node in (("tracker", tracker_parameters), ("camera", camera_parameters)):
         asked = set(nodes[name]["parameters"][1]) - {"use_sim_time"}
         assert asked <= {setting.name for setting in node.SETTINGS}
     source = (ROOT / "launch" / "tracker.launch.py").read_text(encoding="utf-8")

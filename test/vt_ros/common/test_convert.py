@@ -30,6 +30,7 @@ from vt_ros.common.convert import (
     box_covariance,
     detection_from_box,
     image_to_rgb,
+    serialised_stamp,
     xywh_from_bounding_box,
 )
 
@@ -371,3 +372,12 @@ def test_a_jpeg_message_can_be_read_again():
     assert message.header.frame_id == "optical"
     frame = CompressedReader().read(message)
     assert np.abs(frame.astype(int) - smooth_picture()).max() <= 24
+
+
+@pytest.mark.parametrize("message", [b"", b"\x00", bytes(11)])
+def test_bytes_too_short_for_a_stamp_have_none(message):
+    assert serialised_stamp(message) == 0
+
+
+def test_a_stamp_of_a_big_endian_sender():
+    assert serialised_stamp(bytes((0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 9))) == 7 * 10**9 + 9

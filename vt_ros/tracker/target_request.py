@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from std_msgs.msg import Header
 
     from vt_models.grounding import Candidate
-    from vt_ros.arrivals import Arrival, Trail
     from vt_ros.common.convert import Box
+    from vt_ros.tracker.image_buffer import Arrival, Trail
 
 Point = tuple[float, float]
 

@@ -3,7 +3,7 @@
 
 The executor's thread only hands over bytes and requests, so services answer and transitions run
 while a frame is being processed. Frames count in the order in which they arrive, whatever their
-stamps say. Nothing here knows topics; `vt_ros.tracker` does.
+stamps say. Nothing here knows topics; `vt_ros.tracker.node` does.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from vt_interfaces.msg import TrackStatus
 from vt_interfaces.srv import SetTarget
 from vt_models.errors import InputError, VtModelsError
 from vt_models.target.ring import StampNotHeldError, catch_up
-from vt_ros.arrivals import Arrival, Decoder, Frame, Trail
 from vt_ros.common.convert import (
     NANOSECONDS,
     Box,
@@ -29,7 +28,8 @@ from vt_ros.common.convert import (
     serialised_stamp,
     stamp_nanoseconds,
 )
-from vt_ros.requests import Moment, Picked, Started, TargetRefusedError, Wish
+from vt_ros.tracker.image_buffer import Arrival, Decoder, Frame, Trail
+from vt_ros.tracker.target_request import Moment, Picked, Started, TargetRefusedError, Wish
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
     from vt_models.target import Target, TargetEstimate
     from vt_models.target.ring import FrameRing
-    from vt_ros.settings import LiveSettings
-    from vt_ros.words import Words
+    from vt_ros.tracker.parameters import LiveSettings
+    from vt_ros.tracker.text_redetection import Words
 
 # Frames tracked to get from a past frame to the present: for each second, at least, at most.
 _CATCH_UP_RATE, _CATCH_UP_LEAST, _CATCH_UP_MOST = 10.0, 20, 60

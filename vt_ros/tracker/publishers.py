@@ -11,7 +11,6 @@ from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
 from vt_interfaces.msg import TrackStatus
-from vt_ros.bearing import NAN, Bearing, BearingFinder
 from vt_ros.common.convert import (
     MEASURED,
     NANOSECONDS,
@@ -22,6 +21,7 @@ from vt_ros.common.convert import (
     detection_from_box,
     stamp_nanoseconds,
 )
+from vt_ros.tracker.bearing import NAN, Bearing, BearingFinder
 from vt_ros.video.drawing import STATE_COLOURS, draw_target, draw_text, scaled
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from rclpy.lifecycle import LifecycleNode
 
-    from vt_ros.health import Health
-    from vt_ros.pipeline import Report
-    from vt_ros.settings import LiveSettings
+    from vt_ros.tracker.diagnostics import Health
+    from vt_ros.tracker.parameters import LiveSettings
+    from vt_ros.tracker.tracking_thread import Report
 
 
 class Outputs:

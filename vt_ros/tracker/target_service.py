@@ -17,8 +17,8 @@ from vt_ros.common.convert import (
     xywh_from_bounding_box,
 )
 from vt_ros.common.futures import until_done
-from vt_ros.finder import Question
-from vt_ros.requests import Moment, TargetRefusedError, Wish, check
+from vt_ros.tracker.grounding_thread import Question
+from vt_ros.tracker.target_request import Moment, TargetRefusedError, Wish, check
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from rclpy.node import Node
     from sensor_msgs.msg import CompressedImage, Image
 
-    from vt_ros.finder import Finder, Found
-    from vt_ros.health import Health
-    from vt_ros.pipeline import Pipeline
-    from vt_ros.requests import Asked, Started
-    from vt_ros.settings import LiveSettings
+    from vt_ros.tracker.diagnostics import Health
+    from vt_ros.tracker.grounding_thread import Finder, Found
+    from vt_ros.tracker.parameters import LiveSettings
+    from vt_ros.tracker.target_request import Asked, Started
+    from vt_ros.tracker.tracking_thread import Pipeline
 
 _T = TypeVar("_T")
 _Code = SetTarget.Response

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 from vt_interfaces.msg import TrackStatus
 from vt_ros.common.convert import STATE_NAMES
 from vt_ros.common.diagnostic_updater import ERROR, OK, STALE, WARN
-from vt_ros.pipeline import Counters
+from vt_ros.tracker.tracking_thread import Counters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vt_ros.bearing import BearingFinder
     from vt_ros.common.diagnostic_updater import Report as TaskReport
-    from vt_ros.finder import Finder
-    from vt_ros.image_input import Arrivals, ImageInput
-    from vt_ros.loading import LoadedModel
-    from vt_ros.pipeline import Report
-    from vt_ros.settings import LiveSettings
+    from vt_ros.tracker.bearing import BearingFinder
+    from vt_ros.tracker.grounding_thread import Finder
+    from vt_ros.tracker.image_subscription import Arrivals, ImageInput
+    from vt_ros.tracker.model_loading import LoadedModel
+    from vt_ros.tracker.parameters import LiveSettings
+    from vt_ros.tracker.tracking_thread import Report
 
 _GOOD_STATES = (TrackStatus.STATE_IDLE, TrackStatus.STATE_TRACKING)
 # Clocks that agree give ages from zero to some seconds.

@@ -245,7 +245,7 @@ def test_bearing(feed):
 
 def described(page, name):
     """The section of a page of docs/ros."""
-    text = (Path(__file__).resolve().parents[2] / "docs" / "ros" / page).read_text(encoding="utf-8")
+    text = (Path(__file__).resolve().parents[3] / "docs" / "ros" / page).read_text(encoding="utf-8")
     return text.partition(f"## {name}\n")[2].partition("\n## ")[0] if name else text
 
 

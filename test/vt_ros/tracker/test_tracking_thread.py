@@ -21,8 +21,8 @@ from vt_models.errors import BackendError, InputError
 from vt_models.target import State, TargetEstimate, TargetSettings
 from vt_models.target.ring import FrameRing
 from vt_ros.common.convert import array_to_image, serialised_stamp
-from vt_ros.pipeline import Keeper, Pipeline
-from vt_ros.requests import Moment, TargetRefusedError, Wish
+from vt_ros.tracker.target_request import Moment, TargetRefusedError, Wish
+from vt_ros.tracker.tracking_thread import Keeper, Pipeline
 
 PATIENCE = 30.0
 BOX = (4.0, 5.0, 10.0, 12.0)
@@ -304,12 +304,3 @@ def test_a_box_of_one_pixel_is_refused(worker):
         worker.pipeline.set_target(wish).result(PATIENCE)
     assert refusal.value.code == SetTarget.Response.ERROR_INVALID_BOX
     assert not worker.notes.calls
-
-
-@pytest.mark.parametrize("message", [b"", b"\x00", bytes(11)])
-def test_bytes_too_short_for_a_stamp_have_none(message):
-    assert serialised_stamp(message) == 0
-
-
-def test_a_stamp_of_a_big_endian_sender():
-    assert serialised_stamp(bytes((0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 9))) == 7 * 10**9 + 9

@@ -20,18 +20,16 @@ from sensor_msgs.msg import CameraInfo
 from vt_models.errors import InputError, VtModelsError
 from vt_models.target import create_target
 from vt_models.target.ring import FrameRing
-from vt_ros.bearing import BearingFinder
 from vt_ros.common.diagnostic_updater import Updater
 from vt_ros.common.futures import until_done
 from vt_ros.common.parameters import declare, freeze, refuse_if, value_of
 from vt_ros.common.process import StartError
-from vt_ros.finder import Finder, Question
-from vt_ros.health import Health
-from vt_ros.image_input import TOPIC, ImageInput
-from vt_ros.loading import LoadError, load_in_background, load_model, objection_to
-from vt_ros.outputs import Outputs
-from vt_ros.pipeline import Keeper, Pipeline
-from vt_ros.settings import (
+from vt_ros.tracker.bearing import BearingFinder
+from vt_ros.tracker.diagnostics import Health
+from vt_ros.tracker.grounding_thread import Finder, Question
+from vt_ros.tracker.image_subscription import TOPIC, ImageInput
+from vt_ros.tracker.model_loading import LoadError, load_in_background, load_model, objection_to
+from vt_ros.tracker.parameters import (
     FIXED_REMEDY,
     MODEL_PARAMETERS,
     SETTINGS,
@@ -39,8 +37,10 @@ from vt_ros.settings import (
     live_settings,
     model_request,
 )
-from vt_ros.target_service import TargetService, Works
-from vt_ros.words import Words
+from vt_ros.tracker.publishers import Outputs
+from vt_ros.tracker.target_service import TargetService, Works
+from vt_ros.tracker.text_redetection import Words
+from vt_ros.tracker.tracking_thread import Keeper, Pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -50,11 +50,11 @@ if TYPE_CHECKING:
     from rclpy.timer import Timer
     from sensor_msgs.msg import CompressedImage, Image
 
-    from vt_ros.arrivals import Arrival
     from vt_ros.common.parameters import Value
-    from vt_ros.finder import Found
-    from vt_ros.loading import LoadedModel
-    from vt_ros.settings import WordsSettings
+    from vt_ros.tracker.grounding_thread import Found
+    from vt_ros.tracker.image_buffer import Arrival
+    from vt_ros.tracker.model_loading import LoadedModel
+    from vt_ros.tracker.parameters import WordsSettings
 
 _MEBIBYTE = 1024 * 1024
 

@@ -13,7 +13,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
 from vt_ros.common.diagnostic_updater import ERROR, Report
-from vt_ros.tracker import TrackerNode
+from vt_ros.tracker.node import TrackerNode
 
 pytestmark = pytest.mark.ros
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from vt_interfaces.srv import SetTarget
 from vt_models.errors import InputError
 from vt_models.target import State
-from vt_ros.requests import TargetRefusedError
+from vt_ros.tracker.target_request import TargetRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vt_models.target import Target
-    from vt_ros.arrivals import Arrival
     from vt_ros.common.convert import Box
-    from vt_ros.finder import Found
-    from vt_ros.settings import WordsSettings
+    from vt_ros.tracker.grounding_thread import Found
+    from vt_ros.tracker.image_buffer import Arrival
+    from vt_ros.tracker.parameters import WordsSettings
 
 # A find waits so long, in seconds, for what the words say to it; then it counts without them.
 _WORDS_TAKE = 3.0

@@ -13,7 +13,7 @@ from vt_models import VtModelsError, choose_model, create_tracker, get_spec
 
 if TYPE_CHECKING:
     from vt_models.tracker import Tracker
-    from vt_ros.settings import ModelRequest
+    from vt_ros.tracker.parameters import ModelRequest
 
 AUTO = "auto"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the words of a lost target do, and the frames kept while something is looked for."""
+"""What the words of a lost target do."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from vt_interfaces.srv import SetTarget
 from vt_models import create_target, create_tracker
 from vt_models.grounding import Candidate
 from vt_models.target import State
-from vt_models.target.ring import FrameRing
-from vt_ros.arrivals import Arrival, Trail
-from vt_ros.finder import Found
-from vt_ros.requests import TargetRefusedError
-from vt_ros.settings import WordsSettings
-from vt_ros.words import Words
+from vt_ros.tracker.grounding_thread import Found
+from vt_ros.tracker.image_buffer import Arrival
+from vt_ros.tracker.parameters import WordsSettings
+from vt_ros.tracker.target_request import TargetRefusedError
+from vt_ros.tracker.text_redetection import Words
 
 FRAME = np.zeros((10, 10, 3), np.uint8)
 HERE, THERE = (10.0, 10.0, 20.0, 20.0), (200.0, 10.0, 20.0, 20.0)
@@ -199,50 +198,3 @@ def test_another_target_ends_the_search_for_the_former_one():
     desk.words.take("")
     assert desk.asked[0][1].cancelled()
     assert desk.agree()
-
-
-def arrivals(count, begin=0, nbytes=10):
-    return [(number, Arrival(number, bytes(nbytes), 0.0)) for number in range(begin, count)]
-
-
-def stamps(trail, stamp):
-    return [number for number, _ in trail.after(stamp)]
-
-
-def filled(count, most=64, max_bytes=1 << 20, held=4):
-    """A ring of the last `held` frames, and a trail since frame 3 (a second is a nanosecond)."""
-    ring = FrameRing(held / 1e9, 1 << 20)
-    trail = None
-    for stamp, arrival in arrivals(count, begin=1):
-        ring.push(stamp, arrival, len(arrival.message))
-        if trail is not None:
-            trail.push(stamp, arrival)
-        elif stamp == 5:
-            trail = Trail(ring, 3, most, max_bytes)
-    return ring, trail
-
-
-def test_a_trail_reaches_back_further_than_the_ring():
-    ring, trail = filled(30)
-    assert ring.oldest == 25
-    assert stamps(trail, 3) == list(range(4, 30))
-    assert stamps(trail, 27) == [28, 29]
-
-
-@pytest.mark.parametrize("limits", [{"most": 8}, {"max_bytes": 80}])
-def test_a_long_trail_is_thinned_out_evenly_and_ends_with_the_newest_frame(limits):
-    _, trail = filled(1000, **limits)
-    kept = stamps(trail, 3)
-    assert len(kept) <= 8 + 5
-    assert kept[0] == 4
-    assert kept[-1] == 999
-    assert np.diff(kept).max() <= 256
-
-
-def test_a_clock_that_goes_back_begins_the_trail_anew():
-    ring, trail = filled(10)
-    for stamp, arrival in arrivals(4, begin=1):
-        ring.push(stamp, arrival, 10)
-        trail.push(stamp, arrival)
-    assert stamps(trail, 0) == [1, 2, 3]
-    assert stamps(trail, 3) == []

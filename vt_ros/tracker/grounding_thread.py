@@ -17,9 +17,9 @@ from vt_models.errors import InputError, VtModelsError
 from vt_models.grounding import GroundingCancelledError, create_grounder
 from vt_models.grounding.at_point import box_at
 from vt_models.grounding.onnx_detector import open_detector
-from vt_ros.arrivals import Decoder
 from vt_ros.common.convert import ConversionError
-from vt_ros.requests import TargetRefusedError
+from vt_ros.tracker.image_buffer import Decoder
+from vt_ros.tracker.target_request import TargetRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
     from vt_models.grounding import Candidate, Grounder
     from vt_models.grounding.onnx_detector import OnnxDetector
-    from vt_ros.arrivals import Arrival, Frame
     from vt_ros.common.convert import Box
-    from vt_ros.requests import Point
-    from vt_ros.settings import GrounderRequest, LiveSettings
+    from vt_ros.tracker.image_buffer import Arrival, Frame
+    from vt_ros.tracker.parameters import GrounderRequest, LiveSettings
+    from vt_ros.tracker.target_request import Point
 
 # Tracking comes first: the system gives this thread, and those that a network starts from it, the
 # time that is left over.
