@@ -131,6 +131,16 @@ class ModelSpec:
         """The setting used unless told."""
         return UpdatePolicy("default", self.update_interval, self.update_threshold)
 
+    def at_search_size(self, size: int) -> ModelSpec:
+        """This model with search crops of another side, in pixels.
+
+        A target keeps its pixels; a smaller crop shows less around it. Only networks that take
+        crops of any size, those of the family "asymtrack_lite", are of use then; they need a
+        multiple of 16.
+        """
+        factor = self.search_factor * size / self.search_size
+        return replace(self, search_size=size, search_factor=factor)
+
     @property
     def forward_inputs(self) -> tuple[str, ...]:
         """Names of the arguments of the network's training pass."""

@@ -44,6 +44,8 @@ FINAL_WEIGHTS = "weights.safetensors"
 LATEST_WEIGHTS = "latest.safetensors"
 """Those of the last checkpoint, to try while the run goes on."""
 MOST_WORKERS = 16
+_KINDS = {"imagenet": "ImageNet", "nanotrack": "NanoTrack v3"}
+"""What messages call a recipe's `pretrained`."""
 _FREE_SPACE = "Free some space"
 _NO_MEMORY = (errno.ENOMEM, errno.EAGAIN)
 
@@ -67,6 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     time_help = "end after this time, that before a resumption included, with schedules completed"
     add("--max-minutes", type=float, help=time_help)
     add("--start-from", type=Path, help="weights of the same model to start from (STARK's stage 1)")
+    backbone_help = "published weights of the backbone to start from, of the recipe's `pretrained`"
+    add("--backbone-weights", type=Path, metavar="FILE", help=backbone_help)
     text_help = "text encoder to start from: published, or of `vt-models shrink-text`"
     add("--text-weights", type=Path, help=text_help)
     add("--restart", action="store_true", help="ignore the checkpoint of an earlier run")
@@ -117,7 +121,7 @@ def _trainer(
     _say(f"{getattr(data.images, 'nbytes', 0) / 1e9:.2f} GB of images in memory", team)
     validation = open_validation(args.validate_on, recipe, data) if args.validate_on else None
     seed_everything(recipe.seed)
-    net = _new_net(recipe, args.start_from)
+    net = _new_net(recipe, args.start_from, args.backbone_weights)
     if args.text_weights is not None:
         _load_text_weights(net, recipe.model, args.text_weights)
     workers = _default_workers(device, team) if args.workers is None else args.workers
@@ -207,15 +211,37 @@ def _device(name: str, team: Team) -> torch.device:
     return torch.device("cuda", team.local_rank)
 
 
-def _new_net(recipe: Recipe, start: Path | None) -> nn.Module:
+def _new_net(recipe: Recipe, start: Path | None, backbone: Path | None) -> nn.Module:
+    """The network with the weights it starts from.
+
+    Args:
+        recipe: Says of which kind the backbone's are.
+        start: File of the whole network's.
+        backbone: File of the backbone's; None for those that a package brings.
+    """
+    kind = recipe.pretrained
+    if backbone is not None and (start is not None or kind in ("none", "imagenet")):
+        why = f"the recipe says `pretrained: {kind}`, which reads no file"
+        why = "--start-from brings the backbone's weights too" if start else why
+        raise InputError(
+            f"--backbone-weights {backbone}: {why}. Leave it out, or set `pretrained: nanotrack` "
+            "and leave --start-from out."
+        )
     net = create_model(recipe.model, start)
-    if recipe.pretrained == "imagenet" and start is None:
-        load = getattr(net, "load_imagenet_backbone", None)
-        if load is None:
-            raise InputError(
-                f"{recipe.model} has no ImageNet weights to load: set `pretrained: none`."
-            )
-        load(_imagenet_file(get_spec(recipe.model).name))
+    if kind == "none" or start is not None:
+        return net
+    load = getattr(net, f"load_{kind}_backbone", None)
+    if load is None:
+        raise InputError(
+            f"{recipe.model} has no {_KINDS[kind]} weights to load: set `pretrained: none` and "
+            "leave --backbone-weights out."
+        )
+    if backbone is None and kind != "imagenet":
+        raise InputError(
+            f"`pretrained: {kind}` wants {_KINDS[kind]}'s weights, which no package brings: give "
+            "their .safetensors file as --backbone-weights FILE, or set `pretrained: none`."
+        )
+    load(backbone or _imagenet_file(recipe.model))
     return net
 
 

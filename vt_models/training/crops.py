@@ -39,6 +39,8 @@ LABEL_ATTEMPTS = 10
 VIEW_ATTEMPTS = 20
 SMALL_PX = (5.0, 24.0)
 """Mean side of a target that is made small, pixels of its video."""
+_OF_BATCHES = 1
+"""Tells the random streams of batches from those of samples."""
 
 
 @dataclass
@@ -61,6 +63,9 @@ class Cut:
 class PairDataset(Dataset[Sample]):
     """Sample number -> the crops of one pair. The same number always gives the same crops.
 
+    With `augment.search_sizes` the size of the search crop is drawn for each batch, by its number
+    (that of its first sample over the batch size); nothing else depends on it.
+
     A sample has `box` (4,) cxcywh, `present`, `shown` (the box (4,) cxcywh in the template, zeros
     where that shows nothing), `colour` and `gray` (see `ColourDraw`), and the inputs of the network
     by their names (`ModelSpec.forward_inputs`), images as uint8 (S, S, 3) or, where the model has
@@ -71,6 +76,7 @@ class PairDataset(Dataset[Sample]):
         self._images = data.images
         self._spec = spec
         self._config = recipe.augment
+        self._seed, self._batch_size = recipe.seed, recipe.optim.batch_size
         self._text_dropout = recipe.sampling.text_dropout
         self._template_dropout = recipe.sampling.template_dropout
         self._sampler = PairSampler(data, recipe.sampling, recipe.seed, spec.dynamic_template)
@@ -78,10 +84,27 @@ class PairDataset(Dataset[Sample]):
         self._described = self._by_name(data)
 
     def __getitem__(self, number: int) -> Sample:
+        return self.__getitems__([number])[0]
+
+    def __getitems__(self, numbers: list[int]) -> list[Sample]:
+        """The samples of one batch, or of a part of it: their search crops have one size."""
+        spec = self._spec_of(numbers[0])
+        return [self._sample(number, spec) for number in numbers]
+
+    def _spec_of(self, number: int) -> ModelSpec:
+        """The model at the search size that is drawn for the batch of a sample."""
+        if not self._config.search_sizes:
+            return self._spec
+        low, high = self._config.search_sizes
+        batch = number // self._batch_size
+        rng = np.random.default_rng([self._seed, batch, _OF_BATCHES])
+        return self._spec.at_search_size(16 * int(rng.integers(low // 16, high // 16 + 1)))
+
+    def _sample(self, number: int, spec: ModelSpec) -> Sample:
         rng = self._sampler.rng(number)
         if self._described is not None and rng.random() < self._template_dropout:
             return self._by_words(*self._described, rng)
-        return self._by_template(rng)
+        return self._by_template(spec, rng)
 
     def _by_name(self, data: TrainingData) -> tuple[NamedObjects, Phrases] | None:
         """What a text alone may mean, where the recipe asks for that and anything has a name."""
@@ -90,11 +113,11 @@ class PairDataset(Dataset[Sample]):
         named = NamedObjects(data.sources)
         return (named, Phrases(named.texts, self._spec)) if len(named) else None
 
-    def _by_template(self, rng: np.random.Generator) -> Sample:
+    def _by_template(self, spec: ModelSpec, rng: np.random.Generator) -> Sample:
         pair = self._sampler.draw(rng)
         flip = bool(rng.random() < self._config.joint_flip)
         template = self._template(pair.template, flip, rng)
-        search = self._search(pair, flip, rng)
+        search = self._search(pair, flip, spec, rng)
         cuts = {"template": template, "search": search}
         if self._spec.dynamic_template:
             cuts["dynamic"] = self._template(pair.dynamic, flip, rng)
@@ -168,14 +191,15 @@ class PairDataset(Dataset[Sample]):
         outside = self._outside(image, views[0], spec.template_size)
         return Cut(crops, box_in_view(target.box, views[0]), outside)
 
-    def _search(self, pair: Pair, flip: bool, rng: np.random.Generator) -> Cut:
-        config, size = self._config, self._spec.search_size
+    def _search(self, pair: Pair, flip: bool, spec: ModelSpec, rng: np.random.Generator) -> Cut:
+        config, size = self._config, spec.search_size
         shown, present, moved = pair.search, pair.present, False
         if present and rng.random() < config.transplant:
             elsewhere = self._sampler.lookalike(pair.search, rng)
             shown, moved = elsewhere or shown, elsewhere is not None
         image = self._images[shown.image]
-        view, box = self._search_view(shown.box, self._mirror(flip, rng), rng)
+        mirrored = self._mirror(flip, rng)
+        view, box = self._search_view(shown.box, spec.search_factor, mirrored, rng)
         surroundings = self._any_image(rng) if rng.random() < config.foreign_border else None
         crop = crop_view(image, view, size, surroundings)
         if moved:
@@ -228,15 +252,15 @@ class PairDataset(Dataset[Sample]):
         return self._images[int(rng.integers(len(self._images)))]
 
     def _search_view(
-        self, box: Box, mirrored: bool, rng: np.random.Generator
+        self, box: Box, factor: float, mirrored: bool, rng: np.random.Generator
     ) -> tuple[View, np.ndarray]:
-        """A random window that shows the middle of the target."""
-        config, spec = self._config, self._spec
+        """A random window, `factor` mean sides wide, that shows the middle of the target."""
+        config = self._config
         for attempt in range(LABEL_ATTEMPTS):
             shrink = 1.0 - attempt / LABEL_ATTEMPTS
             view = jittered_view(
                 box,
-                spec.search_factor,
+                factor,
                 config.search_centre * shrink,
                 config.search_scale,
                 rng,

@@ -44,6 +44,7 @@ __all__ = [
 Section = TypeVar("Section")
 BASE = "base"
 COMMAND_LINE = "--set"
+_PLURALS = {str: "texts", int: "whole numbers"}
 
 
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
@@ -212,7 +213,7 @@ def _convert(kind: Any, value: Any, where: _Places, key: str) -> Any:
 
 
 def _convert_list(kind: Any, value: Any, where: _Places, key: str) -> tuple[Any, ...]:
-    wanted = "mappings" if dataclasses.is_dataclass(kind) else "texts"
+    wanted = "mappings" if dataclasses.is_dataclass(kind) else _PLURALS[kind]
     if not isinstance(value, list):
         raise RecipeError(f"{where.at(key)}: `{key}` must be a list of {wanted}, not {value!r}.")
     return tuple(_convert(kind, entry, where, f"{key}[{n}]") for n, entry in enumerate(value))

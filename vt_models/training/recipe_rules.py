@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 PACK, IMAGES = "pack", "images"
 KINDS = (PACK, IMAGES, *IMAGE_SETS, *DATASETS)
 """Of sources."""
+SIZE_FREE = ("asymtrack_lite",)
+"""Families whose networks take search crops of any size."""
 
 _FRACTIONS = (
     "sampling.negative_share",
@@ -54,7 +56,7 @@ _POSITIVE = (
 _CHOICES = {
     "sampling.order": ("any", "causal", "trident"),
     "augment.search_shift": ("uniform", "laplace"),
-    "pretrained": ("none", "imagenet"),
+    "pretrained": ("none", "imagenet", "nanotrack"),
     "optim.decay": ("step", "linear"),
     "loss.box_cell": ("peak", "target"),
     "optim.precision": ("fp32", "bf16"),
@@ -165,6 +167,7 @@ def _problems_together(recipe: Recipe) -> Iterator[tuple[str, str]]:
     yield from _problems_of_batches(recipe)
     yield from _problems_of_schedules(recipe)
     yield from _problems_of_pairs(recipe)
+    yield from _problems_of_sizes(recipe)
 
 
 def _problems_of_batches(recipe: Recipe) -> Iterator[tuple[str, str]]:
@@ -214,6 +217,22 @@ def _problems_of_pairs(recipe: Recipe) -> Iterator[tuple[str, str]]:
     if recipe.loss.presence > 0 and recipe.augment.erase == 0:
         said = "`loss.presence` learns from pairs with and without the target"
         yield "loss.presence", f"{said}, and `sampling.negative_share` is 0: set it (STARK: 0.5)."
+
+
+def _problems_of_sizes(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    sizes, spec = recipe.augment.search_sizes, get_spec(recipe.model)
+    if not sizes:
+        return
+    key, least = "augment.search_sizes", spec.search_size / spec.search_factor
+    if spec.family not in SIZE_FREE:
+        said = f"the search crops of {spec.name} are {spec.search_size} pixels wide, always"
+        yield key, f"`{key}` means nothing for {spec.name}: {said}. Remove it."
+    elif len(sizes) != 2 or sizes[0] > sizes[1] or any(size % 16 for size in sizes):
+        said = "must be the smallest and the largest side, both multiples of 16"
+        yield key, f"`{key}` {said}, such as [128, 224], but is {list(sizes)}."
+    elif sizes[0] <= least:
+        said = f"in a crop of {sizes[0]} pixels a target of {least:g} leaves no surroundings"
+        yield key, f"`{key}`: {said}: raise the smallest side."
 
 
 def _flatten(data: Any, prefix: str = "") -> dict[str, Any]:

@@ -82,6 +82,9 @@ class AugmentConfig:
         erase: Probability that the target is painted over, which makes the pair a negative one.
         foreign_border: Probability that what lies outside the image is filled with another image
             instead of black.
+        search_sizes: Smallest and largest side of a batch's search crops in pixels, multiples of
+            16 between which each batch draws its own; () for the model's. A target keeps the pixels
+            it has at the model's size, so that a smaller crop shows less of its surroundings.
     """
 
     template_centre: float = 0.0
@@ -106,6 +109,7 @@ class AugmentConfig:
     occlusion: float = 0.0
     erase: float = 0.0
     foreign_border: float = 0.0
+    search_sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -247,7 +251,8 @@ class Recipe:
 
     Attributes:
         model: Name in the registry.
-        pretrained: "imagenet" to start the backbone from published weights, "none" otherwise.
+        pretrained: The published weights that the backbone starts from: "imagenet" (which a package
+            brings), "nanotrack" (see `--backbone-weights`), or "none".
         seed: Seed of weights, pairs and augmentation.
         checkpoint_every: Pairs between checkpoints.
         validate_every: Pairs between validations on sequences (0: never).

@@ -160,7 +160,7 @@ def test_a_dead_data_process_is_named(
         os.kill(os.getpid(), signal.SIGKILL)
 
     trainer = _trainer(tmp_path, mini_pack, [], "asymtrack_lite0")
-    monkeypatch.setattr(PairDataset, "__getitem__", die)
+    monkeypatch.setattr(PairDataset, "__getitems__", die)
     trainer._workers = 1
     with pytest.raises(DataWorkerError, match=r"after 0 samples.*--workers 0"):
         trainer.run()
