@@ -67,9 +67,9 @@ setup(
     zip_safe=False,
     entry_points={
         "console_scripts": [
-            "tracker_node = vt_ros.tracker_node:main",
-            "camera_node = vt_ros.camera_node:main",
-            "demo = vt_ros.demo:main",
+            "tracker_node = vt_ros.entry_points:tracker_node",
+            "camera_node = vt_ros.entry_points:camera_node",
+            "demo = vt_ros.entry_points:demo",
             "vt-models = vt_models.cli:main",
         ],
     },

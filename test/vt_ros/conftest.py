@@ -169,7 +169,7 @@ class Ros:
 
     def start_tracker(self, model, **parameters):
         """Start a tracker on a model of the tests, with thresholds that fit its scores."""
-        return self.start("tracker_node", weights=str(model), **{**SURE, **parameters})
+        return self.start("tracker", weights=str(model), **{**SURE, **parameters})
 
     def collect(self, message_type, topic, qos=100):
         """A list that grows with every message of a topic."""

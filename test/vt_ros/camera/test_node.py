@@ -29,7 +29,7 @@ def number_of(pixels):
 def test_plays_a_file_once_and_announces_the_end(ros, numbered):
     images = ros.collect(Image, "image_raw")
     positions = ros.collect(TimeReference, "camera/position")
-    camera = ros.start("camera_node", source=str(numbered.video), paused=True, frame_id="optical")
+    camera = ros.start("camera", source=str(numbered.video), paused=True, frame_id="optical")
     ros.until(lambda: len(images) > 2 and positions, "the first frame, again and again")
     assert {number_of(image_to_rgb(image)) for image in images} == {0}
     assert ros.call(SetBool, "camera/pause", SetBool.Request(data=False)).message == "playing"
@@ -59,7 +59,7 @@ def test_plays_a_file_once_and_announces_the_end(ros, numbered):
 @pytest.mark.ros
 def test_loops_and_keeps_a_given_rate_until_a_signal(ros, numbered):
     images = ros.collect(Image, "image_raw")
-    ros.start("camera_node", source=str(numbered.folder), loop=True, rate=200.0, stop_frame=3)
+    ros.start("camera", source=str(numbered.folder), loop=True, rate=200.0, stop_frame=3)
     ros.until(lambda: len(images) > 12, "four rounds")
     shown = [number_of(image_to_rgb(image)) for image in images[:12]]
     assert all((b - a) % 3 == 1 for a, b in itertools.pairwise(shown)), shown
@@ -68,7 +68,7 @@ def test_loops_and_keeps_a_given_rate_until_a_signal(ros, numbered):
 @pytest.mark.ros
 def test_exits_at_the_end_if_wanted(ros, numbered):
     images = ros.collect(Image, "image_raw")
-    camera = ros.start("camera_node", source=str(numbered.video), exit_at_end=True, paused=True)
+    camera = ros.start("camera", source=str(numbered.video), exit_at_end=True, paused=True)
     ros.until(lambda: images, "the first frame")
     ros.call(SetBool, "camera/pause", SetBool.Request(data=False))
     assert camera.wait() == 0
@@ -86,7 +86,7 @@ def test_exits_at_the_end_if_wanted(ros, numbered):
     ],
 )
 def test_a_source_that_is_not_there_is_one_sentence(ros, source, reason):
-    camera = ros.start("camera_node", source=source)
+    camera = ros.start("camera", source=source)
     assert camera.wait() == 2
     assert reason in camera.output
     assert "Traceback" not in camera.output
@@ -96,6 +96,6 @@ def test_a_source_that_is_not_there_is_one_sentence(ros, source, reason):
 def test_a_file_that_breaks_while_playing_ends_the_process(ros, tmp_path):
     cv2.imwrite(str(tmp_path / "0.png"), np.zeros((48, 64, 3), np.uint8))
     (tmp_path / "1.png").write_bytes(b"not a picture")
-    camera = ros.start("camera_node", source=str(tmp_path))
+    camera = ros.start("camera", source=str(tmp_path))
     assert camera.wait() == 1
     assert "1.png is not an image" in camera.output

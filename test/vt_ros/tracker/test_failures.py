@@ -132,7 +132,7 @@ def test_camera_dies_and_returns(feed, tmp_path):
         picture = cv2.cvtColor(scene.frame(feed.step), cv2.COLOR_RGB2BGR)
         cv2.imwrite(str(tmp_path / f"{step:03d}.png"), picture)
         feed.step += 1
-    camera = ros.start("camera_node", source=str(tmp_path), loop=True, rate=20.0)
+    camera = ros.start("camera", source=str(tmp_path), loop=True, rate=20.0)
     count = len(feed.status)
     ros.until(lambda: len(feed.status) > count + 5, "images of the camera")
     camera.send(signal.SIGKILL)
@@ -143,7 +143,7 @@ def test_camera_dies_and_returns(feed, tmp_path):
     )
     assert "nobody publishes" in report.message or "silent" in report.message
     silent = len(feed.status)
-    ros.start("camera_node", source=str(tmp_path), loop=True, rate=20.0)
+    ros.start("camera", source=str(tmp_path), loop=True, rate=20.0)
     ros.until(lambda: len(feed.status) > silent, "images again")
     ros.until(lambda: feed.status[-1].state == TRACKING, "the target to be tracked again")
     ros.until_diagnosed(feed.diagnostics, "images", "in the last second", level=DiagnosticStatus.OK)

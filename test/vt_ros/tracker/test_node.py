@@ -380,7 +380,7 @@ def test_deactivation_answers_a_request_that_waits(ros, tiny_model):
 
 def test_a_model_that_cannot_be_loaded_fails_and_can_be_corrected(ros, tiny_model, tmp_path):
     diagnostics = ros.diagnostics()
-    process = ros.start("tracker_node", autostart=True, model="asymtrack_lite9")
+    process = ros.start("tracker", autostart=True, model="asymtrack_lite9")
     ros.until(lambda: "autostart ended" in process.output, "the failure in the log")
     assert "no model called 'asymtrack_lite9'" in process.output
     assert ros.state() == State.PRIMARY_STATE_UNCONFIGURED
@@ -466,7 +466,7 @@ def test_parameters(start):
     ],
 )
 def test_a_wrong_parameter_at_start_is_one_sentence(ros, parameters, reason):
-    process = ros.start("tracker_node", **parameters)
+    process = ros.start("tracker", **parameters)
     assert process.wait() == 2
     assert reason in process.output
     assert "Traceback" not in process.output

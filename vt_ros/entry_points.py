@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts a program that needs ROS 2; imports nothing of it before somebody can be told so."""
+"""The programs of this package, as setup.py names them: `tracker_node`, `camera_node`, `demo`.
+
+Nothing of ROS 2 is imported before its absence can be told in one sentence.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,25 @@ _ROS_MODULES = frozenset(
         "vt_interfaces",
     }
 )
+
+
+def tracker_node() -> int:
+    """Run the node `tracker` in this process; also `python -m vt_ros.tracker`."""
+    return run_node("vt_ros.tracker.node", "TrackerNode")
+
+
+def camera_node() -> int:
+    """Run the node `camera` in this process; also `python -m vt_ros.camera`."""
+    return run_node("vt_ros.camera.node", "CameraNode")
+
+
+def demo(argv: list[str] | None = None) -> int:
+    """Run the demonstration from the command line; also `python -m vt_ros.demo`."""
+    module = import_ros("vt_ros.demo.demonstration")
+    if module is None:
+        return EXIT_USAGE
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return int(module.main(argv))
 
 
 def run_node(module: str, name: str) -> int:

@@ -19,7 +19,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 from vt_models import get_spec
 from vt_models.geometry import iou
 from vt_models.installed import shipped_directory
-from vt_ros.demonstration import CLIPS, main
+from vt_ros.demo.demonstration import CLIPS, main
 
 
 def test_arguments_that_do_not_fit_together(capsys):

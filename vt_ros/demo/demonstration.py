@@ -265,13 +265,13 @@ def _stamp(header: Header) -> int:
 class Process:
     """One node, its output in a log file."""
 
-    def __init__(self, module: str, parameters: dict[str, object], log: Path) -> None:
-        command = [sys.executable, "-m", f"vt_ros.{module}"]
+    def __init__(self, name: str, parameters: dict[str, object], log: Path) -> None:
+        command = [sys.executable, "-m", f"vt_ros.{name}"]
         command += ["--ros-args", "-r", f"__ns:={_NAMESPACE}"]
-        for name, value in parameters.items():
+        for parameter, value in parameters.items():
             text = str(value).lower() if isinstance(value, bool) else str(value)
-            command += ["-p", f"{name}:={text}"]
-        self._name, self._log = module, log
+            command += ["-p", f"{parameter}:={text}"]
+        self._name, self._log = name, log
         with log.open("w", encoding="utf-8") as file:
             # The environment as it is: the ROS wheels' own variables must come together.
             self._process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
@@ -322,7 +322,7 @@ def _nodes(arguments: argparse.Namespace, clip: Clip, folder: Path) -> Iterator[
     processes: dict[str, Process] = {}
     try:
         for name, parameters in (("tracker", tracker), ("camera", camera)):
-            processes[name] = Process(f"{name}_node", parameters, folder / f"{name}.log")
+            processes[name] = Process(name, parameters, folder / f"{name}.log")
         yield processes
     finally:
         for process in processes.values():

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node that runs for days in its process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+
+COUNTING = """
+import os
+os.environ["ROS_DOMAIN_ID"] = "{domain}"
+from rclpy.node import Node
+from rclpy.task import Future
+from vt_ros.common import process
+
+class Counting(Future):
+    hung = 0
+
+    def add_done_callback(self, callback):
+        Counting.hung += 1
+        super().add_done_callback(callback)
+
+class Program(Node):
+    def __init__(self, finished):
+        super().__init__("program")
+        self.turns, self.finished = 0, finished
+        self.create_timer(0.001, self.turn)
+
+    def turn(self):
+        self.turns += 1
+        if self.turns == 200:
+            self.finished.set_result(7)
+
+    def close(self):
+        pass
+
+process.Future = Counting
+print(process.run(Program, []), Counting.hung)
+"""
+
+
+@pytest.mark.ros
+def test_a_callback_leaves_nothing_behind(ros):
+    """Or a node that runs for days grows with every image."""
+    command = [sys.executable, "-c", COUNTING.format(domain=ros.domain)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.stdout.split() == ["7", "1"], result.stderr
