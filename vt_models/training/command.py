@@ -30,6 +30,7 @@ from vt_models.training.progress import Hooks, Progress
 from vt_models.training.recipe import Recipe, load_recipe, to_dict
 from vt_models.training.run_bar import RunBar
 from vt_models.training.sources import open_sources, open_validation, parse_roots
+from vt_models.training.teacher import load_teacher
 from vt_models.training.validation import validate
 from vt_models.weights.tensors import save_weights
 
@@ -73,6 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--backbone-weights", type=Path, metavar="FILE", help=backbone_help)
     text_help = "text encoder to start from: published, or of `vt-models shrink-text`"
     add("--text-weights", type=Path, help=text_help)
+    teacher_help = "NanoTrack v3's .safetensors, where the recipe's loss.teacher is not 0"
+    add("--teacher-weights", type=Path, metavar="FILE", help=teacher_help)
     add("--restart", action="store_true", help="ignore the checkpoint of an earlier run")
     add("--json", action="store_true", help="one JSON object on standard output at the end")
 
@@ -108,6 +111,7 @@ def _trainer(
     args: argparse.Namespace, recipe: Recipe, directory: Path, device: torch.device, team: Team
 ) -> tuple[Trainer, SequenceDataset | None]:
     """The trainer at the last checkpoint where there is one, and the sequences to validate on."""
+    teacher = load_teacher(args.teacher_weights, recipe, device)
     data = open_sources(recipe, parse_roots(args.data, recipe), _bar(team))
     for source in data.sources:
         _say(
@@ -125,7 +129,7 @@ def _trainer(
     if args.text_weights is not None:
         _load_text_weights(net, recipe.model, args.text_weights)
     workers = _default_workers(device, team) if args.workers is None else args.workers
-    trainer = Trainer(net, recipe, data, directory, device, workers, team)
+    trainer = Trainer(net, recipe, data, directory, device, workers, team, teacher=teacher)
     if not args.restart and trainer.resume():
         _say(f"resumed {trainer.checkpoint_path} at {trainer.samples} samples", team)
     team.require_same(

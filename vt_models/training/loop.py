@@ -44,6 +44,7 @@ from vt_models.training.optimizer import (
 )
 from vt_models.training.progress import Hooks, Meter
 from vt_models.training.recipe import Recipe, to_dict
+from vt_models.training.teacher import Teacher, check_teacher, teacher_loss
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,16 +76,18 @@ class Trainer:
         device: Where to compute.
         workers: Processes that cut crops; 0 does it in this one.
         team: This process among those that share the run; they must be connected (`joined`).
+        teacher: From `load_teacher`, where the recipe's `loss.teacher` asks for one.
 
     Attributes:
         samples: Pairs seen so far, by all processes.
         seconds: Time spent in `run` so far, over all resumptions.
 
     Raises:
-        InputError: The batch cannot be shared by so many processes.
+        InputError: The batch cannot be shared by so many processes, or the recipe asks for a
+            teacher and there is none.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         net: nn.Module,
         recipe: Recipe,
@@ -93,8 +96,11 @@ class Trainer:
         device: torch.device,
         workers: int = 0,
         team: Team = SOLO,
+        *,
+        teacher: Teacher | None = None,
     ) -> None:
         _check_shares(recipe, team)
+        check_teacher(recipe, teacher)
         optim = recipe.optim
         self.recipe = recipe
         self.spec = get_spec(recipe.model)
@@ -113,6 +119,7 @@ class Trainer:
         self._inner = self._model = self._net
         self._optimizer = make_optimizer(self._net, optim, fused=device.type == "cuda")
         self._loss = loss_for(self.spec)
+        self._teacher = teacher
         self._final_keep_ratio = float(getattr(net, "keep_ratio", 1.0))
         self._frozen = False
         self._stopping = False
@@ -401,7 +408,11 @@ class Trainer:
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
         with autocast:
             outputs = model(**part.inputs)
+            maps = None if self._teacher is None else self._teacher(part)
         terms = self._loss(outputs, *part.truth, self.recipe.loss, whole)
+        if maps is not None:
+            taught = teacher_loss(outputs, maps, part.truth, self.recipe.loss, whole)
+            terms = {**terms, **taught, "total": terms["total"] + taught["total"]}
         if self.recipe.loss.matching == 0:
             return terms
         match = matching_loss(outputs["match"], part.template_box, *part.truth).sum()

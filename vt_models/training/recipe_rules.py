@@ -112,6 +112,7 @@ def _check_model(recipe: Recipe, at: Callable[[str], str]) -> None:
         "loss.box_cell": recipe.loss.box_cell != "peak"
         and spec.family not in ("procontext", "pjvlt"),
         "loss.alignment": recipe.loss.alignment > 0 and not spec.language,
+        "loss.teacher": recipe.loss.teacher > 0 and spec.family != "asymtrack_lite",
         "sampling.text_dropout": recipe.sampling.text_dropout > 0 and not spec.language,
         "sampling.template_dropout": recipe.sampling.template_dropout > 0 and not spec.language,
         "optim.grad_checkpointing": recipe.optim.grad_checkpointing

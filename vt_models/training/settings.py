@@ -178,6 +178,8 @@ class LossConfig:
             the authors have it, or "target", that cell among those of the target. While the score
             is still wrong the former teaches boxes to cells that show something else.
         alignment: Of PJVLT's patches with their texts (`vt_models.training.alignment`); 0 for none.
+        teacher: Of what NanoTrack v3 says of the same crops (`vt_models.training.teacher`), for
+            AsymTrack-Lite; 0 for no teacher. Its weights come with `--teacher-weights`.
     """
 
     giou: float = 2.0
@@ -189,6 +191,7 @@ class LossConfig:
     matching: float = 0.0
     box_cell: str = "peak"
     alignment: float = 0.0
+    teacher: float = 0.0
 
 
 @dataclass(frozen=True)
