@@ -70,7 +70,7 @@ setup(
             "tracker_node = vt_ros.entry_points:tracker_node",
             "camera_node = vt_ros.entry_points:camera_node",
             "demo = vt_ros.entry_points:demo",
-            "vt-models = vt_models.cli:main",
+            "vt-models = vt_models.cli.main:main",
         ],
     },
 )

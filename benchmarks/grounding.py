@@ -27,7 +27,7 @@ from vt_models.datasets.images import read_image
 from vt_models.errors import InputError
 from vt_models.evaluation.datasets import FolderDataset
 from vt_models.evaluation.provenance import command_line, provenance
-from vt_models.geometry import iou
+from vt_models.geometry.boxes import iou
 from vt_models.grounding import create_grounder, list_grounders
 from vt_models.grounding.confusion import KINDS, Outcome, absent_cases, cases, judge
 

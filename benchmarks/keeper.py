@@ -21,9 +21,9 @@ import numpy as np
 
 from benchmarks.result_file import measure_into
 from vt_models.evaluation.provenance import command_line, provenance
+from vt_models.longterm import State, TargetSettings, create_target
 from vt_models.registry import get_spec
-from vt_models.target import State, TargetSettings, create_target
-from vt_models.tracker import Tracker
+from vt_models.tracker.tracker import Tracker
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

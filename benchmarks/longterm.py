@@ -20,18 +20,25 @@ import cv2
 
 from benchmarks.result_file import SHARED, measure_into
 from vt_models.api import create_tracker
-from vt_models.evaluation.command import available_peers, split_names
-from vt_models.evaluation.compose import compose
+from vt_models.cli.eval import available_peers, split_names
+from vt_models.evaluation.baselines import create_peer
 from vt_models.evaluation.datasets import FolderDataset
-from vt_models.evaluation.longterm import Bare, Run, TimedSequence, events, run_clips, summary
-from vt_models.evaluation.peers import create_peer
+from vt_models.evaluation.longterm.compose import compose
+from vt_models.evaluation.longterm.metrics import (
+    Bare,
+    Run,
+    TimedSequence,
+    events,
+    run_clips,
+    summary,
+)
 from vt_models.evaluation.provenance import command_line, provenance
-from vt_models.target import TargetSettings, create_target
+from vt_models.longterm import TargetSettings, create_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from vt_models.evaluation.longterm import Clip, Keeper
+    from vt_models.evaluation.longterm.metrics import Clip, Keeper
 
 SEQUENCES = ["tld_car", "uav123_group2_2", "otb_Jogging1"]
 PEERS = ["csrt", "nanotrack", "nanotrack_v3"]

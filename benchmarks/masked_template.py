@@ -25,20 +25,20 @@ from numpy.typing import NDArray
 
 from benchmarks.result_file import measure_into
 from vt_models.evaluation.provenance import command_line, provenance
-from vt_models.geometry import iou
-from vt_models.graphs import Normalise
+from vt_models.geometry.boxes import iou
 from vt_models.grounding import Grounder, GroundingSettings
 from vt_models.grounding.pjvlt import PjvltDetector, neutral_frame
+from vt_models.nets.graphs import Normalise
 from vt_models.nets.pjvlt import Pjvlt, pjvlt_tiny_miniature
 from vt_models.registry import get_spec
-from vt_models.runtime import TorchEngine
+from vt_models.runtime.engines import TorchEngine
 from vt_models.text import Tokenizer
-from vt_models.tracker import Tracker
-from vt_models.training.losses import centre_loss
-from vt_models.training.recipe import LossConfig
+from vt_models.tracker.tracker import Tracker
+from vt_models.training.losses.families import centre_loss
+from vt_models.training.recipe.loader import LossConfig
 
 if TYPE_CHECKING:
-    from vt_models.geometry import Box
+    from vt_models.geometry.boxes import Box
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 190, 60), "blue": (40, 70, 230)}
 SPEC = get_spec("pjvlt_tiny")

@@ -20,14 +20,14 @@ import cv2
 
 from benchmarks.result_file import SHARED, measure_into
 from vt_models.api import create_tracker
-from vt_models.evaluation import bench_command
-from vt_models.evaluation.command import available_peers, split_names, to_text
+from vt_models.cli import bench as bench_command
+from vt_models.cli.eval import available_peers, split_names, to_text
+from vt_models.evaluation.baselines import PEERS, create_peer
 from vt_models.evaluation.datasets import FolderDataset
-from vt_models.evaluation.peers import PEERS, create_peer
 from vt_models.evaluation.provenance import command_line, provenance
-from vt_models.evaluation.runner import evaluate
-from vt_models.installed import shipped_directory
+from vt_models.evaluation.runs.runner import evaluate
 from vt_models.registry import get_spec, list_models
+from vt_models.runtime.installed_weights import shipped_directory
 
 RESULTS = Path("benchmarks/results/local")
 

@@ -25,22 +25,22 @@ import torch
 
 from benchmarks.result_file import SHARED, measure_into
 from vt_models.api import create_model
-from vt_models.evaluation.command import split_names
+from vt_models.cli.eval import split_names
 from vt_models.evaluation.provenance import command_line, provenance
-from vt_models.training.batches import PREFETCH
 from vt_models.training.cpu import prepare_cpu
-from vt_models.training.crops import PairDataset
-from vt_models.training.data import load_image_pack
-from vt_models.training.loop import Trainer, seed_everything
-from vt_models.training.recipe import load_recipe
+from vt_models.training.data.batches import PREFETCH
+from vt_models.training.data.pairs import PairDataset
+from vt_models.training.data.targets import load_image_pack
+from vt_models.training.recipe.loader import load_recipe
+from vt_models.training.trainer import Trainer, seed_everything
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Tensor
 
-    from vt_models.training.data import ImagePack
-    from vt_models.training.recipe import Recipe
+    from vt_models.training.data.targets import ImagePack
+    from vt_models.training.recipe.loader import Recipe
 
 RECIPES = [
     "asymtrack_lite0_pack",

@@ -29,9 +29,9 @@ from vt_models.registry import ModelSpec, UpdatePolicy, get_spec, list_models
 
 if TYPE_CHECKING:
     from vt_models.api import create_miniature, create_model, create_tracker
-    from vt_models.choice import Choice, choose_model
-    from vt_models.target import State, Target, TargetEstimate, TargetSettings, create_target
-    from vt_models.tracker import Estimate, Tracker
+    from vt_models.auto_model import Choice, choose_model
+    from vt_models.longterm import State, Target, TargetEstimate, TargetSettings, create_target
+    from vt_models.tracker.tracker import Estimate, Tracker
 
 __all__ = [
     "BackendError",
@@ -60,18 +60,18 @@ __all__ = [
 ]
 
 _LAZY = {
-    "Choice": "vt_models.choice",
-    "choose_model": "vt_models.choice",
+    "Choice": "vt_models.auto_model",
+    "choose_model": "vt_models.auto_model",
     "create_miniature": "vt_models.api",
     "create_model": "vt_models.api",
     "create_tracker": "vt_models.api",
-    "Estimate": "vt_models.tracker",
-    "State": "vt_models.target",
-    "Target": "vt_models.target",
-    "TargetEstimate": "vt_models.target",
-    "TargetSettings": "vt_models.target",
-    "create_target": "vt_models.target",
-    "Tracker": "vt_models.tracker",
+    "Estimate": "vt_models.tracker.tracker",
+    "State": "vt_models.longterm",
+    "Target": "vt_models.longterm",
+    "TargetEstimate": "vt_models.longterm",
+    "TargetSettings": "vt_models.longterm",
+    "create_target": "vt_models.longterm",
+    "Tracker": "vt_models.tracker.tracker",
 }
 
 

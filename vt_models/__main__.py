@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 
-from vt_models.cli import main
+from vt_models.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

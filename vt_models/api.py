@@ -8,19 +8,19 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vt_models.choice import AUTO, choose_model
+from vt_models.auto_model import AUTO, choose_model
 from vt_models.errors import BackendError, InputError, WeightsError
-from vt_models.exported import TOKENIZER, TORCH_WEIGHTS, ExportedModel, read_export
-from vt_models.installed import find_weights, installed_directory
 from vt_models.registry import ModelSpec, UpdatePolicy, find_update_policy, get_spec
-from vt_models.runtime import (
+from vt_models.runtime.engines import (
     OnnxEngine,
     TorchEngine,
     check_device,
     check_threads,
     import_torch,
 )
-from vt_models.tracker import Engine, Tokenizer, Tracker
+from vt_models.runtime.export_directory import TOKENIZER, TORCH_WEIGHTS, ExportedModel, read_export
+from vt_models.runtime.installed_weights import find_weights, installed_directory
+from vt_models.tracker.tracker import Engine, Tokenizer, Tracker
 
 if TYPE_CHECKING:
     from torch import nn
@@ -184,7 +184,7 @@ def _read_export_of(spec: ModelSpec, directory: Path) -> ExportedModel:
 def _export_now(spec: ModelSpec, path: Path) -> ExportedModel:
     """Export a .safetensors file to a temporary directory and read that."""
     net = create_model(spec.name, path)
-    from vt_models.export import export_model  # noqa: PLC0415 - needs torch
+    from vt_models.export.exporter import export_model  # noqa: PLC0415 - needs torch
 
     with tempfile.TemporaryDirectory(prefix="vt_models-") as directory:
         target = Path(directory) / spec.name

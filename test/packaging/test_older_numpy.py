@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 PACKAGES = ("numpy==1.26.4", "opencv-python-headless==4.6.0.66")
 TESTS = (
-    "test/vt_models/test_geometry.py",
-    "test/vt_models/test_crop.py",
-    "test/vt_models/test_tracker.py",
-    "test/vt_models/test_runtime.py",
+    "test/vt_models/geometry/test_boxes.py",
+    "test/vt_models/geometry/test_crop.py",
+    "test/vt_models/tracker/test_tracker.py",
+    "test/vt_models/runtime/test_engines.py",
     "test/vt_ros/common/test_convert.py",
 )
 

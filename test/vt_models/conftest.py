@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
-    from vt_models.tracker import Template
+    from vt_models.tracker.tracker import Template
 
 
 class FakeEngine:
@@ -138,7 +138,7 @@ def exported_small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An export directory of the small dense network, under the name asymtrack_lite0."""
     for package in ("torch", "onnx"):
         pytest.importorskip(package, reason="needs the training packages")
-    from vt_models.export import export_model  # noqa: PLC0415 - needs torch
+    from vt_models.export.exporter import export_model  # noqa: PLC0415 - needs torch
 
     directory = tmp_path_factory.mktemp("export") / "small"
     name = "asymtrack_lite0"

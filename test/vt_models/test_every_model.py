@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from vt_models import InputError, UpdatePolicy, get_spec, list_models
-from vt_models.parity import synthetic_sequence
+from vt_models.export.parity import synthetic_sequence
 from vt_models.registry import find_update_policy
-from vt_models.tracker import Tracker
+from vt_models.tracker.tracker import Tracker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
 from vt_models import create_miniature, create_model
-from vt_models.complexity import measure
-from vt_models.export import export_model
+from vt_models.export.complexity import measure
+from vt_models.export.exporter import export_model
 from vt_models.nets import LanguageNet, SiameseNet
-from vt_models.runtime import OnnxEngine, TorchEngine
+from vt_models.runtime.engines import OnnxEngine, TorchEngine
 
 OFTEN = UpdatePolicy("often", 3, -1.0)
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from vt_models import InputError, create_tracker, get_spec, list_models
-from vt_models.exported import TOKENIZER, read_export
-from vt_models.parity import synthetic_sequence
-from vt_models.tracker import Estimate, Tracker
+from vt_models.export.parity import synthetic_sequence
+from vt_models.runtime.export_directory import TOKENIZER, read_export
+from vt_models.tracker.tracker import Estimate, Tracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +21,8 @@ torch = pytest.importorskip("torch", reason="needs the training packages")
 pytest.importorskip("tokenizers", reason="needs the library of word pieces")
 
 from vt_models import create_miniature
-from vt_models.export import export_model
-from vt_models.runtime import TorchEngine
+from vt_models.export.exporter import export_model
+from vt_models.runtime.engines import TorchEngine
 from vt_models.text import MAX_CHARACTERS, Tokenizer, vocabulary
 
 pytestmark = pytest.mark.train

@@ -12,8 +12,8 @@ import pytest
 from vt_models import Tracker, create_tracker, get_spec, list_models
 from vt_models.evaluation import FolderDataset, evaluate
 from vt_models.evaluation.datasets import VideoSequence
-from vt_models.geometry import iou
-from vt_models.installed import shipped_directory
+from vt_models.geometry.boxes import iou
+from vt_models.runtime.installed_weights import shipped_directory
 
 SHIPPED = [name for name in list_models() if shipped_directory(get_spec(name)) is not None]
 DEFAULT = "asymtrack_lite0"

@@ -46,9 +46,9 @@ except ImportError:  # every test module here skips itself then
     rclpy = None
 
 from vt_models import text
-from vt_models.exported import sha256_of, spec_fields
-from vt_models.grounding.exported import DetectorExport, TextFormat
+from vt_models.grounding.export_directory import DetectorExport, TextFormat
 from vt_models.registry import get_spec
+from vt_models.runtime.export_directory import sha256_of, spec_fields
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from vt_models.evaluation.datasets import FolderDataset, VideoSequence, open_dataset
-from vt_models.evaluation.metrics import Accuracy, bootstrap_interval, score_sequence
-from vt_models.evaluation.runner import Report, SequenceResult, evaluate, run_sequence
+from vt_models.evaluation.metrics.accuracy import Accuracy, bootstrap_interval, score_sequence
+from vt_models.evaluation.runs.runner import Report, SequenceResult, evaluate, run_sequence
 
 __all__ = [
     "Accuracy",

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from vt_models.crop import check_frame
 from vt_models.errors import BackendError, InputError
-from vt_models.geometry import check_box
-from vt_models.runtime import check_threads, import_onnxruntime, open_session
-from vt_models.tracker import Estimate
+from vt_models.geometry.boxes import check_box
+from vt_models.geometry.crop import check_frame
+from vt_models.runtime.engines import check_threads, import_onnxruntime, open_session
+from vt_models.tracker.tracker import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import onnxruntime
     from numpy.typing import NDArray
 
-    from vt_models.geometry import Box
+    from vt_models.geometry.boxes import Box
 
     Shapes = dict[str, tuple[int, ...]]
 

@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from vt_models.api import create_model, create_tracker
 from vt_models.errors import BackendError, ExportError, InputError
-from vt_models.installed import shipped_directory
 from vt_models.registry import get_spec
-from vt_models.runtime import import_torch
+from vt_models.runtime.engines import import_torch
+from vt_models.runtime.installed_weights import shipped_directory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vt_models.evaluation.datasets import VideoSequence
-    from vt_models.evaluation.runner import Frame, SingleObjectTracker
-    from vt_models.geometry import Box
+    from vt_models.evaluation.runs.runner import Frame, SingleObjectTracker
+    from vt_models.geometry.boxes import Box
 
 SYNTHETIC_SIZE = (640, 480)
 
@@ -129,7 +129,7 @@ def model_tracker(
     if shipped_directory(spec) is not None:
         return create_tracker(name, device=device, threads=threads), "shipped"
     torch = import_torch()
-    from vt_models.export import export_model  # noqa: PLC0415  (imports torch)
+    from vt_models.export.exporter import export_model  # noqa: PLC0415  (imports torch)
 
     torch.manual_seed(seed)
     with tempfile.TemporaryDirectory(prefix="vt_models-") as folder:

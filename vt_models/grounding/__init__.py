@@ -12,8 +12,8 @@ from vt_models.grounding.backends import create_grounder, list_grounders
 from vt_models.grounding.grounder import Detector, Grounder
 from vt_models.grounding.results import Candidate, Grounding, GroundingCancelledError, Status
 from vt_models.grounding.settings import GroundingSettings
+from vt_models.grounding.text import check_text
 from vt_models.grounding.verifier import text_verifier
-from vt_models.grounding.words import check_text
 
 __all__ = [
     "Candidate",

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vt_models.colour_names import colour_shares
+from vt_models.grounding.colours import colour_shares
 from vt_models.grounding.description import attributes_of
 from vt_models.grounding.results import Candidate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from vt_models.geometry import Box
+    from vt_models.geometry.boxes import Box
     from vt_models.grounding.grounder import Frame
 
 LEAST = 0.4

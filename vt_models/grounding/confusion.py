@@ -9,7 +9,7 @@ case: sides need a gap, a vehicle has a colour if no other one there has any of 
 Beside them stand the simplest descriptions, to tell what is not seen from what is not told apart:
 names of things that are the only one of their class ("alone"), and of things that are not there.
 
-An image pack is a folder with `annotations.jsonl`, see `vt_models.training.data`.
+An image pack is a folder with `annotations.jsonl`, see `vt_models.training.data.targets`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vt_models.colour_names import colour_shares
 from vt_models.datasets.images import read_image
 from vt_models.errors import DatasetError
-from vt_models.geometry import iou
+from vt_models.geometry.boxes import iou
+from vt_models.grounding.colours import colour_shares
 
 if TYPE_CHECKING:
-    from vt_models.geometry import Box
+    from vt_models.geometry.boxes import Box
     from vt_models.grounding.grounder import Frame, Grounder
 
 KINDS = ("alone", "side", "size", "colour")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from vt_models.colour_names import COLOURS
+from vt_models.grounding.colours import COLOURS
 
 ANYTHING = "object"
 """What the detector that ships was trained to call whatever has a name."""
@@ -69,7 +69,7 @@ class Attributes:
     Attributes:
         sides: of left, right, top, bottom, middle.
         sizes: of large, small.
-        colours: of `vt_models.colour_names.COLOURS`.
+        colours: of `vt_models.grounding.colours.COLOURS`.
     """
 
     sides: frozenset[str]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A zero-shot checkpoint to an exported detector, checked before it appears (needs torch).
 
-See `vt_models.grounding.exported` for the directory's contents. The graph normalises inside, so
+See `vt_models.grounding.export_directory` for the directory's contents. The graph normalises inside, so
 that whoever runs it hands over bytes.
 """
 
@@ -24,8 +24,8 @@ from onnx import TensorProto, numpy_helper
 from torch import Tensor, nn
 
 from vt_models.errors import ExportError, InputError
-from vt_models.export import Graph, check_target, move_into_place, onnx_bytes, producer
-from vt_models.grounding.exported import (
+from vt_models.export.exporter import Graph, check_target, move_into_place, onnx_bytes, producer
+from vt_models.grounding.export_directory import (
     GRAPH,
     MANIFEST,
     OPTIONAL_INPUTS,
@@ -35,15 +35,15 @@ from vt_models.grounding.exported import (
     TextFormat,
 )
 from vt_models.grounding.onnx_detector import PromptEncoder, place
-from vt_models.runtime import open_session
+from vt_models.runtime.engines import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
+    from vt_models.export.weight_storage import Stored
     from vt_models.grounding.zero_shot import ZeroShotDetector
-    from vt_models.storage import Stored
 
 TOLERANCE = 1e-3
 """Largest difference of scores, and of boxes as fractions of the canvas, to the torch network."""

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vt_models.crop import check_frame
-from vt_models.geometry import iou
+from vt_models.geometry.boxes import iou
+from vt_models.geometry.crop import check_frame
 from vt_models.grounding.attributes import weigh
 from vt_models.grounding.description import name_of
 from vt_models.grounding.results import Candidate, Grounding, GroundingCancelledError
 from vt_models.grounding.settings import GroundingSettings
-from vt_models.grounding.words import check_text
+from vt_models.grounding.text import check_text
 
 if TYPE_CHECKING:
-    from vt_models.geometry import Box
+    from vt_models.geometry.boxes import Box
 
 Frame: TypeAlias = NDArray[np.uint8]
 Cancelled: TypeAlias = Callable[[], bool]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An exported open-vocabulary detector in ONNX Runtime; needs no torch.
 
-The directory is described in `vt_models.grounding.exported`.
+The directory is described in `vt_models.grounding.export_directory`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vt_models.errors import BackendError, InputError, WeightsError
-from vt_models.grounding.exported import (
+from vt_models.grounding.export_directory import (
     GRAPH,
     INPUTS,
     OPTIONAL_INPUTS,
@@ -28,8 +28,8 @@ from vt_models.grounding.exported import (
 )
 from vt_models.grounding.grounder import check_cancelled
 from vt_models.grounding.results import Candidate
-from vt_models.grounding.words import prompt_of
-from vt_models.runtime import check_device, check_threads, import_onnxruntime, open_session
+from vt_models.grounding.text import prompt_of
+from vt_models.runtime.engines import check_device, check_threads, import_onnxruntime, open_session
 from vt_models.text import import_tokenizers
 
 if TYPE_CHECKING:

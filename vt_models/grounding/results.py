@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from vt_models.errors import VtModelsError
 
 if TYPE_CHECKING:
-    from vt_models.geometry import Box
+    from vt_models.geometry.boxes import Box
 
 Status: TypeAlias = Literal["found", "nothing", "ambiguous"]
 

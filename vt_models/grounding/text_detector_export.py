@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from vt_models.errors import InputError
-from vt_models.export import check_target
-from vt_models.folding import fold_batch_norms
+from vt_models.export.batch_norm_folding import fold_batch_norms
+from vt_models.export.exporter import check_target
+from vt_models.export.weight_storage import Storage, round_weights
 from vt_models.grounding.export import DetectorGraph, with_graph, write_detector
-from vt_models.grounding.exported import MANIFEST, TOKENIZER, DetectorExport, TextFormat
+from vt_models.grounding.export_directory import MANIFEST, TOKENIZER, DetectorExport, TextFormat
 from vt_models.nets.efficientnet import INPUT_MEAN, INPUT_STD
 from vt_models.nets.text_detector import NAME, STRIDES, TextDetector
-from vt_models.storage import Storage, round_weights
 from vt_models.text import vocabulary
 
 TEXT_LENGTH = 32
@@ -59,7 +59,7 @@ def export_text_detector(
         directory: to create. A former export there is replaced; its other files are kept.
         canvas: (height, width) of the pictures in pixels, multiples of 32.
         threshold: the score from which on a box is worth believing.
-        storage: of the weights, see `vt_models.storage`.
+        storage: of the weights, see `vt_models.export.weight_storage`.
         facts: more entries of `grounding.json`.
 
     Returns:

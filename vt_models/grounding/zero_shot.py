@@ -17,8 +17,8 @@ import numpy as np
 from vt_models.errors import BackendError, InputError, WeightsError
 from vt_models.grounding.grounder import check_cancelled
 from vt_models.grounding.results import Candidate, GroundingCancelledError
-from vt_models.grounding.words import prompt_of
-from vt_models.runtime import ExactInference, check_device, check_threads, import_torch
+from vt_models.grounding.text import prompt_of
+from vt_models.runtime.engines import ExactInference, check_device, check_threads, import_torch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from vt_models.evaluation.runner import evaluate
-from vt_models.runtime import TorchEngine
-from vt_models.tracker import Tracker
+from vt_models.evaluation.runs.runner import evaluate
+from vt_models.runtime.engines import TorchEngine
+from vt_models.tracker.tracker import Tracker
 
 if TYPE_CHECKING:
     from vt_models.datasets import SequenceDataset

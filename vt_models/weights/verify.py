@@ -11,20 +11,20 @@ import numpy as np
 
 from vt_models.api import create_model, create_tracker
 from vt_models.errors import WeightsError
-from vt_models.exported import TORCH_WEIGHTS, read_export, read_manifest
-from vt_models.grounding.exported import FORMAT_VERSION as DETECTOR_FORMAT
-from vt_models.grounding.exported import MANIFEST as DETECTOR_MANIFEST
-from vt_models.grounding.exported import SHIPPED as SHIPPED_DETECTOR
-from vt_models.grounding.exported import read_detector
+from vt_models.export.parity import synthetic_sequence
+from vt_models.grounding.export_directory import FORMAT_VERSION as DETECTOR_FORMAT
+from vt_models.grounding.export_directory import MANIFEST as DETECTOR_MANIFEST
+from vt_models.grounding.export_directory import SHIPPED as SHIPPED_DETECTOR
+from vt_models.grounding.export_directory import read_detector
 from vt_models.grounding.onnx_detector import OnnxDetector
-from vt_models.installed import installed_directory, shipped_directory
-from vt_models.parity import synthetic_sequence
 from vt_models.registry import get_spec, list_models
+from vt_models.runtime.export_directory import TORCH_WEIGHTS, read_export, read_manifest
+from vt_models.runtime.installed_weights import installed_directory, shipped_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vt_models.tracker import Tracker
+    from vt_models.tracker.tracker import Tracker
 
 MODEL_CARD = "MODEL_CARD.md"
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vt_models.camera import Camera, Ray, angles_of, centre_pixel
 from vt_models.errors import InputError
+from vt_models.geometry.camera import Camera, Ray, angles_of, centre_pixel
 
 if TYPE_CHECKING:
     import numpy as np

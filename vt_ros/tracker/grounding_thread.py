@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from vt_interfaces.srv import SetTarget
 from vt_models.errors import InputError, VtModelsError
 from vt_models.grounding import GroundingCancelledError, create_grounder
-from vt_models.grounding.at_point import box_at
 from vt_models.grounding.onnx_detector import open_detector
+from vt_models.grounding.point import box_at
 from vt_ros.common.convert import ConversionError
 from vt_ros.tracker.image_buffer import Decoder
 from vt_ros.tracker.target_request import TargetRefusedError

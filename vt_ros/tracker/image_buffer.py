@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from std_msgs.msg import Header
 
-    from vt_models.target.ring import FrameRing
+    from vt_models.longterm.frame_buffer import FrameRing
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Trail:
     """The frames since one that something is being looked for in, however long that takes.
 
     Reaches further back than the ring, with fewer frames: when there are too many, every second
-    one is given up. As good as a ring for `vt_models.target.ring.catch_up`; safe between threads.
+    one is given up. As good as a ring for `vt_models.longterm.frame_buffer.catch_up`; safe between threads.
 
     Args:
         ring: has the last frames, all of them.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from vt_models import VtModelsError, choose_model, create_tracker, get_spec
 
 if TYPE_CHECKING:
-    from vt_models.tracker import Tracker
+    from vt_models.tracker.tracker import Tracker
     from vt_ros.tracker.parameters import ModelRequest
 
 AUTO = "auto"

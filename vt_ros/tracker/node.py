@@ -18,8 +18,8 @@ from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo
 
 from vt_models.errors import InputError, VtModelsError
-from vt_models.target import create_target
-from vt_models.target.ring import FrameRing
+from vt_models.longterm import create_target
+from vt_models.longterm.frame_buffer import FrameRing
 from vt_ros.common.diagnostic_updater import Updater
 from vt_ros.common.futures import until_done
 from vt_ros.common.parameters import declare, freeze, refuse_if, value_of

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from vt_models.grounding import GroundingSettings, list_grounders
 from vt_models.grounding.settings import setting_range as grounding_range
-from vt_models.target import TargetSettings
-from vt_models.target.settings import setting_range
+from vt_models.longterm import TargetSettings
+from vt_models.longterm.settings import setting_range
 from vt_ros.common.parameters import Setting
 
 if TYPE_CHECKING:

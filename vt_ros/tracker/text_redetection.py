@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from vt_interfaces.srv import SetTarget
 from vt_models.errors import InputError
-from vt_models.target import State
+from vt_models.longterm import State
 from vt_ros.tracker.target_request import TargetRefusedError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from vt_models.target import Target
+    from vt_models.longterm import Target
     from vt_ros.common.convert import Box
     from vt_ros.tracker.grounding_thread import Found
     from vt_ros.tracker.image_buffer import Arrival

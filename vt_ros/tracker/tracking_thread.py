@@ -20,7 +20,7 @@ from std_msgs.msg import Header
 from vt_interfaces.msg import TrackStatus
 from vt_interfaces.srv import SetTarget
 from vt_models.errors import InputError, VtModelsError
-from vt_models.target.ring import StampNotHeldError, catch_up
+from vt_models.longterm.frame_buffer import StampNotHeldError, catch_up
 from vt_ros.common.convert import (
     NANOSECONDS,
     Box,
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sensor_msgs.msg import CompressedImage, Image
 
-    from vt_models.target import Target, TargetEstimate
-    from vt_models.target.ring import FrameRing
+    from vt_models.longterm import Target, TargetEstimate
+    from vt_models.longterm.frame_buffer import FrameRing
     from vt_ros.tracker.parameters import LiveSettings
     from vt_ros.tracker.text_redetection import Words
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from vt_models.geometry import Box
+    from vt_models.geometry.boxes import Box
     from vt_ros.video.drawing import Pixels
 
 VIDEO, TABLE, SHEET = "tracked.mp4", "track.csv", "contact_sheet.png"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import cv2
 import numpy as np
 
-from vt_models.media import LETTERS
+from vt_models.video import LETTERS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

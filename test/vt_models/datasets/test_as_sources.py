@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from vt_models.datasets import DATASETS
-from vt_models.training.recipe import Recipe, SamplingConfig, SourceConfig
-from vt_models.training.sampling import PairSampler
-from vt_models.training.sources import open_sources
+from vt_models.training.data.sampling import PairSampler
+from vt_models.training.data.sources import open_sources
+from vt_models.training.recipe.loader import Recipe, SamplingConfig, SourceConfig
 
 SPLITS = {"got10k": "val"}
 """Where the miniature does not have the training split."""

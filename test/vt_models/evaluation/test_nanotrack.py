@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 import pytest
 
-from vt_models.cli import main
+from vt_models.cli.main import main
 from vt_models.errors import BackendError, InputError
+from vt_models.evaluation.baselines import create_peer, missing_reason
 from vt_models.evaluation.datasets import FolderDataset
 from vt_models.evaluation.nanotrack import NanoTrackV3, _Crop
-from vt_models.evaluation.peers import create_peer, missing_reason
-from vt_models.evaluation.runner import evaluate
-from vt_models.geometry import iou
+from vt_models.evaluation.runs.runner import evaluate
+from vt_models.geometry.boxes import iou
 
 BACKBONE, HEAD = "nanotrack_v3_backbone.onnx", "nanotrack_v3_head.onnx"
 WIDTH, HEIGHT = 240, 180

@@ -10,11 +10,12 @@ import time
 import numpy as np
 import pytest
 
+from vt_models.cli import bench as bench_command
 from vt_models.errors import BackendError, InputError
-from vt_models.evaluation import bench_command, provenance, speed
+from vt_models.evaluation import provenance, speed
 from vt_models.evaluation.datasets import FolderDataset
 from vt_models.evaluation.speed import available_models, measure, sequence_clip, synthetic_clip
-from vt_models.tracker import Estimate
+from vt_models.tracker.tracker import Estimate
 
 
 class SlowTracker:

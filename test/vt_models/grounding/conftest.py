@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from vt_models.exported import sha256_of
 from vt_models.grounding import Candidate
+from vt_models.runtime.export_directory import sha256_of
 from vt_models.text import vocabulary
 
 if TYPE_CHECKING:

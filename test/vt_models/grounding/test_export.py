@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from vt_models.cli import main
+from vt_models.cli.main import main
 from vt_models.errors import ExportError, InputError
-from vt_models.geometry import iou
+from vt_models.geometry.boxes import iou
 from vt_models.grounding import Candidate, GroundingSettings, create_grounder
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vt_models.errors import InputError
-from vt_models.geometry import iou
+from vt_models.geometry.boxes import iou
 from vt_models.grounding import (
     Candidate,
     Grounder,

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vt_models.errors import BackendError, InputError, WeightsError
-from vt_models.exported import sha256_of
 from vt_models.grounding import GroundingCancelledError, GroundingSettings, create_grounder
-from vt_models.grounding.exported import TextFormat, read_detector
+from vt_models.grounding.export_directory import TextFormat, read_detector
 from vt_models.grounding.onnx_detector import PromptEncoder, place
+from vt_models.runtime.export_directory import sha256_of
 from vt_models.text import vocabulary
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from vt_models.grounding.pjvlt import (
     pyramid,
     worth,
 )
-from vt_models.tracker import Estimate, Template, Tracker
+from vt_models.tracker.tracker import Estimate, Template, Tracker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,7 +145,7 @@ def test_without_weights_it_says_what_trains_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, repository: Path
 ) -> None:
     monkeypatch.setenv("VT_MODELS_WEIGHTS", str(tmp_path))
-    monkeypatch.setattr("vt_models.installed.shipped_directory", lambda spec: None)
+    monkeypatch.setattr("vt_models.runtime.installed_weights.shipped_directory", lambda spec: None)
     with pytest.raises(WeightsError, match="vt-models train") as caught:
         create_grounder("pjvlt")
     recipe = str(caught.value).split("vt-models train ")[1].split("`")[0]
@@ -160,7 +160,7 @@ def test_without_weights_it_says_what_trains_them(
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An export directory of the miniature of pjvlt_tiny, with random weights."""
     torch = pytest.importorskip("torch")
-    from vt_models.export import export_model  # noqa: PLC0415 - needs torch
+    from vt_models.export.exporter import export_model  # noqa: PLC0415 - needs torch
 
     torch.manual_seed(0)
     spec = get_spec("pjvlt_tiny")

@@ -10,12 +10,12 @@ import pytest
 
 from vt_models.datasets.images import read_image
 from vt_models.evaluation.datasets import FolderDataset
-from vt_models.geometry import iou
+from vt_models.geometry.boxes import iou
 from vt_models.grounding import Grounder, GroundingSettings, create_grounder
-from vt_models.grounding.at_point import thing_at
 from vt_models.grounding.confusion import cases, judge
-from vt_models.grounding.exported import SHIPPED, read_detector
+from vt_models.grounding.export_directory import SHIPPED, read_detector
 from vt_models.grounding.onnx_detector import open_detector
+from vt_models.grounding.point import thing_at
 
 pytest.importorskip("tokenizers", reason="needs the library tokenizers")
 

@@ -14,8 +14,8 @@ torch = pytest.importorskip("torch", reason="needs the training packages")
 
 from safetensors.torch import load_file, save_file
 
-from vt_models.crop import crop
 from vt_models.errors import WeightsError
+from vt_models.geometry.crop import crop
 from vt_models.nets.nanotrack import NanoTrack, load_nanotrack
 
 pytestmark = pytest.mark.train

@@ -10,12 +10,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-from vt_models.geometry import CropWindow
+from vt_models.geometry.boxes import CropWindow
 from vt_models.nets.centre_head import box_at_peak
 from vt_models.nets.procontext import procontext
 from vt_models.registry import get_spec
-from vt_models.runtime import TorchEngine
-from vt_models.tracker import DenseDecoder, Tracker
+from vt_models.runtime.engines import TorchEngine
+from vt_models.tracker.tracker import DenseDecoder, Tracker
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,11 +12,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-from vt_models.export import export_model
+from vt_models.export.exporter import export_model
 from vt_models.nets import stark
 from vt_models.registry import UpdatePolicy, get_spec
-from vt_models.runtime import OnnxEngine, TorchEngine
-from vt_models.tracker import Engine, Tracker
+from vt_models.runtime.engines import OnnxEngine, TorchEngine
+from vt_models.tracker.tracker import Engine, Tracker
 
 if TYPE_CHECKING:
     from pathlib import Path

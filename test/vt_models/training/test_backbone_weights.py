@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import load_file, save_file
 
-from vt_models.cli import main
+from vt_models.cli.main import main
 from vt_models.nets.mobilenet import PUBLISHED_PREFIX, NanoTrackBackbone
 
 pytestmark = pytest.mark.train

@@ -18,17 +18,17 @@ torch = pytest.importorskip("torch")
 from torch import nn
 
 from vt_models import create_miniature, create_model, list_models
-from vt_models.cli import main
+from vt_models.cli.main import main
 from vt_models.errors import RecipeError
 from vt_models.registry import get_spec
-from vt_models.training.batches import BatchNumbers, Finisher, make_loader
-from vt_models.training.crops import PairDataset
-from vt_models.training.data import ImagePack, Target, Track, load_image_pack
-from vt_models.training.descriptions import describe, text_of
-from vt_models.training.loop import Trainer
+from vt_models.training.data.batches import BatchNumbers, Finisher, make_loader
+from vt_models.training.data.descriptions import describe, text_of
+from vt_models.training.data.pairs import PairDataset
+from vt_models.training.data.sampling import PairSampler
+from vt_models.training.data.targets import ImagePack, Target, Track, load_image_pack
 from vt_models.training.optimizer import make_optimizer
 from vt_models.training.progress import Hooks
-from vt_models.training.recipe import (
+from vt_models.training.recipe.loader import (
     AugmentConfig,
     LossConfig,
     OptimConfig,
@@ -36,7 +36,7 @@ from vt_models.training.recipe import (
     SamplingConfig,
     load_recipe,
 )
-from vt_models.training.sampling import PairSampler
+from vt_models.training.trainer import Trainer
 
 pytestmark = pytest.mark.train
 

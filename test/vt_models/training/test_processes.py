@@ -21,9 +21,9 @@ torch = pytest.importorskip("torch")
 
 from safetensors.numpy import load_file
 
-from vt_models.cli import main
+from vt_models.cli import train as command
+from vt_models.cli.main import main
 from vt_models.errors import WeightsError
-from vt_models.training import command
 from vt_models.training.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.train

@@ -15,15 +15,15 @@ from timm.layers import DropPath
 from torch import nn
 
 from vt_models import create_miniature
-from vt_models.cli import main
+from vt_models.cli.main import main
 from vt_models.errors import InputError
-from vt_models.training import loop
-from vt_models.training.batches import BatchNumbers
-from vt_models.training.data import load_image_pack
+from vt_models.training import trainer as loop
+from vt_models.training.data.batches import BatchNumbers
+from vt_models.training.data.targets import load_image_pack
 from vt_models.training.distributed import Team, team_from_environment
-from vt_models.training.loop import Trainer, seed_everything
 from vt_models.training.progress import Hooks, Progress
-from vt_models.training.recipe import OptimConfig, Recipe, SamplingConfig
+from vt_models.training.recipe.loader import OptimConfig, Recipe, SamplingConfig
+from vt_models.training.trainer import Trainer, seed_everything
 
 pytestmark = pytest.mark.train
 

@@ -15,9 +15,9 @@ torch = pytest.importorskip("torch", reason="needs the training packages")
 from safetensors import safe_open
 
 from vt_models.api import create_model
+from vt_models.cli import weights as command
 from vt_models.errors import InputError, WeightsError
 from vt_models.registry import get_spec
-from vt_models.weights import command
 from vt_models.weights.importer import import_checkpoint
 from vt_models.weights.tensors import load_weights
 

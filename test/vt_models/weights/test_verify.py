@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vt_models.cli import main
+from vt_models.cli.main import main
 from vt_models.errors import WeightsError
-from vt_models.grounding.exported import SHIPPED as SHIPPED_DETECTOR
-from vt_models.installed import shipped_directory
+from vt_models.grounding.export_directory import SHIPPED as SHIPPED_DETECTOR
 from vt_models.registry import get_spec, list_models
+from vt_models.runtime.installed_weights import shipped_directory
 from vt_models.weights.verify import verify, weights_here
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def test_it_needs_no_training_packages() -> None:
     """As on a robot: `pip install .` is enough."""
     program = (
         "import sys; sys.modules.update(dict.fromkeys(['torch', 'timm', 'safetensors']));"
-        "from vt_models.cli import main; sys.exit(main(['weights', 'verify']))"
+        "from vt_models.cli.main import main; sys.exit(main(['weights', 'verify']))"
     )
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False

@@ -17,8 +17,8 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from vt_models import get_spec
-from vt_models.geometry import iou
-from vt_models.installed import shipped_directory
+from vt_models.geometry.boxes import iou
+from vt_models.runtime.installed_weights import shipped_directory
 from vt_ros.demo.demonstration import CLIPS, main
 
 

@@ -12,8 +12,8 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from sensor_msgs.msg import CameraInfo, RegionOfInterest
 
-from vt_models.camera import centre_pixel
 from vt_models.errors import InputError
+from vt_models.geometry.camera import centre_pixel
 from vt_ros.tracker.bearing import BearingFinder, camera_of
 
 BOX = (100.0, 80.0, 20.0, 30.0)

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
-from vt_models.target.ring import FrameRing
+from vt_models.longterm.frame_buffer import FrameRing
 from vt_ros.tracker.image_buffer import Arrival, Trail
 
 

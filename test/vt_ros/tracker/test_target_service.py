@@ -337,7 +337,9 @@ def test_a_text_beside_a_box_that_nothing_can_read_is_said(feed, use, tmp_path):
 def reader(tmp_path_factory):
     """An export of a small network with a language input and random weights."""
     torch = pytest.importorskip("torch", reason="the network with language is exported by torch")
-    export = pytest.importorskip("vt_models.export", reason="exporting needs the training packages")
+    export = pytest.importorskip(
+        "vt_models.export.exporter", reason="exporting needs the training packages"
+    )
     torch.manual_seed(5)
     net = create_miniature("pjvlt_tiny")
     with torch.no_grad():

@@ -15,7 +15,7 @@ from std_msgs.msg import Header
 from vt_interfaces.srv import SetTarget
 from vt_models import create_target, create_tracker
 from vt_models.grounding import Candidate
-from vt_models.target import State
+from vt_models.longterm import State
 from vt_ros.tracker.grounding_thread import Found
 from vt_ros.tracker.image_buffer import Arrival
 from vt_ros.tracker.parameters import WordsSettings

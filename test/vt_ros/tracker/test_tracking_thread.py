@@ -18,8 +18,8 @@ from std_msgs.msg import Header
 
 from vt_interfaces.srv import SetTarget
 from vt_models.errors import BackendError, InputError
-from vt_models.target import State, TargetEstimate, TargetSettings
-from vt_models.target.ring import FrameRing
+from vt_models.longterm import State, TargetEstimate, TargetSettings
+from vt_models.longterm.frame_buffer import FrameRing
 from vt_ros.common.convert import array_to_image, serialised_stamp
 from vt_ros.tracker.target_request import Moment, TargetRefusedError, Wish
 from vt_ros.tracker.tracking_thread import Keeper, Pipeline

@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+import vt_models
+from vt_models import InputError
+from vt_models.cli import doctor
+from vt_models.cli.main import COMMANDS, main
+from vt_models.video import FrameSource
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BOX = "40,50,24,24"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, moving_square) -> Path:
+    """The sequence as images named so that sorting by text would be wrong: 1, 10, 11, 2, ..."""
+    path = tmp_path / "images"
+    path.mkdir()
+    for index, frame in enumerate(moving_square[0]):
+        cv2.imwrite(str(path / f"{index + 1}.png"), frame[..., ::-1].copy())
+    return path
+
+
+@pytest.fixture
+def video(tmp_path: Path, moving_square) -> Path:
+    path = tmp_path / "video.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25.0, (160, 120))
+    for frame in moving_square[0]:
+        writer.write(frame[..., ::-1].copy())
+    writer.release()
+    return path
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """Standard error, which must be one line, beside an empty standard output."""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_help_lists_every_command(capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_and_the_two_functions(name, capsys) -> None:
+    for package in {"train": ("torch",), "weights": ("safetensors",)}.get(name, ()):
+        pytest.importorskip(package, reason="needs the training packages")
+    module = importlib.import_module(COMMANDS[name].module)
+    assert callable(module.run)
+    with pytest.raises(SystemExit) as stop:
+        main([name, "--help"])
+    assert stop.value.code == 0
+    assert "--" in capsys.readouterr().out
+
+
+def test_help_imports_no_command(repository) -> None:
+    code = "import sys; from vt_models.cli.main import _parser; _parser(None);"
+    code += "print([m for m in sys.modules if m in ('numpy', 'cv2', 'torch')])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=repository
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_python_m_is_the_same_program(repository) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "vt_models", "models", "--json"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=repository,
+    )
+    names = [entry["name"] for entry in json.loads(result.stdout)["models"]]
+    assert names == vt_models.list_models()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["nothing"], ["track"], ["track", "x.mp4", "--box", "1,2,3"], ["models", "--what"]],
+)
+def test_a_wrong_call_is_one_line_and_status_2(arguments, capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "--help" in one_line(capsys)
+
+
+def test_models_as_text(capsys) -> None:
+    assert main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    names = vt_models.list_models()
+    assert [line.split()[0] for line in lines[1 : 1 + len(names)]] == names
+
+
+def test_track_a_folder_to_csv_video_and_json(folder, exported_small, tmp_path, capsys) -> None:
+    outputs = [tmp_path / "out.csv", tmp_path / "out.mp4"]
+    arguments = ["track", str(folder), "--box", BOX, "--weights", str(exported_small), "--json"]
+    for path in outputs:
+        arguments += ["--output", str(path)]
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    result = json.loads(captured.out)
+    assert "frame" in captured.err  # the progress bar
+    assert result["model"] == "asymtrack_lite0"
+    assert result["frames"] == len(result["boxes"]) == len(result["scores"]) == 12
+    assert result["boxes"][0] == [40, 50, 24, 24]
+    assert result["ms_per_frame_p50"] > 0
+    assert result["outputs"] == [str(path) for path in outputs]
+
+    with outputs[0].open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["frame"] for row in rows] == [str(index) for index in range(12)]
+    assert [float(rows[5][key]) for key in "xywh"] == pytest.approx(result["boxes"][5], abs=1e-3)
+    assert FrameSource(outputs[1]).count == 12
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_track_a_video_as_text(video, exported_small, capsys) -> None:
+    assert main(["track", str(video), "--box", BOX, "--weights", str(exported_small)]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("12 frames with asymtrack_lite0")
+    assert "last box" in text
+
+
+def test_images_come_in_natural_order_and_as_rgb(folder, moving_square) -> None:
+    for found, expected in zip(FrameSource(folder), moving_square[0], strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_source_can_be_read_twice(video) -> None:
+    source = FrameSource(video)
+    assert source.fps == 25.0
+    assert [len(list(source)) for _ in range(2)] == [12, 12]
+
+
+def test_a_source_that_is_none(tmp_path) -> None:
+    for name in ("text.mp4", "text.txt"):  # FFmpeg would play the latter, as a film of letters
+        (tmp_path / name).write_text("no video\n" * 100)
+        with pytest.raises(InputError, match="not a video"):
+            FrameSource(tmp_path / name)
+    with pytest.raises(InputError, match="has no images"):
+        FrameSource(tmp_path)
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"broken\.png is not an image"):
+        list(FrameSource(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"video": "nothing.mp4"}, "does not exist"),
+        ({"--box": "500,500,5,5"}, "outside the 160x120 frame"),
+        ({"--box": "nan,0,5,5"}, "not finite"),
+        ({"--model": "asymtrack"}, "no model called 'asymtrack'"),
+        ({"--model": "asymtrack_t"}, "not asymtrack_t"),
+        ({"--weights": "nothing"}, "do not exist"),
+        ({"--device": "gpu"}, "no device called 'gpu'"),
+        ({"--threads": "0"}, "threads"),
+        ({"--text": "a dog"}, "takes no text"),
+        ({"--output": "out.txt"}, "must end in .mp4 or .csv"),
+        ({"--output": "missing/out.mp4"}, "does not exist; create it"),
+    ],
+)
+def test_track_errors_are_one_line_and_status_2(
+    folder, exported_small, tmp_path, monkeypatch, capfd, change, words
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = {"--box": BOX, "--weights": str(exported_small), **change}
+    source = options.pop("video", str(folder))
+    arguments = [word for pair in options.items() for word in pair]
+    assert main(["track", source, *arguments]) == 2
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert line.startswith("vt-models: error: ")
+    assert words in line
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+def test_an_image_that_breaks_midway_leaves_no_output(folder, exported_small, tmp_path, capsys):
+    (folder / "5.png").write_bytes(b"broken")
+    output = tmp_path / "out.mp4"
+    arguments = ["track", str(folder), "--box", BOX, "--weights", str(exported_small)]
+    assert main([*arguments, "--output", str(output)]) == 2
+    assert "5.png" in capsys.readouterr().err.splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+def test_a_missing_package_is_named(monkeypatch, capsys) -> None:
+    def missing(name: str):
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr("vt_models.cli.main.import_module", missing)
+    assert main(["train", "x.yaml"]) == 2
+    line = one_line(capsys)
+    assert "'torch'" in line
+    assert "vt_ros[train]" in line
+
+
+def test_an_interrupt_is_one_line_and_status_130(monkeypatch, capsys) -> None:
+    def interrupt(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vt_models.cli.models.run", interrupt)
+    assert main(["models"]) == 130
+    assert "interrupted" in one_line(capsys)
+
+
+def test_export_from_a_weights_file(tmp_path, capsys) -> None:
+    pytest.importorskip("torch", reason="needs the training packages")
+    from vt_models.weights.tensors import save_weights  # noqa: PLC0415 - needs safetensors
+
+    name = "asymtrack_lite0"
+    file, output = tmp_path / "w.safetensors", tmp_path / "out"
+    save_weights(vt_models.create_model(name).state_dict(), file, name)
+    arguments = ["export", name, "--weights", str(file), "--output", str(output)]
+    assert main([*arguments, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["output"] == str(output)
+    assert result["weights"]["source"] == "w.safetensors"
+    assert vt_models.create_tracker(name, output, device="cpu").spec.name == name
+    assert main(arguments) == 0
+    assert "differs from torch by" in capsys.readouterr().out
+    assert main(["export", "asymtrack_t", "--weights", str(file), "--output", str(output)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_an_export_keeps_the_settings_that_its_weights_want(tmp_path) -> None:
+    pytest.importorskip("torch", reason="needs the training packages")
+    from vt_models.weights.tensors import save_weights  # noqa: PLC0415 - needs safetensors
+
+    name = "asymtrack_t"
+    file, output = tmp_path / "w.safetensors", tmp_path / "out"
+    save_weights(vt_models.create_model(name).state_dict(), file, name)
+    arguments = ["export", name, "--weights", str(file), "--output", str(output)]
+    assert main([*arguments, "--set", "clip_margin=2", "--set", "size_smoothing=0.5"]) == 0
+    spec = vt_models.create_tracker(name, output, device="cpu").spec
+    assert (spec.clip_margin, spec.size_smoothing) == (2, 0.5)
+    assert vt_models.get_spec(name).clip_margin == 10, "the authors' weights keep their own"
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("clip_margin=2.5", "whole number"),
+        ("clip_margin=-1", "0 or more"),
+        ("size_smoothing=nan", "from 0 to 1"),
+        ("size_smoothing=fast", "from 0 to 1"),
+        ("size_fit=1.5", "from 0 to 1"),
+        ("window_influence=0.3", "it has clip_margin, size_fit, size_smoothing, least_score"),
+        ("search_size=512", "no setting 'search_size'"),
+        ("clip_margin", "whole number"),
+    ],
+)
+def test_settings_of_an_export_are_checked_first(setting, words, tmp_path, capsys) -> None:
+    output = tmp_path / "out"
+    arguments = ["export", "asymtrack_t", "--weights", "none.safetensors", "--output", str(output)]
+    assert main([*arguments, "--set", setting]) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert setting in said
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnxruntime"])
+def test_a_weights_file_tracks_with_both_backends(backend, tmp_path, moving_square) -> None:
+    pytest.importorskip("torch", reason="needs the training packages")
+    from vt_models.weights.tensors import save_weights  # noqa: PLC0415 - needs safetensors
+
+    frames, boxes = moving_square
+    name, file = "asymtrack_lite0", tmp_path / "w.safetensors"
+    save_weights(vt_models.create_model(name).state_dict(), file, name)
+    tracker = vt_models.create_tracker(name, file, backend=backend, device="cpu", threads=1)
+    tracker.init(frames[0], boxes[0])
+    assert np.isfinite(tracker.update(frames[1]).box).all()
+
+
+def test_doctor_explains_every_part(capsys) -> None:
+    status = main(["doctor", "--json"])
+    result = json.loads(capsys.readouterr().out)
+    assert result["ok"] == (status == 0)
+    states = {check["name"]: check["state"] for check in result["checks"]}
+    for part in ("python", "numpy", "cv2", "onnxruntime"):
+        assert states[part] == "ok"
+    assert {f"weights {name}" for name in vt_models.list_models()} <= set(states)
+    for check in result["checks"]:
+        assert check["detail"]
+        if check["state"] == "error":
+            assert check["remedy"]
+    main(["doctor"])
+    assert "OK  python" in capsys.readouterr().out
+
+
+def test_doctor_names_what_is_broken_and_how_to_mend_it(monkeypatch, capsys) -> None:
+    real = importlib.import_module
+
+    def broken(name: str):
+        if name in ("onnxruntime", "torch", "rclpy"):
+            raise ImportError(f"no {name} today")
+        return real(name)
+
+    monkeypatch.setattr(doctor, "import_module", broken)
+    assert main(["doctor"]) == 1
+    text = capsys.readouterr().out
+    assert "!!  onnxruntime" in text
+    assert "pip install onnxruntime" in text
+    assert "--  torch" in text
+    assert "--  rclpy" in text

@@ -1,0 +1,555 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vt-models eval`, with a scripted tracker in place of a model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import zipfile
+from typing import ClassVar
+
+import pytest
+
+from vt_models.cli import eval as command
+from vt_models.errors import DatasetError, InputError
+from vt_models.evaluation import baselines as peers
+from vt_models.evaluation.reports import page as report_page
+from vt_models.evaluation.runs import trackers as entrants
+from vt_models.registry import UpdatePolicy
+from vt_models.tracker.tracker import Estimate
+
+MODEL = "asymtrack_lite0"
+METRICS = ["ao", "sr50", "sr75", "auc", "precision", "norm_precision", "ms_per_frame"]
+
+
+class StaticTracker:
+    """Stays where it began."""
+
+    def init(self, _frame, box):
+        self.box = box
+
+    def update(self, _frame):
+        return Estimate(self.box, 1.0)
+
+
+class FakeLongTerm:
+    """What the target keeper's report would say."""
+
+    model = MODEL
+    summary = dict.fromkeys(report_page.LONG_TERM.values(), 0.5)
+    rows = ({"confidence": 0.9, "right": 1.0, "frames": 2},)
+    numbers: ClassVar = {
+        "keeper": summary,
+        "bare": summary,
+        "calibration": {"ece": 0.1, "frames": 2, "reliability": list(rows)},
+    }
+
+    def to_dict(self):
+        return self.numbers
+
+    def to_text(self):
+        return "long term"
+
+    def save(self, directory):
+        pass
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, write_sequence):
+    """Run the command on a data set of two sequences, where every model is a static tracker."""
+    write_sequence("one", ["5,5,10,10", "5,5,10,10"])
+    write_sequence("two", ["5,5,10,10", "40,5,10,10"])
+    made = []
+
+    def create_tracker(*args):
+        made.append(args)
+        return StaticTracker()
+
+    monkeypatch.setattr(entrants, "create_tracker", create_tracker)
+
+    def run_command(*options: str) -> int:
+        parser = argparse.ArgumentParser()
+        command.add_arguments(parser)
+        root = ["--model", MODEL, "--dataset", "folder", "--root", str(tmp_path)]
+        return command.run(parser.parse_args([*root, *options]))
+
+    run_command.made = made
+    return run_command
+
+
+@pytest.fixture
+def static_peer(monkeypatch):
+    """Let the peer csrt be a tracker that never finds anything, whatever OpenCV offers."""
+
+    class Blind:
+        def init(self, frame, box):
+            pass
+
+        def update(self, _frame):
+            return False, (0, 0, 0, 0)
+
+    monkeypatch.setattr(peers, "_cv_module", lambda *_: None)
+    monkeypatch.setattr(peers, "_create_cv_tracker", lambda *_: Blind())
+
+
+@pytest.fixture
+def jumping_peer(monkeypatch):
+    """Let the peer csrt be a tracker that goes to where the target of "two" is."""
+
+    class Jumping:
+        def init(self, frame, box):
+            pass
+
+        def update(self, _frame):
+            return True, (40, 5, 10, 10)
+
+    monkeypatch.setattr(peers, "_cv_module", lambda *_: None)
+    monkeypatch.setattr(peers, "_create_cv_tracker", lambda *_: Jumping())
+
+
+@pytest.fixture
+def write_list(tmp_path, write_sequence):
+    """Add a third and a fourth video to the data set, and write a list of them."""
+    write_sequence("walk.1", ["5,5,10,10", "5,5,10,10"])
+    write_sequence("walk.2", ["5,5,10,10", "10,5,10,10"])
+    write_sequence("other", ["5,5,10,10", "5,5,10,10"])
+
+    def write(*rows: str) -> str:
+        path = tmp_path / "list.tsv"
+        path.write_text("\n".join(("kind\tuse\tvideo\tnote", *rows)) + "\n")
+        return str(path)
+
+    return write
+
+
+ROWS = (
+    "drone views\tvalidate\ttwo\t",
+    "<people>\tvalidate\twalk\tboth targets",
+    "# of the same scene as one",
+    "drone views\twithhold\tother\t",
+    "drone views\tvalidate\tone\t",
+    "alone\tvalidate\twalk.2\tcounts by itself",
+)
+
+
+def test_prints_a_table_with_a_total(run, capsys):
+    assert run() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == [MODEL, *" ".join(command.COLUMNS).split()]
+    assert [line.split()[:3] for line in lines[1:3]] == [
+        ["one", "1.000", "-"],
+        ["two", "0.000", "-"],
+    ]
+    # two videos, 0 and 1: the means 0, 0.5 and 1 come up with 1/4, 1/2 and 1/4
+    assert lines[3].split()[:4] == ["total", "0.500", "[0.000,", "1.000]"]
+
+
+def test_prints_one_json_object(run, capsys):
+    run("--json")
+    report = json.loads(capsys.readouterr().out)
+    assert list(report) == ["model", "total", "sequences"]
+    assert report["model"] == MODEL
+    assert list(report["total"]) == [*METRICS, "ao_interval"]
+    assert report["total"]["ao"] == 0.5
+    assert report["total"]["ao_interval"] == [0.0, 1.0]
+    assert list(report["sequences"]) == ["one", "two"]
+    assert all(list(numbers) == METRICS for numbers in report["sequences"].values())
+
+
+def test_passes_the_options_on(run):
+    run(
+        *("--weights", "w", "--backend", "torch", "--device", "cpu", "--threads", "2"),
+        *("--update", "25:0.5"),
+    )
+    policy = UpdatePolicy("25:0.5", 25, 0.5)
+    assert run.made == [(MODEL, "w", "torch", "cpu", 2, policy)]
+
+
+def test_peers_have_the_same_shape(run, capsys, static_peer):
+    run("--json", "--peers", "csrt")
+    report = json.loads(capsys.readouterr().out)
+    assert list(report["peers"]) == ["csrt"]
+    peer = report["peers"]["csrt"]
+    assert peer["model"] == "csrt"
+    assert list(peer["total"]) == [*METRICS, "ao_interval"]
+    assert "ao_difference" not in report
+    # the first tracker has 1 and 0, this one stays where it began too
+    assert peer["ao_difference"] == {"value": 0.0, "interval": [0.0, 0.0]}
+    assert list(peer["sequences"]) == ["one", "two"]
+
+
+def test_peers_are_compared_in_the_text(run, capsys, static_peer):
+    run("--peers", "csrt")
+    *_, totals, differences = capsys.readouterr().out.split("\n\n")
+    assert [line.split()[0] for line in totals.splitlines()] == ["total", MODEL, "csrt"]
+    head, line = differences.splitlines()
+    assert head.split() == f"difference AO less that of {MODEL} 95 % interval".split()
+    assert line.split() == ["csrt", "0.000", "[0.000,", "0.000]"]
+
+
+def test_a_peer_that_cannot_run_is_left_out_with_a_message(run, capsys, tmp_path):
+    assert run("--json", "--peers", "vit", "--peer-weights", str(tmp_path / "nowhere")) == 0
+    out, err = capsys.readouterr()
+    assert "peers" not in json.loads(out)
+    assert f"left out: peer vit: {tmp_path / 'nowhere' / 'vittrack.onnx'} does not exist" in err
+
+
+def test_an_unknown_peer_is_an_error(run):
+    with pytest.raises(InputError, match="unknown peer 'mosse'"):
+        run("--peers", "mosse")
+
+
+def test_only_the_named_sequences_run(run, capsys):
+    run("--json", "--sequences", "two")
+    assert list(json.loads(capsys.readouterr().out)["sequences"]) == ["two"]
+    with pytest.raises(DatasetError, match="no sequence three"):
+        run("--sequences", "three")
+
+
+def test_writes_boxes_page_and_what_is_needed_to_go_on(run, tmp_path, capsys):
+    out = tmp_path / "out"
+    run("--output", str(out))
+    assert f"report: {out / 'report.html'}" in capsys.readouterr().err
+    assert sorted(path.name for path in out.iterdir()) == [MODEL, "report.html", "report.json"]
+    assert sorted(str(path.relative_to(out / MODEL)) for path in (out / MODEL).rglob("*.*")) == [
+        "kept/one.npz",
+        "kept/two.npz",
+        "one.txt",
+        "one_score.txt",
+        "report.json",
+        "two.txt",
+        "two_score.txt",
+    ]
+
+
+def test_the_page_shows_the_numbers_of_the_command(run, tmp_path, capsys, static_peer):
+    run("--json", "--peers", "csrt", "--output", str(tmp_path / "out"))
+    printed = json.loads(capsys.readouterr().out)
+    written = json.loads((tmp_path / "out" / "report.json").read_text())
+    ours, peer = written["trackers"]
+    assert ours["total"] == printed["total"]
+    assert ours["sequences"] == printed["sequences"]
+    assert peer["total"] == printed["peers"]["csrt"]["total"]
+    about = written["about"]
+    assert about["dataset"] == "folder"
+    assert about["protocol"] == "ope"
+    assert list(about["weights sha256"]) == [MODEL]
+    assert {"command", "commit", "machine", "versions", "date"} <= set(about)
+
+
+def test_a_second_run_takes_what_is_there(run, tmp_path, capsys, monkeypatch):
+    output = ("--json", "--output", str(tmp_path / "out"))
+    run(*output)
+    first = json.loads(capsys.readouterr().out)
+    starts = []
+    monkeypatch.setattr(StaticTracker, "init", lambda *_: starts.append(1))
+    run(*output)
+    out, err = capsys.readouterr()
+    assert json.loads(out) == first
+    assert "2 of 2 sequences are kept" in err
+    assert not starts
+
+
+def test_fresh_runs_again(run, tmp_path, capsys):
+    run("--output", str(tmp_path / "out"))
+    run("--fresh", "--output", str(tmp_path / "out"))
+    assert "are kept" not in capsys.readouterr().err
+
+
+def test_other_options_run_again(run, tmp_path, capsys):
+    run("--output", str(tmp_path / "out"))
+    run("--output", str(tmp_path / "out"), "--stream", "10", "--latency", "5")
+    assert "are kept" not in capsys.readouterr().err
+
+
+def test_several_models_stand_side_by_side(run, capsys):
+    run("--json", "--model", f"{MODEL},asymtrack_t")
+    report = json.loads(capsys.readouterr().out)
+    assert report["model"] == MODEL
+    assert list(report["peers"]) == ["asymtrack_t"]
+    with pytest.raises(InputError, match="--weights and --update belong to one model"):
+        run("--model", f"{MODEL},asymtrack_t", "--weights", "w")
+    with pytest.raises(InputError, match="names no model"):
+        run("--model", ",")
+
+
+def test_a_benchmark_scores_by_its_own_rules(run, capsys, tmp_path):
+    run("--json", "--protocol", "trackingnet", "--output", str(tmp_path / "out"))
+    out, err = capsys.readouterr()
+    benchmark = json.loads(out)["benchmark"]
+    assert benchmark["name"] == "trackingnet"
+    # the first of two frames is given: areas by the trapezoidal rule
+    assert benchmark["sequences"]["two"]["success"] == pytest.approx((19.5 / 20) / 2)
+    archive = tmp_path / "out" / "trackingnet" / f"{MODEL}.zip"
+    assert f"result files: {archive}" in err
+    assert archive.exists()
+    assert "By the rules of trackingnet" in (tmp_path / "out" / "report.html").read_text()
+    run("--protocol", "trackingnet")
+    table = capsys.readouterr().out.split("\n\n")[-1].splitlines()
+    assert table[0].split()[:3] == ["trackingnet", "rules", "success"]
+
+
+def test_a_data_set_brings_its_benchmark(run, capsys, tmp_path):
+    root = tmp_path / "otb" / "Crossing"
+    (root / "img").mkdir(parents=True)
+    for number in (1, 2):
+        shutil.copy(tmp_path / "one/img/000001.jpg", root / "img" / f"{number:04d}.jpg")
+    (root / "groundtruth_rect.txt").write_text("5,5,10,10\n5,5,10,10\n")
+    otb = ("--dataset", "otb", "--root", str(tmp_path / "otb"), "--sequences", "Crossing")
+    run("--json", "--no-cache", *otb)
+    assert json.loads(capsys.readouterr().out)["benchmark"]["name"] == "otb"
+    run("--json", "--no-cache", "--protocol", "ope", *otb)
+    assert "benchmark" not in json.loads(capsys.readouterr().out)
+
+
+def test_a_secret_truth_gives_files_to_submit_and_no_score(run, capsys, tmp_path):
+    folder = tmp_path / "got" / "test" / "GOT-10k_Test_000001"
+    folder.mkdir(parents=True)
+    for number in (1, 2, 3):
+        shutil.copy(tmp_path / "one/img/000001.jpg", folder / f"{number:08d}.jpg")
+    (folder / "groundtruth.txt").write_text("5,5,10,10\n")
+    (folder.parent / "list.txt").write_text(folder.name + "\n")
+    out = tmp_path / "out"
+    got = ("--dataset", "got10k", "--root", str(tmp_path / "got"), "--split", "test")
+    run("--json", "--no-cache", *got, "--output", str(out))
+    printed, err = capsys.readouterr()
+    assert list(json.loads(printed)["total"]) == ["ms_per_frame"]
+    assert "benchmark" not in json.loads(printed)
+    assert "no report: only the first boxes" in err
+    assert not (out / "report.html").exists()
+    with zipfile.ZipFile(out / "got10k" / f"{MODEL}.zip") as archive:
+        name = f"{folder.name}/{folder.name}"
+        assert archive.namelist() == [f"{name}_001.txt", f"{name}_time.txt"]
+        assert archive.read(f"{name}_001.txt").decode().split() == ["5.000,5.000,10.000,10.000"] * 3
+    run("--no-cache", *got)
+    total = capsys.readouterr().out.splitlines()[-1].split()
+    assert total[:-1] == ["total", *"-------"]
+
+
+def test_a_stream_is_scored_when_the_answer_is_known(run, capsys, tmp_path):
+    options = ("--stream", "10", "--latency", "150", "--output", str(tmp_path / "out"))
+    run("--json", *options)
+    report = json.loads(capsys.readouterr().out)
+    assert report["stream"] == {"fps": 10.0, "latency_ms": 150.0, "processed": 1.0}
+    run(*options)
+    assert "given latency 150 ms, 100.0% of frames processed" in capsys.readouterr().out
+    assert "As a stream of 10 images a second" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("protocol", ["vot", "vot-restart"])
+def test_vot_has_runs_scores_files_and_a_page(run, capsys, tmp_path, static_peer, protocol):
+    out = tmp_path / "out"
+    options = ("--protocol", protocol, "--eao-range", "1:2", "--peers", "csrt")
+    run("--json", *options, "--output", str(out))
+    printed, err = capsys.readouterr()
+    report = json.loads(printed)
+    assert report["protocol"] == protocol
+    assert report["eao_range"] == [1, 2]
+    assert set(report["sequences"]) == {"one", "two"}
+    assert 0.0 < report["total"]["eao"] < 1.0
+    assert report["peers"]["csrt"]["total"].keys() == report["total"].keys()
+    assert f"result files: {out / protocol / MODEL}" in err
+    files = [path.name for path in (out / protocol / MODEL / "baseline" / "one").iterdir()]
+    assert len(files) == 2 * (2 if protocol == "vot" else 1)
+    written = json.loads((out / "report.json").read_text())
+    assert [one["total"] for one in written["trackers"]] == [
+        report["total"],
+        report["peers"]["csrt"]["total"],
+    ]
+    assert "Expected average overlap" in (out / "report.html").read_text()
+    run(*options, "--output", str(out))
+    text, err = capsys.readouterr()
+    assert "2 of 2 sequences are kept" in err
+    assert text.split("\n\n")[-1].splitlines()[0].split()[:3] == [f"{protocol},", "1:2", "eao"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--latency", "5"], "--latency is for --stream"),
+        (["--stream", "0"], "--stream is 0; expected images a second"),
+        (["--stream", "30", "--latency", "fast"], "expected MS or NAME=MS"),
+        (["--stream", "30", "--latency", "-1"], "expected milliseconds, 0 or more"),
+        (["--stream", "30", "--latency", "x=3"], "names x; expected asymtrack_lite0"),
+        (["--stream", "30", "--jobs", "2"], "--jobs 2 falsifies a measured latency"),
+        (["--eao-range", "1:2"], "--eao-range is for --protocol vot"),
+        (["--protocol", "vot", "--eao-range", "9:2"], "'9:2'; expected LOW:HIGH"),
+        (["--protocol", "vot"], "longest sequence has 2 frames; an EAO over 115 to 755"),
+        (["--protocol", "vot", "--long-term"], "--long-term does not go with --protocol vot"),
+        (["--protocol", "vot", "--init", "text"], "--init text does not go with --protocol vot"),
+        (["--long-term", "--stream", "30"], "so --stream does not go with it"),
+        (["--protocol", "vot", "--stream", "30"], "--stream does not go with --protocol vot"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(run, options, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        run(*options)
+
+
+def test_a_split_is_chosen_and_the_index_can_be_left_out(run, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for split, box in (("TRAIN_0", "5,5,10,10"), ("TEST", "6,5,10,10")):
+        (tmp_path / "tn" / split / "anno").mkdir(parents=True)
+        frames = tmp_path / "tn" / split / "frames" / split
+        frames.mkdir(parents=True)
+        for number in (0, 1):
+            shutil.copy(tmp_path / "one/img/000001.jpg", frames / f"{number}.jpg")
+        (tmp_path / "tn" / split / "anno" / f"{split}.txt").write_text(f"{box}\n{box}\n")
+    options = ("--json", "--dataset", "trackingnet", "--root", str(tmp_path / "tn"))
+    run(*options, "--split", "train_0", "--no-cache")
+    assert list(json.loads(capsys.readouterr().out)["sequences"]) == ["TRAIN_0"]
+    assert not (tmp_path / "cache").exists()
+    run(*options)
+    assert list(json.loads(capsys.readouterr().out)["sequences"]) == ["TEST"]
+    assert list((tmp_path / "cache").rglob("*.*"))
+    with pytest.raises(DatasetError, match="no split 'val'"):
+        run(*options, "--split", "val")
+
+
+def test_a_start_that_was_found_is_measured(run, capsys, tmp_path, monkeypatch):
+    def start(tracker, sequence):
+        if sequence.name == "two":
+            return None
+        tracker.init(None, (5.0, 5.0, 10.0, 20.0))
+        return 5.0, 5.0, 10.0, 20.0
+
+    monkeypatch.setattr(command.text_init, "starter", lambda _: start)
+    run("--json", "--init", "text", "--output", str(tmp_path / "out"))
+    report = json.loads(capsys.readouterr().out)
+    assert report["start"] == {"iou": 0.25, "found": 0.5, "sequences": {"one": 0.5, "two": 0.0}}
+    assert report["total"]["ao"] == 0.25
+    said = "first box found in 50.0% of the sequences, mean IoU 0.250"
+    assert said in (tmp_path / "out" / "report.html").read_text()
+    run("--init", "text")
+    assert said in capsys.readouterr().out
+
+
+def test_an_output_that_cannot_be_is_refused_before_anything_runs(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"--output .*file: File exists; give a folder"):
+        run("--output", str(tmp_path / "file"))
+    assert not run.made
+
+
+def test_the_keeper_is_reported_beside_the_bare_tracker(run, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "long_term_report", lambda *_: FakeLongTerm())
+    run("--json", "--long-term", "--output", str(tmp_path / "out"))
+    assert json.loads(capsys.readouterr().out)["long_term"] == FakeLongTerm.numbers
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert f"Long term: {MODEL}" in page
+    assert f">{MODEL}, calibrated</text>" in page
+
+
+@pytest.mark.parametrize("option", ["--threads", "--jobs"])
+def test_nonsense_counts_are_refused(run, option):
+    with pytest.raises(InputError, match=r"is 0; expected 1 or more"):
+        run(option, "0")
+
+
+def test_a_list_says_what_runs_and_what_kind_it_is(run, capsys, write_list):
+    run("--json", "--list", write_list(*ROWS))
+    report = json.loads(capsys.readouterr().out)
+    assert list(report["sequences"]) == ["two", "walk.1", "one", "walk.2"]
+    assert report["total"]["ao"] == pytest.approx((0 + 1 + 1 + 1 / 3) / 4)
+    assert report["kinds"] == {
+        "drone views": {"videos": 2, "ao": 0.5, "ao_interval": [0.0, 1.0]},
+        "<people>": {"videos": 1, "ao": 1.0, "ao_interval": None},
+        "alone": {"videos": 1, "ao": pytest.approx(1 / 3), "ao_interval": None},
+    }
+
+
+def test_kinds_stand_side_by_side_for_all_trackers(run, capsys, write_list, jumping_peer, tmp_path):
+    options = ("--list", write_list(*ROWS), "--peers", "csrt", "--output", str(tmp_path / "out"))
+    run("--json", *options)
+    report = json.loads(capsys.readouterr().out)
+    peer = report["peers"]["csrt"]
+    assert peer["kinds"]["drone views"] == report["kinds"]["drone views"], "the other way round"
+    assert peer["kinds"]["<people>"] == {"videos": 1, "ao": 0.0, "ao_interval": None}
+    # video by video 1, -1, -1, -1/3, a mean of four draws is between -1 and 1
+    difference = peer["ao_difference"]
+    assert difference["value"] == pytest.approx(peer["total"]["ao"] - report["total"]["ao"])
+    low, high = difference["interval"]
+    assert -1.0 <= low < difference["value"] < high <= 1.0
+    assert "ao_difference" not in report
+
+    written = json.loads((tmp_path / "out" / "report.json").read_text())
+    ours, theirs = written["trackers"]
+    assert written["kinds"] == {
+        "drone views": ["two", "one"],
+        "<people>": ["walk.1"],
+        "alone": ["walk.2"],
+    }
+    assert ours["kinds"] == report["kinds"]
+    assert (theirs["kinds"], theirs["ao_difference"]) == (peer["kinds"], difference)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<h2>Kinds</h2>" in page
+    for kind, count in (("drone views", 2), ("&lt;people&gt;", 1), ("alone", 1)):
+        assert f"<td>{kind} ({count})</td>" in page
+    assert "[0.000, 1.000]" in page
+
+    run(*options)
+    text = capsys.readouterr().out.split("\n\n")
+    assert [part.split()[0] for part in text] == [MODEL, "csrt", "total", "difference", "AO"]
+    head, *lines = text[-1].splitlines()
+    assert head.split() == ["AO", "by", "kind,", "95", "%", "interval", "videos", MODEL, "csrt"]
+    assert [re.split(r"\s{2,}", line) for line in lines] == [
+        ["drone views", "2", "0.500 [0.000, 1.000]", "0.500 [0.000, 1.000]"],
+        ["<people>", "1", "1.000", "-", "0.000", "-"],
+        ["alone", "1", "0.333", "-", "0.000", "-"],
+    ]
+
+
+def test_without_a_list_there_are_no_kinds(run, capsys, tmp_path):
+    run("--json", "--output", str(tmp_path / "out"))
+    assert "kinds" not in json.loads(capsys.readouterr().out)
+    assert "<h2>Kinds</h2>" not in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_single_video_has_no_interval(run, capsys, tmp_path):
+    options = ("--sequences", "one", "--output", str(tmp_path / "out"))
+    run("--json", *options)
+    assert json.loads(capsys.readouterr().out)["total"]["ao_interval"] is None
+    run(*options)
+    total = capsys.readouterr().out.splitlines()[-1].split()
+    assert total[:3] == ["total", "1.000", "-"]
+    assert "<td>1.000</td><td>–</td>" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_list_goes_with_the_runs_of_vot(run, capsys, write_list):
+    run("--json", "--protocol", "vot", "--eao-range", "1:2", "--list", write_list(*ROWS))
+    report = json.loads(capsys.readouterr().out)
+    assert set(report["sequences"]) == {"two", "walk.1", "one", "walk.2"}
+    assert "kinds" not in report
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["x\tvalidate\tone\t", "x\tvalidate\tnowhere\t"], ":3: no sequence 'nowhere' in the"),
+        (["x\tvalidate\tone\t", "x\tvalidate\tone\t"], ":3: video 'one' is listed already"),
+        (["x\tmaybe\tone\t"], ":2: use 'maybe'; expected validate or withhold"),
+        (["x\tvalidate\tone"], ":2: 3 cells; expected 4"),
+        (["x\twithhold\tone\t"], ": no row to validate"),
+        ([], ":2: no video; expected a header line"),
+    ],
+)
+def test_a_bad_list_is_refused_before_anything_runs(run, write_list, tmp_path, rows, message):
+    with pytest.raises(DatasetError, match=re.escape(f"list.tsv{message}")):
+        run("--list", write_list(*rows), "--output", str(tmp_path / "out"))
+    assert not run.made
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_list_and_names_contradict_each_other(run, write_list):
+    with pytest.raises(InputError, match="--list and --sequences both say what runs"):
+        run("--list", write_list(*ROWS), "--sequences", "one")
+
+
+def test_help_says_what_a_list_is():
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    text = " ".join(parser.format_help().split())
+    assert "--list FILE" in text
+    assert "with a header: video, kind and" in text

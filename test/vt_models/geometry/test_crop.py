@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import tracemalloc
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vt_models.errors import InputError
+from vt_models.geometry import crop as crop_module
+from vt_models.geometry.boxes import CropWindow, crop_window
+from vt_models.geometry.crop import Cropper, check_frame, crop, padding_mask
+
+PAIRS = ((2, 128), (4, 256), (5, 320), (4, 192))
+
+
+def reference_crop(frame, window, size):
+    """Crop by the published rule, written plainly: pad everything, then resize."""
+    x1, y1, side = window
+    x2, y2 = x1 + side, y1 + side
+    left, top = max(0, -x1), max(0, -y1)
+    right = max(x2 - frame.shape[1] + 1, 0)
+    bottom = max(y2 - frame.shape[0] + 1, 0)
+    padded = np.zeros((side, side, 3), np.uint8)
+    inside = frame[y1 + top : max(y2 - bottom, 0), x1 + left : max(x2 - right, 0)]
+    if inside.size:
+        padded[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
+    return cv2.resize(padded, (size, size))
+
+
+@pytest.fixture(scope="module")
+def golden(shared_dir):
+    with np.load(shared_dir / "reference" / "preproc.golden.npz") as archive:
+        return dict(archive)
+
+
+@pytest.mark.parametrize(("factor", "size"), PAIRS)
+@pytest.mark.parametrize("index", range(7))
+def test_crops_equal_the_authors_bit_for_bit(golden, golden_init, index, factor, size) -> None:
+    frame, box = golden_init.frames(12)[0][5], golden_init.CROP_BOXES[index]
+    key = f"box{index}_f{factor}_s{size}"
+    resize_factor, crop_sum, mask_sum = golden[f"{key}_rf_sum_masksum"]
+
+    found, found_factor = crop(frame, box, factor, size)
+    np.testing.assert_array_equal(found[::4, ::4], golden[f"{key}_crop_every4"])
+    assert found.sum(dtype=np.int64) == crop_sum
+    assert found_factor == resize_factor
+
+    mask = padding_mask(frame.shape, box, factor, size)
+    np.testing.assert_array_equal(np.packbits(mask[::4, ::4]), golden[f"{key}_mask_every4"])
+    assert mask.sum() == mask_sum
+
+
+def frame_of(height, width):
+    return np.random.default_rng(height * 7919 + width).integers(
+        0, 256, (height, width, 3), dtype=np.uint8
+    )
+
+
+@given(
+    shape=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    box=st.tuples(*[st.floats(-150, 150)] * 2, *[st.floats(0.01, 300)] * 2),
+    factor=st.sampled_from((2.0, 4.0, 5.0)),
+    size=st.sampled_from((32, 48)),
+)
+def test_any_box_on_any_frame_is_padding_then_resizing(shape, box, factor, size) -> None:
+    frame, window = frame_of(*shape), crop_window(box, factor)
+    expected = reference_crop(frame, window, size)
+    np.testing.assert_array_equal(Cropper(size)(frame, window), expected)
+
+
+@given(
+    height=st.integers(1, 60),
+    width=st.integers(1, 60),
+    x1=st.integers(-700, 100),
+    y1=st.integers(-700, 100),
+    side=st.integers(128, 700),
+    size=st.sampled_from((32, 48, 64)),
+)
+def test_sparse_sampling_equals_padding_then_resizing(height, width, x1, y1, side, size) -> None:
+    frame, window = frame_of(height, width), CropWindow(x1, y1, side)
+    output = np.full((size, size, 3), 99, np.uint8)
+    inside = crop_module.inside_frame(window, frame.shape)
+    expected = reference_crop(frame, window, size)
+    if not inside.is_empty():
+        found = crop_module._resize_sparse(frame, window, inside, output)
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("side", [2049, 3000, 4096, 5000])
+def test_large_windows_take_the_sparse_way_and_equal(monkeypatch, side) -> None:
+    frame, taken = frame_of(480, 640), []
+    sparse = crop_module._resize_sparse
+
+    def spy(*arguments):
+        taken.append(1)
+        return sparse(*arguments)
+
+    monkeypatch.setattr(crop_module, "_resize_sparse", spy)
+    window = CropWindow(-side // 3, -side // 3, side)
+    np.testing.assert_array_equal(Cropper(256)(frame, window), reference_crop(frame, window, 256))
+    assert taken
+
+
+def test_memory_stays_bounded_for_a_box_far_larger_than_the_frame() -> None:
+    frame = frame_of(48, 64)
+    cropper = Cropper(256)
+    tracemalloc.start()
+    found = cropper(frame, crop_window((-3e5, -2e5, 64e4, 48e4), 4.0))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.shape == (256, 256, 3)
+    assert peak < 8e6
+
+
+def test_a_window_that_misses_the_frame_is_black() -> None:
+    frame = np.full((20, 30, 3), 255, np.uint8)
+    cropper = Cropper(16)
+    assert cropper(frame, CropWindow(2, 2, 10)).any()
+    for window in (CropWindow(30, 0, 10), CropWindow(-10, 0, 10), CropWindow(0, 500, 3)):
+        assert not cropper(frame, window).any()
+        assert padding_mask(frame.shape, (window.x1, window.y1, 5.0, 5.0), 1.0, 16).shape == (
+            16,
+            16,
+        )
+
+
+@given(st.integers(0, 5), st.sampled_from((10, 40, 300)))
+@settings(max_examples=30)
+def test_strides_do_not_change_the_crop_or_copy_the_frame(kind, side) -> None:
+    base = frame_of(150, 170)
+    views = (
+        base[..., ::-1],
+        base[::-1],
+        base[:, ::-1],
+        base.transpose(1, 0, 2),
+        np.asfortranarray(base),
+        base[::2, ::3],
+    )
+    view = views[kind]
+    window = CropWindow(20, 30, side)
+    expected = Cropper(64)(np.ascontiguousarray(view), window).copy()
+    np.testing.assert_array_equal(Cropper(64)(view, window), expected)
+
+
+def test_read_only_frames_work_and_frames_are_never_written_to() -> None:
+    frame = frame_of(50, 60)
+    before = frame.copy()
+    frame.flags.writeable = False
+    Cropper(32)(frame, CropWindow(-5, -5, 40))
+    Cropper(32)(frame[..., ::-1], CropWindow(5, 5, 20))
+    np.testing.assert_array_equal(frame, before)
+
+
+def test_one_cropper_forgets_the_window_before() -> None:
+    frame, cropper = frame_of(80, 90), Cropper(48)
+    windows = [CropWindow(-20, -30, 200), CropWindow(3, 4, 30), CropWindow(-60, 40, 70)]
+    for window in windows * 2:
+        np.testing.assert_array_equal(
+            cropper(frame, window), reference_crop(frame, window, cropper.size)
+        )
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (None, "NoneType"),
+        ([[0, 0, 0]], "list"),
+        (np.zeros((4, 4), np.uint8), r"\(4, 4\)"),
+        (np.zeros((4, 4, 4), np.uint8), r"\(4, 4, 4\)"),
+        (np.zeros((1, 4, 4, 3), np.uint8), r"\(1, 4, 4, 3\)"),
+        (np.zeros((4, 4, 3), np.float32), "float32"),
+        (np.zeros((4, 4, 3), np.uint16), "uint16"),
+        (np.zeros((0, 4, 3), np.uint8), "empty"),
+        (np.zeros((4, 0, 3), np.uint8), "empty"),
+    ],
+)
+def test_check_frame_refuses(frame, words) -> None:
+    with pytest.raises(InputError, match=words):
+        check_frame(frame)
+
+
+def test_check_frame_returns_the_frame_itself() -> None:
+    frame = np.zeros((4, 5, 3), np.uint8)[:, ::2]
+    assert check_frame(frame) is frame

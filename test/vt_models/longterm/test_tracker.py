@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import vt_models
+from vt_models.errors import BackendError, InputError, WeightsError
+from vt_models.longterm import State, TargetSettings, create_target
+from vt_models.longterm.calibration import UNCALIBRATED
+from vt_models.longterm.search_grid import sweep
+
+START = (60.0, 50.0, 24.0, 24.0)
+FAR = (130.0, 90.0, 24.0, 24.0)
+T, U, C, L = State.TRACKING, State.UNCERTAIN, State.COASTING, State.LOST
+
+
+def run(target, picture, count, where=None, first=1, visible=True):
+    """The estimates of `count` further frames."""
+    found = []
+    for number in range(first, first + count):
+        box = where if where is not None else target.tracker.where
+        found.append(target.update(picture(box if visible else None, number)))
+    return found
+
+
+@pytest.fixture
+def target(scripted, picture):
+    target = create_target(scripted)
+    target.init(picture(START), START)
+    return target
+
+
+def test_public_names() -> None:
+    assert vt_models.create_target is create_target
+
+
+def test_a_seen_target_is_tracked_at_the_trackers_own_boxes(target, picture) -> None:
+    for step in range(1, 20):
+        box = (60.0 + 2 * step, 50.0 + step, 24.0, 24.0)
+        target.tracker.where = box
+        estimate = target.update(picture(box, step))
+        assert (estimate.state, estimate.box, estimate.network_calls) == (T, box, 1)
+        assert estimate.score == pytest.approx(0.95)
+        assert np.all(np.linalg.eigvalsh(estimate.covariance) > 0)
+
+
+def test_an_unseen_target_coasts_along_its_motion_then_is_lost(target, picture) -> None:
+    for step in range(1, 15):
+        box = (60.0 + 2 * step, 50.0, 24.0, 24.0)
+        target.tracker.where = box
+        target.update(picture(box, step))
+    target.tracker.where = None
+    estimates = run(target, picture, 17, first=20, visible=False)
+    limit = target.settings.coast_frames
+    assert [e.state for e in estimates] == [C] * limit + [L] * (17 - limit)
+    coasting = estimates[:limit]
+    assert coasting[2].box[0] > 60.0 + 2 * 14 + 2
+    sizes = {round(e.box[2], 1) for e in coasting}
+    assert len(sizes) == 1, "the size must not go on changing"
+    growth = [np.trace(e.covariance) for e in coasting]
+    assert growth == sorted(growth)
+    assert growth[-1] > 4 * growth[0]
+    assert all(e.box is None and e.covariance is None for e in estimates[limit:])
+    assert all(e.score == 0.0 for e in estimates)
+
+
+def test_a_lost_target_is_found_across_the_frame_and_confirmed(target, picture) -> None:
+    target.tracker.where = None
+    run(target, picture, 20, visible=False)
+    target.tracker.where = FAR
+    estimates = run(target, picture, 12, where=FAR, first=30)
+    states = [e.state for e in estimates]
+    assert states[-1] is T
+    assert estimates[-1].box == FAR
+    first_seen = states.index(U)
+    assert set(states[:first_seen]) <= {L}
+    assert states[first_seen : first_seen + target.settings.recover_frames] == [U] * 2
+    assert max(e.network_calls for e in estimates) <= target.settings.searches
+
+
+def test_a_place_of_another_look_is_not_taken(target, picture) -> None:
+    target.tracker.where = None
+    run(target, picture, 20, visible=False)
+    target.tracker.where = FAR
+    estimates = run(target, picture, 30, first=30, visible=False)
+    assert {e.state for e in estimates} == {L}
+
+
+def test_a_place_seen_once_is_not_taken(target, picture) -> None:
+    target.tracker.where = None
+    run(target, picture, 20, visible=False)
+    for number in range(30, 60):
+        target.tracker.where = FAR if number % 2 else None
+        assert target.update(picture(FAR, number)).state is L
+
+
+def test_the_verifier_has_the_last_word(scripted, picture) -> None:
+    asked = []
+
+    def refuse(frame, box):
+        asked.append(box)
+        return False
+
+    target = create_target(scripted, verifier=refuse)
+    target.init(picture(START), START)
+    target.lose()
+    estimates = run(target, picture, 10, where=START)
+    assert {e.state for e in estimates} == {L}
+    assert asked[0] == START
+
+
+def test_the_whole_frame_is_searched_and_no_window_is_left_out(target, picture) -> None:
+    target.tracker.where = None
+    target.lose()
+    places = sweep((120, 160), target.estimate.box or START, target.tracker.spec.search_factor)
+    run(target, picture, len(places), visible=False)
+    assert set(places) <= set(target.tracker.searched)
+
+
+def test_a_suggestion_is_searched_first_and_accepted_like_any_place(target, picture) -> None:
+    run(target, picture, 2)
+    target.suggest(FAR)
+    run(target, picture, 1, first=3)
+    assert target.state is T, "nothing happens unless it is lost"
+    target.tracker.where = None
+    target.lose()
+    target.suggest(FAR)
+    run(target, picture, 2, where=FAR, first=4, visible=False)
+    assert target.tracker.searched.count(FAR) == 1, "once"
+    assert target.state is L, "the network sees nothing there"
+    target.tracker.where = FAR
+    target.suggest(FAR)
+    states = [e.state for e in run(target, picture, 4, where=FAR, first=6)]
+    assert states == [L, U, U, T]
+    target.lose()
+    with pytest.raises(InputError, match="no area"):
+        target.suggest((1.0, 2.0, 0.0, 5.0))
+
+
+def test_a_find_that_is_not_confirmed_changes_no_size(target, picture) -> None:
+    target.lose()
+    large = (20.0, 20.0, 60.0, 60.0)
+    target.tracker.where = large
+    assert [e.state for e in run(target, picture, 2, where=large)] == [L, U]
+    target.tracker.where = None
+    assert [e.state for e in run(target, picture, 2, first=3, visible=False)] == [L, L]
+    assert target.tracker.searched[-4] == START, "the next search begins where it was before"
+
+
+def test_searches_zero_switches_redetection_off(scripted, picture) -> None:
+    target = create_target(scripted, TargetSettings(searches=0))
+    target.init(picture(START), START)
+    target.lose("told so")
+    calls = scripted.calls
+    assert {e.state for e in run(target, picture, 5, where=START)} == {L}
+    assert scripted.calls == calls
+
+
+def test_a_jump_beyond_the_cap_is_not_believed(target, picture) -> None:
+    run(target, picture, 3)
+    target.tracker.where = (100.0, 50.0, 24.0, 24.0)
+    estimate = target.update(picture(target.tracker.where, 9))
+    assert estimate.state is C
+    assert estimate.reason == "jumped too far"
+    assert abs(estimate.box[0] - START[0]) < 2
+
+
+def test_a_box_that_explodes_is_capped(target, picture) -> None:
+    run(target, picture, 3)
+    target.tracker.where = (12.0, 2.0, 120.0, 120.0)
+    target.tracker.score = 0.99
+    estimate = target.update(picture(START, 9))
+    assert estimate.box[2] * estimate.box[3] <= 24.0 * 24.0 * target.settings.max_growth * 1.001
+    assert target.tracker.box == estimate.box
+
+
+def test_low_confidence_is_uncertain_before_it_is_tracking_again(target, picture) -> None:
+    target.tracker.score = 0.5
+    assert [e.state for e in run(target, picture, 3)] == [U, U, U]
+    target.tracker.score = 0.95
+    assert [e.state for e in run(target, picture, 3, first=4)] == [U, T, T]
+
+
+def test_it_takes_more_to_become_tracking_than_to_stay_it(target, picture) -> None:
+    target.tracker.score = 0.85
+    assert [e.state for e in run(target, picture, 3)] == [T, T, T]
+    target.tracker.score = 0.5
+    run(target, picture, 2, first=4)
+    target.tracker.score = 0.85
+    assert [e.state for e in run(target, picture, 3, first=6)] == [U, U, U]
+    target.tracker.score = 0.95
+    assert [e.state for e in run(target, picture, 2, first=9)] == [U, T]
+
+
+def test_the_second_template_is_replaced_only_while_tracking(target, picture) -> None:
+    run(target, picture, 2)
+    assert target.tracker.updates
+    target.tracker.score = 0.5
+    run(target, picture, 3, first=3)
+    assert not target.tracker.updates
+    target.settings = TargetSettings(template_updates=False)
+    target.tracker.score = 0.95
+    run(target, picture, 5, first=6)
+    assert target.state is T
+    assert not target.tracker.updates
+
+
+def test_a_failing_network_changes_nothing_and_missed_counts_it(target, picture) -> None:
+    run(target, picture, 2)
+    target.tracker.fails = True
+    with pytest.raises(BackendError):
+        target.update(picture(START, 3))
+    assert target.state is T
+    states = [target.missed(reason="network failed").state for _ in range(16)]
+    assert states == [C] * target.settings.coast_frames + [L]
+    assert target.estimate.reason == "network failed"
+
+
+def test_a_bad_picture_while_lost_does_not_hide_why_it_was_lost(target, picture) -> None:
+    target.tracker.where = None
+    run(target, picture, 20, visible=False)
+    assert target.estimate.reason == "not seen"
+    assert target.missed(reason="image refused").reason == "image refused"
+    assert target.update(np.zeros_like(picture(None)) + 1).reason.startswith("the picture is dark")
+    assert run(target, picture, 1, first=30, visible=False)[0].reason == "not seen"
+
+
+def test_bad_calls(scripted, picture) -> None:
+    target = create_target(scripted)
+    assert target.state is State.IDLE
+    assert target.missed().state is State.IDLE
+    with pytest.raises(InputError, match="init"):
+        target.update(picture(START))
+    target.init(picture(START), START)
+    with pytest.raises(InputError, match="uint8"):
+        target.update(picture(START).astype(np.float32))
+    assert target.state is T
+    target.clear()
+    assert (target.state, target.estimate.box) == (State.IDLE, None)
+
+
+def test_stamps_decide_how_long_a_gap_is(target, picture) -> None:
+    run(target, picture, 2)
+    target.update(picture(START, 3), stamp=100.0)
+    assert target.update(picture(START, 4), stamp=99.0).state is T, "a backward stamp is one period"
+    assert target.update(picture(START, 5), stamp=99.0).state is T, "and so is the same again"
+    gap = target.update(picture(START, 6), stamp=99.0 + 5.0)
+    assert gap.state in (L, U)
+    states = [e.state for e in run(target, picture, 6, where=START, first=7)]
+    assert states[-1] is T
+
+
+def test_init_again_equals_a_fresh_target(scripted, picture) -> None:
+    used, fresh = create_target(scripted), create_target(type(scripted)())
+    used.init(picture(START), START)
+    scripted.where = None
+    run(used, picture, 30, visible=False)
+    used.init(picture(START), START)
+    fresh.init(picture(START), START)
+    for number in range(5):
+        a, b = used.update(picture(START, number)), fresh.update(picture(START, number))
+        assert (a.box, a.state, a.score) == (b.box, b.state, b.score)
+        np.testing.assert_allclose(a.covariance, b.covariance)
+
+
+def test_another_frame_size_is_lost_and_found_in_the_new_size(target, picture) -> None:
+    run(target, picture, 3)
+    double = (120.0, 100.0, 48.0, 48.0)
+    target.tracker.where = double
+    states = [target.update(picture(double, number, (240, 320))).state for number in range(10, 16)]
+    assert states[0] is L
+    assert states[-1] is T
+    assert target.estimate.box == double
+
+
+def test_tiny_frames_in_between_do_not_change_what_is_looked_for(target, picture) -> None:
+    run(target, picture, 3)
+    width = target.estimate.box[2]
+    for shape in ((36, 9, 3), (1, 1, 3), (3, 40, 3)):
+        target.update(np.full(shape, 90, np.uint8))
+        assert target.state is L
+    target.tracker.searched.clear()
+    states = [target.update(picture(START, number)).state for number in range(10, 16)]
+    assert states[-1] is T
+    assert all(0.7 * width < box[2] < 2.1 * width for box in target.tracker.searched)
+
+
+def test_a_trackers_calibration_is_taken_and_a_broken_one_refused(scripted) -> None:
+    assert create_target(scripted).calibration == UNCALIBRATED
+    scripted.calibration = {"version": 99}
+    with pytest.raises(WeightsError, match="version 1"):
+        create_target(scripted)
+    scripted.calibration = {**UNCALIBRATED.to_entry(), "weight": 2.0, "fitted": {"any": "thing"}}
+    assert create_target(scripted).calibration.weight == 2.0
+
+
+steps = st.tuples(
+    st.floats(-60, 60), st.floats(-60, 60), st.floats(0.3, 3.0), st.floats(0.0, 1.0), st.booleans()
+)
+
+
+@settings(max_examples=60)
+@given(moves=st.lists(steps, min_size=1, max_size=25))
+def test_whatever_the_network_says_the_box_does_not_run_away(
+    scripted_class, picture, moves
+) -> None:
+    """Between two frames with a box the centre and the area change by no more than the caps."""
+    target = create_target(scripted_class())
+    target.init(picture(START), START)
+    caps, former = target.settings, START
+    for number, (dx, dy, scale, score, is_seen) in enumerate(moves, start=1):
+        x, y, w, h = target.tracker.box
+        w, h = min(max(w * scale, 2.0), 150.0), min(max(h * scale, 2.0), 110.0)
+        target.tracker.where = (x + dx, y + dy, w, h) if is_seen else None
+        target.tracker.score = score
+        was_lost = target.state is L
+        estimate = target.update(picture(START, number))
+        assert (estimate.box is None) == (estimate.state is L)
+        if estimate.box is None or was_lost:
+            former = estimate.box or former
+            continue
+        box = estimate.box
+        assert np.isfinite(box).all()
+        assert min(box[2:]) >= 1.0
+        areas = sorted((former[2] * former[3], box[2] * box[3]))
+        assert areas[1] <= areas[0] * caps.max_growth * 1.01
+        centre = np.array(box[:2]) + 0.5 * np.array(box[2:])
+        before = np.array(former[:2]) + 0.5 * np.array(former[2:])
+        assert np.linalg.norm(centre - before) <= 1.01 * caps.max_step * areas[1] ** 0.5
+        assert np.linalg.eigvalsh(estimate.covariance).min() > 0
+        former = box

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Initial values for short training: what is set, and what is left as it was."""
+
+from __future__ import annotations
+
+import torch
+
+from vt_models import create_model
+from vt_models.nets.layers import EfficientTemplateModulation
+from vt_models.training.distillation.initialisation import MARKED, QUIET, ease_start
+
+
+def _eased() -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
+    torch.manual_seed(0)
+    net = create_model("asymtrack_t")
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    ease_start(net, 0.7)
+    return net, before
+
+
+def test_residual_branches_are_open() -> None:
+    net, _ = _eased()
+    factors = [
+        value for name, value in net.named_parameters() if name.endswith(("gamma_1", "ibe_scale"))
+    ]
+    assert len(factors) >= 6
+    assert all(bool((value == 0.7).all()) for value in factors)
+
+
+def test_queries_start_as_keys_and_values_as_they_were() -> None:
+    net, before = _eased()
+    name = next(name for name in before if name.endswith("attn.qkv.weight"))
+    query, key, value = net.state_dict()[name].chunk(3)
+    assert torch.equal(query, key)
+    assert 0.9 < float(key.std()) * key.shape[1] ** 0.5 < 1.1
+    assert torch.equal(value, before[name].chunk(3)[2])
+
+
+def test_modulation_is_quiet_and_only_the_last_one_marks_the_search_region() -> None:
+    net, _ = _eased()
+    *first, last = (m for m in net.modules() if isinstance(m, EfficientTemplateModulation))
+    assert first
+    assert all(bool((module.ln.weight == QUIET).all()) for module in (*first, last))
+    assert not any(bool(module.ln.bias.any()) for module in first)
+    assert bool((last.ln.bias[:MARKED] == 1).all())
+    assert not bool(last.ln.bias[MARKED:].any())
+
+
+def test_the_rest_is_left_alone() -> None:
+    net, before = _eased()
+    changed = {name for name, value in net.state_dict().items() if not value.equal(before[name])}
+    meant = ("gamma_1", "ibe_scale", "attn.qkv.weight", "ln.weight", "ln.bias")
+    assert all(name.endswith(meant) for name in changed)

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vt-models bench`: time per frame of the models, and of peers, in one run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+
+from vt_models.cli.eval import split_names
+from vt_models.evaluation.baselines import PEERS, create_peer, missing_reason
+from vt_models.evaluation.datasets import open_dataset
+from vt_models.evaluation.provenance import command_line, provenance
+from vt_models.evaluation.speed import (
+    Clip,
+    available_models,
+    measure,
+    sequence_clip,
+    synthetic_clip,
+)
+from vt_models.files import write_text
+from vt_models.registry import list_models
+
+if TYPE_CHECKING:
+    import argparse
+
+    from vt_models.evaluation.runs.runner import SingleObjectTracker
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `vt-models bench`."""
+    add = parser.add_argument
+    add("--models", type=split_names, help="comma-separated names; default: all")
+    add("--root", type=Path, help="folder of sequences; default: a synthetic video")
+    add("--sequence", help="name of the sequence; default: the first in --root")
+    add("--frames", type=int, default=60, help="length of the clip; default: %(default)s")
+    add("--repeats", type=int, default=5, help="runs of each tracker; default: %(default)s")
+    add("--burn-in", type=int, default=10, help="updates not counted; default: %(default)s")
+    add("--threads", type=int, default=1, help="of networks and OpenCV; default: %(default)s")
+    add("--device", default="cpu", help="auto, cpu, cuda or tensorrt; default: %(default)s")
+    add("--seed", type=int, default=0, help="of random weights; default: %(default)s")
+    add("--peers", type=split_names, default=[], help=f"also run, of: {','.join(PEERS)}")
+    add("--peer-weights", type=Path, help="folder of the peers' weight files")
+    add("--output", type=Path, help="file to write the JSON object to")
+    add("--json", action="store_true", help="one JSON object on standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run `vt-models bench`; raises VtModelsError for what the command line prints in one line."""
+    result = bench(args)
+    text = json.dumps(result, indent=2) + "\n"
+    if args.output is not None:
+        write_text(args.output, text, parents=True)
+    sys.stdout.write(text if args.json else to_text(result))
+    return 0
+
+
+def bench(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure what the options ask for and return the JSON object."""
+    about = provenance(command_line(), args.seed)
+    cv2.setNumThreads(args.threads)
+    clip = _clip(args)
+    models = list_models() if args.models is None else args.models
+    built, left_out = available_models(models, args.device, args.threads, args.seed)
+    trackers: dict[str, SingleObjectTracker] = {name: made for name, (made, _) in built.items()}
+    weights = {name: kind for name, (_, kind) in built.items()}
+    for name in args.peers:
+        reason = missing_reason(name, args.peer_weights)
+        if reason is None:
+            trackers[name] = create_peer(name, args.peer_weights, args.threads)
+            weights[name] = "peer"
+        else:
+            left_out[name] = reason
+    for reason in left_out.values():
+        sys.stderr.write(f"left out: {reason}\n")
+    timings = measure(trackers, clip, repeats=args.repeats, burn_in=args.burn_in)
+    return {
+        "benchmark": "speed",
+        **about,
+        "threads": args.threads,
+        "device": args.device,
+        "clip": _describe(clip),
+        "burn_in": args.burn_in,
+        "trackers": {
+            name: {"weights": weights[name], **timing.to_dict()} for name, timing in timings.items()
+        },
+        "left_out": left_out,
+    }
+
+
+def to_text(result: dict[str, Any]) -> str:
+    """A line for each tracker."""
+    lines = [f"{'ms per frame':<20}{'median':>9}{'p99':>9}{'init':>9}  weights"]
+    for name, row in result["trackers"].items():
+        cells = "".join(f"{row[key]:>9.2f}" for key in ("median_ms", "p99_ms", "init_ms"))
+        lines.append(f"{name:<20}{cells}  {row['weights']}")
+    return "\n".join(lines) + "\n"
+
+
+def _clip(args: argparse.Namespace) -> Clip:
+    if args.root is None:
+        return synthetic_clip(args.frames, args.seed)
+    dataset = open_dataset("folder", args.root, [args.sequence] if args.sequence else None)
+    return sequence_clip(dataset[0], args.frames)
+
+
+def _describe(clip: Clip) -> dict[str, Any]:
+    height, width = clip.frames[0].shape[:2]
+    return {
+        "source": clip.source,
+        "frames": len(clip.frames),
+        "width": width,
+        "height": height,
+        "box": list(clip.box),
+    }

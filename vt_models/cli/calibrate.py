@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vt-models calibrate`: fit a model's confidence and covariance and write them to model.json."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from vt_models.api import create_tracker
+from vt_models.cli.eval import split_names
+from vt_models.errors import InputError, WeightsError
+from vt_models.evaluation.calibration import (
+    Samples,
+    can_leave_out,
+    collect,
+    confidences,
+    draw_reliability,
+    expected_calibration_error,
+    fit,
+    leave_one_out,
+    normalised_errors,
+    reliability,
+)
+from vt_models.evaluation.datasets import open_dataset
+from vt_models.evaluation.longterm.compose import compose
+from vt_models.evaluation.longterm.metrics import TimedSequence
+from vt_models.files import write_text
+from vt_models.registry import get_spec
+from vt_models.runtime.export_directory import MANIFEST
+from vt_models.runtime.installed_weights import find_weights
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from vt_models.longterm.calibration import Calibration
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `vt-models calibrate`."""
+    add = parser.add_argument
+    add("--model", required=True, help="name of the model, see `vt-models models`")
+    add("--sequences", required=True, type=Path, help="folder of annotated sequences")
+    add("--names", type=split_names, help="comma-separated names of sequences; default: all")
+    add("--pack", type=Path, help="training pack: add composed clips with departures to the fit")
+    add("--seed", type=int, default=0, help="of the composed clips; default: %(default)s")
+    add("--weights", type=Path, help="export directory; default: shipped or installed weights")
+    add("--device", default="cpu", help="auto, cpu, cuda or tensorrt; default: %(default)s")
+    add("--diagram", type=Path, help="PNG to draw the reliability diagram to")
+    add("--dry-run", action="store_true", help="measure only, leave model.json as it is")
+    add("--json", action="store_true", help="one JSON object on standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run `vt-models calibrate`; raises VtModelsError for what is printed in one line."""
+    cv2.setNumThreads(1)
+    directory = _directory(args.model, args.weights)
+    tracker = create_tracker(args.model, directory, device=args.device, threads=1)
+    sequences = open_dataset("folder", args.sequences, args.names)
+    real = collect(tracker, [TimedSequence(sequence) for sequence in sequences])
+    composed: list[Samples] = []
+    if args.pack is not None:
+        composed = collect(tracker, compose(args.pack, args.seed, part="fit"))
+    calibration = fit(real, composed)
+    about = _describe(calibration, real, composed, args.seed)
+    entry: dict[str, Any] = {**calibration.to_entry(), "fitted": about}
+    if args.diagram is not None:
+        title = f"{args.model}: ECE {about['ece']:.3f}, {_held(about)}"
+        draw_reliability(args.diagram, about["reliability"], title)
+    if not args.dry_run:
+        write_calibration(directory, entry)
+    sys.stdout.write(json.dumps(entry, indent=2) + "\n" if args.json else _text(entry))
+    return 0
+
+
+def write_calibration(directory: Path, entry: dict[str, Any]) -> None:
+    """Put the entry `calibration` into a directory's model.json; every other line stays.
+
+    Raises:
+        WeightsError: no model.json there, or it cannot be written.
+    """
+    path = directory / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest["calibration"] = entry
+        write_text(path, json.dumps(manifest, indent=2) + "\n")
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be rewritten: {error}") from error
+
+
+def _directory(model: str, weights: Path | None) -> Path:
+    """The export directory whose model.json is written."""
+    directory = weights if weights is not None else find_weights(get_spec(model))
+    if directory is None or not (directory / MANIFEST).is_file():
+        raise InputError(
+            f"calibrate needs an export directory of {model}, got {directory}; make one with "
+            f"`vt-models export {model} --weights FILE --output DIR` and give --weights DIR"
+        )
+    return directory
+
+
+def _describe(
+    calibration: Calibration, real: Sequence[Samples], composed: Sequence[Samples], seed: int
+) -> dict[str, Any]:
+    """Where the numbers come from and how good they are; sequences are left out in turn."""
+    held = can_leave_out(real, composed)
+    parts = leave_one_out(real, composed) if held else [confidences(calibration, s) for s in real]
+    confidence, right = np.concatenate(parts), np.concatenate([s.right for s in real])
+    errors = np.concatenate([normalised_errors(calibration, s) for s in real])
+    return {
+        "sequences": [samples.clip for samples in real],
+        "composed_clips": len(composed),
+        "seed": seed,
+        "frames": len(right),
+        "left_out_in_turn": held,
+        "ece": round(expected_calibration_error(confidence, right), 4),
+        "reliability": [
+            {name: round(value, 4) for name, value in row.items()}
+            for row in reliability(confidence, right)
+        ],
+        "nees_mean": round(float(errors.mean()), 3),
+        "nees_median": round(float(np.median(errors)), 3),
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+    }
+
+
+def _text(entry: dict[str, Any]) -> str:
+    about = entry["fitted"]
+    formula = f"{entry['weight']:.2f} logit(score) + {entry['likeness']:.2f} likeness"
+    errors = (
+        f"mean {about['nees_mean']:.2f} (4 is honest), median {about['nees_median']:.2f} (3.36)"
+    )
+    lines = [
+        f"P(IoU >= 0.5) = sigmoid({formula} {entry['bias']:+.2f})",
+        f"ECE {about['ece']:.3f} over {about['frames']} frames, {_held(about)}",
+        f"normalised error squared: {errors}",
+        f"{'confidence':>10}{'right':>8}{'frames':>8}",
+    ]
+    lines += [
+        f"{row['confidence']:>10.2f}{row['right']:>8.2f}{row['frames']:>8}"
+        for row in about["reliability"]
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _held(about: dict[str, Any]) -> str:
+    return "each sequence left out in turn" if about["left_out_in_turn"] else "not held out"

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vt-models shrink-text`: a small text encoder for a tracker, taught by MiniLM."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from vt_models.api import create_model
+from vt_models.cli.options import check_counts, check_weights_file
+from vt_models.errors import InputError
+from vt_models.nets.bert import Bert, load_text_weights
+from vt_models.registry import get_spec
+from vt_models.text import Tokenizer
+from vt_models.training.cpu import keep_freed_memory
+from vt_models.training.distillation.text_encoder import (
+    MINILM_L6,
+    ShrinkSettings,
+    Texts,
+    read_sentences,
+    shrink,
+    whole_words,
+)
+from vt_models.training.trainer import seed_everything
+from vt_models.weights.tensors import save_weights
+
+if TYPE_CHECKING:
+    import argparse
+
+LAST_STEPS = 50
+"""The mean over these is reported."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options of `vt-models shrink-text`."""
+    add, default = parser.add_argument, ShrinkSettings()
+    add("teacher", type=Path, help="model.safetensors of all-MiniLM-L6-v2")
+    add("--output", type=Path, required=True, help=".safetensors file to write")
+    add("--model", default="pjvlt_tiny", help="whose text encoder it is; default: %(default)s")
+    add(
+        "--sentences",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="texts to learn from beside made-up phrases: every string of a .json file, every "
+        "line of another; may be given several times",
+    )
+    add("--steps", type=int, default=default.steps, help="default: %(default)s")
+    add("--batch-size", type=int, default=default.batch_size, help="default: %(default)s")
+    add("--seed", type=int, default=default.seed, help="default: %(default)s")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs `vt-models shrink-text`."""
+    settings = _checked(args)
+    texts_at_hand = read_sentences(args.sentences)
+    keep_freed_memory()
+    seed_everything(settings.seed)
+    teacher = Bert(MINILM_L6)
+    load_text_weights(teacher, args.teacher)
+    student = create_model(args.model).get_submodule("language")
+    tokenizer = Tokenizer.uncased(settings.length)
+    texts = Texts(whole_words(tokenizer), texts_at_hand, settings.seed)
+    off: list[float] = []
+    with tqdm(total=settings.steps, unit="step", file=sys.stderr) as bar:
+        for distance in shrink(student, teacher, tokenizer, texts, settings):
+            off.append(distance)
+            bar.update()
+            bar.set_postfix_str(f"1 - cosine {distance:.3f}")
+    tensors = {name: value.numpy() for name, value in student.state_dict().items()}
+    facts = {name: str(value) for name, value in dataclasses.asdict(settings).items()}
+    save_weights(tensors, args.output, args.model, {"teacher": args.teacher.name, **facts})
+    mean = float(np.mean(off[-LAST_STEPS:]))
+    sys.stdout.write(f"{args.output}: 1 - cosine {mean:.3f} over the last {LAST_STEPS} steps\n")
+    return 0
+
+
+def _checked(args: argparse.Namespace) -> ShrinkSettings:
+    """The settings; what would only fail after minutes is refused now."""
+    check_counts(args, steps=1, batch_size=1)
+    if not get_spec(args.model).language:
+        raise InputError(f"--model {args.model} reads no text")
+    check_weights_file(args.output)
+    return ShrinkSettings(args.steps, args.batch_size, seed=args.seed)

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vt-models ground`: a description and a picture in, boxes out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+
+from vt_models.errors import InputError
+from vt_models.grounding.backends import create_grounder, list_grounders
+from vt_models.grounding.settings import GroundingSettings
+from vt_models.grounding.text import check_text
+from vt_models.video import draw_box, write_image
+
+if TYPE_CHECKING:
+    import argparse
+
+    from vt_models.grounding.grounder import Frame
+    from vt_models.grounding.results import Candidate, Grounding
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `vt-models ground`."""
+    add = parser.add_argument
+    add("--backend", default="onnx", choices=list_grounders(), help="default: %(default)s")
+    add("--source", help="what the back end loads, see docs/grounding.md; default: what ships")
+    add("--image", required=True, type=Path, help="picture to search")
+    add("--text", required=True, help='description, such as "the white car on the left"')
+    add("--threshold", type=float, help="lowest score that counts; default: the back end's")
+    add("--device", default="auto", help="auto, cpu, cuda or tensorrt; default: %(default)s")
+    add("--threads", type=int, default=1, help="CPU threads of the network; default: 1")
+    add("--draw", type=Path, metavar="OUT.png", help="write the picture with the candidates")
+    add("--json", action="store_true", help="one JSON object on standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run `vt-models ground`; 0 if one box was found, 1 if none or several.
+
+    Raises VtModelsError for what the command line prints in one line.
+    """
+    settings = GroundingSettings(threshold=args.threshold)
+    text = check_text(args.text, settings.max_text_length)
+    frame = _read(args.image)
+    grounder = create_grounder(
+        args.backend, args.source, settings=settings, device=args.device, threads=args.threads
+    )
+    grounding = grounder.find(frame, text)
+    if args.draw is not None:
+        write_image(args.draw, _drawn(frame, grounding.candidates))
+    if args.json:
+        found = {"image": str(args.image), "text": text, **to_dict(grounding)}
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    else:
+        sys.stdout.write(_to_text(grounding))
+    return 0 if grounding.status == "found" else 1
+
+
+def to_dict(grounding: Grounding) -> dict[str, Any]:
+    """The JSON object of an answer; boxes are x, y, w, h in pixels."""
+    candidates = [_candidate(candidate) for candidate in grounding.candidates]
+    return {
+        "status": grounding.status,
+        "reason": grounding.reason,
+        "chosen": candidates[0] if grounding.chosen else None,
+        "candidates": candidates,
+        "best_score": round(grounding.best_score, 4),
+        "backend": grounding.backend,
+        "seconds": round(grounding.seconds, 3),
+    }
+
+
+def _candidate(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "box": [round(value, 2) for value in candidate.box],
+        "score": round(candidate.score, 4),
+        "label": candidate.label,
+    }
+
+
+def _read(path: Path) -> Frame:
+    if not path.is_file():
+        raise InputError(f"--image {path} does not exist")
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise InputError(f"--image {path} is not an image that OpenCV can read")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _drawn(frame: Frame, candidates: tuple[Candidate, ...]) -> Frame:
+    """The picture with all candidates, the best one drawn last."""
+    for number, candidate in reversed(list(enumerate(candidates, 1))):
+        frame = draw_box(frame, candidate.box, f"{number}: {candidate.score:.2f}")
+    return frame
+
+
+def _to_text(grounding: Grounding) -> str:
+    lines = [f"{grounding.reason} ({grounding.backend}, {grounding.seconds:.2f} s)"]
+    for candidate in grounding.candidates:
+        box = ",".join(f"{value:.1f}" for value in candidate.box)
+        lines.append(f"  {candidate.score:.3f}  {box}  {candidate.label}".rstrip())
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vt-models`, also `python -m vt_models`: registers the commands and turns errors into one line.
+
+A command's module is imported only when that command runs. It has `add_arguments(parser)` and
+`run(args) -> int`. Exit status: 0 done, 1 a check failed or a training run broke off, 2 bad input
+or a missing part, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+from vt_models.errors import VtModelsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PROGRAM = "vt-models"
+_EXTRA = "pip install 'vt_ros[train]'"
+
+
+class Command(NamedTuple):
+    """Where a command lives, and its line in `--help`."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "track": Command("vt_models.cli.track", "track a target through a video or image folder"),
+    "eval": Command("vt_models.cli.eval", "accuracy and speed on annotated sequences"),
+    "data": Command("vt_models.cli.data", "check that a data set is complete and readable"),
+    "calibrate": Command(
+        "vt_models.cli.calibrate", "fit a model's confidence and covariance to data"
+    ),
+    "train": Command("vt_models.cli.train", "train a model from a recipe"),
+    "pseudo-label": Command("vt_models.cli.pseudo_label", "videos without labels to training data"),
+    "distill-backbone": Command(
+        "vt_models.cli.distill_backbone", "a backbone without weights learns from a tracker"
+    ),
+    "shrink-text": Command(
+        "vt_models.cli.distill_text_encoder", "a small text encoder, taught by a large one"
+    ),
+    "export": Command("vt_models.cli.export", "make an ONNX export directory from weights"),
+    "ground": Command("vt_models.cli.ground", "find what a text describes in a picture"),
+    "ground-train": Command(
+        "vt_models.cli.ground_train", "train the detector that finds things by name"
+    ),
+    "ground-export": Command(
+        "vt_models.cli.ground_export", "make an ONNX detector from a checkpoint or weights"
+    ),
+    "weights": Command("vt_models.cli.weights", "import published checkpoints, check weights"),
+    "models": Command("vt_models.cli.models", "list the models"),
+    "bench": Command("vt_models.cli.bench", "measure speed"),
+    "doctor": Command("vt_models.cli.doctor", "explain this environment, with remedies"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what was wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line on standard error and exit with status 2."""
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status.
+
+    Args:
+        arguments: without the program's name; default: `sys.argv[1:]`.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    chosen = next((word for word in given if not word.startswith("-")), None)
+    try:
+        args = _parser(chosen).parse_args(given)
+        status: int = import_module(COMMANDS[args.command].module).run(args)
+        sys.stdout.flush()
+    except VtModelsError as error:
+        return _fail(str(error), error.exit_status)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] in ("vt_models", "vt_ros"):
+            raise
+        return _fail(f"{chosen} needs the Python package {error.name!r}; {_EXTRA}")
+    except KeyboardInterrupt:
+        return _fail("interrupted", status=130)
+    except BrokenPipeError:
+        # The reader went away (`vt-models ... | head`): that is its right.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
+
+
+def _parser(chosen: str | None) -> argparse.ArgumentParser:
+    """The parser; only the chosen command's options are loaded."""
+    parser = _Parser(prog=PROGRAM, description="Visual single-object trackers.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(name, help=command.help, description=command.help)
+        if name == chosen:
+            import_module(command.module).add_arguments(sub)
+    return parser
+
+
+def _version() -> str:
+    try:
+        return metadata.version("vt_ros")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _fail(message: str, status: int = 2) -> int:
+    """One line on standard error, whatever the message looks like."""
+    sys.stderr.write(f"{PROGRAM}: error: {' '.join(message.split())}\n")
+    return status

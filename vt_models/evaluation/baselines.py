@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Other people's trackers behind this package's `init` / `update`, to measure in the same run.
+
+OpenCV's, and NanoTrack v3 in ONNX Runtime (`vt_models.evaluation.nanotrack`). OpenCV's trackers get
+the RGB frame converted to BGR inside `init` and `update`, so that the conversion counts in their
+time per frame (0.01 ms at 480 x 270 on an EPYC core).
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from vt_models.errors import BackendError, InputError
+from vt_models.evaluation.nanotrack import NanoTrackV3
+from vt_models.tracker.tracker import Estimate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from vt_models.evaluation.runs.runner import SingleObjectTracker
+    from vt_models.geometry.boxes import Box
+
+# A cv2 tracker or its parameters; OpenCV 4 and 5 differ in what their type stubs declare.
+CvObject = Any
+
+
+class PeerTracker:
+    """An OpenCV tracker with this package's `init` and `update`.
+
+    The box given to `init` is rounded to whole pixels, as OpenCV demands. After an update in which
+    OpenCV reports a failure the estimate is the last reported box with a score of 0; otherwise
+    the score is OpenCV's where it has one (NanoTrack, ViT), else 1.
+    """
+
+    def __init__(self, create: Callable[[], CvObject], has_score: bool = False) -> None:
+        """Take `create`, which builds a fresh cv2 tracker; it is called at every `init`."""
+        self._create = create
+        self._has_score = has_score
+        self._tracker: CvObject = None
+        self._box: Box = (0.0, 0.0, 0.0, 0.0)
+
+    def init(self, frame: NDArray[np.uint8], box: Box) -> None:
+        """Start on the target at `box` (x, y, w, h in pixels) of an (H, W, 3) uint8 RGB frame."""
+        self._box = box
+        with _warnings_off():
+            self._tracker = self._create()
+        self._tracker.init(_to_bgr(frame), tuple(int(value) for value in np.round(box)))
+
+    def update(self, frame: NDArray[np.uint8]) -> Estimate:
+        """Find the target in the next (H, W, 3) uint8 RGB frame; InputError before `init`."""
+        if self._tracker is None:
+            raise InputError("update() before init(); call init(frame, box) first")
+        found, box = self._tracker.update(_to_bgr(frame))
+        if not found:
+            return Estimate(self._box, 0.0)
+        x, y, w, h = (float(value) for value in box)
+        self._box = (x, y, w, h)
+        return Estimate(self._box, self._score())
+
+    def _score(self) -> float:
+        if not self._has_score:
+            return 1.0
+        return min(max(float(self._tracker.getTrackingScore()), 0.0), 1.0)
+
+
+@dataclass(frozen=True)
+class PeerSpec:
+    """What a peer needs.
+
+    Attributes:
+        build: makes the tracker from the paths of its files, by parameter name, and a number of
+            threads; BackendError where that is impossible here.
+        files: weights by parameter name; looked up in the directory the user gives.
+    """
+
+    build: Callable[[Mapping[str, Path], int], SingleObjectTracker]
+    files: tuple[tuple[str, str], ...] = ()
+
+
+def _open_cv(
+    title: str, files: Mapping[str, Path], _threads: int, has_score: bool = False
+) -> PeerTracker:
+    """An OpenCV tracker; its threads are set for the whole process, with `cv2.setNumThreads`.
+
+    Args:
+        title: how OpenCV calls the class, which lives in `cv2` or, in some builds, `cv2.legacy`.
+        files: weights by the name of their field in the class's parameters.
+        has_score: whether `getTrackingScore` means anything; OpenCV 5 gives the method to all of
+            its trackers, with a constant 0 where there is none.
+    """
+    owner = _cv_module(title)
+    return PeerTracker(lambda: _create_cv_tracker(owner, title, files), has_score)
+
+
+def _nanotrack_v3(files: Mapping[str, Path], threads: int) -> NanoTrackV3:
+    return NanoTrackV3(files["backbone"], files["head"], threads)
+
+
+PEERS: dict[str, PeerSpec] = {
+    "csrt": PeerSpec(partial(_open_cv, "TrackerCSRT")),
+    "kcf": PeerSpec(partial(_open_cv, "TrackerKCF")),
+    "nanotrack": PeerSpec(
+        partial(_open_cv, "TrackerNano", has_score=True),
+        (("backbone", "nanotrack_v2_backbone.onnx"), ("neckhead", "nanotrack_v2_head.onnx")),
+    ),
+    "nanotrack_v3": PeerSpec(
+        _nanotrack_v3,
+        (("backbone", "nanotrack_v3_backbone.onnx"), ("head", "nanotrack_v3_head.onnx")),
+    ),
+    "vit": PeerSpec(partial(_open_cv, "TrackerVit", has_score=True), (("net", "vittrack.onnx"),)),
+}
+
+
+def create_peer(
+    name: str, weights: Path | str | None = None, threads: int = 1
+) -> SingleObjectTracker:
+    """Build a peer.
+
+    Args:
+        name: a key of `PEERS`.
+        weights: directory with the files of `PEERS[name]`; not needed for CSRT and KCF.
+        threads: of a peer that runs in ONNX Runtime; OpenCV's are limited with
+            `cv2.setNumThreads`.
+
+    Raises:
+        InputError: unknown name.
+        BackendError: this OpenCV lacks the tracker, or a file is missing or not accepted.
+    """
+    if name not in PEERS:
+        raise InputError(f"unknown peer {name!r}; expected one of {', '.join(PEERS)}")
+    try:
+        peer = PEERS[name].build(_weight_files(PEERS[name], weights), threads)
+        # OpenCV reads its files at `init`.
+        peer.init(np.zeros((64, 64, 3), np.uint8), (16.0, 16.0, 32.0, 32.0))
+    except cv2.error as error:
+        raise BackendError(f"peer {name}: OpenCV {cv2.__version__} failed: {error}") from error
+    except BackendError as error:
+        raise BackendError(f"peer {name}: {error}") from error
+    return peer
+
+
+def missing_reason(name: str, weights: Path | str | None = None) -> str | None:
+    """Why the peer `name` cannot run here, or None if it can; InputError for an unknown name."""
+    try:
+        create_peer(name, weights)
+    except BackendError as error:
+        return str(error)
+    return None
+
+
+def _weight_files(spec: PeerSpec, weights: Path | str | None) -> dict[str, Path]:
+    if spec.files and weights is None:
+        wanted = ", ".join(file for _, file in spec.files)
+        raise BackendError(f"needs {wanted}; give their folder with --peer-weights")
+    folder = Path(weights) if weights is not None else Path()
+    for _, file in spec.files:
+        if not (folder / file).is_file():
+            raise BackendError(f"{folder / file} does not exist")
+    return {parameter: folder / file for parameter, file in spec.files}
+
+
+def _cv_module(title: str) -> CvObject:
+    for owner in (cv2, getattr(cv2, "legacy", None)):
+        if hasattr(owner, f"{title}_create"):
+            return owner
+    raise BackendError(
+        f"OpenCV {cv2.__version__} has no {title}; opencv-contrib-python-headless has it"
+    )
+
+
+def _create_cv_tracker(owner: CvObject, title: str, files: Mapping[str, Path]) -> CvObject:
+    create = getattr(owner, f"{title}_create")
+    if not files:
+        return create()
+    parameters = getattr(owner, f"{title}_Params")()
+    for parameter, file in files.items():
+        setattr(parameters, parameter, str(file))
+    return create(parameters)
+
+
+@contextmanager
+def _warnings_off() -> Iterator[None]:
+    """Without OpenCV 5's two warnings for each network, which concern no user and tear the bar."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
+def _to_bgr(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), np.uint8)

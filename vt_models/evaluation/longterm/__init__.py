@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loss and return of a target: composed clips, metrics and their report."""

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clips in which a target disappears and returns, composed from short annotated clips.
+
+What is kept in the repository is the recipe, not data: a seed and the code below. The source is a
+pack in the layout of `vt_models.training.data.targets` (`annotations.jsonl` beside images), of which clips
+of one target are used. A clip is played forth and back as long as it is needed; the other scene
+and everything random come from the seed. Four ways to disappear:
+
+- occluder: a board with another scene's texture slides over the target, stays with it, slides off
+- cut: the picture is another scene for a while
+- pan: the camera turns to another scene beside this one, and back
+- cover: something dark and blurred covers the lens
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+import cv2
+import numpy as np
+
+from vt_models.errors import DatasetError
+from vt_models.evaluation.datasets import read_image
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+Part = Literal["fit", "report"]
+
+PARTS: tuple[Part, ...] = ("fit", "report")
+KINDS = ("occluder", "cut", "pan", "cover")
+ABSENT_BELOW = 0.25
+"""A target of which less than this share is visible is absent."""
+BEFORE_SECONDS, ABSENT_SECONDS, AFTER_SECONDS = 1.0, 1.5, 2.5
+SHORTEST_PART = 15
+"""Frames of each part at least, also where a clip has few frames a second."""
+SLIDE_SECONDS = 0.4
+"""Duration of the board's or the camera's way, two frames at least."""
+MIN_FRAMES = 20
+MIN_SIDE, MAX_SIDE = 12.0, 110.0
+FRAMES_PER_SECOND = 30.0
+"""Of the original videos; a clip that keeps every n-th frame plays at 30 / n."""
+
+
+@dataclass(frozen=True)
+class SourceClip:
+    """A short clip of one target that is visible throughout.
+
+    Attributes:
+        name: of the clip.
+        source: the video it is from.
+        frames: image files in order.
+        boxes: (N, 4) float64 x, y, w, h in pixels.
+        period: seconds between frames.
+    """
+
+    name: str
+    source: str
+    frames: tuple[Path, ...]
+    boxes: NDArray[np.float64]
+    period: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that determines a composed clip.
+
+    Attributes:
+        kind: one of `KINDS`.
+        clip: with the target.
+        other: the scene that covers or replaces it.
+        direction: 1 or -1, where the board or the other scene comes from.
+    """
+
+    kind: str
+    clip: SourceClip
+    other: SourceClip
+    direction: int
+
+
+class ComposedClip:
+    """A clip made by a recipe; frames are composed when they are asked for.
+
+    Attributes:
+        name: unique among the recipes of one seed.
+        boxes: (N, 4) float64 x, y, w, h in pixels, nan where the target is absent.
+        stamps: (N,) float64 seconds.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        clip = recipe.clip
+        self.name = f"{recipe.kind}-{clip.name}"
+        self._recipe = recipe
+        before, absent, after = (
+            max(round(seconds / clip.period), SHORTEST_PART)
+            for seconds in (BEFORE_SECONDS, ABSENT_SECONDS, AFTER_SECONDS)
+        )
+        self._hidden = _hiding(before, absent, after, _slide_frames(recipe.kind, clip.period))
+        self.stamps = clip.period * np.arange(len(self._hidden))
+        self.boxes = np.array([self._truth(index) for index in range(len(self))])
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self._hidden)
+
+    @property
+    def period(self) -> float:
+        """Seconds between frames."""
+        return self._recipe.clip.period
+
+    def read_frame(self, index: int) -> NDArray[np.uint8]:
+        """Frame `index`, (H, W, 3) uint8 RGB; DatasetError names an unreadable file."""
+        recipe, hidden = self._recipe, float(self._hidden[index])
+        frame = _read(recipe.clip.frames[self._source_index(index)])
+        if hidden == 0.0:
+            return frame.copy()
+        if recipe.kind == "cover":
+            return _covered(frame, min(abs(hidden), 1.0), index)
+        other = _read(recipe.other.frames[index % len(recipe.other.frames)])
+        other = cv2.resize(other, (frame.shape[1], frame.shape[0]), interpolation=cv2.INTER_AREA)
+        if recipe.kind == "cut":
+            return np.asarray(other, np.uint8)
+        if recipe.kind == "pan":
+            return _panned(frame, other, abs(hidden), recipe.direction)
+        return self._with_board(frame, other, index)
+
+    def _source_index(self, index: int) -> int:
+        """Forth and back through the source: 0 1 2 1 0 1 ..."""
+        last = len(self._recipe.clip.frames) - 1
+        return last - abs(last - index % (2 * last))
+
+    def _truth(self, index: int) -> NDArray[np.float64]:
+        recipe, hidden = self._recipe, float(self._hidden[index])
+        box = recipe.clip.boxes[self._source_index(index)]
+        if hidden == 0.0:
+            return box
+        nothing = np.full(4, np.nan)
+        if recipe.kind in ("cut", "cover"):
+            return nothing
+        width, height = self._size()
+        if recipe.kind == "pan":
+            shifted = box - (recipe.direction * abs(hidden) * width, 0.0, 0.0, 0.0)
+            seen = _clipped(shifted, (0.0, 0.0, width, height))
+            is_visible = seen[2] * seen[3] >= ABSENT_BELOW * box[2] * box[3]
+            return seen if is_visible else nothing
+        cover = _clipped(np.asarray(self._board(index), np.float64), tuple(box))
+        is_visible = cover[2] * cover[3] <= (1.0 - ABSENT_BELOW) * box[2] * box[3]
+        return box if is_visible else nothing
+
+    def _board(self, index: int) -> tuple[float, float, float, float]:
+        """x, y, w, h of the board: over the target, or on its way there or away."""
+        x, y, w, h = self._recipe.clip.boxes[self._source_index(index)]
+        width, height = 1.5 * w + 8.0, 1.5 * h + 8.0
+        hidden = float(self._hidden[index])
+        away = math.copysign(1.0 - abs(hidden), hidden) * self._recipe.direction
+        reach = 0.5 * self._size()[0] + width
+        return x + 0.5 * (w - width) + away * reach, y + 0.5 * (h - height), width, height
+
+    def _with_board(
+        self, frame: NDArray[np.uint8], other: NDArray[np.uint8], index: int
+    ) -> NDArray[np.uint8]:
+        x, y, w, h = self._board(index)
+        x1, y1 = max(round(x), 0), max(round(y), 0)
+        x2, y2 = min(round(x + w), frame.shape[1]), min(round(y + h), frame.shape[0])
+        result = frame.copy()
+        if x2 > x1 and y2 > y1:
+            texture = cv2.resize(other, (max(round(w), 1), max(round(h), 1)))
+            left, top = x1 - round(x), y1 - round(y)
+            board = texture[top : top + y2 - y1, left : left + x2 - x1]
+            result[y1 : y1 + board.shape[0], x1 : x1 + board.shape[1]] = board
+        return result
+
+    def _size(self) -> tuple[int, int]:
+        frame = _read(self._recipe.clip.frames[0])
+        return frame.shape[1], frame.shape[0]
+
+
+def compose(
+    root: Path, seed: int = 0, per_kind: int = 8, part: Part | None = None
+) -> list[ComposedClip]:
+    """Composed clips from the pack at `root`: `per_kind` of each of `KINDS`, as the seed draws.
+
+    The source videos take turns; no clip disappears in the same way twice.
+
+    Args:
+        root: the pack.
+        seed: of every choice.
+        per_kind: clips of each kind; at most as many as there are source clips.
+        part: "fit" or "report" for clips of one half of the source videos, every other one in the
+            order of their names, so that what is fitted on one half is reported on the other.
+
+    Raises:
+        DatasetError: no pack there, or no usable clips of at least two videos in it.
+    """
+    clips = source_clips(root)
+    sources = sorted({clip.source for clip in clips})
+    if part is not None:
+        sources = sources[PARTS.index(part) :: len(PARTS)]
+    if len(sources) < 2:
+        raise DatasetError(
+            f"{root}: usable clips of {len(sources)} videos; expected 2 or more, of {MIN_FRAMES} "
+            f"frames with one target of {MIN_SIDE:g} to {MAX_SIDE:g} pixels in each"
+        )
+    rng = np.random.default_rng(seed)
+    recipes: dict[tuple[str, str], Recipe] = {}
+    queue: list[str] = []
+    wanted = min(per_kind, sum(clip.source in sources for clip in clips))
+    while len(recipes) < wanted * len(KINDS):
+        if not queue:
+            queue = [sources[i] for i in rng.permutation(len(sources))]
+        recipe = _draw(KINDS[len(recipes) % len(KINDS)], queue.pop(), clips, sources, rng)
+        recipes.setdefault((recipe.kind, recipe.clip.name), recipe)
+    return [ComposedClip(recipe) for recipe in recipes.values()]
+
+
+def _draw(
+    kind: str, source: str, clips: list[SourceClip], sources: list[str], rng: np.random.Generator
+) -> Recipe:
+    others = [name for name in sources if name != source]
+    other = others[int(rng.integers(len(others)))]
+    direction = 1 if rng.random() < 0.5 else -1
+    return Recipe(kind, _one_of(clips, source, rng), _one_of(clips, other, rng), direction)
+
+
+def source_clips(root: Path) -> list[SourceClip]:
+    """The clips of a pack that show one target throughout, of a size worth following.
+
+    Raises:
+        DatasetError: no annotations there, or a malformed line.
+    """
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for record in _records(root / "annotations.jsonl"):
+        groups.setdefault(str(record["video"]), []).append(record)
+    clips = [_source_clip(root, name, records) for name, records in sorted(groups.items())]
+    return [clip for clip in clips if clip is not None]
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error}") from error
+    try:
+        records = [json.loads(line) for line in lines]
+        return [record for record in records if "video" in record]
+    except (ValueError, TypeError) as error:
+        raise DatasetError(f"{path}: not one JSON object a line: {error}") from error
+
+
+def _source_clip(root: Path, name: str, records: list[dict[str, Any]]) -> SourceClip | None:
+    """The clip, None if it is not usable."""
+    records = sorted(records, key=lambda record: record["frame"])
+    if len(records) < MIN_FRAMES or any(len(record["boxes"]) != 1 for record in records):
+        return None
+    boxes = np.array([record["boxes"][0]["bbox"] for record in records], np.float64)
+    sides = np.sqrt(boxes[:, 2] * boxes[:, 3])
+    if sides.min() < MIN_SIDE or sides.max() > MAX_SIDE:
+        return None
+    numbers = [record.get("orig_frame", record["frame"]) for record in records]
+    gap = float(np.median(np.diff(numbers)))
+    frames = tuple(root / record["image"] for record in records)
+    return SourceClip(name, records[0]["source"], frames, boxes, gap / FRAMES_PER_SECOND)
+
+
+def _one_of(clips: list[SourceClip], source: str, rng: np.random.Generator) -> SourceClip:
+    of_source = [clip for clip in clips if clip.source == source]
+    return of_source[int(rng.integers(len(of_source)))]
+
+
+def _slide_frames(kind: str, period: float) -> int:
+    """Frames of the way in and of the way out."""
+    slide = max(round(SLIDE_SECONDS / period), 2)
+    return {"occluder": slide, "pan": slide, "cover": 1, "cut": 0}[kind]
+
+
+def _hiding(before: int, absent: int, after: int, slide: int) -> NDArray[np.float64]:
+    """(N,) how far the target is hidden: 0 not, up to 1, 1 fully, then from -1 back to 0."""
+    ramp = np.arange(1, slide + 1) / (slide + 1)
+    parts = (np.zeros(before), ramp, np.ones(absent), -ramp[::-1], np.zeros(after))
+    return np.concatenate(parts)
+
+
+def _clipped(box: NDArray[np.float64], area: tuple[float, ...]) -> NDArray[np.float64]:
+    """The part of an xywh box inside an xywh area; of size 0 if there is none."""
+    x1, y1 = max(box[0], area[0]), max(box[1], area[1])
+    x2, y2 = min(box[0] + box[2], area[0] + area[2]), min(box[1] + box[3], area[1] + area[3])
+    return np.array((x1, y1, max(x2 - x1, 0.0), max(y2 - y1, 0.0)))
+
+
+def _panned(
+    frame: NDArray[np.uint8], other: NDArray[np.uint8], share: float, direction: int
+) -> NDArray[np.uint8]:
+    """The view after turning by `share` of its width towards the other scene."""
+    width = frame.shape[1]
+    shift = round(share * width)
+    if direction > 0:
+        return np.concatenate((frame[:, shift:], other[:, :shift]), axis=1)
+    return np.concatenate((other[:, width - shift :], frame[:, : width - shift]), axis=1)
+
+
+def _covered(frame: NDArray[np.uint8], share: float, seed: int) -> NDArray[np.uint8]:
+    """A finger before the lens: a dark red blur, with the sensor's noise."""
+    blurred = cv2.GaussianBlur(frame, (0, 0), 0.15 * frame.shape[1]).astype(np.float32)
+    finger = 0.1 * blurred + np.array((35.0, 12.0, 8.0), np.float32)
+    mixed = (1.0 - share) * frame.astype(np.float32) + share * finger
+    noise = np.random.default_rng(seed).normal(0.0, 1.5, frame.shape)
+    return np.clip(mixed + noise, 0.0, 255.0).astype(np.uint8)
+
+
+@lru_cache(maxsize=64)
+def _read(path: Path) -> NDArray[np.uint8]:
+    return read_image(path)

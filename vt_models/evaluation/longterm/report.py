@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vt-models eval --long-term`: the target keeper and the bare tracker over the same sequences."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vt_models.evaluation.calibration import (
+    RIGHT_IOU,
+    draw_reliability,
+    expected_calibration_error,
+    reliability,
+)
+from vt_models.evaluation.longterm.metrics import (
+    Bare,
+    Run,
+    TimedSequence,
+    events,
+    run_clips,
+    summary,
+)
+from vt_models.files import write_text
+from vt_models.longterm import State, create_target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from vt_models.evaluation.datasets import VideoSequence
+    from vt_models.tracker.tracker import Tracker
+
+COLUMNS = {
+    "F": "f_score",
+    "Pr": "precision",
+    "Re": "recall",
+    "AO": "ao",
+    "false": "false_tracking",
+    "wrong": "wrong_tracking",
+    "found": "found",
+    "s to lost": "seconds_to_lost",
+    "s to found": "seconds_to_found",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class LongTermReport:
+    """Both runs of a model.
+
+    Attributes:
+        model: its name.
+        keeper: runs of the target keeper.
+        bare: runs of the tracker alone.
+    """
+
+    model: str
+    keeper: list[Run]
+    bare: list[Run]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-serialisable: keeper, bare, departures, and how honest the confidence was.
+
+        The calibration counts every frame in which the keeper measured (TRACKING or UNCERTAIN).
+        """
+        confidence, right = self._measured()
+        error = expected_calibration_error(confidence, right) if len(confidence) else None
+        return {
+            "keeper": summary(self.keeper),
+            "bare": summary(self.bare),
+            "departures": events(self.keeper),
+            "calibration": {
+                "ece": error,
+                "frames": len(confidence),
+                "reliability": reliability(confidence, right),
+            },
+        }
+
+    def to_text(self) -> str:
+        """A table, and the calibration error."""
+        about = self.to_dict()
+        lines = [f"{'long term':<12}" + "".join(f"{head:>11}" for head in COLUMNS)]
+        for name in ("keeper", "bare"):
+            cells = "".join(_cell(about[name][key]) for key in COLUMNS.values())
+            lines.append(f"{name:<12}{cells}")
+        error, frames = about["calibration"]["ece"], about["calibration"]["frames"]
+        if error is not None:
+            lines.append(f"expected calibration error {error:.3f} over {frames} measured frames")
+        return "\n".join(lines)
+
+    def save(self, directory: Path) -> None:
+        """Write `longterm.json` and the reliability diagram `reliability.png`."""
+        write_text(
+            directory / "longterm.json", json.dumps(self.to_dict(), indent=2) + "\n", parents=True
+        )
+        rows = reliability(*self._measured())
+        draw_reliability(directory / "reliability.png", rows, f"{self.model}: reliability")
+
+    def _measured(self) -> tuple[np.ndarray, np.ndarray]:
+        """Confidence of the measured frames, and whether the box was right."""
+        scores = np.concatenate([run.scores[1:] for run in self.keeper])
+        overlaps = np.concatenate([run.overlaps[1:] for run in self.keeper])
+        states = np.concatenate([run.states[1:] for run in self.keeper])
+        measured = np.isin(states, (State.TRACKING, State.UNCERTAIN))
+        return scores[measured], (overlaps[measured] >= RIGHT_IOU).astype(np.float64)
+
+
+def long_term_report(
+    factory: Callable[[], Tracker], sequences: Sequence[VideoSequence], model: str
+) -> LongTermReport:
+    """Run the keeper and the bare tracker; frames are taken to be 1/30 s apart."""
+    clips = [TimedSequence(sequence) for sequence in sequences]
+    keeper = run_clips(lambda: create_target(factory()), clips, name=f"{model}, kept")
+    bare = run_clips(lambda: Bare(factory()), clips, name=f"{model}, bare")
+    return LongTermReport(model, keeper, bare)
+
+
+def _cell(value: float | None) -> str:
+    return f"{'-':>11}" if value is None else f"{value:>11.3f}"

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VOT short-term scores: of runs from anchors (since 2020), and of runs with restarts (before).
+
+Kristan et al., "The eighth visual object tracking VOT2020 challenge results", section 2, and
+vot-toolkit, whose numbers these are on the same boxes. Overlaps are those of pixels: a box is
+rounded to whole ones and cut at the image's edges.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vt_models.errors import InputError
+from vt_models.evaluation.metrics.vot_overlap import pixel_overlaps
+from vt_models.evaluation.runs.vot_runs import (
+    FAILED,
+    STARTED,
+    TRACKED,
+    AnchorRun,
+    AnchorRuns,
+    SupervisedRun,
+)
+
+Array: TypeAlias = NDArray[np.float64]
+Scores: TypeAlias = dict[str, "dict[str, float] | dict[str, dict[str, float]]"]
+
+FAILURE_OVERLAP = 0.1
+GRACE = 10
+BURN_IN = 10
+EAO_RANGE = (115, 755)
+"""Lengths in frames over which VOT-ST2020 to 2022 average the curve."""
+SUPERVISED_RANGE = (100, 356)
+"""The same for VOT2017 and 2018; 2015 and 2016: 108 to 371, 2019: 46 to 291."""
+
+
+def anchored_scores(
+    results: Sequence[AnchorRuns], eao_range: tuple[int, int] = EAO_RANGE
+) -> Scores:
+    """Accuracy, robustness and EAO of runs from anchors.
+
+    A run has failed where the overlap stays <= 0.1 for 10 frames with a target; what comes after
+    counts as 0. Accuracy: mean overlap before the failure, over all frames before failures.
+    Robustness: their share of all frames, sequences weighted by their length. EAO: mean of the
+    curve (`anchored_curve`) over the lengths `eao_range`, without the last, as in vot-toolkit.
+
+    Returns:
+        {"total": {"eao", "accuracy", "robustness"}, "sequences": {name: the last two}}.
+
+    Raises:
+        InputError: no result, or a sequence without a run.
+    """
+    _check_range(results, eao_range)
+    sequences: dict[str, dict[str, float]] = {}
+    kept_frames, overlap_sum, weighted, lengths = 0, 0.0, 0.0, 0
+    for result in results:
+        judged = [_judge(run, result) for run in result.runs]
+        kept = sum(progress for _, progress in judged)
+        overlap = sum(float(overlaps[:progress].sum()) for overlaps, progress in judged)
+        share = kept / sum(len(overlaps) for overlaps, _ in judged)
+        accuracy = overlap / kept if kept else 0.0
+        sequences[result.name] = {"accuracy": accuracy, "robustness": share}
+        kept_frames, overlap_sum = kept_frames + kept, overlap_sum + overlap
+        weighted, lengths = weighted + share * len(result.truth), lengths + len(result.truth)
+    low, high = eao_range
+    curve = anchored_curve(results, high)
+    total = {
+        "eao": float(np.mean(curve[low : high + 1])),
+        "accuracy": overlap_sum / kept_frames if kept_frames else 0.0,
+        "robustness": weighted / lengths,
+    }
+    return {"total": total, "sequences": sequences}
+
+
+def anchored_curve(results: Sequence[AnchorRuns], length: int) -> Array:
+    """(length,) expected average overlap of runs of j frames after the start, j = 0 ... length - 1.
+
+    At j count the runs that are longer than j, with their mean overlap in frames 1 ... j, and the
+    shorter ones that failed, continued by zeros. Among j - 1 frames there, as in vot-toolkit.
+    """
+    total, active = np.zeros(length), np.zeros(length)
+    steps = np.arange(1, length)
+    for result in results:
+        for run in result.runs:
+            overlaps, progress = _judge(run, result)
+            count = len(overlaps)
+            overlaps = np.where(np.arange(count) < progress, overlaps, 0.0)
+            sums = np.concatenate((np.cumsum(overlaps[1:]), np.zeros(max(length - count, 0))))
+            reached = steps < count
+            means = sums[: length - 1] / steps
+            if progress < count:
+                means = np.where(reached, means, overlaps[1:].sum() / np.maximum(steps - 1, 1))
+                reached = np.ones_like(reached)
+            total[1:] += np.where(reached, means, 0.0)
+            active[1:] += reached
+    return np.divide(total, active, out=np.zeros(length), where=active > 0)
+
+
+def supervised_scores(
+    results: Sequence[SupervisedRun], eao_range: tuple[int, int] = SUPERVISED_RANGE
+) -> Scores:
+    """Accuracy, failures and EAO of runs with restarts (VOT2013 to 2019).
+
+    Accuracy: mean overlap without the 10 frames from each start; sequences weighted by length, as
+    are the failures a sequence. EAO: mean of `supervised_curve` over the lengths `eao_range`, both
+    included, which each year has its own; 0 where no piece between restarts was that long.
+
+    Raises:
+        InputError: no result.
+    """
+    _check_range(results, eao_range)
+    sequences = {result.name: _supervised(result) for result in results}
+    lengths = np.array([len(result.truth) for result in results], np.float64)
+    columns = np.array([list(numbers.values()) for numbers in sequences.values()])
+    accuracy, failures = (columns * lengths[:, None]).sum(axis=0) / lengths.sum()
+    low, high = eao_range
+    part = supervised_curve(results)[low : high + 1]
+    total = {
+        "eao": float(np.mean(part)) if len(part) else 0.0,
+        "accuracy": float(accuracy),
+        "failures": float(failures),
+    }
+    return {"total": total, "sequences": sequences}
+
+
+def supervised_curve(results: Sequence[SupervisedRun]) -> Array:
+    """(L,) expected average overlap over the L frames of the longest piece between restarts.
+
+    A piece that ended in a failure goes on with zeros, one that ended with the video does not.
+    """
+    pieces = list(itertools.chain.from_iterable(_pieces(result) for result in results))
+    longest = max(len(overlaps) for overlaps, _ in pieces)
+    total, active = np.zeros(longest), np.zeros(longest)
+    for overlaps, failed in pieces:
+        reach = longest if failed else len(overlaps)
+        padded = np.concatenate((overlaps, np.zeros(longest - len(overlaps))))
+        means = np.concatenate((padded[:1], np.cumsum(padded[1:]) / np.arange(1, longest)))
+        total[:reach] += means[:reach]
+        active[:reach] += 1
+    return total / active
+
+
+def _judge(run: AnchorRun, result: AnchorRuns) -> tuple[Array, int]:
+    """Overlaps of a run, 0 in its first frame, and the number of frames before its failure."""
+    step = 1 if run.forward else -1
+    truth = result.truth[run.anchor :: step]
+    given = run.boxes.copy()
+    given[0] = np.nan
+    overlaps = pixel_overlaps(given, truth, result.size)
+    is_bad = (overlaps <= FAILURE_OVERLAP) & np.isfinite(truth).all(axis=1)
+    in_a_row = 0
+    for index, bad in enumerate(is_bad):
+        in_a_row = in_a_row + 1 if bad else 0
+        if in_a_row == GRACE:
+            return overlaps, index + 1 - GRACE
+    return overlaps, len(overlaps)
+
+
+def _supervised(result: SupervisedRun) -> dict[str, float]:
+    overlaps = pixel_overlaps(result.boxes, result.truth, result.size)
+    counts = result.codes == TRACKED
+    for start in np.flatnonzero(result.codes == STARTED):
+        counts[start : start + BURN_IN] = False
+    accuracy = float(overlaps[counts].mean()) if counts.any() else 0.0
+    return {"accuracy": accuracy, "failures": float((result.codes == FAILED).sum())}
+
+
+def _pieces(result: SupervisedRun) -> list[tuple[Array, bool]]:
+    overlaps = pixel_overlaps(result.boxes, result.truth, result.size)
+    starts = np.flatnonzero(result.codes == STARTED)
+    ends = np.flatnonzero(result.codes == FAILED)
+    pieces = [(overlaps[a:b], True) for a, b in zip(starts, ends, strict=False)]
+    if len(starts) > len(ends):
+        pieces.append((overlaps[starts[-1] :], False))
+    return pieces
+
+
+def _check_range(
+    results: Sequence[AnchorRuns] | Sequence[SupervisedRun], eao_range: tuple[int, int]
+) -> None:
+    if not results:
+        raise InputError("no run to score")
+    low, high = eao_range
+    if not 0 < low < high:
+        raise InputError(f"EAO over the lengths {low} to {high}; expected 0 < first < last")
+    bare = [r.name for r in results if isinstance(r, AnchorRuns) and not r.runs]
+    if bare:
+        raise InputError(f"no run from an anchor in {', '.join(bare)}")

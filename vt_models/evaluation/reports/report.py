@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a report holds: curves, attributes, sequences, failures and reliability of some trackers."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from tqdm import tqdm
+
+from vt_models.evaluation.calibration import RIGHT_IOU, expected_calibration_error, reliability
+from vt_models.evaluation.metrics.accuracy import (
+    NORM_PRECISION_THRESHOLDS,
+    center_errors,
+    mean_accuracy,
+    norm_center_errors,
+    success_curve,
+)
+from vt_models.evaluation.metrics.attributes import sequence_attributes
+from vt_models.evaluation.reports.comparison import compare
+from vt_models.evaluation.reports.failures import Failure, draw_failure, find_failures
+from vt_models.evaluation.reports.page import page
+from vt_models.files import write_text
+from vt_models.geometry.boxes import iou
+
+if TYPE_CHECKING:
+    from vt_models.evaluation.datasets import VideoSequence
+    from vt_models.evaluation.reports.comparison import Kinds
+    from vt_models.evaluation.runs.runner import Report, SequenceResult
+
+Pair: TypeAlias = "tuple[VideoSequence, SequenceResult]"
+"""A sequence and a run over it."""
+
+SHOWN_FAILURES = 12
+"""Strips a tracker: the longest losses."""
+PIXELS = np.arange(51.0)
+
+
+def write_report(
+    directory: Path | str,
+    reports: Sequence[Report],
+    sequences: Sequence[VideoSequence],
+    more: Mapping[str, Any] | None = None,
+    kinds: Kinds | None = None,
+) -> Path:
+    """Write `report.html`, which needs no other file, and `report.json` with its numbers.
+
+    Args:
+        directory: is made if need be.
+        reports: of trackers, all over `sequences`.
+        sequences: with the truth, one or more of them public; frames are read only where a failure
+            is drawn.
+        more: further parts, JSON-serialisable: "about" (what a reader needs to repeat it, see
+            `provenance`), "benchmark" ({"name", "totals"}), "stream" and "start" (by tracker),
+            "long_term" (`LongTermReport.to_dict()` with "model").
+        kinds: names of sequences by their kind, for a table of the kinds; None for no table.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        DatasetError: an unreadable image.
+    """
+    known = [sequences[index] for index in range(len(sequences))]
+    known = [sequence for sequence in known if sequence.is_annotated]
+    data = {**collect(reports, known, kinds), **(more or {})}
+    if "long_term" in data:
+        data["reliability"] = {**_kept_reliability(data["long_term"]), **data["reliability"]}
+    return write_page(
+        Path(directory), data, page(data, draw_failures(data["trackers"], reports, known))
+    )
+
+
+def write_page(directory: Path, data: Mapping[str, Any], html: str) -> Path:
+    """Write `report.json` and `report.html`; the latter's path."""
+    write_text(directory / "report.json", json.dumps(data, indent=2) + "\n", parents=True)
+    write_text(directory / "report.html", html, parents=True)
+    return directory / "report.html"
+
+
+def collect(
+    reports: Sequence[Report], sequences: Sequence[VideoSequence], kinds: Kinds | None = None
+) -> dict[str, Any]:
+    """The numbers of a report, JSON-serialisable.
+
+    Curves are means over the sequences; an attribute's numbers are means over those that have it.
+    Reliability counts every frame after the first whose truth is known, also those in which the
+    target is absent, where no box is right; a tracker whose score is always the same has none.
+
+    Args:
+        reports: of trackers over at least these sequences.
+        sequences: with public truth.
+        kinds: names of sequences by their kind; None for no kinds.
+    """
+    kinds = kinds or {}
+    known = {sequence.name: sequence for sequence in sequences}
+    attributes: dict[str, list[str]] = {}
+    for sequence in sequences:
+        for name in sequence_attributes(sequence):
+            attributes.setdefault(name, []).append(sequence.name)
+    runs = {
+        report.model: [(known[one.name], one) for one in report.results if one.name in known]
+        for report in reports
+    }
+    calibrations = {name: _reliability(pairs) for name, pairs in runs.items()}
+    return {
+        "frames": {sequence.name: len(sequence) for sequence in sequences},
+        "attributes": dict(sorted(attributes.items())),
+        "kinds": {kind: list(members) for kind, members in kinds.items()},
+        "trackers": [
+            {
+                **report.to_dict(),
+                **compare(report, reports[0], kinds),
+                "curves": _curves(runs[report.model]),
+                "attributes": _by_attribute(report, attributes),
+                "failures": _failures(runs[report.model]),
+            }
+            for report in reports
+        ],
+        "reliability": {name: found for name, found in calibrations.items() if found is not None},
+    }
+
+
+def _kept_reliability(long_term: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the keeper's confidence; nothing where it never measured."""
+    found = long_term["calibration"]
+    if found["ece"] is None:
+        return {}
+    name = f"{long_term['model']}, calibrated"
+    return {name: {"ece": found["ece"], "rows": found["reliability"]}}
+
+
+def draw_failures(
+    trackers: Sequence[Mapping[str, Any]],
+    reports: Sequence[Report],
+    sequences: Sequence[VideoSequence],
+) -> list[list[tuple[Failure, str]]]:
+    """The longest failures of each tracker with their strip as a data URI."""
+    by_name = {sequence.name: sequence for sequence in sequences}
+    chosen = [
+        sorted((Failure(**one) for one in tracker["failures"]), key=lambda one: -one.frames)
+        for tracker in trackers
+    ]
+    chosen = [failures[:SHOWN_FAILURES] for failures in chosen]
+    strips: list[list[tuple[Failure, str]]] = []
+    with tqdm(total=sum(map(len, chosen)), desc="report", unit="strip", leave=False) as bar:
+        for report, failures in zip(reports, chosen, strict=True):
+            boxes = {result.name: result.boxes for result in report.results}
+            strips.append([])
+            for one in failures:
+                data = draw_failure(one, by_name[one.sequence], boxes[one.sequence])
+                uri = f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+                strips[-1].append((one, uri))
+                bar.update()
+    return strips
+
+
+def _failures(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
+    return [
+        asdict(failure)
+        for sequence, result in pairs
+        for failure in find_failures(sequence.name, result.boxes, sequence.boxes)
+    ]
+
+
+def _by_attribute(
+    report: Report, attributes: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, float]]:
+    """Means over the sequences that have an attribute, by its name."""
+    accuracies = {result.name: result.accuracy for result in report.results}
+    groups = {
+        name: [found for one in members if (found := accuracies.get(one)) is not None]
+        for name, members in sorted(attributes.items())
+    }
+    return {name: asdict(mean_accuracy(group)) for name, group in groups.items() if group}
+
+
+def _curves(pairs: Sequence[Pair]) -> dict[str, list[float]]:
+    """Mean curves: success over IoU 0 ... 1, precision over 0 ... 50 px and over 0 ... 0.5."""
+    rows = []
+    for sequence, result in pairs:
+        present = np.isfinite(sequence.boxes).all(axis=1)
+        boxes, truth = result.boxes[present], sequence.boxes[present]
+        pixels, relative = center_errors(boxes, truth), norm_center_errors(boxes, truth)
+        rows.append(
+            (
+                success_curve(np.asarray(iou(boxes, truth), np.float64)),
+                np.mean(pixels[:, None] <= PIXELS, axis=0),
+                np.mean(relative[:, None] <= NORM_PRECISION_THRESHOLDS, axis=0),
+            )
+        )
+    names = ("success", "precision", "norm_precision")
+    columns = zip(*rows, strict=True)
+    return {
+        name: np.mean(column, axis=0).tolist() for name, column in zip(names, columns, strict=True)
+    }
+
+
+def _reliability(pairs: Sequence[Pair]) -> dict[str, Any] | None:
+    scores, right = [], []
+    for sequence, result in pairs:
+        present = np.isfinite(sequence.boxes).all(axis=1)
+        counts = present | sequence.absent
+        counts[0] = False
+        is_right = np.asarray(iou(result.boxes, sequence.boxes)) >= RIGHT_IOU
+        scores.append(np.clip(np.nan_to_num(result.scores[counts]), 0.0, 1.0))
+        right.append(is_right[counts].astype(np.float64))
+    confidence, hits = np.concatenate(scores), np.concatenate(right)
+    if len(np.unique(confidence)) < 2:
+        return None
+    error = expected_calibration_error(confidence, hits)
+    return {"ece": error, "rows": reliability(confidence, hits)}

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Go on with an evaluation that was stopped: finished sequences are kept and not run again.
+
+A kept result is used only where everything that decides it is the same: tracker, sha256 of its
+weights, settings, this package's code, processor and versions of what computes, and the sequence's
+frames (names, sizes, times of change), boxes and sentence. Anything else, a damaged file too, is
+run again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import sys
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+import vt_models
+from vt_models.errors import WeightsError
+from vt_models.evaluation.provenance import machine, versions
+from vt_models.evaluation.runs.runner import SequenceResult, accuracy_of
+from vt_models.files import write_bytes
+
+if TYPE_CHECKING:
+    from vt_models.evaluation.datasets import VideoSequence
+    from vt_models.evaluation.runs.runner import SingleObjectTracker
+    from vt_models.evaluation.runs.trackers import Entrant
+
+Arrays: TypeAlias = dict[str, NDArray[Any]]
+Result = TypeVar("Result")
+
+UNRELATED = ("datasets", "longterm", "training")
+"""Packages whose code does not decide what a tracker answers to given frames and boxes."""
+
+
+@dataclass(frozen=True)
+class Form(Generic[Result]):
+    """How a kind of result becomes arrays and back; functions of a module, to be picklable.
+
+    Attributes:
+        pack: the arrays of a result.
+        unpack: a result from a sequence and such arrays; KeyError or ValueError for others.
+        depends: what else of a sequence decides its result, JSON-serialisable.
+    """
+
+    pack: Callable[[Result], Arrays]
+    unpack: Callable[[VideoSequence, Arrays], Result]
+    depends: Callable[[VideoSequence], object] | None = None
+
+
+def pack_one_pass(result: SequenceResult) -> Arrays:
+    """Arrays of one run over one sequence."""
+    return {"boxes": result.boxes, "scores": result.scores, "seconds": result.seconds}
+
+
+def unpack_one_pass(sequence: VideoSequence, arrays: Arrays) -> SequenceResult:
+    """The run again, scored anew."""
+    boxes, scores, seconds = (arrays[name] for name in ("boxes", "scores", "seconds"))
+    count = len(sequence)
+    if boxes.shape != (count, 4) or scores.shape != (count,) or seconds.ndim != 1:
+        raise ValueError(f"boxes {boxes.shape}, scores {scores.shape} for {count} frames")
+    return SequenceResult(sequence.name, boxes, scores, seconds, accuracy_of(boxes, sequence))
+
+
+ONE_PASS = Form(pack_one_pass, unpack_one_pass)
+
+
+@dataclass(frozen=True)
+class ResumingRun(Generic[Result]):
+    """Runs a sequence, or takes what is kept of it; `run` of `runner.run_all`.
+
+    Attributes:
+        directory: where results are kept, `<sequence>.npz`; one tracker each.
+        settings: text that is equal where the results are, see `run_settings`.
+        run: what is done with a sequence of which nothing is kept.
+        form: of the results.
+    """
+
+    directory: Path
+    settings: str
+    run: Callable[[SingleObjectTracker, VideoSequence], Result]
+    form: Form[Result]
+
+    def __call__(self, tracker: SingleObjectTracker, sequence: VideoSequence) -> Result:
+        """The kept result or a new one, which is written at once; the tracker may stay unused."""
+        path, key = self._path(sequence), self._key(sequence)
+        arrays = _load(path, key)
+        if arrays is not None:
+            try:
+                return self.form.unpack(sequence, arrays)
+            except (KeyError, ValueError):
+                arrays = None
+        result = self.run(tracker, sequence)
+        _save(path, key, self.form.pack(result))
+        return result
+
+    def count_kept(self, sequences: Sequence[VideoSequence]) -> int:
+        """How many of the sequences need not be run."""
+        if not self.directory.is_dir():
+            return 0
+        return sum(
+            _load(self._path(one), self._key(one)) is not None
+            for one in (sequences[index] for index in range(len(sequences)))
+            if self._path(one).exists()
+        )
+
+    def forget(self) -> None:
+        """Drop everything that is kept."""
+        for path in self.directory.glob("*.npz"):
+            path.unlink()
+
+    def _path(self, sequence: VideoSequence) -> Path:
+        return self.directory / f"{quote(sequence.name, safe=' ')}.npz"
+
+    def _key(self, sequence: VideoSequence) -> str:
+        more = None if self.form.depends is None else self.form.depends(sequence)
+        text = "\n".join((self.settings, _describe(sequence), json.dumps(more)))
+        return _digest(text.encode())
+
+
+@dataclass(frozen=True)
+class Running:
+    """How an evaluation is carried out.
+
+    Attributes:
+        jobs: processes, each running whole sequences.
+        directory: where finished sequences are kept, `<tracker>/kept/`; None for nowhere.
+        fresh: whether to run again what is kept there.
+    """
+
+    jobs: int = 1
+    directory: Path | None = None
+    fresh: bool = False
+
+    def resuming(
+        self,
+        entrant: Entrant,
+        settings: Mapping[str, object],
+        run: Callable[[SingleObjectTracker, VideoSequence], Result],
+        form: Form[Result],
+        sequences: Sequence[VideoSequence],
+    ) -> Callable[[SingleObjectTracker, VideoSequence], Result]:
+        """`run`, but for the sequences whose result is kept; says on standard error how many."""
+        if self.directory is None:
+            return run
+        text = run_settings(entrant.name, {**entrant.options, **settings}, entrant.weights)
+        resuming = ResumingRun(self.directory / entrant.name / "kept", text, run, form)
+        if self.fresh:
+            resuming.forget()
+        kept = resuming.count_kept(sequences)
+        if kept:
+            sys.stderr.write(
+                f"{entrant.name}: {kept} of {len(sequences)} sequences are kept in "
+                f"{resuming.directory} and not run again (--fresh runs them)\n"
+            )
+        return resuming
+
+
+def run_settings(tracker: str, options: Mapping[str, object], weights: Sequence[Path]) -> str:
+    """Everything but the sequence that decides a tracker's boxes, as one text.
+
+    Args:
+        tracker: its name.
+        options: of this run, JSON-serialisable.
+        weights: files or directories; none for a tracker without.
+
+    Raises:
+        WeightsError: `weights` does not exist.
+    """
+    parts = {
+        "tracker": tracker,
+        "options": dict(options),
+        "weights": [files_digest(path) for path in weights],
+        "code": _code_digest(),
+        "cpu": machine()["cpu"],
+        "versions": versions(),
+    }
+    return json.dumps(parts, sort_keys=True)
+
+
+def files_digest(path: Path) -> str:
+    """sha256 over a file, or over the names and contents of all files of a directory.
+
+    Raises:
+        WeightsError: nothing at `path`.
+    """
+    if not path.exists():
+        raise WeightsError(f"{path} does not exist")
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    total = hashlib.sha256()
+    for file in files:
+        if file.is_file():
+            total.update(f"{file.relative_to(path)}\n{_digest(file.read_bytes())}\n".encode())
+    return total.hexdigest()
+
+
+def _code_digest() -> str:
+    """sha256 over this package's modules, but for those no tracker's answer goes through."""
+    root = Path(vt_models.__file__).parent
+    files = sorted(path.relative_to(root) for path in root.glob("**/*.py"))
+    used = [file for file in files if file.parts[0] not in UNRELATED]
+    return _digest(b"".join((root / file).read_bytes() for file in used))
+
+
+def _describe(sequence: VideoSequence) -> str:
+    frames = [(str(frame), *_stamp(frame)) for frame in sequence.frames]
+    boxes = np.ascontiguousarray(sequence.boxes, np.float64)
+    return json.dumps([sequence.name, frames, _digest(boxes.tobytes()), sequence.language])
+
+
+def _stamp(frame: Path) -> tuple[int, int]:
+    """Size and time of change of a frame, or of the archive it lies in."""
+    for path in (frame, *frame.parents):
+        if path.is_file():
+            about = path.stat()
+            return about.st_size, about.st_mtime_ns
+    return 0, 0
+
+
+def _load(path: Path, key: str) -> Arrays | None:
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            if str(kept["key"]) != key:
+                return None
+            return {name: kept[name] for name in kept.files if name != "key"}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _save(path: Path, key: str, arrays: Arrays) -> None:
+    data = io.BytesIO()
+    named: Any = {"key": np.array(key), **arrays}
+    np.savez_compressed(data, **named)
+    write_bytes(path, data.getvalue(), parents=True)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

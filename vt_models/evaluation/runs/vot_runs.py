@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs as VOT wants them: from anchors (since 2020), or set back after each failure (before)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vt_models.errors import DatasetError, InputError, VtModelsError
+from vt_models.evaluation.metrics.vot_overlap import is_box, pixel_overlaps
+from vt_models.evaluation.runs.resume import Arrays, Form
+from vt_models.evaluation.runs.runner import located, start_at, to_box
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vt_models.evaluation.datasets import VideoSequence
+    from vt_models.evaluation.runs.runner import SingleObjectTracker
+
+Array: TypeAlias = NDArray[np.float64]
+
+ANCHOR_STEP = 50
+RESTART_GAP = 5
+
+UNKNOWN, STARTED, FAILED = 0, 1, 2
+"""Codes of a frame in a supervised run: skipped, started here, lost here."""
+TRACKED = 3
+
+
+@dataclass(frozen=True, eq=False)
+class AnchorRun:
+    """One run from an anchor to the end of the video, or back to its beginning.
+
+    Attributes:
+        anchor: index of the frame it started in.
+        forward: direction.
+        boxes: (M, 4) in the order of the run; the first is the true box.
+        seconds: (M,) duration of each step, the first of `init`, which reads its image.
+    """
+
+    anchor: int
+    forward: bool
+    boxes: Array
+    seconds: Array
+
+
+@dataclass(frozen=True, eq=False)
+class AnchorRuns:
+    """All runs over one sequence of N frames.
+
+    Attributes:
+        name: of the sequence.
+        truth: (N, 4) x, y, w, h in pixels, nan where the target is absent.
+        size: width and height of the frames.
+        runs: one an anchor.
+    """
+
+    name: str
+    truth: Array
+    size: tuple[int, int]
+    runs: tuple[AnchorRun, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class SupervisedRun:
+    """One run over N frames that was started anew after each failure.
+
+    Attributes:
+        name: of the sequence.
+        truth: (N, 4) x, y, w, h in pixels, nan where the target is absent.
+        size: width and height of the frames.
+        boxes: (N, 4), nan where `codes` is not TRACKED.
+        codes: (N,) UNKNOWN, STARTED, FAILED or TRACKED.
+        seconds: (N,) duration of each step, 0 where nothing was done.
+    """
+
+    name: str
+    truth: Array
+    size: tuple[int, int]
+    boxes: Array
+    codes: NDArray[np.int64]
+    seconds: Array
+
+
+def default_anchors(truth: Array, step: int = ANCHOR_STEP) -> dict[int, bool]:
+    """Anchors every `step` frames and in the last one: frame to "forward?".
+
+    The longer way is taken. An anchor without a target moves to the nearest frame with one, or is
+    dropped where another is as near.
+
+    Raises:
+        InputError: `step` below 1.
+        DatasetError: the target is in no frame.
+    """
+    if step < 1:
+        raise InputError(f"anchors every {step} frames; expected 1 or more")
+    present = np.flatnonzero(np.isfinite(truth).all(axis=1))
+    if not len(present):
+        raise DatasetError("the target is in no frame; there is no anchor")
+    last = len(truth) - 1
+    wanted = [*range(0, last + 1, step), last]
+    found = {int(present[np.abs(present - frame).argmin()]) for frame in wanted}
+    anchors = {frame: last - frame >= frame for frame in sorted(found)}
+    return {frame: ahead for frame, ahead in anchors.items() if (last - frame if ahead else frame)}
+
+
+def read_anchors(path: Path, count: int) -> dict[int, bool]:
+    """Read VOT's `anchor.value`: a number a frame, > 0 forward, < 0 backward, 0 none.
+
+    Raises:
+        DatasetError: an unreadable file, another number of lines than `count`, or no anchor.
+    """
+    try:
+        values = [float(line) for line in path.read_text(encoding="utf-8").split()]
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path}: {error}; expected a number for each frame") from error
+    anchors = {frame: value > 0 for frame, value in enumerate(values) if value}
+    if len(values) != count or not anchors:
+        raise DatasetError(
+            f"{path}: {len(values)} numbers with {len(anchors)} anchors for {count} frames; "
+            "expected a number for each frame and one or more anchors"
+        )
+    return anchors
+
+
+def sequence_anchors(sequence: VideoSequence) -> dict[int, bool]:
+    """Those in `anchor.value` beside the folder of frames, else `default_anchors`."""
+    path = sequence.frames[0].parent.parent / "anchor.value"
+    if path.exists():
+        return read_anchors(path, len(sequence))
+    return default_anchors(sequence.boxes)
+
+
+def run_anchored(
+    tracker: SingleObjectTracker, sequence: VideoSequence, anchors: dict[int, bool] | None = None
+) -> AnchorRuns:
+    """Start in every anchor and run to the end or the beginning of the video.
+
+    Raises:
+        DatasetError: an unreadable image, or an anchor without a target.
+        VtModelsError: from the tracker, with the sequence and the frame number added.
+    """
+    runs = []
+    for anchor, forward in (sequence_anchors(sequence) if anchors is None else anchors).items():
+        order = range(anchor, len(sequence)) if forward else range(anchor, -1, -1)
+        boxes, seconds = _run(tracker, sequence, order)
+        runs.append(AnchorRun(anchor, forward, boxes, seconds))
+    return AnchorRuns(sequence.name, sequence.boxes, frame_size(sequence), tuple(runs))
+
+
+def run_supervised(tracker: SingleObjectTracker, sequence: VideoSequence) -> SupervisedRun:
+    """Run with supervision: where nothing overlaps any more, start again 5 frames later.
+
+    A frame without a target is no failure, and no start.
+
+    Raises:
+        DatasetError: an unreadable image.
+        VtModelsError: from the tracker, with the sequence and the frame number added.
+    """
+    size, count = frame_size(sequence), len(sequence)
+    boxes, seconds = np.full((count, 4), np.nan), np.zeros(count)
+    codes = np.full(count, UNKNOWN, np.int64)
+    present = is_box(sequence.boxes)
+    start, running = 0, False
+    for index in range(count):
+        if not running:
+            if index >= start and present[index]:
+                seconds[index] = _start(tracker, sequence, index)
+                codes[index], running = STARTED, True
+            continue
+        box, seconds[index] = _update(tracker, sequence, index)
+        truth = sequence.boxes[index]
+        if present[index] and pixel_overlaps(box[None], truth[None], size)[0] <= 0:
+            codes[index], running, start = FAILED, False, index + RESTART_GAP
+        else:
+            codes[index], boxes[index] = TRACKED, box
+    return SupervisedRun(sequence.name, sequence.boxes, size, boxes, codes, seconds)
+
+
+def frame_size(sequence: VideoSequence) -> tuple[int, int]:
+    """Width and height of the first frame, pixels."""
+    height, width = sequence.read_frame(0).shape[:2]
+    return int(width), int(height)
+
+
+def pack_anchored(result: AnchorRuns) -> Arrays:
+    """Arrays of all runs over one sequence, one after the other."""
+    return {
+        "size": np.array(result.size),
+        "anchors": np.array([(run.anchor, run.forward, len(run.boxes)) for run in result.runs]),
+        "boxes": np.concatenate([run.boxes for run in result.runs]),
+        "seconds": np.concatenate([run.seconds for run in result.runs]),
+    }
+
+
+def unpack_anchored(sequence: VideoSequence, arrays: Arrays) -> AnchorRuns:
+    """The runs again."""
+    anchors = arrays["anchors"]
+    cuts = np.cumsum(anchors[:, 2])[:-1]
+    pieces = zip(
+        anchors, np.split(arrays["boxes"], cuts), np.split(arrays["seconds"], cuts), strict=True
+    )
+    runs = tuple(
+        AnchorRun(int(anchor), bool(forward), boxes, seconds)
+        for (anchor, forward, _), boxes, seconds in pieces
+    )
+    return AnchorRuns(sequence.name, sequence.boxes, _size(arrays), runs)
+
+
+def pack_supervised(result: SupervisedRun) -> Arrays:
+    """Arrays of one run."""
+    return {
+        "size": np.array(result.size),
+        "boxes": result.boxes,
+        "codes": result.codes,
+        "seconds": result.seconds,
+    }
+
+
+def unpack_supervised(sequence: VideoSequence, arrays: Arrays) -> SupervisedRun:
+    """The run again."""
+    boxes, codes, seconds = (arrays[name] for name in ("boxes", "codes", "seconds"))
+    return SupervisedRun(sequence.name, sequence.boxes, _size(arrays), boxes, codes, seconds)
+
+
+ANCHORED = Form(pack_anchored, unpack_anchored, sequence_anchors)
+SUPERVISED = Form(pack_supervised, unpack_supervised)
+
+
+def _run(
+    tracker: SingleObjectTracker, sequence: VideoSequence, order: range
+) -> tuple[Array, Array]:
+    boxes, seconds = np.full((len(order), 4), np.nan), np.zeros(len(order))
+    boxes[0] = sequence.boxes[order[0]]
+    if np.isnan(boxes[0]).any():
+        raise DatasetError(f"{sequence.name}: no target in the anchor, frame {order[0] + 1}")
+    seconds[0] = _start(tracker, sequence, order[0])
+    for step, index in enumerate(order[1:], start=1):
+        boxes[step], seconds[step] = _update(tracker, sequence, index)
+    return boxes, seconds
+
+
+def _start(tracker: SingleObjectTracker, sequence: VideoSequence, index: int) -> float:
+    """Start on the true box of a frame; seconds it took, with reading the image."""
+    begin = time.perf_counter()
+    try:
+        start_at(tracker, sequence, index, to_box(sequence.boxes[index]))
+    except VtModelsError as error:
+        raise located(error, sequence, index) from error
+    return time.perf_counter() - begin
+
+
+def _update(
+    tracker: SingleObjectTracker, sequence: VideoSequence, index: int
+) -> tuple[Array, float]:
+    """Box in a frame, (4,), and the seconds of the update alone."""
+    try:
+        frame = sequence.read_frame(index)
+        begin = time.perf_counter()
+        box = tracker.update(frame).box
+    except VtModelsError as error:
+        raise located(error, sequence, index) from error
+    return np.asarray(box, np.float64), time.perf_counter() - begin
+
+
+def _size(arrays: Arrays) -> tuple[int, int]:
+    width, height = arrays["size"]
+    return int(width), int(height)

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How large a network is and how much it computes: counted, not copied (needs torch)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from vt_models.api import create_model
+from vt_models.export.exporter import example_graphs
+from vt_models.runtime.export_directory import SEARCH_GRAPH
+
+if TYPE_CHECKING:
+    from vt_models.registry import ModelSpec
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """Of a network in the form it runs in.
+
+    Attributes:
+        parameters: numbers the network runs on that training learned, branches merged.
+        frame_gmacs: 1e9 multiply-accumulates for each frame: matrix products, convolutions and
+            attention; half the flops that torch counts.
+        target_gmacs: the same, once for each target (templates, and the text where there is one).
+    """
+
+    parameters: int
+    frame_gmacs: float
+    target_gmacs: float
+
+
+def measure(spec: ModelSpec) -> Complexity:
+    """Count a registered model, without computing anything: tensors have shapes but no values.
+
+    Raises:
+        BackendError: torch, or another package of the [train] extra, is not installed.
+    """
+    with torch.device("meta"):
+        net: Any = create_model(spec.name)
+        graphs = example_graphs(net.merge(), spec)
+        parameters = sum(parameter.numel() for parameter in net.parameters())
+    counts = {graph.file: _gmacs(graph.module, graph.inputs) for graph in graphs}
+    frame = counts.pop(SEARCH_GRAPH)
+    return Complexity(parameters, frame, sum(counts.values()))
+
+
+def _gmacs(module: Any, inputs: tuple[Any, ...]) -> float:
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), torch.device("meta"), counter:
+        module(*inputs)
+    total: int = counter.get_total_flops()
+    return total / 2e9

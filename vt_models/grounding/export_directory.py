@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An exported open-vocabulary detector on disk, read and checked.
+
+    detector.onnx    image (1, H, W, 3) uint8 RGB: the frame, scaled to fit, in the top left corner
+                     of the canvas; the rest is `padding`
+                     text_ids (1, L) int64 and text_mask (1, L) bool: word pieces
+                     image_size (2,) int64, optional: height and width of the frame on the canvas
+                     -> scores (1, N) float32 in [0, 1]
+                        boxes (1, N, 4) float32 centre x, centre y, width, height as fractions of
+                        the canvas
+    tokenizer.json   of the library `tokenizers`, special tokens included
+    grounding.json   what this module's `DetectorExport` says, and the sha256 of both files
+
+Needs neither torch nor ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from vt_models.errors import WeightsError
+from vt_models.runtime.export_directory import read_checked, read_manifest, sha256_of
+
+FORMAT_VERSION = 1
+MANIFEST = "grounding.json"
+GRAPH = "detector.onnx"
+TOKENIZER = "tokenizer.json"
+SHIPPED = Path(str(files("vt_models"))) / "weights" / "shipped" / "text_detector"
+"""The project's own detector, which finds things by their names."""
+INPUTS = ("image", "text_ids", "text_mask")
+OPTIONAL_INPUTS = ("image_size",)
+OUTPUTS = ("scores", "boxes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFormat:
+    """How a description becomes the graph's inputs.
+
+    Attributes:
+        length: L, word pieces; a longer text is refused, a shorter one padded.
+        lower_case: the text is put in lower case.
+        ending: what it must end with, such as ".".
+        separators: characters that would cut it into several descriptions; they become spaces.
+        pad_id: id of padding.
+    """
+
+    length: int
+    lower_case: bool
+    ending: str
+    separators: str
+    pad_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorExport:
+    """The contents of a directory, every file checked against its sha256.
+
+    Attributes:
+        architecture: of the network, for people.
+        canvas: (H, W) in pixels.
+        padding: RGB 0..255 around the frame.
+        text: how a description is given.
+        default_threshold: the score from which on a box is worth believing.
+        names_only: the network knows what things are called and nothing of sides, sizes and
+            colours; these are then judged by rules (`vt_models.grounding.attributes`). Where
+            `grounding.json` does not say so, it knows them.
+        files: contents by name.
+    """
+
+    architecture: str
+    canvas: tuple[int, int]
+    padding: tuple[int, int, int]
+    text: TextFormat
+    default_threshold: float
+    names_only: bool = False
+    files: dict[str, bytes]
+
+    def manifest(self) -> dict[str, Any]:
+        """The JSON object of `grounding.json`."""
+        described = asdict(self)
+        described["files"] = {
+            name: {"sha256": sha256_of(data), "bytes": len(data)}
+            for name, data in self.files.items()
+        }
+        return {"format_version": FORMAT_VERSION, **described}
+
+
+def read_detector(directory: str | Path) -> DetectorExport:
+    """Read and check an exported detector.
+
+    Raises:
+        WeightsError: no such directory, no or broken grounding.json, another format version, a
+            missing file, or one whose sha256 differs.
+    """
+    directory = Path(directory)
+    manifest = read_manifest(directory / MANIFEST, FORMAT_VERSION, "vt-models ground-export")
+    try:
+        height, width = (_positive(side) for side in manifest["canvas"])
+        red, green, blue = (int(value) for value in manifest["padding"])
+        text = manifest["text"]
+        return DetectorExport(
+            architecture=str(manifest["architecture"]),
+            canvas=(height, width),
+            padding=(red, green, blue),
+            text=TextFormat(
+                length=_positive(text["length"]),
+                lower_case=bool(text["lower_case"]),
+                ending=str(text["ending"]),
+                separators=str(text["separators"]),
+                pad_id=int(text["pad_id"]),
+            ),
+            default_threshold=float(manifest["default_threshold"]),
+            names_only=bool(manifest.get("names_only", False)),
+            files={
+                name: read_checked(directory / name, manifest["files"][name]["sha256"])
+                for name in (GRAPH, TOKENIZER)
+            },
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{directory / MANIFEST} is not a complete description of a detector "
+            f"({type(error).__name__}: {error}); export the model again"
+        ) from error
+
+
+def _positive(value: Any) -> int:
+    number = int(value)
+    if number < 1:
+        raise ValueError(f"{value!r} where a positive number belongs")
+    return number

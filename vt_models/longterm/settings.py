@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be set about keeping a target."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from itertools import pairwise
+
+from vt_models.errors import InputError
+from vt_models.longterm.state_machine import Limits
+
+_WORDS: dict[type, str] = {int: "a whole number", float: "a number"}
+_RANGES: dict[str, tuple[float, float]] = {
+    "track_threshold": (0.0, 1.0),
+    "confirm_threshold": (0.0, 1.0),
+    "doubt_threshold": (0.0, 1.0),
+    "doubt_frames": (1, 1000),
+    "confirm_frames": (1, 1000),
+    "recover_frames": (1, 1000),
+    "coast_frames": (0, 10000),
+    "coast_seconds": (0.0, 60.0),
+    "unclear_frames": (1, 100000),
+    "frame_period": (0.001, 10.0),
+    "searches": (0, 64),
+    "find_threshold": (0.0, 1.0),
+    "find_likeness": (-1.0, 1.0),
+    "find_frames": (1, 100),
+    "max_step": (0.05, 10.0),
+    "max_growth": (1.01, 10.0),
+    "blind_contrast": (0.0, 255.0),
+    "frozen_frames": (0, 10000),
+    "cut_similarity": (-0.5, 1.0),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetSettings:
+    """Thresholds and limits of a `Target`; confidences are calibrated, P(IoU >= 0.5).
+
+    Attributes:
+        track_threshold: at this confidence and above a measurement is clear while TRACKING.
+        confirm_threshold: the same in the other states, not below `track_threshold`.
+        doubt_threshold: below it a measurement does not count; between the two it is doubtful.
+        doubt_frames: doubtful frames in a row that turn TRACKING into UNCERTAIN.
+        confirm_frames: clear frames in a row that turn UNCERTAIN into TRACKING.
+        recover_frames: the same after LOST.
+        coast_frames: frames without a measurement that are bridged by prediction, then LOST.
+        coast_seconds: the same in seconds; whichever is over first.
+        unclear_frames: frames since the last clear one, then LOST.
+        frame_period: seconds between frames that come without a usable stamp.
+        searches: network calls for each frame while LOST, at most; 0 switches re-detection off.
+        find_threshold: confidence of a candidate of re-detection.
+        find_likeness: likeness of a candidate to the first template or the last sure look, in
+            [-1, 1].
+        find_frames: frames in a row that must agree on a candidate.
+        max_step: largest step of the centre that is believed between two frames 1/30 s apart, in
+            mean box sides (sqrt(w * h)), at confidence 1; less at less confidence.
+        max_growth: largest factor by which the box's area may change between two such frames.
+        blind_contrast: a frame whose grey values deviate by less is dark or covered, 0..255.
+        frozen_frames: identical frames in a row, after which the camera counts as frozen; 0: never.
+        cut_similarity: two frames in a row that are less alike are of different scenes.
+        camera_motion: compensate the camera's motion while COASTING or UNCERTAIN.
+        template_updates: let trackers that have one replace their second template, while TRACKING.
+
+    Raises:
+        InputError: a value out of range; the message names it.
+    """
+
+    track_threshold: float = 0.8
+    confirm_threshold: float = 0.9
+    doubt_threshold: float = 0.1
+    doubt_frames: int = 1
+    confirm_frames: int = 2
+    recover_frames: int = 2
+    coast_frames: int = 15
+    coast_seconds: float = 1.0
+    unclear_frames: int = 60
+    frame_period: float = 1.0 / 30.0
+    searches: int = 4
+    find_threshold: float = 0.7
+    find_likeness: float = 0.4
+    find_frames: int = 2
+    max_step: float = 1.5
+    max_growth: float = 2.0
+    blind_contrast: float = 5.0
+    frozen_frames: int = 10
+    cut_similarity: float = 0.45
+    camera_motion: bool = True
+    template_updates: bool = True
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        for field in fields(self):
+            check_setting(field.name, getattr(self, field.name))
+        names = ("doubt_threshold", "track_threshold", "confirm_threshold")
+        for lower, upper in pairwise(names):
+            low, high = getattr(self, lower), getattr(self, upper)
+            if low > high:
+                raise InputError(f"{lower} is {low:g}, above {upper} {high:g}; it must not be")
+
+    @property
+    def limits(self) -> Limits:
+        """What the table of transitions needs."""
+        return Limits(
+            doubt_frames=self.doubt_frames,
+            confirm_frames=self.confirm_frames,
+            recover_frames=self.recover_frames,
+            coast_frames=self.coast_frames,
+            coast_seconds=self.coast_seconds,
+            unclear_frames=self.unclear_frames,
+        )
+
+
+def setting_range(name: str) -> tuple[float, float] | None:
+    """Smallest and largest value of a setting; None for one that is True or False.
+
+    Raises:
+        InputError: no such setting.
+    """
+    if name not in {field.name for field in fields(TargetSettings)}:
+        raise InputError(f"no target setting called {name!r}")
+    return _RANGES.get(name)
+
+
+def check_setting(name: str, value: object) -> None:
+    """Raise InputError unless `value` is one that the setting may have."""
+    allowed = setting_range(name)
+    default = getattr(TargetSettings, name)
+    if allowed is None:
+        if not isinstance(value, bool):
+            raise InputError(f"{name} must be True or False, got {value!r}")
+        return
+    kinds = (int,) if isinstance(default, int) else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise InputError(f"{name} must be {_WORDS[kinds[-1]]}, got {value!r}")
+    low, high = allowed
+    if not (math.isfinite(value) and low <= value <= high):
+        raise InputError(f"{name} is {value!r}, expected a number from {low:g} to {high:g}")

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where weights are that nobody named: those that ship, and those a user installed.
+
+Installed weights are export directories called like their model, under VT_MODELS_WEIGHTS if that
+is set, else under vt_models in the user's data directory (XDG_DATA_HOME, ~/.local/share).
+`vt-models export NAME --weights FILE --install` writes them there.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vt_models.runtime.export_directory import MANIFEST
+
+if TYPE_CHECKING:
+    from vt_models.registry import ModelSpec
+
+WEIGHTS_VARIABLE = "VT_MODELS_WEIGHTS"
+
+
+def shipped_directory(spec: ModelSpec) -> Path | None:
+    """The export directory that ships for a model, None where there is none."""
+    if spec.shipped_weights is None:
+        return None
+    directory = Path(str(files("vt_models"))) / "weights" / "shipped" / spec.shipped_weights
+    return directory if (directory / MANIFEST).is_file() else None
+
+
+def installed_directory(spec: ModelSpec) -> Path:
+    """Where installed weights of a model belong, whether there are any or not."""
+    named = os.environ.get(WEIGHTS_VARIABLE)
+    if named:
+        return Path(named) / spec.name
+    data_home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data_home) / "vt_models" / spec.name
+
+
+def find_weights(spec: ModelSpec) -> Path | None:
+    """The export directory used when none is named: installed ones first, then what ships."""
+    installed = installed_directory(spec)
+    return installed if (installed / MANIFEST).is_file() else shipped_directory(spec)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PJVLT's patches learn which of a batch's texts is theirs, and a text which patches are its.
+
+A pair tells a fusion one name. Beside the names of the other pairs it is told many at once, as in
+contrastive learning (CLIP, Radford et al., ICML 2021; GLIP, Li et al., CVPR 2022).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vt_models.training.losses.cells import central_cells, mean_where
+
+SAYS_THE_SAME = 0.1
+"""Texts of a larger cosine, the mean of all taken away, may mean the same and do not compete. Of 20
+phrases: "the dog" and "a dog on the left" 0.60, "the car" and "vehicle" 0.65, "chair" and "the
+couch" 0.32, "dog" and "cat" 0.09, "the dog" and "a cow" -0.07.
+"""
+EQUAL = 0.99
+
+
+def alignment_loss(outputs: dict[str, Tensor], box: Tensor, present: Tensor) -> Tensor:
+    """How badly patches and texts find each other.
+
+    How well a text fits a patch is the logarithm of the sum of the attention's exponentials over
+    its words (eq. 3), against 0 for the null word.
+
+    Args:
+        outputs: `text_queries`, `text_keys`, `text_bias`, `text_vectors`; see `Pjvlt.forward`.
+        box: (B, 4) ground truth.
+        present: (B,) bool.
+
+    Returns:
+        () the sum over pairs; those without a text count 0.
+    """
+    queries, keys = outputs["text_queries"].float(), outputs["text_keys"].float()
+    bias = outputs["text_bias"]
+    side = math.isqrt(queries.shape[3])
+    shape = torch.Size((side, side))
+    has_text = (bias == 0).any(1)
+    shows = (present & has_text).float()
+    middle = (central_cells(box, shape) & present[:, None, None]).flatten(1).float()
+    outside = 1 - (central_cells(box, shape, part=1.0) & present[:, None, None]).flatten(1).float()
+    own = torch.logsumexp(queries @ keys.transpose(3, 4) + bias[:, None, None, None], dim=-1)
+    fits = mean_where(F.softplus(-own).mean((1, 2)), middle) * shows
+    differs = mean_where(F.softplus(own).mean((1, 2)), outside) * has_text
+    thing = (queries * middle[:, None, None, :, None]).sum(3)
+    thing = thing / middle.sum(1)[:, None, None, None].clamp(min=1)
+    named = _which_text(thing, keys, bias, _others(outputs["text_vectors"], has_text))
+    return (shows * named + 0.5 * (fits + differs)).sum()
+
+
+def _which_text(thing: Tensor, keys: Tensor, bias: Tensor, others: Tensor) -> Tensor:
+    """Cross entropy (B,) of a thing's own text among the other texts and the null word.
+
+    Args:
+        thing: (B, F, heads, d), the mean query of a pair's target.
+        keys: (B, F, heads, L, d) of the texts.
+        bias: (B, L).
+        others: (B, B) bool, the texts that compete for each pair.
+    """
+    logits = torch.einsum("bfhd,tfhld->bfhtl", thing, keys) + bias
+    texts = torch.logsumexp(logits, dim=-1)  # (B, F, heads, B)
+    own = texts.diagonal(dim1=0, dim2=3).permute(2, 0, 1)
+    competing = texts.masked_fill(~others[:, None, None], -math.inf)
+    beside = torch.stack([own, torch.zeros_like(own)], dim=-1)
+    return (torch.logsumexp(torch.cat([beside, competing], -1), -1) - own).mean((1, 2))
+
+
+def _others(vectors: Tensor, has_text: Tensor) -> Tensor:
+    """(B, B) bool: the second is a text and says something else than the first."""
+    vectors, told = vectors.float(), has_text[:, None].float()
+    mean = (vectors * told).sum(0) / told.sum().clamp(min=1)
+    differs = _cosines(vectors - mean) < SAYS_THE_SAME
+    # Of equal texts only, nothing but rounding is left when their mean is taken away.
+    return differs & (_cosines(vectors) < EQUAL) & has_text[None]
+
+
+def _cosines(vectors: Tensor) -> Tensor:
+    unit = F.normalize(vectors, dim=1)
+    return unit @ unit.T

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads training recipes: one YAML file a model, checked completely before the first batch.
+
+A recipe may name another one as its `base:` and hold only what differs. Every mistake is named by
+file and line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import yaml
+
+from vt_models.errors import RecipeError
+from vt_models.training.recipe.rules import check_rules
+from vt_models.training.recipe.settings import (
+    AugmentConfig,
+    LossConfig,
+    OptimConfig,
+    PruningConfig,
+    Recipe,
+    SamplingConfig,
+    SourceConfig,
+    to_dict,
+)
+
+__all__ = [
+    "AugmentConfig",
+    "LossConfig",
+    "OptimConfig",
+    "PruningConfig",
+    "Recipe",
+    "SamplingConfig",
+    "SourceConfig",
+    "load_recipe",
+    "to_dict",
+]
+
+Section = TypeVar("Section")
+BASE = "base"
+COMMAND_LINE = "--set"
+_PLURALS = {str: "texts", int: "whole numbers"}
+
+
+def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
+    """Reads and checks a recipe.
+
+    Args:
+        path: YAML file.
+        overrides: "section.key=value" strings that replace single settings.
+
+    Raises:
+        RecipeError: Unreadable file, unknown key, wrong type or impossible value; the message
+            names the file, the line and what is allowed.
+    """
+    data, lines = _read(path, ())
+    where = _Places(str(path), lines)
+    for override in overrides or []:
+        where.lines[_apply_override(data, override)] = COMMAND_LINE
+    recipe = _build(Recipe, data, where, "")
+    check_rules(recipe, where.at)
+    return recipe
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Which line of which file says what.
+
+    Attributes:
+        file: The recipe.
+        lines: FILE:LINE by key ("optim.lr", "sources[0].kind").
+    """
+
+    file: str
+    lines: dict[str, str] = field(default_factory=dict)
+
+    def at(self, key: str) -> str:
+        """FILE:LINE of a key, of the section it is in, or the recipe's name."""
+        while key and key not in self.lines:
+            key = key[: max(key.rfind("."), key.rfind("["), 0)]
+        return self.lines.get(key, self.file)
+
+
+def _read(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
+    """A recipe with everything its bases say, and where each key comes from."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} cannot be read ({error}): give a recipe file.") from error
+    try:
+        data = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise RecipeError(f"{path} must be a mapping with at least `model:`.")
+    lines = dict(_lines(path, node))
+    if isinstance(data.get("validation"), str) and data["validation"]:
+        data["validation"] = str(path.parent / data["validation"])
+    base = data.pop(BASE, None)
+    if base is None:
+        return data, lines
+    if not isinstance(base, str):
+        raise RecipeError(f"{lines[BASE]}: `{BASE}` must be the name of a recipe, not {base!r}.")
+    below = (path.parent / base).resolve()
+    if below in (*above, path.resolve()):
+        raise RecipeError(f"{lines[BASE]}: `{BASE}: {base}` leads back to this recipe.")
+    if not below.is_file():
+        raise RecipeError(f"{lines[BASE]}: there is no recipe {path.parent / base}.")
+    former, former_lines = _read(path.parent / base, (*above, path.resolve()))
+    return _merged(former, data), _without_lists(former_lines, data) | lines
+
+
+def _merged(former: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """Sections are merged key by key; everything else, lists too, is replaced."""
+    merged = dict(former)
+    for key, value in data.items():
+        before = merged.get(key)
+        both = isinstance(before, dict) and isinstance(value, dict)
+        merged[key] = _merged(before, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _without_lists(lines: dict[str, str], data: dict[str, Any]) -> dict[str, str]:
+    """Lines of a base without those of lists that are replaced."""
+    lists = tuple(f"{key}[" for key, value in data.items() if isinstance(value, list))
+    return {key: line for key, line in lines.items() if not key.startswith(lists)}
+
+
+def _lines(
+    path: Path, node: yaml.Node | None, prefix: str = ""
+) -> typing.Iterator[tuple[str, str]]:
+    """Key and FILE:LINE of everything in a YAML file."""
+    if isinstance(node, yaml.SequenceNode):
+        for number, entry in enumerate(node.value):
+            name = f"{prefix.rstrip('.')}[{number}]"
+            yield name, f"{path}:{entry.start_mark.line + 1}"
+            yield from _lines(path, entry, f"{name}.")
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            name, line = f"{prefix}{key.value}", key.start_mark.line + 1
+            if name in seen:
+                raise RecipeError(
+                    f"{path}:{line}: `{name}` is there twice (line {seen[name]}): remove one."
+                )
+            seen[name] = line
+            yield name, f"{path}:{line}"
+            yield from _lines(path, value, f"{name}.")
+
+
+def _apply_override(data: dict[str, Any], override: str) -> str:
+    """Puts a setting in; returns its key."""
+    key, separator, value = override.partition("=")
+    if not separator:
+        raise RecipeError(f"Override {override!r} must look like section.key=value.")
+    *sections, last = key.split(".")
+    for section in sections:
+        data = data.setdefault(section, {})
+        if not isinstance(data, dict):
+            raise RecipeError(f"Override {override!r}: {section!r} is not a section.")
+    try:
+        data[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"Override {override!r}: {value!r} is not valid YAML.") from error
+    return key
+
+
+def _build(cls: type[Section], data: Any, where: _Places, prefix: str) -> Section:
+    if not isinstance(data, dict):
+        section = prefix.rstrip(".")
+        raise RecipeError(f"{where.at(section)}: `{section}` must be a mapping.")
+    hints = get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for key, value in data.items():
+        if key not in hints:
+            close = difflib.get_close_matches(str(key), hints, n=1)
+            hint = f" Did you mean `{close[0]}`?" if close else ""
+            raise RecipeError(
+                f"{where.at(f'{prefix}{key}')}: unknown key `{prefix}{key}`.{hint} "
+                f"Allowed here: {', '.join(hints)}."
+            )
+        values[key] = _convert(hints[key], value, where, f"{prefix}{key}")
+    if "model" in hints and "model" not in values:
+        raise RecipeError(f"{where.file}: `model:` is missing; name a model of the registry.")
+    return cls(**values)
+
+
+def _convert(kind: Any, value: Any, where: _Places, key: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return _build(kind, value, where, f"{key}.")  # type: ignore[arg-type]
+    if typing.get_origin(kind) is tuple:
+        return _convert_list(typing.get_args(kind)[0], value, where, key)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is float and isinstance(value, str):
+        # YAML 1.1 reads 1e-4 as text (it wants 1.0e-4); people write 1e-4.
+        try:
+            return float(value)
+        except ValueError:
+            number = False
+    if kind is float and number:
+        return float(value)
+    if kind is int and number and float(value).is_integer():
+        return int(value)
+    if kind in (str, bool) and isinstance(value, kind):
+        return value
+    raise RecipeError(f"{where.at(key)}: `{key}` must be a {kind.__name__}, not {value!r}.")
+
+
+def _convert_list(kind: Any, value: Any, where: _Places, key: str) -> tuple[Any, ...]:
+    wanted = "mappings" if dataclasses.is_dataclass(kind) else _PLURALS[kind]
+    if not isinstance(value, list):
+        raise RecipeError(f"{where.at(key)}: `{key}` must be a list of {wanted}, not {value!r}.")
+    return tuple(_convert(kind, entry, where, f"{key}[{n}]") for n, entry in enumerate(value))
