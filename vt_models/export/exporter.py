@@ -90,10 +90,10 @@ def export_model(
         net: the network, on any device.
         spec: its specification.
         directory: to create. A former export there is replaced; its other files are kept.
-        storage: what the (folded) weights are rounded to and stored as, see `vt_models.export.weight_storage`;
-            the comparison is with the torch network of rounded weights, and model.json says how
-            far that is from the network as given. With "int8" the directory holds what runs and
-            not the network in training form.
+        storage: what the (folded) weights are rounded to and stored as, see
+            `vt_models.export.weight_storage`; the comparison is with the torch network of rounded
+            weights, and model.json says how far that is from the network as given. With "int8" the
+            directory holds what runs and not the network in training form.
         source: where the weights came from: a file, or a description.
 
     Returns:

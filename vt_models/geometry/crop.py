@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Square crops around a box, bit for bit those of the authors' `sample_target`.
 
-The window is `vt_models.geometry.boxes.crop_window`. What lies outside the frame is zero. The authors
-pad right and bottom by max(0, x2 - W + 1), so the last column (row) of the frame is dropped when
-the window touches or leaves that edge; this is kept, networks were trained with it.
+The window is `vt_models.geometry.boxes.crop_window`. What lies outside the frame is zero. The
+authors pad right and bottom by max(0, x2 - W + 1), so the last column (row) of the frame is dropped
+when the window touches or leaves that edge; this is kept, networks were trained with it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A zero-shot checkpoint to an exported detector, checked before it appears (needs torch).
 
-See `vt_models.grounding.export_directory` for the directory's contents. The graph normalises inside, so
-that whoever runs it hands over bytes.
+See `vt_models.grounding.export_directory` for the directory's contents. The graph normalises
+inside, so that whoever runs it hands over bytes.
 """
 
 from __future__ import annotations

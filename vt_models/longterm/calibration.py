@@ -73,7 +73,8 @@ class Calibration:
 
         Args:
             box: x, y, w, h in pixels.
-            spread: (4, 4) from `vt_models.tracker.box_covariance.box_spread`, None where there is none.
+            spread: (4, 4) from `vt_models.tracker.box_covariance.box_spread`, None where there is
+                none.
             confidence: calibrated, in [0, 1].
         """
         area = max(box[2] * box[3], 1.0)

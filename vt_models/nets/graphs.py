@@ -3,8 +3,8 @@
 
 The template graph runs once per target (and once per update of a dynamic template), the text
 graph once per text, the search graph once per frame. Crops come in as
-`vt_models.geometry.crop` makes them, uint8 and channels last, and are normalised inside, in the order of
-operations of training: (x / 255 - mean) / std.
+`vt_models.geometry.crop` makes them, uint8 and channels last, and are normalised inside, in the
+order of operations of training: (x / 255 - mean) / std.
 """
 
 from __future__ import annotations

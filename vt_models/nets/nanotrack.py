@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """NanoTrack v3 (HonglinChu/SiamTrackers, Apache-2.0), a small tracker that teaches others.
 
-Nothing ships or is exported of it: `vt_models.training.distillation.teacher` reads its published weights. The
-parameters have their published names, and the outputs equal those of the published graphs.
+Nothing ships or is exported of it: `vt_models.training.distillation.teacher` reads its published
+weights. The parameters have their published names, and the outputs equal those of the published
+graphs.
 
     template 128 -> 8x8 features of 96 channels (stride 16)
     search   256 -> 16x16 features

@@ -183,9 +183,9 @@ class Pjvlt(nn.Module):
             ``box_map`` (B, 4, H, W) cx, cy, w, h as fractions of the search crop, whose box at the
             highest score (``centre_head.box_at_peak``) the L1 and GIoU of eq. 17 judge; the raw
             ``offset_map`` and ``size_map`` (B, 2, H, W); and, where there are fusions, what
-            ``vt_models.training.losses.alignment`` compares: ``text_queries`` (B, F, heads, H * W, d) of
-            the search region's patches, ``text_keys`` (B, F, heads, L, d), ``text_bias`` (B, L),
-            and ``text_vectors`` (B, words), the mean words of the last language layer.
+            ``vt_models.training.losses.alignment`` compares: ``text_queries`` (B, F, heads, H * W,
+            d) of the search region's patches, ``text_keys`` (B, F, heads, L, d), ``text_bias`` (B,
+            L), and ``text_vectors`` (B, words), the mean words of the last language layer.
         """
         words = self.language(text_ids, text_mask) if self.fusion else []
         text: tuple[Tensor, ...] = self._text_state(words, text_mask) if self.fusion else ()

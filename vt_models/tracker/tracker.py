@@ -106,7 +106,8 @@ class Estimate:
         box: x, y, w, h in pixels of that frame.
         score: the network's confidence in [0, 1]; 0 where it gave no usable box.
         covariance: (4, 4) of centre x, centre y, width, height in pixels squared, as the network's
-            own maps have it (`vt_models.tracker.box_covariance`) and not calibrated; None where it has no maps.
+            own maps have it (`vt_models.tracker.box_covariance`) and not calibrated; None where it
+            has no maps.
     """
 
     box: Box

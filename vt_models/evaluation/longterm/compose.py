@@ -2,9 +2,9 @@
 """Clips in which a target disappears and returns, composed from short annotated clips.
 
 What is kept in the repository is the recipe, not data: a seed and the code below. The source is a
-pack in the layout of `vt_models.training.data.targets` (`annotations.jsonl` beside images), of which clips
-of one target are used. A clip is played forth and back as long as it is needed; the other scene
-and everything random come from the seed. Four ways to disappear:
+pack in the layout of `vt_models.training.data.targets` (`annotations.jsonl` beside images), of
+which clips of one target are used. A clip is played forth and back as long as it is needed; the
+other scene and everything random come from the seed. Four ways to disappear:
 
 - occluder: a board with another scene's texture slides over the target, stays with it, slides off
 - cut: the picture is another scene for a while

@@ -155,7 +155,8 @@ class Mixture:
     Attributes:
         images: RGB uint8 arrays (H, W, 3), in memory or read when asked for.
         sources: What pairs are drawn from.
-        left_out: Names of the videos that the sources have and the recipe's `validation` list names.
+        left_out: Names of the videos that the sources have and the recipe's `validation` list
+            names.
     """
 
     images: ImageStore

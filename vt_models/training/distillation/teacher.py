@@ -33,6 +33,11 @@ LEAST_IOU = 0.5
 """Of the teacher's best box with the truth."""
 MOST_SCORE = 0.5
 """Of the teacher where the target is absent."""
+PADDING = 32
+"""Pixels around a search crop, which repeat its edge, so that the teacher knows targets there too. On
+416 training pairs of the image pack its best box has a mean IoU of 0.53 with the truth instead of
+0.43, and with crops of 192 pixels 0.47 instead of 0.30; the crop's mean colour gives 0.51 and 0.46.
+"""
 CONFIDENT = 0.5
 """Cells in which the teacher's probability is higher teach their box."""
 LEAST_CELLS = 4
@@ -43,7 +48,7 @@ class TeacherMaps(NamedTuple):
     """What the teacher says of some pairs.
 
     Attributes:
-        score: (B, M, M) the target's probability.
+        score: (B, M, M) the target's probability, from edge to edge of the search crop.
         boxes: (B, 4, M, M) cxcywh, fractions of the search crop.
     """
 
@@ -70,7 +75,9 @@ class Teacher:
     def __call__(self, batch: Batch) -> TeacherMaps:
         """The teacher's maps; runs in the caller's autocast."""
         template, search = (self._bgr(batch.inputs[name]) for name in ("template", "search"))
-        logits, sides = self._net(template, search)
+        logits, sides = self._net(template, F.pad(search, (PADDING,) * 4, mode="replicate"))
+        # The outermost points lie outside the crop, the next ones on its edge.
+        logits, sides = logits[:, :, 1:-1, 1:-1], sides[:, :, 1:-1, 1:-1]
         return TeacherMaps(logits.softmax(1)[:, 1], sides_to_boxes(sides, search.shape[-1]))
 
     def _bgr(self, crops: Tensor) -> Tensor:
@@ -118,8 +125,8 @@ def check_teacher(recipe: Recipe, teacher: Teacher | None) -> None:
 def sides_to_boxes(sides: Tensor, size: int) -> Tensor:
     """Distances from the teacher's points -> boxes.
 
-    The points lie symmetrically around the crop's middle, 16 pixels apart: at -112 to 112 for a
-    crop of 255 or 256 pixels.
+    The points lie symmetrically around the crop's middle, 16 pixels apart: at -128 to 128 for a
+    crop of 256 pixels.
 
     Args:
         sides: (B, 4, M, M) left, top, right, bottom in pixels.
@@ -164,8 +171,8 @@ def teacher_loss(
 ) -> dict[str, Tensor]:
     """How far a dense head is from its teacher, in pairs in which that is right.
 
-    The teacher's points lie where four of the head's cells (stride 8) meet. Scores are interpolated
-    to the cells: each cell's is judged by the Kullback-Leibler divergence from the teacher's
+    The teacher's points lie where four of the head's cells (stride 8) meet, or at the edge of the
+    crop. Scores are interpolated to the cells: each cell's is judged by the Kullback-Leibler divergence from the teacher's
     probability, weighted by the higher of both, so that what neither takes for the target hardly
     counts. Boxes are judged by GIoU and L1 from that of the nearest point, where the teacher is
     confident, weighted by its probability.
@@ -174,7 +181,7 @@ def teacher_loss(
     large ones, and by counts of the truth of the whole step: parts of a batch add up.
 
     Args:
-        outputs: `logits` (B, N, N), `boxes` (B, 4, N, N) of the student; N = 2 M + 2.
+        outputs: `logits` (B, N, N), `boxes` (B, 4, N, N) of the student; N = 2 M - 2.
         maps: Of the teacher, M x M.
         truth: Of these pairs.
         config: Weights of the terms: `score`, `giou` and `l1` as in `dense_loss`, all times
@@ -188,9 +195,9 @@ def teacher_loss(
     """
     every = whole or truth
     pairs, targets = len(every.box), every.present.sum().clamp(min=1)
-    logits, boxes = outputs["logits"].float()[:, 1:-1, 1:-1], outputs["boxes"][..., 1:-1, 1:-1]
-    wanted = F.interpolate(maps.score[:, None], scale_factor=2.0, mode="bilinear")[:, 0]
+    logits = outputs["logits"].float()
     right, iou = agreement(maps, *truth)
+    wanted = _to_cells(maps.score[:, None], "bilinear")[:, 0]
 
     entropy = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
     least = -torch.xlogy(wanted, wanted) - torch.xlogy(1 - wanted, 1 - wanted)
@@ -199,10 +206,10 @@ def teacher_loss(
     score = ((weight * (entropy - least)).sum((1, 2)) / cells * right).sum() / pairs
 
     sure = maps.score * (maps.score > CONFIDENT) * (right & truth.present)[:, None, None]
-    sure = F.interpolate(sure[:, None], scale_factor=2.0)[:, 0]
+    sure = _to_cells(sure[:, None])[:, 0]
     share = sure / sure.sum((1, 2), keepdim=True).clamp(min=CONFIDENT) / targets
-    found = boxes.float().permute(0, 2, 3, 1)
-    given = F.interpolate(maps.boxes, scale_factor=2.0).permute(0, 2, 3, 1)
+    found = outputs["boxes"].float().permute(0, 2, 3, 1)
+    given = _to_cells(maps.boxes).permute(0, 2, 3, 1)
     # Elsewhere the student's box takes the teacher's place: no loss, no gradient.
     given = torch.where(share[..., None] > 0, given, found.detach())
     giou = ((1 - iou_and_giou(found, given)[1]) * share).sum()
@@ -213,3 +220,8 @@ def teacher_loss(
     terms |= {"_right": right.sum() / pairs, "_iou": iou.sum() / targets}
     logged = {f"teacher{name}": term.detach() for name, term in terms.items()}
     return {"total": config.teacher * total, **logged}
+
+
+def _to_cells(values: Tensor, mode: str = "nearest") -> Tensor:
+    """(B, C, M, M) at the teacher's points -> (B, C, 2 M - 2, 2 M - 2) at the student's cells."""
+    return F.interpolate(values, scale_factor=2.0, mode=mode)[:, :, 1:-1, 1:-1]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every setting of a training run; a recipe (`vt_models.training.recipe.loader`) gives their values."""
+"""Every setting of a training run; a recipe (`training.recipe.loader`) gives their values."""
 
 from __future__ import annotations
 
@@ -177,9 +177,11 @@ class LossConfig:
         box_cell: Whose box a centre head's loss judges: "peak", the cell with the highest score, as
             the authors have it, or "target", that cell among those of the target. While the score
             is still wrong the former teaches boxes to cells that show something else.
-        alignment: Of PJVLT's patches with their texts (`vt_models.training.losses.alignment`); 0 for none.
-        teacher: Of what NanoTrack v3 says of the same crops (`vt_models.training.distillation.teacher`), for
-            AsymTrack-Lite; 0 for no teacher. Its weights come with `--teacher-weights`.
+        alignment: Of PJVLT's patches with their texts (`vt_models.training.losses.alignment`); 0
+            for none.
+        teacher: Of what NanoTrack v3 says of the same crops
+            (`vt_models.training.distillation.teacher`), for AsymTrack-Lite; 0 for no teacher. Its
+            weights come with `--teacher-weights`.
     """
 
     giou: float = 2.0
