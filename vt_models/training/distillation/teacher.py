@@ -34,9 +34,9 @@ LEAST_IOU = 0.5
 MOST_SCORE = 0.5
 """Of the teacher where the target is absent."""
 PADDING = 32
-"""Pixels around a search crop, which repeat its edge, so that the teacher knows targets there too. On
-416 training pairs of the image pack its best box has a mean IoU of 0.53 with the truth instead of
-0.43, and with crops of 192 pixels 0.47 instead of 0.30; the crop's mean colour gives 0.51 and 0.46.
+"""Pixels around a search crop, which repeat its edge, so that the teacher knows targets there too.
+On 416 training pairs of the image pack its best box has a mean IoU of 0.53 with the truth instead
+of 0.43, with crops of 192 pixels 0.47 instead of 0.30; the crop's mean colour gives 0.51 and 0.46.
 """
 CONFIDENT = 0.5
 """Cells in which the teacher's probability is higher teach their box."""
@@ -172,10 +172,10 @@ def teacher_loss(
     """How far a dense head is from its teacher, in pairs in which that is right.
 
     The teacher's points lie where four of the head's cells (stride 8) meet, or at the edge of the
-    crop. Scores are interpolated to the cells: each cell's is judged by the Kullback-Leibler divergence from the teacher's
-    probability, weighted by the higher of both, so that what neither takes for the target hardly
-    counts. Boxes are judged by GIoU and L1 from that of the nearest point, where the teacher is
-    confident, weighted by its probability.
+    crop. Scores are interpolated to the cells: each cell's is judged by the Kullback-Leibler
+    divergence from the teacher's probability, weighted by the higher of both, so that what neither
+    takes for the target hardly counts. Boxes are judged by GIoU and L1 from that of the nearest
+    point, where the teacher is confident, weighted by its probability.
 
     Each pair's terms are divided by its own number of such cells, so that small targets count as
     large ones, and by counts of the truth of the whole step: parts of a batch add up.

@@ -23,6 +23,7 @@ from vt_models.training.data.batches import BatchNumbers, Finisher, make_loader
 from vt_models.training.data.pairs import PairDataset
 from vt_models.training.data.targets import load_image_pack
 from vt_models.training.distillation.teacher import (
+    PADDING,
     Teacher,
     TeacherMaps,
     agreement,
@@ -37,7 +38,8 @@ from vt_models.training.trainer import Trainer, seed_everything
 pytestmark = pytest.mark.train
 
 CPU = torch.device("cpu")
-CELLS = 15
+POINTS = 17
+"""In a search crop of 256 pixels."""
 CONFIG = LossConfig(teacher=1.0)
 
 
@@ -50,20 +52,19 @@ def _truth(count: int = 4) -> Truth:
 
 def _maps_of(truth: Truth) -> TeacherMaps:
     """A teacher that says the truth: high where the target is, its box everywhere."""
-    steps = (torch.arange(CELLS) + 1) / (CELLS + 1)
+    steps = torch.arange(POINTS) / (POINTS - 1)
     near_x = (steps[None] - truth.box[:, :1]).abs() < truth.box[:, 2:3] / 4
     near_y = (steps[None] - truth.box[:, 1:2]).abs() < truth.box[:, 3:4] / 4
     inside = near_y[:, :, None] & near_x[:, None, :] & truth.present[:, None, None]
-    boxes = truth.box[:, :, None, None].expand(-1, 4, CELLS, CELLS)
+    boxes = truth.box[:, :, None, None].expand(-1, 4, POINTS, POINTS)
     return TeacherMaps(torch.where(inside, 0.95, 0.01), boxes.contiguous())
 
 
 def _student_of(maps: TeacherMaps) -> dict[str, torch.Tensor]:
-    """A student that says the same; its cells at the edge, which have no teacher, differ."""
+    """A student that says the same."""
     score = torch.nn.functional.interpolate(maps.score[:, None], scale_factor=2.0, mode="bilinear")
-    logits = torch.nn.functional.pad(score[:, 0], (1, 1, 1, 1), value=0.9).logit()
     boxes = torch.nn.functional.interpolate(maps.boxes, scale_factor=2.0)
-    return {"logits": logits, "boxes": torch.nn.functional.pad(boxes, (1, 1, 1, 1), value=0.3)}
+    return {"logits": score[:, 0, 1:-1, 1:-1].logit(), "boxes": boxes[..., 1:-1, 1:-1].clone()}
 
 
 def test_a_student_that_equals_the_teacher_has_no_loss() -> None:
@@ -88,9 +89,7 @@ def test_a_student_moves_towards_the_teacher(name: str) -> None:
     (gradient,) = torch.autograd.grad(terms["total"], moved)
     student[name] = moved - 0.01 * gradient
     assert teacher_loss(student, maps, truth, CONFIG)["total"] < terms["total"]
-    # At the edge and, of boxes, where the teacher is not confident, there is nothing to learn.
-    assert not gradient[..., 0, :].any()
-    if name == "boxes":
+    if name == "boxes":  # only those of cells beside points where the teacher is confident
         assert ((gradient != 0).any(1).sum((1, 2)) == 4 * (maps.score > 0.5).sum((1, 2))).all()
 
 
@@ -123,7 +122,7 @@ def test_an_absent_target_teaches_low_scores_only() -> None:
     student["logits"] = (student["logits"] + 4).detach().requires_grad_()
     terms = teacher_loss(student, maps, truth, CONFIG)
     gradients = torch.autograd.grad(terms["total"], [student["logits"], student["boxes"]])
-    assert (gradients[0][:, 1:-1, 1:-1] > 0).all()
+    assert (gradients[0] > 0).all()
     assert not gradients[1].any()
     assert terms["teacher_right"] == 1
 
@@ -155,14 +154,14 @@ def test_parts_of_a_batch_add_up_to_the_batch() -> None:
 
 
 def test_points_lie_as_published() -> None:
-    sides = torch.full((1, 4, CELLS, CELLS), 8.0)
+    sides = torch.full((1, 4, POINTS, POINTS), 8.0)
     boxes = sides_to_boxes(sides, 256) * 256
-    assert boxes[0, 0, 0].tolist() == [128 + 16 * step for step in range(-7, 8)]
-    assert boxes[0, 1, :, 0].tolist() == [128 + 16 * step for step in range(-7, 8)]
+    assert boxes[0, 0, 0].tolist() == [128 + 16 * step for step in range(-8, 9)]
+    assert boxes[0, 1, :, 0].tolist() == [128 + 16 * step for step in range(-8, 9)]
     assert (boxes[0, 2:] == 16).all()
-    # Each point lies where four of the student's cells meet.
+    # But at the edge, each point lies where four of the student's cells meet.
     cells = (torch.arange(32) + 0.5) * 8
-    assert torch.equal(boxes[0, 0, 0], (cells[1:-1:2] + cells[2:-1:2]) / 2)
+    assert torch.equal(boxes[0, 0, 0, 1:-1], (cells[1:-1:2] + cells[2:-1:2]) / 2)
 
 
 RECIPE = """
@@ -202,11 +201,13 @@ def test_the_teacher_sees_the_crops_as_bgr_bytes(mini_pack: Path, tmp_path: Path
     (sample,) = make_loader(dataset, BatchNumbers(0, 4, 4), 0, pin=False)
     sample |= {"colour": torch.ones_like(sample["colour"]), "gray": torch.zeros(4) > 0}
     maps = Teacher(net, spec, CPU)(Finisher(spec, CPU)(sample))
-    for name, crops in zip(("template", "search"), net.crops, strict=True):
-        expected = sample[name].permute(0, 3, 1, 2).flip(1).float()
-        assert torch.allclose(crops, expected, atol=1e-3)
-    assert maps.score.shape == (4, CELLS, CELLS)
-    assert maps.boxes.shape == (4, 4, CELLS, CELLS)
+    template, search = (sample[name].permute(0, 3, 1, 2).flip(1) for name in ("template", "search"))
+    assert torch.allclose(net.crops[0], template.float(), atol=1e-3)
+    assert torch.allclose(
+        net.crops[1][..., PADDING:-PADDING, PADDING:-PADDING], search.float(), atol=1e-3
+    )
+    assert maps.score.shape == (4, POINTS, POINTS)
+    assert maps.boxes.shape == (4, 4, POINTS, POINTS)
     assert not maps.boxes.requires_grad
     assert not any(parameter.requires_grad for parameter in net.parameters())
     assert not net.training
