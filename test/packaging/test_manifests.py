@@ -71,12 +71,6 @@ def test_every_import_of_the_nodes_is_declared(repository: Path) -> None:
     assert {KEYS.get(module, module) for module in wanted} <= declared
 
 
-def test_versions_agree(repository: Path) -> None:
-    version = manifest(repository, "package.xml").findtext("version")
-    assert manifest(repository, "vt_interfaces/package.xml").findtext("version") == version
-    assert f'version="{version}"' in (repository / "setup.py").read_text(encoding="utf-8")
-
-
 def test_setup_py_installs_what_ros_looks_for(repository: Path) -> None:
     code = (
         "import setuptools, runpy, json; kept = {};"

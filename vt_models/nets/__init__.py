@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Self
 
+__all__ = ["LanguageNet", "SiameseNet"]
+
 
 @runtime_checkable
 class SiameseNet(Protocol):
