@@ -90,6 +90,15 @@ def test_a_batch_equals_its_pairs(net: NanoTrack, crops: tuple[Any, Any]) -> Non
 
 
 @torch.no_grad()
+def test_merging_changes_no_output(net: NanoTrack, weights: Path, crops: tuple[Any, Any]) -> None:
+    merged = load_nanotrack(weights).merge().merge()
+    assert not any(isinstance(one, torch.nn.BatchNorm2d) for one in merged.modules())
+    expected, found = (one(*map(_as_input, crops)) for one in (net, merged))
+    assert torch.allclose(expected[0], found[0], atol=1e-4)
+    assert torch.allclose(expected[1], found[1], rtol=1e-4, atol=1e-3)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("size", [192, 256, 320])
 def test_any_search_size_that_is_a_multiple_of_the_stride(
     net: NanoTrack, crops: tuple[Any, Any], size: int

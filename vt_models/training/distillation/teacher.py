@@ -60,13 +60,13 @@ class Teacher:
     """Runs NanoTrack v3 on the crops of a batch.
 
     Args:
-        net: The teacher; becomes frozen and is moved to the device.
+        net: The teacher; is merged and frozen, and moved to the device.
         spec: Of the model that learns.
         device: Where the batches are.
     """
 
     def __init__(self, net: NanoTrack, spec: ModelSpec, device: torch.device) -> None:
-        net = net.eval().requires_grad_(False)
+        net = net.eval().merge().requires_grad_(False)
         self._net = net.to(device, memory_format=torch.channels_last)
         self._mean = torch.tensor(spec.mean, device=device).view(1, 3, 1, 1) * 255
         self._std = torch.tensor(spec.std, device=device).view(1, 3, 1, 1) * 255
