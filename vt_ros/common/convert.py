@@ -8,14 +8,17 @@ pixels of the source image, where messages hold the centre and the size.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 from vision_msgs.msg import (
     BoundingBox2D,
     Detection2D,
@@ -25,12 +28,7 @@ from vision_msgs.msg import (
 
 from vt_interfaces.msg import TrackStatus
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from builtin_interfaces.msg import Time
-    from std_msgs.msg import Header
-
+if TYPE_CHECKING:  # a client of the tracker needs no grounding
     from vt_models.grounding import Candidate
 
 Pixels = NDArray[np.uint8]
@@ -63,7 +61,7 @@ class _Layout:
         channels: bytes per pixel of a row; step must be at least width * channels.
         code: OpenCV's conversion to RGB; None: it is RGB already and is viewed, not copied.
         even_width: two pixels share their colour, so the width must be even.
-        half_extra_rows: half as many rows of colour lie below the picture (4:2:0), so the height
+        half_extra_rows: half as many rows of colour lie below the image (4:2:0), so the height
             must be even.
         smallest: least width and height that can be converted.
     """
@@ -109,7 +107,7 @@ class ImageReader:
         self._buffer: Pixels = np.empty((0, 0, 3), np.uint8)
 
     def read(self, message: Image) -> Pixels:
-        """An image message as (H, W, 3) uint8 RGB.
+        """Read an image message into (H, W, 3) uint8 RGB.
 
         Args:
             message: any encoding of `ENCODINGS`, any step that a row fits into. Bytes have no
@@ -143,7 +141,7 @@ class CompressedReader:
     """Reads compressed image messages; the counterpart of `ImageReader`."""
 
     def read(self, message: CompressedImage) -> Pixels:
-        """A compressed image message as (H, W, 3) uint8 RGB.
+        """Read a compressed image message into (H, W, 3) uint8 RGB.
 
         Args:
             message: JPEG, PNG or what else OpenCV decodes; the data decide, not `format`. An
@@ -157,22 +155,22 @@ class CompressedReader:
         _check_is_whole(data, shown)
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         try:
-            picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         except cv2.error as error:
             raise ConversionError(f"{shown} cannot be decoded: {error}") from error
-        if picture is None:
+        if image is None:
             raise ConversionError(f"{shown} cannot be decoded; publish JPEG or PNG")
-        cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture)
-        return np.asarray(picture, np.uint8)
+        cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+        return np.asarray(image, np.uint8)
 
 
-# First and last bytes of a file. A decoder fills what is missing with grey and calls it a picture.
+# First and last bytes of a file. A decoder fills what is missing with grey and reports no error.
 _FILE_ENDS = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG\r\n\x1a\n": b"IEND"}
 _LONGEST_PADDING = 4096
 
 
 def _check_is_whole(data: bytes, shown: str) -> None:
-    """ConversionError if there is nothing, or a JPEG or PNG without its end."""
+    """Raise ConversionError if there is nothing, or a JPEG or PNG without its end."""
     if not data:
         raise ConversionError(f"{shown}: there is nothing in it")
     for begin, end in _FILE_ENDS.items():
@@ -181,12 +179,12 @@ def _check_is_whole(data: bytes, shown: str) -> None:
 
 
 def image_to_rgb(message: Image) -> Pixels:
-    """One image message as (H, W, 3) uint8 RGB; see `ImageReader.read`."""
+    """Read one image message into (H, W, 3) uint8 RGB; see `ImageReader.read`."""
     return ImageReader().read(message)
 
 
 def _check(message: Image, layout: _Layout) -> int:
-    """Rows in the data; ConversionError if the message contradicts itself."""
+    """Return the rows in the data; raise ConversionError if the message contradicts itself."""
     name, width, height = message.encoding, message.width, message.height
     shown = f"{name} image of {width}x{height}"
     if min(width, height) < layout.smallest:
@@ -212,7 +210,7 @@ def _check(message: Image, layout: _Layout) -> int:
 
 
 def _view(message: Image, rows: int, channels: int) -> Pixels:
-    """(rows, width[, channels]) view of the data, without a copy."""
+    """Return a (rows, width[, channels]) view of the data, without a copy."""
     data = np.frombuffer(message.data, np.uint8)
     shape: tuple[int, ...] = (rows, message.width)
     strides: tuple[int, ...] = (message.step, channels)
@@ -222,7 +220,7 @@ def _view(message: Image, rows: int, channels: int) -> Pixels:
 
 
 def _read_with_cv_bridge(message: Image) -> Pixels:
-    """An encoding that is not in the table, through cv_bridge where it is installed."""
+    """Read an encoding that is not in the table, through cv_bridge where it is installed."""
     decode = _cv_bridge_decoder()
     name = message.encoding
     if decode is None:
@@ -244,7 +242,7 @@ def _read_with_cv_bridge(message: Image) -> Pixels:
 
 
 def _cv_bridge_decoder() -> Callable[[Image, str], object] | None:
-    """cv_bridge's decoder, None where it is absent or was built for another numpy."""
+    """Return cv_bridge's decoder; None where it is absent or was built for another numpy."""
     try:
         bridge = import_module("cv_bridge").CvBridge()
     except (ImportError, AttributeError):
@@ -259,7 +257,7 @@ _CHANNELS = {"rgb8": 3, "bgr8": 3, "mono8": 1}
 
 
 def array_to_image(pixels: Pixels, header: Header, encoding: str = "rgb8") -> Image:
-    """An image message from an array.
+    """Write an array into an image message.
 
     Args:
         pixels: (H, W, 3) uint8 for "rgb8" and "bgr8", (H, W) for "mono8", any strides.
@@ -286,14 +284,14 @@ def array_to_image(pixels: Pixels, header: Header, encoding: str = "rgb8") -> Im
 
 
 def array_to_jpeg(pixels: Pixels, header: Header) -> CompressedImage:
-    """A (H, W, 3) uint8 RGB array as a JPEG message; the header is copied by reference."""
-    picture = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    data = cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY))[1]
+    """Write a (H, W, 3) uint8 RGB array into a JPEG message; the header is kept by reference."""
+    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    data = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY))[1]
     return CompressedImage(header=header, format="rgb8; jpeg compressed bgr8", data=data.tobytes())
 
 
 def bounding_box_from_xywh(box: Sequence[float]) -> BoundingBox2D:
-    """x, y, w, h (left, top, width, height) as a message of centre and size; theta is 0.
+    """Write x, y, w, h (left, top, width, height) into a message of centre and size; theta is 0.
 
     >>> message = bounding_box_from_xywh((10.0, 20.0, 4.0, 6.0))
     >>> message.center.position.x, message.center.position.y, message.size_x, message.size_y
@@ -309,7 +307,7 @@ def bounding_box_from_xywh(box: Sequence[float]) -> BoundingBox2D:
 
 
 def xywh_from_bounding_box(message: BoundingBox2D) -> Box:
-    """A message of centre and size as x, y, w, h; values are passed on unchecked, NaN too."""
+    """Read a message of centre and size into x, y, w, h; values are not checked, NaN passes."""
     w, h = message.size_x, message.size_y
     centre = message.center.position
     return centre.x - 0.5 * w, centre.y - 0.5 * h, w, h
@@ -323,7 +321,7 @@ def detection_from_box(
     class_id: str = MEASURED,
     covariance: NDArray[np.float64] | None = None,
 ) -> Detection2D:
-    """One detection of the target.
+    """Write one detection of the target.
 
     Args:
         box: x, y, w, h in pixels of the source image.
@@ -352,7 +350,7 @@ def detection_from_box(
 
 
 def candidates_to_detections(candidates: Iterable[Candidate], header: Header) -> Detection2DArray:
-    """Boxes that may be meant, as detections of the class `CANDIDATE`, without an id."""
+    """Write boxes that may be meant into detections of the class `CANDIDATE`, without an id."""
     message = Detection2DArray(header=header)
     for candidate in candidates:
         detection = detection_from_box(candidate.box, candidate.score, header, 0, CANDIDATE)
@@ -362,28 +360,40 @@ def candidates_to_detections(candidates: Iterable[Candidate], header: Header) ->
 
 
 def pose_covariance(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(4, 4) as the (36,) row-major 6x6 of a pose, in its upper left block, zeros elsewhere."""
+    """Write (4, 4) into the upper left block of the (36,) row-major 6x6 of a pose, else zeros."""
     full = np.zeros((6, 6))
     full[:4, :4] = covariance
     return full.ravel()
 
 
 def box_covariance(pose: Sequence[float]) -> NDArray[np.float64] | None:
-    """The inverse of `pose_covariance`; None if all is zero."""
+    """Return the inverse of `pose_covariance`; None if all is zero."""
     block = np.asarray(pose, np.float64).reshape(6, 6)[:4, :4]
     return block.copy() if block.any() else None
 
 
 def stamp_nanoseconds(stamp: Time) -> int:
-    """A message's time as one number; 0 means that there is none."""
+    """Return a message's time in nanoseconds; 0 means that there is none."""
     return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)
 
 
+def shown_seconds(nanoseconds: int) -> str:
+    """Return nanoseconds as seconds, to the last digit.
+
+    >>> shown_seconds(1_500_000_000)
+    '1.500000000'
+    """
+    return f"{nanoseconds // NANOSECONDS}.{nanoseconds % NANOSECONDS:09d}"
+
+
 def serialised_stamp(message: bytes) -> int:
-    """Stamp of a serialised message that begins with a header, nanoseconds, without decoding it.
+    """Return the stamp of a serialised message that begins with a header, without decoding it.
 
     CDR (OMG DDSI-RTPS 2.5, 10.2): 4 bytes of which the second's lowest bit says little endian,
-    then the fields in order: int32 sec, uint32 nanosec. 0 for bytes that are too short.
+    then the fields in order: int32 sec, uint32 nanosec.
+
+    Returns:
+        Nanoseconds; 0 for bytes that are too short.
     """
     if len(message) < 12:
         return 0

@@ -7,16 +7,12 @@ a status once a second, levels that merge to the worst, a hardware id.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rclpy.node import Node
+from rclpy.node import Node
 
 OK = DiagnosticStatus.OK
 WARN = DiagnosticStatus.WARN
@@ -27,7 +23,7 @@ PERIOD = 1.0
 """Seconds between two publications."""
 
 
-class Report:
+class TaskReport:
     """What one task says: a level, a sentence, and values by name."""
 
     def __init__(self) -> None:
@@ -63,7 +59,7 @@ class Updater:
     def __init__(self, node: Node, hardware_id: Callable[[], str]) -> None:
         self._node = node
         self._hardware_id = hardware_id
-        self._tasks: list[tuple[str, Callable[[Report], None]]] = []
+        self._tasks: list[tuple[str, Callable[[TaskReport], None]]] = []
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._timer = node.create_timer(
             PERIOD,
@@ -72,7 +68,7 @@ class Updater:
             clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
 
-    def add(self, name: str, task: Callable[[Report], None]) -> None:
+    def add(self, name: str, task: Callable[[TaskReport], None]) -> None:
         """Add a task; it is called at every publication, in the executor's thread."""
         self._tasks.append((name, task))
 
@@ -96,8 +92,8 @@ class Updater:
         self._publisher.publish(message)
 
 
-def _ask(task: Callable[[Report], None]) -> Report:
-    report = Report()
+def _ask(task: Callable[[TaskReport], None]) -> TaskReport:
+    report = TaskReport()
     try:
         task(report)
     except Exception as error:  # what watches the node must not end it

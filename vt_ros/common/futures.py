@@ -3,17 +3,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from concurrent.futures import Future as ThreadFuture
+from typing import Any
 
+from rclpy.executors import Executor
 from rclpy.task import Future
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future as ThreadFuture
 
-    from rclpy.executors import Executor
-
-
-async def until_done(answer: ThreadFuture[object], executor: Executor) -> None:
+async def until_done(answer: ThreadFuture[Any], executor: Executor) -> None:
     """Wait for another thread's future without blocking the executor."""
     arrived = Future(executor=executor)
 

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -12,12 +12,8 @@ from rcl_interfaces.msg import (
     ParameterDescriptor,
     SetParametersResult,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from rclpy.node import Node
-    from rclpy.parameter import Parameter
+from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 Value = bool | int | float | str
 
@@ -46,7 +42,7 @@ class Setting:
     read_only: bool = False
 
     def descriptor(self) -> ParameterDescriptor:
-        """What ROS is told about this parameter; rclpy enforces type and range."""
+        """Return what ROS is told about this parameter; rclpy enforces type and range."""
         message = ParameterDescriptor(
             name=self.name, description=self.description, read_only=self.read_only
         )
@@ -65,7 +61,7 @@ class Setting:
         return message
 
     def refusal(self, value: object) -> str:
-        """Why a value is not among the choices; empty when it is fine."""
+        """Return why a value is not among the choices; empty when it is fine."""
         if not self.choices or value in self.choices:
             return ""
         return f"{self.name} is {value!r}, expected one of {', '.join(self.choices)}"
@@ -139,6 +135,6 @@ def refuse_if(node: Node, objection: Callable[[Callable[[str], Value]], str]) ->
 
 
 def value_of(node: Node, name: str) -> Value:
-    """Present value of a declared parameter."""
+    """Return the present value of a declared parameter."""
     value: Value = node.get_parameter(name).value
     return value

@@ -7,17 +7,15 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import rclpy
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -44,8 +42,8 @@ def run(create: Callable[[Future], Program], arguments: list[str] | None = None)
     """Run a node until it is finished, Ctrl-C or SIGTERM. The process should end after this.
 
     Args:
-        create: makes the node; it is given a future, and whoever completes that with an exit
-            code ends the process: the node itself, or a signal (code 0). `StartError` and
+        create: makes the node; it is given a future. Completing that with an exit code ends
+            the process: the node itself does it, or a signal (code 0). `StartError` and
             refused parameters become one sentence on standard error and code 2.
         arguments: command line with --ros-args; None takes the process's own.
 
@@ -89,7 +87,7 @@ def _nothing() -> None:
 
 @contextmanager
 def _signals_complete(finished: Future) -> Iterator[None]:
-    """SIGINT and SIGTERM complete the future with code 0; a second one changes nothing.
+    """Let SIGINT and SIGTERM complete the future with code 0; a second one changes nothing.
 
     A Python handler alone would not do: it runs between bytecodes of the main thread, which
     waits inside DDS. So the interpreter's C handler writes to a pipe, and a thread that reads
@@ -105,13 +103,13 @@ def _signals_complete(finished: Future) -> Iterator[None]:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _done_by_the_watcher)
-    former = signal.set_wakeup_fd(write_end)
+    previous = signal.set_wakeup_fd(write_end)
     watcher = threading.Thread(target=watch, name="signals", daemon=True)
     watcher.start()
     try:
         yield
     finally:
-        signal.set_wakeup_fd(former)
+        signal.set_wakeup_fd(previous)
         os.write(write_end, _QUIT)
         watcher.join()
         os.close(read_end)
@@ -119,4 +117,4 @@ def _signals_complete(finished: Future) -> Iterator[None]:
 
 
 def _done_by_the_watcher(number: int, frame: object) -> None:
-    """Replaces the default action: ending the process, or KeyboardInterrupt."""
+    """Replace the default action: ending the process, or KeyboardInterrupt."""

@@ -13,9 +13,10 @@ FAST_DDS_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 
 
 def config_file(name: str) -> Path:
-    """Path of a file of the folder `config`.
+    """Return the path of a file of the folder `config`.
 
-    Looked for beside the source tree first, then where ROS (ament index) or pip installed it.
+    It is searched for beside the source tree first, then where ROS (ament index) or pip has
+    installed it.
 
     Raises:
         FileNotFoundError: it is in none of these places; the message names them.
@@ -30,7 +31,7 @@ def config_file(name: str) -> Path:
 
 
 def footage_file(name: str) -> Path:
-    """Path of a demo video, whether it is there or not; `make setup` puts it there."""
+    """Return the path of a demo video, whether it is there or not; `make setup` puts it there."""
     return _pip_share() / "footage" / name
 
 
@@ -39,6 +40,6 @@ def _pip_share() -> Path:
 
 
 def _ament_share() -> list[Path]:
-    """The package's share folder according to ROS; nothing outside a ROS environment."""
+    """Return the package's share folders according to ROS; none outside a ROS environment."""
     prefixes = filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep))
     return [Path(prefix) / "share" / PACKAGE for prefix in prefixes]

@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import CameraInfo
 
 from vt_models.errors import InputError
 from vt_models.geometry.camera import Camera, Ray, angles_of, centre_pixel
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from sensor_msgs.msg import CameraInfo
-
-    from vt_ros.common.convert import Box
+from vt_ros.common.convert import Box
 
 NAN = float("nan")
 
@@ -36,7 +33,7 @@ class Bearing:
 
 
 class BearingFinder:
-    """Finds bearings with the newest camera_info.
+    """Finds bearings by the newest camera_info.
 
     The message is taken apart once for each new content, image size and kind of image.
     """
@@ -69,7 +66,7 @@ class BearingFinder:
         size: tuple[int, int],
         rectified: bool,
     ) -> Bearing | None:
-        """The direction of a box's centre; None without a usable calibration, see `problem`.
+        """Return the direction of a box's centre; None without a usable calibration, see `problem`.
 
         Args:
             box: x, y, w, h in pixels of the image.
@@ -105,7 +102,7 @@ class BearingFinder:
 
 
 def camera_of(info: CameraInfo, size: tuple[int, int], rectified: bool = False) -> Camera:
-    """The camera that a message describes, for images of a size.
+    """Return the camera that a message describes, for images of a size.
 
     As sensor_msgs/CameraInfo defines it: K, D and the region of interest are in pixels of the
     full image, P is that of the rectified one; the image is the region, reduced by the binning.
@@ -142,7 +139,7 @@ def camera_of(info: CameraInfo, size: tuple[int, int], rectified: bool = False) 
 
 
 def _undistorted_model(info: CameraInfo, rectified: bool) -> str:
-    """A fisheye whose coefficients are all zero is still no pinhole."""
+    """Return the model without coefficients: a fisheye of zeros is still no pinhole."""
     return "equidistant" if not rectified and info.distortion_model == "equidistant" else ""
 
 
@@ -151,7 +148,7 @@ def _undistorted(info: CameraInfo, rectified: bool) -> tuple[float, ...]:
 
 
 def _calibration(info: CameraInfo) -> tuple[object, ...]:
-    """All of a message but its header."""
+    """Return all of a message but its header."""
     roi = info.roi
     return (
         (info.width, info.height, info.distortion_model, info.binning_x, info.binning_y),

@@ -1,266 +1,173 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tracker says in `/diagnostics`: lifecycle, images, model, target, and so on."""
+"""What the tracker says in `/diagnostics`; it reads the state of the node and changes nothing."""
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from vt_interfaces.msg import TrackStatus
 from vt_ros.common.convert import STATE_NAMES
-from vt_ros.common.diagnostic_updater import ERROR, OK, STALE, WARN
-from vt_ros.tracker.tracking_thread import Counters
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from vt_ros.common.diagnostic_updater import Report as TaskReport
-    from vt_ros.tracker.bearing import BearingFinder
-    from vt_ros.tracker.grounding_thread import Finder
-    from vt_ros.tracker.image_subscription import Arrivals, ImageInput
-    from vt_ros.tracker.model_loading import LoadedModel
-    from vt_ros.tracker.parameters import LiveSettings
-    from vt_ros.tracker.tracking_thread import Report
+from vt_ros.common.diagnostic_updater import ERROR, OK, STALE, WARN, TaskReport, Updater
+from vt_ros.tracker.image_subscription import DeliveryStats
+from vt_ros.tracker.parameters import LiveSettings
+from vt_ros.tracker.state import NodeState
 
 _GOOD_STATES = (TrackStatus.STATE_IDLE, TrackStatus.STATE_TRACKING)
 # Clocks that agree give ages from zero to some seconds.
 _OLDEST_MS, _YOUNGEST_MS = 10_000.0, -100.0
 
 
-@dataclass
-class _Gauge:
-    """Values since the last look: how many, their mean, the largest."""
-
-    count: int = 0
-    total: float = 0.0
-    largest: float = float("-inf")
-
-    def add(self, value: float) -> None:
-        """Take one more value into account."""
-        self.count += 1
-        self.total += value
-        self.largest = max(self.largest, value)
-
-    def show(self, report: TaskReport, name: str) -> None:
-        """Add mean and largest value to a report, if there was any."""
-        if self.count:
-            report.add(f"{name} mean", self.total / self.count)
-            report.add(f"{name} max", self.largest)
-
-
-@dataclass
-class _Span:
-    """What has happened since the last publication."""
-
-    age: _Gauge = field(default_factory=_Gauge)
-    inference: _Gauge = field(default_factory=_Gauge)
-    score: _Gauge = field(default_factory=_Gauge)
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """The newest facts of the stream."""
-
-    counters: Counters
-    state: int = TrackStatus.STATE_IDLE
-    target_id: int = 0
-    message: str = ""
-    frame_id: str = ""
-    encoding: str = ""
-    size: str = ""
-    age_ms: float = float("nan")
-
-
-class Health:
-    """Collects what happens, and fills the tasks of a diagnostics updater.
-
-    `take` is called in the worker's thread, everything else in the executor's.
+class Diagnostics:
+    """The tasks of a diagnostics updater; all are called in the executor's thread.
 
     Args:
+        state: of the node.
         live: asked at every publication.
     """
 
-    def __init__(self, live: Callable[[], LiveSettings]) -> None:
-        self._live = live
-        self._lock = threading.Lock()
-        self._span = _Span()
-        self._seen = _Seen(Counters())
-        self._told = Counters()
-        self._last_refusal = ""
-        self._received_before = 0
-        self.lifecycle = "unconfigured"
-        self.failure = ""
-        self.loading = ""
-        self.switch_failure = ""
-        self.model: LoadedModel | None = None
-        self.input: ImageInput | None = None
-        self.calibration: tuple[str, BearingFinder] | None = None
-        self.finder: Finder | None = None
+    def __init__(self, state: NodeState, live: Callable[[], LiveSettings]) -> None:
+        self._state, self._live = state, live
 
-    def restart(self) -> None:
-        """Forget the stream: the node was activated or deactivated."""
-        with self._lock:
-            self._span, self._seen = _Span(), _Seen(Counters())
-            self._told, self._last_refusal, self._received_before = Counters(), "", 0
-
-    def take(self, report: Report, age_ms: float) -> None:
-        """Take a report of the pipeline into account."""
-        with self._lock:
-            former = self._seen
-            frame = report.frame
-            self._seen = _Seen(
-                counters=report.counters,
-                state=report.state,
-                target_id=report.target_id,
-                message=report.message,
-                frame_id=report.header.frame_id,
-                encoding=report.encoding or former.encoding,
-                size=f"{frame.shape[1]}x{frame.shape[0]}" if frame is not None else former.size,
-                age_ms=age_ms,
-            )
-            if report.refused:
-                self._last_refusal = report.message
-            if age_ms == age_ms:  # noqa: PLR0124 - not NaN
-                self._span.age.add(age_ms)
-            if report.inference_ms:
-                self._span.inference.add(report.inference_ms)
-                self._span.score.add(report.score)
+    def add_to(self, updater: Updater) -> None:
+        """Add all tasks to an updater."""
+        updater.add("lifecycle", self.report_lifecycle)
+        updater.add("images", self.report_images)
+        updater.add("model", self.report_model)
+        updater.add("target", self.report_target)
+        updater.add("bearing", self.report_bearing)
+        updater.add("grounding", self.report_grounding)
 
     def report_lifecycle(self, report: TaskReport) -> None:
-        """Task "lifecycle": the state of the node, and why the last transition failed."""
-        report.summary(OK, self.lifecycle)
-        if self.loading:
-            report.summary(OK, f"{self.lifecycle}, loading {self.loading}")
-        if self.failure:
-            report.summary(ERROR, f"{self.lifecycle}: {self.failure}")
-        report.add("state", self.lifecycle)
+        """Report the state of the node, and why the last transition failed."""
+        state = self._state
+        report.summary(OK, state.lifecycle)
+        if state.loading:
+            report.summary(OK, f"{state.lifecycle}, loading {state.loading}")
+        if state.failure:
+            report.summary(ERROR, f"{state.lifecycle}: {state.failure}")
+        report.add("state", state.lifecycle)
 
     def report_images(self, report: TaskReport) -> None:
-        """Task "images": whether images arrive, are readable, and are young."""
-        if self.input is None:
-            report.summary(STALE, f"not subscribed: the node is {self.lifecycle}")
+        """Report whether images arrive, are readable, and are young."""
+        session = self._state.session
+        if session is None:
+            report.summary(STALE, f"not subscribed: the node is {self._state.lifecycle}")
             return
-        arrivals = self.input.arrivals()
-        with self._lock:
-            seen, age, told = self._seen, self._span.age, self._told
-            self._span.age, self._told = _Gauge(), seen.counters
-            refusal = self._last_refusal
-        received, self._received_before = (
-            arrivals.received - self._received_before,
-            arrivals.received,
+        delivery, topic = session.subscription.stats(), session.subscription.topic
+        facts, age = session.statistics.facts, session.statistics.read("age")
+        received, rejected = session.statistics.read_growth(
+            delivery.received, facts.counters.rejected
         )
-        if arrivals.silence > self._live().image_timeout:
-            report.summary(ERROR, _silence(arrivals, self.input.topic))
+        if delivery.silence > self._live().image_timeout:
+            report.summary(ERROR, _silence(delivery, topic))
         else:
             report.summary(OK, f"{received} images in the last second")
-        rejected = seen.counters.rejected - told.rejected
         if rejected:
-            report.merge(WARN, f"{rejected} images refused: {refusal}")
-        if seen.age_ms > _OLDEST_MS or seen.age_ms < _YOUNGEST_MS:
+            report.merge(WARN, f"{rejected} images refused: {facts.last_refusal}")
+        if facts.age_ms > _OLDEST_MS or facts.age_ms < _YOUNGEST_MS:
             report.merge(
                 WARN,
-                f"the newest image is {seen.age_ms / 1000.0:.1f} s old by its stamp: the clocks of "
-                "camera and tracker disagree (use_sim_time?)",
+                f"the newest image is {facts.age_ms / 1000.0:.1f} s old by its stamp: the clocks "
+                "of camera and tracker disagree (use_sim_time?)",
             )
-        self._show_images(report, arrivals, seen)
-        age.show(report, "image age ms")
-        report.add("last refusal", refusal)
-
-    def _show_images(self, report: TaskReport, arrivals: Arrivals, seen: _Seen) -> None:
-        report.add("topic", self.input.topic)
-        report.add("publishers", arrivals.publishers)
-        report.add("reliability", self.input.qos.reliability.name.lower())
-        report.add("incompatible QoS", ", ".join(arrivals.incompatible) or "none")
-        report.add("received", arrivals.received)
-        report.add("processed", seen.counters.processed)
-        report.add("dropped", seen.counters.dropped)
-        report.add("refused", seen.counters.rejected)
-        report.add("lost by the middleware", arrivals.lost)
-        report.add("seconds since the last", arrivals.silence)
-        report.add("size", seen.size)
-        report.add("encoding", seen.encoding)
-        report.add("frame_id", seen.frame_id)
+        report.add("topic", topic)
+        report.add("publishers", delivery.publishers)
+        report.add("reliability", session.subscription.qos.reliability.name.lower())
+        report.add("incompatible QoS", ", ".join(delivery.incompatible) or "none")
+        report.add("received", delivery.received)
+        report.add("processed", facts.counters.processed)
+        report.add("dropped", facts.counters.dropped)
+        report.add("refused", facts.counters.rejected)
+        report.add("lost by the middleware", delivery.lost)
+        report.add("seconds since the last", delivery.silence)
+        report.add("size", facts.size)
+        report.add("encoding", facts.encoding)
+        report.add("frame_id", facts.frame_id)
+        if age.count:
+            report.add("image age ms mean", age.mean)
+            report.add("image age ms max", age.largest)
+        report.add("last refusal", facts.last_refusal)
 
     def report_model(self, report: TaskReport) -> None:
-        """Task "model": what runs, and how long it takes."""
-        if self.model is None:
-            report.summary(STALE, f"no model is loaded: the node is {self.lifecycle}")
+        """Report which model is at work, and how long it takes."""
+        state = self._state
+        if state.resources is None:
+            report.summary(STALE, f"no model is loaded: the node is {state.lifecycle}")
             return
-        with self._lock:
-            inference, self._span.inference = self._span.inference, _Gauge()
-        report.summary(OK, self.model.name)
-        if self.loading:
-            report.summary(OK, f"{self.model.name}, loading {self.loading}")
-        if self.switch_failure:
-            report.summary(WARN, f"{self.model.name} goes on: {self.switch_failure}")
-        request = self.model.request
-        report.add("model", self.model.name)
-        report.add("reason", self.model.reason or "asked for by name")
-        report.add("weights", request.weights or "those that ship or are installed")
-        report.add("backend", request.backend)
-        report.add("device", request.device)
-        report.add("loaded in s", self.model.seconds)
-        inference.show(report, "inference ms")
+        model = state.resources.model
+        report.summary(OK, model.name)
+        if state.loading:
+            report.summary(OK, f"{model.name}, loading {state.loading}")
+        if state.switch_failure:
+            report.summary(WARN, f"{model.name} goes on: {state.switch_failure}")
+        report.add("model", model.name)
+        report.add("reason", model.reason or "asked for by name")
+        report.add("weights", model.request.weights or "bundled or installed")
+        report.add("backend", model.request.backend)
+        report.add("device", model.request.device)
+        report.add("loaded in s", model.seconds)
+        if state.session is not None:
+            inference = state.session.statistics.read("inference")
+            if inference.count:
+                report.add("inference ms mean", inference.mean)
+                report.add("inference ms max", inference.largest)
 
     def report_target(self, report: TaskReport) -> None:
-        """Task "target": the state of the target."""
-        if self.input is None:
-            report.summary(STALE, f"no target: the node is {self.lifecycle}")
+        """Report the state of the target."""
+        session = self._state.session
+        if session is None:
+            report.summary(STALE, f"no target: the node is {self._state.lifecycle}")
             return
-        with self._lock:
-            seen, score = self._seen, self._span.score
-            self._span.score = _Gauge()
-        level = OK if seen.state in _GOOD_STATES else WARN
-        name = STATE_NAMES[seen.state]
-        report.summary(level, f"{name}: {seen.message}" if seen.message else name)
+        facts, score = session.statistics.facts, session.statistics.read("score")
+        name = STATE_NAMES[facts.state]
+        level = OK if facts.state in _GOOD_STATES else WARN
+        report.summary(level, f"{name}: {facts.message}" if facts.message else name)
         report.add("state", name)
-        report.add("target", seen.target_id)
+        report.add("target", facts.target_id)
         if score.count:
-            report.add("score mean", score.total / score.count)
+            report.add("score mean", score.mean)
 
     def report_bearing(self, report: TaskReport) -> None:
-        """Task "bearing": whether there are directions, and why not."""
-        if self.calibration is None:
-            report.summary(STALE, f"the node is {self.lifecycle}")
-            return
-        topic, bearings = self.calibration
-        if bearings.problem:
-            report.summary(WARN, f"no bearing: {bearings.problem}")
-        elif not bearings.calibrated:
-            report.summary(OK, f"no bearing: nothing on {topic}")
+        """Report whether there are directions, and why not."""
+        session = self._state.session
+        if session is None:
+            report.summary(STALE, f"the node is {self._state.lifecycle}")
+        elif session.bearings.problem:
+            report.summary(WARN, f"no bearing: {session.bearings.problem}")
+        elif not session.bearings.calibrated:
+            report.summary(OK, f"no bearing: nothing on {session.camera_info_topic}")
         else:
             report.summary(OK, "calibrated")
 
     def report_grounding(self, report: TaskReport) -> None:
-        """Task "grounding": what finds a text, and what it is doing."""
-        request, finder = self._live().grounder, self.finder
+        """Report which backend finds a text, and what it is doing."""
+        request, resources = self._live().grounder, self._state.resources
         if request is None:
             report.summary(OK, "off: grounding.backend is none")
             return
-        if finder is None:
-            report.summary(STALE, f"the node is {self.lifecycle}")
+        if resources is None:
+            report.summary(STALE, f"the node is {self._state.lifecycle}")
             return
-        facts = finder.facts
-        report.summary(OK, facts.backend or f"{request.backend}, loaded when a text comes")
-        if facts.failure:
-            report.summary(WARN, f"{request.backend}: {facts.failure}")
-        if facts.busy:
-            report.summary(OK, f"looking for {facts.busy}")
+        status = resources.grounding.status
+        report.summary(OK, status.backend or f"{request.backend}, loaded when a text comes")
+        if status.failure:
+            report.summary(WARN, f"{request.backend}: {status.failure}")
+        if status.busy:
+            report.summary(OK, f"looking for {status.busy}")
         report.add("backend", request.backend)
-        report.add("source", request.source or "what ships or is installed")
-        report.add("last search", facts.last)
-        report.add("last search s", facts.seconds)
+        report.add("source", request.source or "bundled or installed")
+        report.add("last search", status.last)
+        report.add("last search s", status.seconds)
 
 
-def _silence(arrivals: Arrivals, topic: str) -> str:
-    """Why no image arrives, as far as it can be told."""
-    since = f"no image for {arrivals.silence:.1f} s"
-    if arrivals.incompatible:
+def _silence(delivery: DeliveryStats, topic: str) -> str:
+    """Say why no image arrives, as far as it can be told."""
+    since = f"no image for {delivery.silence:.1f} s"
+    if delivery.incompatible:
         return (
             f"{since}: a publisher of {topic} offers an incompatible "
-            f"{', '.join(arrivals.incompatible)}; change image_qos.*"
+            f"{', '.join(delivery.incompatible)}; change image_qos.*"
         )
-    if not arrivals.publishers:
+    if not delivery.publishers:
         return f"{since}: nobody publishes {topic}; check the camera, the namespace, remappings"
-    return f"{since}: {arrivals.publishers} publisher(s) of {topic} are silent"
+    return f"{since}: {delivery.publishers} publisher(s) of {topic} are silent"

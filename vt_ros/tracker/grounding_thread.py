@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boxes for words and points, found in one thread of their own while the tracking goes on."""
+"""Text or point to box, in one thread of low priority, while the tracking goes on."""
 
 from __future__ import annotations
 
@@ -7,32 +7,23 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from std_msgs.msg import Header
 
 from vt_interfaces.srv import SetTarget
 from vt_models.errors import InputError, VtModelsError
-from vt_models.grounding import GroundingCancelledError, create_grounder
-from vt_models.grounding.onnx_detector import open_detector
+from vt_models.grounding import Candidate, Grounder, GroundingCancelledError, create_grounder
+from vt_models.grounding.onnx_detector import OnnxDetector, open_detector
 from vt_models.grounding.point import box_at
-from vt_ros.common.convert import ConversionError
-from vt_ros.tracker.image_buffer import Decoder
-from vt_ros.tracker.target_request import TargetRefusedError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sensor_msgs.msg import CompressedImage, Image
-    from std_msgs.msg import Header
-
-    from vt_models.grounding import Candidate, Grounder
-    from vt_models.grounding.onnx_detector import OnnxDetector
-    from vt_ros.common.convert import Box
-    from vt_ros.tracker.image_buffer import Arrival, Frame
-    from vt_ros.tracker.parameters import GrounderRequest, LiveSettings
-    from vt_ros.tracker.target_request import Point
+from vt_ros.common.convert import Box, Pixels
+from vt_ros.tracker.image_buffer import BufferedImage, ImageDecoder, UnreadableImageError
+from vt_ros.tracker.parameters import GrounderRequest, LiveSettings
+from vt_ros.tracker.target_request import Point, TargetRefusedError
 
 # Tracking comes first: the system gives this thread, and those that a network starts from it, the
 # time that is left over.
@@ -42,32 +33,15 @@ _Code = SetTarget.Response
 
 
 @dataclass(frozen=True)
-class Question:
-    """What to find in an image: words, or the object at a point.
-
-    Attributes:
-        arrival: the image.
-        message_type: what it is.
-        text: words; empty: none.
-        point: x, y in pixels; None: none.
-    """
-
-    arrival: Arrival
-    message_type: type[Image] | type[CompressedImage]
-    text: str = ""
-    point: Point | None = None
-
-
-@dataclass(frozen=True)
-class Found:
+class GroundingResult:
     """A box that was found.
 
     Attributes:
         box: x, y, w, h in pixels of the image.
-        score: how sure that is, in [0, 1].
+        score: confidence in [0, 1].
         alternatives: what else would do, best first.
         reason: one sentence with what decided.
-        header: of the image.
+        header: of the image; an empty one where the job had pixels alone.
     """
 
     box: Box
@@ -78,17 +52,37 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What the finder has to say about itself, for the diagnostics.
+class GroundingJob:
+    """What to find, and where: a description, or the object at a point.
+
+    Attributes:
+        image: to search in, serialised; or (H, W, 3) uint8 RGB pixels that stay as they are.
+        text: the description; empty: none.
+        point: x, y in pixels; None: none.
+        background: nobody waits for the result: the job gives way to every other one.
+        result: a future of it, or of a `TargetRefusedError`. It can be cancelled at any moment; the
+            search then ends as soon as the backend can.
+    """
+
+    image: BufferedImage | Pixels
+    text: str = ""
+    point: Point | None = None
+    background: bool = False
+    result: Future[GroundingResult] = field(default_factory=Future)
+
+
+@dataclass(frozen=True)
+class GroundingStatus:
+    """What the thread has to say about itself, for the diagnostics.
 
     Attributes:
         backend: that is loaded; empty: none.
-        busy: what is being looked for; empty: nothing.
+        busy: what is being searched for; empty: nothing.
         last: what came of the last search.
         seconds: that it took.
-        failure: why no text can be looked for at present; empty: nothing is wrong.
-        names_only: the back end that is loaded knows what things are called and nothing else, so
-            that words speak for a place and not against another one.
+        failure: why no text can be searched for at present; empty: nothing is wrong.
+        names_only: the backend that is loaded knows what things are called and nothing else, so
+            that a description speaks for a place and not against another one.
     """
 
     backend: str = ""
@@ -99,126 +93,130 @@ class Facts:
     names_only: bool = False
 
 
-@dataclass(frozen=True)
-class _Job:
-    question: Question
-    answer: Future[Found]
-    background: bool
-
-
-class Finder:
-    """Answers questions one at a time. The back end is loaded when the first text comes.
+class GroundingThread:
+    """Works on one job at a time. The backend is loaded when the first text comes.
 
     Args:
-        live: asked at every text: which back end, and its thresholds. Another one is loaded when
-            it has changed.
+        live: asked at every text: which backend, and its thresholds. Another one is loaded when it
+            has changed.
     """
 
     def __init__(self, live: Callable[[], LiveSettings]) -> None:
         self._live = live
         self._lock = threading.Lock()
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._newest: _Job | None = None
+        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._newest: GroundingJob | None = None
         self._thread: threading.Thread | None = None
-        self._loaded: tuple[GrounderRequest, Grounder] | None = None
-        self._things: OnnxDetector | None = None
-        self.facts = Facts()
+        self._grounder: tuple[GrounderRequest, Grounder] | None = None
+        self._point_detector: OnnxDetector | None = None
+        self.status = GroundingStatus()
 
-    def ask(self, question: Question, background: bool = False) -> Future[Found]:
-        """Look for something.
+    def submit(self, job: GroundingJob) -> Future[GroundingResult]:
+        """Start to work on a job as soon as the thread is free, and return its result.
 
-        Args:
-            question: what, and where.
-            background: nobody waits for it: it gives way to every other question.
-
-        Returns:
-            A future of the answer, or of a `TargetRefusedError`. It can be cancelled at any
-            moment; the search then ends as soon as the back end can.
+        A job in the background is cancelled at once if another one is waiting or at work; one that
+        is not cancels one in the background.
         """
-        job = _Job(question, Future(), background)
         with self._lock:
             newest = self._newest
-            if newest is not None and not newest.answer.done():
-                if background:
-                    job.answer.cancel()
-                    return job.answer
+            if newest is not None and not newest.result.done():
+                if job.background:
+                    job.result.cancel()
+                    return job.result
                 if newest.background:
-                    newest.answer.cancel()
+                    newest.result.cancel()
             self._newest = job
-            self._do(lambda: self._work(job))
-        return job.answer
+            self._enqueue(lambda: self._work_on(job))
+        return job.result
 
-    def prepare(self) -> None:
-        """Load the back end if that has not happened yet; `facts.failure` says if it cannot be."""
+    def load_backend(self) -> None:
+        """Load the backend if that has not happened yet; `status.failure` says if it cannot be."""
 
         def load() -> None:
             with suppress(TargetRefusedError):
-                self._grounder()
+                self._current_grounder()
 
         with self._lock:
-            self._do(load)
+            self._enqueue(load)
 
     def close(self) -> None:
-        """Cancel what is being looked for; the thread ends as soon as the back end can."""
+        """Cancel the present job; the thread ends as soon as the backend can."""
         if self._newest is not None:
-            self._newest.answer.cancel()
-        self._jobs.put(None)
+            self._newest.result.cancel()
+        self._tasks.put(None)
 
-    def _do(self, job: Callable[[], None]) -> None:
+    def _enqueue(self, task: Callable[[], None]) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="finder", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="grounding", daemon=True)
             self._thread.start()
-        self._jobs.put(job)
+        self._tasks.put(task)
 
     def _run(self) -> None:
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
-        while (job := self._jobs.get()) is not None:
-            job()
+        while (task := self._tasks.get()) is not None:
+            task()
 
-    def _work(self, job: _Job) -> None:
-        question, answer = job.question, job.answer
-        if answer.cancelled():
+    def _work_on(self, job: GroundingJob) -> None:
+        if job.result.cancelled():
             return
         begin = time.monotonic()
-        self._note(busy=question.text or f"point {question.point}")
+        self._note(busy=job.text or f"point {job.point}")
         try:
-            found = self._find(question, answer.cancelled)
-            self._finish(found.reason, begin)
+            result = self._find(job)
+            outcome = result.reason
             with suppress(InvalidStateError):  # cancelled
-                answer.set_result(found)
+                job.result.set_result(result)
         except GroundingCancelledError:
-            self._finish("cancelled", begin)
-            answer.cancel()
-        except Exception as error:  # somebody waits for the answer, whatever goes wrong
-            refusal = _refusal(error)
-            self._finish(str(refusal), begin)
+            outcome = "cancelled"
+            job.result.cancel()
+        except Exception as error:  # the caller waits for the result, whatever goes wrong
+            if isinstance(error, TargetRefusedError):
+                refusal = error
+            elif isinstance(error, InputError):
+                refusal = TargetRefusedError(_Code.ERROR_INVALID_TEXT, str(error))
+            else:
+                refusal = TargetRefusedError(
+                    _Code.ERROR_INTERNAL, f"the search failed: {type(error).__name__}: {error}"
+                )
+            outcome = str(refusal)
             with suppress(InvalidStateError):
-                answer.set_exception(refusal)
+                job.result.set_exception(refusal)
+        self._note(busy="", last=outcome, seconds=time.monotonic() - begin)
 
-    def _find(self, question: Question, cancelled: Callable[[], bool]) -> Found:
-        frame = _read(question)
-        if question.point is not None:
-            return self._at_point(frame, question.point, cancelled)
-        grounder = self._grounder()
-        grounding = grounder.find(frame.pixels, question.text, cancelled)
+    def _find(self, job: GroundingJob) -> GroundingResult:
+        """Find a box.
+
+        Raises:
+            TargetRefusedError, InputError, GroundingCancelledError: there is none.
+        """
+        header, pixels = Header(), job.image
+        if isinstance(pixels, BufferedImage):
+            try:
+                # A decoder of its own: the frames of the tracking thread share a buffer.
+                frame = ImageDecoder().decode(pixels)
+            except UnreadableImageError as error:
+                raise TargetRefusedError(
+                    _Code.ERROR_STAMP_NOT_FOUND, f"the frame cannot be read: {error}"
+                ) from error
+            header, pixels = frame.header, frame.pixels
+        if job.point is not None:
+            return self._find_at_point(pixels, header, job.point, job.result.cancelled)
+        grounding = self._current_grounder().find(pixels, job.text, job.result.cancelled)
         chosen, others = grounding.chosen, grounding.candidates
+        reason = f"{grounding.reason} ({grounding.backend}, {grounding.seconds:.1f} s)"
         if chosen is None:
             ambiguous = grounding.status == "ambiguous"
-            raise TargetRefusedError(
-                _Code.ERROR_AMBIGUOUS if ambiguous else _Code.ERROR_NOTHING_FOUND,
-                f"{grounding.reason} ({grounding.backend}, {grounding.seconds:.1f} s)",
-                others,
-                frame.header,
-            )
-        reason = f"{grounding.reason} ({grounding.backend}, {grounding.seconds:.1f} s)"
+            code = _Code.ERROR_AMBIGUOUS if ambiguous else _Code.ERROR_NOTHING_FOUND
+            raise TargetRefusedError(code, reason, others, header)
         alternatives = tuple(other for other in others if other is not chosen)
-        return Found(chosen.box, chosen.score, alternatives, reason, frame.header)
+        return GroundingResult(chosen.box, chosen.score, alternatives, reason, header)
 
-    def _at_point(self, frame: Frame, point: Point, cancelled: Callable[[], bool]) -> Found:
-        """What the detector that ships takes for a thing, else what has an outline."""
-        height, width = frame.pixels.shape[:2]
-        x, y = point
+    def _find_at_point(
+        self, pixels: Pixels, header: Header, point: Point, cancelled: Callable[[], bool]
+    ) -> GroundingResult:
+        """Find what the bundled detector takes for an object, else what has an outline."""
+        (x, y), (height, width) = point, pixels.shape[:2]
         if not (0 <= x <= width and 0 <= y <= height):
             raise TargetRefusedError(
                 _Code.ERROR_INVALID_POINT,
@@ -226,31 +224,35 @@ class Finder:
             )
         remark = ""
         try:
-            if self._things is None:
-                self._things = open_detector(None, "cpu", 1)
+            if self._point_detector is None:
+                self._point_detector = open_detector(None, "cpu", 1)
         except VtModelsError as error:  # an outline needs no network
             remark = f" (no detector: {error})"
-        found = box_at(self._things, frame.pixels, point, cancelled)
+        found = box_at(self._point_detector, pixels, point, cancelled)
         if found is None:
             raise TargetRefusedError(
                 _Code.ERROR_NOTHING_FOUND,
                 f"no object stands out at the point ({x:g}, {y:g}); draw a box (mode 0){remark}",
-                header=frame.header,
+                header=header,
             )
-        reason = f"the {found.label} at ({x:g}, {y:g}), clear to {found.score:.2f}{remark}"
-        return Found(found.box, found.score, (), reason, frame.header)
+        reason = f"the {found.label} at ({x:g}, {y:g}), confidence {found.score:.2f}{remark}"
+        return GroundingResult(found.box, found.score, (), reason, header)
 
-    def _grounder(self) -> Grounder:
-        """The back end that the parameters ask for, loaded if it is another one than before."""
+    def _current_grounder(self) -> Grounder:
+        """Return the grounder that the parameters ask for, and load it first if it is another.
+
+        Raises:
+            TargetRefusedError: there is none, or it cannot be loaded.
+        """
         live = self._live()
         request, settings = live.grounder, live.grounding
         if request is None:
             raise TargetRefusedError(
                 _Code.ERROR_TEXT_UNSUPPORTED,
-                "nothing looks for a text here: grounding.backend is none; set it, or give a box",
+                "no text can be searched for: grounding.backend is none; set it, or give a box",
             )
-        if self._loaded is None or self._loaded[0] != request:
-            self._loaded = None
+        if self._grounder is None or self._grounder[0] != request:
+            self._grounder = None
             self._note(backend="", failure="")
             try:
                 grounder = create_grounder(
@@ -266,37 +268,13 @@ class Finder:
                 self._note(failure=reason)
                 raise TargetRefusedError(
                     _Code.ERROR_GROUNDING_UNAVAILABLE,
-                    f"the grounding back end {request.backend} cannot be loaded: {reason}",
+                    f"the grounding backend {request.backend} cannot be loaded: {reason}",
                 ) from error
-            self._loaded = request, grounder
+            self._grounder = request, grounder
             self._note(backend=grounder.name, names_only=grounder.names_only)
-        grounder = self._loaded[1]
+        grounder = self._grounder[1]
         grounder.settings = settings
         return grounder
 
-    def _finish(self, last: str, begin: float) -> None:
-        self._note(busy="", last=last, seconds=time.monotonic() - begin)
-
-    def _note(self, **facts: str | float) -> None:
-        self.facts = replace(self.facts, **facts)
-
-
-def _read(question: Question) -> Frame:
-    """The frame, read by a decoder of this thread: the pipeline's goes on with its own."""
-    try:
-        return Decoder(question.message_type).frame(question.arrival)
-    except (ConversionError, RuntimeError) as error:
-        raise TargetRefusedError(
-            _Code.ERROR_STAMP_NOT_FOUND, f"the frame cannot be read: {error}"
-        ) from error
-
-
-def _refusal(error: Exception) -> TargetRefusedError:
-    """What to answer when a search has failed."""
-    if isinstance(error, TargetRefusedError):
-        return error
-    if isinstance(error, InputError):
-        return TargetRefusedError(_Code.ERROR_INVALID_TEXT, str(error))
-    return TargetRefusedError(
-        _Code.ERROR_INTERNAL, f"the search failed: {type(error).__name__}: {error}"
-    )
+    def _note(self, **changes: Any) -> None:
+        self.status = replace(self.status, **changes)

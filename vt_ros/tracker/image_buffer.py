@@ -1,49 +1,74 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images as they arrive, serialised; the frames in them; and those since a frame that waits."""
+"""Images as they arrived, serialised; their decoding; and the past ones that may be asked for."""
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 
-from vt_ros.common.convert import NANOSECONDS, CompressedReader, ImageReader, stamp_nanoseconds
+from vt_models.longterm.frame_buffer import FrameBuffer
+from vt_ros.common.convert import (
+    NANOSECONDS,
+    CompressedReader,
+    ConversionError,
+    ImageReader,
+    Pixels,
+    stamp_nanoseconds,
+)
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from std_msgs.msg import Header
+ImageType = type[Image] | type[CompressedImage]
 
-    from vt_models.longterm.frame_buffer import FrameRing
+
+class UnreadableImageError(Exception):
+    """An image that cannot be decoded.
+
+    Attributes:
+        header: of the message; an empty one if the bytes are no message.
+    """
+
+    def __init__(self, message: str, header: Header) -> None:
+        super().__init__(message)
+        self.header = header
 
 
 @dataclass(frozen=True)
-class Arrival:
-    """A serialised image; `number` counts arrivals, `received` is time.monotonic()."""
+class BufferedImage:
+    """A serialised image. Only those that are processed are ever decoded.
+
+    Attributes:
+        number: counts the images that have arrived.
+        message: its bytes.
+        received: `time.monotonic()` of its arrival.
+        stamp: of its header, nanoseconds; 0 for none.
+        message_type: what the bytes are.
+    """
 
     number: int
     message: bytes
     received: float
+    stamp: int = 0
+    message_type: ImageType = Image
 
 
 @dataclass(frozen=True)
 class Frame:
-    """An image that was read.
+    """A decoded image.
 
     Attributes:
-        arrival: it came as.
+        image: that it was decoded from.
         header: of the message, unchanged.
         encoding: of the message.
         pixels: (H, W, 3) uint8 RGB, valid until its decoder reads another image.
     """
 
-    arrival: Arrival
+    image: BufferedImage
     header: Header
     encoding: str
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
 
     @property
     def stamp(self) -> int:
@@ -52,76 +77,121 @@ class Frame:
 
     @property
     def seconds(self) -> float | None:
-        """The stamp as the target keeper takes it; None if there is none."""
+        """The stamp in seconds, as the long-term tracker takes it; None if there is none."""
         return self.stamp / NANOSECONDS if self.stamp else None
 
 
-class Decoder:
-    """Serialised images to frames; for one thread."""
+class ImageDecoder:
+    """Decodes serialised images; for one thread, as frames may share its buffer."""
 
-    def __init__(self, message_type: type[Image] | type[CompressedImage]) -> None:
-        self._type = message_type
-        self._reader = CompressedReader() if message_type is CompressedImage else ImageReader()
+    def __init__(self) -> None:
+        self._raw, self._compressed = ImageReader(), CompressedReader()
 
-    def deserialise(self, arrival: Arrival) -> Image | CompressedImage:
-        """The message; RuntimeError if the bytes are none."""
-        return deserialize_message(arrival.message, self._type)
+    def decode(self, image: BufferedImage) -> Frame:
+        """Decode an image.
 
-    def decode(self, arrival: Arrival, image: Image | CompressedImage) -> Frame:
-        """The frame in a message; ConversionError if it cannot be read."""
-        encoding = image.format if isinstance(image, CompressedImage) else image.encoding
-        return Frame(arrival, image.header, encoding, self._reader.read(image))
+        Raises:
+            UnreadableImageError: the bytes are no message, or the message holds no image that can
+                be read.
+        """
+        header = Header()
+        try:
+            message = deserialize_message(image.message, image.message_type)
+            header = message.header
+            if isinstance(message, CompressedImage):
+                return Frame(image, header, message.format, self._compressed.read(message))
+            return Frame(image, header, message.encoding, self._raw.read(message))
+        except (ConversionError, RuntimeError, MemoryError) as error:
+            raise UnreadableImageError(str(error), header) from error
 
-    def frame(self, arrival: Arrival) -> Frame:
-        """Both steps."""
-        return self.decode(arrival, self.deserialise(arrival))
 
+class FrameBacklog:
+    """An image that a target is being searched in, and the images since, until the search ends.
 
-class Trail:
-    """The frames since one that something is being looked for in, however long that takes.
-
-    Reaches further back than the ring, with fewer frames: when there are too many, every second
-    one is given up. As good as a ring for `vt_models.longterm.frame_buffer.catch_up`; safe between threads.
+    It reaches further back than the frame buffer, with fewer images: when there are too many,
+    every second one is dropped. It serves `vt_models.longterm.frame_buffer.catch_up` as a frame
+    buffer does, and is safe between threads.
 
     Args:
-        ring: has the last frames, all of them.
-        stamp: of the frame, nanoseconds.
-        most: frames held beside the ring's.
+        image: searched in. The images since are kept only if it has a stamp.
+        ring: the frame buffer, which holds every recent image.
+        max_images: kept beside the frame buffer's.
         max_bytes: of those.
     """
 
     def __init__(
-        self, ring: FrameRing[Arrival], stamp: int, most: int = 64, max_bytes: int = 1 << 27
+        self,
+        image: BufferedImage,
+        ring: FrameBuffer[BufferedImage],
+        max_images: int = 64,
+        max_bytes: int = 1 << 27,
     ) -> None:
-        self._ring, self._most, self._max_bytes = ring, most, max_bytes
+        self.image = image
+        self._ring, self._max_images, self._max_bytes = ring, max_images, max_bytes
         self._lock = threading.Lock()
-        self._kept = ring.after(stamp)
+        self._kept = ring.after(image.stamp) if image.stamp > 0 else []
         self._stride = self._until_next = 1
         self._thin_out()
 
-    def push(self, stamp: int, arrival: Arrival) -> None:
-        """Take a frame that has arrived; a stamp that goes back begins anew, as in the ring."""
+    def push(self, image: BufferedImage) -> None:
+        """Add an image that has arrived; a stamp that goes back begins anew, as in the buffer."""
         with self._lock:
-            if self._kept and stamp < self._kept[-1][0]:
+            if self._kept and image.stamp < self._kept[-1][0]:
                 self._kept.clear()
             self._until_next -= 1
-            if self._until_next > 0 or (self._kept and stamp == self._kept[-1][0]):
+            if self._until_next > 0 or (self._kept and image.stamp == self._kept[-1][0]):
                 return
-            self._kept.append((stamp, arrival))
+            self._kept.append((image.stamp, image))
             self._until_next = self._stride
             self._thin_out()
 
-    def after(self, stamp: int) -> list[tuple[int, Arrival]]:
-        """Stamps and frames newer than `stamp`, oldest first, up to the newest there is."""
+    def after(self, stamp: int) -> list[tuple[int, BufferedImage]]:
+        """Return stamps and images newer than `stamp`, the oldest first, up to the newest."""
         with self._lock:
             kept = [entry for entry in self._kept if entry[0] > stamp]
         return kept + self._ring.after(kept[-1][0] if kept else stamp)
 
     def _thin_out(self) -> None:
-        while len(self._kept) > 1 and self._is_over():
+        def is_over() -> bool:
+            nbytes = sum(len(image.message) for _, image in self._kept)
+            return len(self._kept) > self._max_images or nbytes > self._max_bytes
+
+        while len(self._kept) > 1 and is_over():
             self._kept = self._kept[::2]
             self._stride *= 2
 
-    def _is_over(self) -> bool:
-        nbytes = sum(len(arrival.message) for _, arrival in self._kept)
-        return len(self._kept) > self._most or nbytes > self._max_bytes
+
+class ImageBuffer:
+    """The recent images by stamp, and the backlogs of the searches that go on; thread-safe.
+
+    Args:
+        seconds: an image that is older than this before the newest is dropped, > 0.
+        max_bytes: the oldest images are dropped beyond it, > 0.
+    """
+
+    def __init__(self, seconds: float, max_bytes: int) -> None:
+        self.recent: FrameBuffer[BufferedImage] = FrameBuffer(seconds, max_bytes)
+        self._backlogs: list[FrameBacklog] = []
+        self._lock = threading.Lock()
+
+    def push(self, image: BufferedImage) -> None:
+        """Add the newest image; one without a stamp cannot be asked for and is not kept."""
+        if image.stamp <= 0:
+            return
+        with self._lock:
+            self.recent.push(image.stamp, image, len(image.message))
+            for backlog in self._backlogs:
+                backlog.push(image)
+
+    def hold(self, image: BufferedImage) -> FrameBacklog:
+        """Keep the images since this one from now on, until `release`."""
+        with self._lock:
+            backlog = FrameBacklog(image, self.recent)
+            if image.stamp > 0:
+                self._backlogs.append(backlog)
+        return backlog
+
+    def release(self, backlog: FrameBacklog) -> None:
+        """Keep the images of a backlog no longer."""
+        with self._lock:
+            self._backlogs = [held for held in self._backlogs if held is not backlog]

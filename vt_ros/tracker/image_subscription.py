@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
 from rclpy.qos import (
     DurabilityPolicy,
     HistoryPolicy,
@@ -19,19 +21,19 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
 
+from vt_ros.common.convert import serialised_stamp
+from vt_ros.common.parameters import Value
+from vt_ros.tracker.image_buffer import BufferedImage, ImageType
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rclpy.node import Node
-
-    from vt_ros.common.parameters import Value
+    from rclpy.event_handler import QoSMessageLostInfo, QoSRequestedIncompatibleQoSInfo
 
 COMPRESSED = "compressed"
 TOPIC = "image_raw"
 
 
 @dataclass(frozen=True)
-class Arrivals:
+class DeliveryStats:
     """What the middleware has delivered.
 
     Attributes:
@@ -50,8 +52,8 @@ class Arrivals:
     lost: int
 
 
-class ImageInput:
-    """Subscribes to the images and hands them over as serialised bytes.
+class ImageSubscription:
+    """Subscribes to the images and hands them over, serialised.
 
     Args:
         node: subscribes.
@@ -64,7 +66,7 @@ class ImageInput:
     """
 
     def __init__(
-        self, node: Node, value: Callable[[str], Value], offer: Callable[[bytes], None]
+        self, node: Node, value: Callable[[str], Value], offer: Callable[[BufferedImage], None]
     ) -> None:
         self._node, self._offer = node, offer
         self._received = 0
@@ -72,16 +74,23 @@ class ImageInput:
         self._incompatible: dict[str, None] = {}
         self._lost = 0
         compressed = value("image_transport") == COMPRESSED
-        self.message_type = CompressedImage if compressed else Image
+        self._message_type: ImageType = CompressedImage if compressed else Image
         # As image_transport does: the base topic is remapped, the transport's name follows.
         base = node.resolve_topic_name(TOPIC)
         self.topic = f"{base}/{COMPRESSED}" if compressed else base
-        self.qos = _profile(value)
-        # Bytes: deserialising is the worker's, and only for the frames it takes.
+        reliable = value("image_qos.reliability") == "reliable"
+        latched = value("image_qos.durability") == "transient_local"
+        self.qos = QoSProfile(
+            history=HistoryPolicy.KEEP_LAST,
+            depth=int(value("image_qos.depth")),
+            reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+        )
+        # raw: the tracking thread deserialises, and only the images that it takes.
         self._subscription = node.create_subscription(
-            self.message_type,
+            self._message_type,
             self.topic,
-            self._take,
+            self._on_image,
             self.qos,
             callback_group=MutuallyExclusiveCallbackGroup(),
             event_callbacks=SubscriptionEventCallbacks(
@@ -95,9 +104,9 @@ class ImageInput:
         """End the subscription."""
         self._node.destroy_subscription(self._subscription)
 
-    def arrivals(self) -> Arrivals:
-        """What has been delivered so far."""
-        return Arrivals(
+    def stats(self) -> DeliveryStats:
+        """Return what has been delivered so far."""
+        return DeliveryStats(
             received=self._received,
             silence=time.monotonic() - self._last,
             publishers=self._node.count_publishers(self.topic),
@@ -105,12 +114,13 @@ class ImageInput:
             lost=self._lost,
         )
 
-    def _take(self, message: bytes) -> None:
+    def _on_image(self, message: bytes) -> None:
         self._received += 1
         self._last = time.monotonic()
-        self._offer(message)
+        stamp = serialised_stamp(message)
+        self._offer(BufferedImage(self._received, message, self._last, stamp, self._message_type))
 
-    def _on_incompatible(self, event: object) -> None:
+    def _on_incompatible(self, event: QoSRequestedIncompatibleQoSInfo) -> None:
         policy = qos_policy_name_from_kind(event.last_policy_kind)
         self._incompatible[policy] = None
         self._node.get_logger().error(
@@ -118,16 +128,5 @@ class ImageInput:
             "arrive; change image_qos.* (best_effort and volatile take every publisher)"
         )
 
-    def _on_lost(self, event: object) -> None:
+    def _on_lost(self, event: QoSMessageLostInfo) -> None:
         self._lost = int(event.total_count)
-
-
-def _profile(value: Callable[[str], Value]) -> QoSProfile:
-    reliable = value("image_qos.reliability") == "reliable"
-    latched = value("image_qos.durability") == "transient_local"
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST,
-        depth=int(value("image_qos.depth")),
-        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
-        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
-    )

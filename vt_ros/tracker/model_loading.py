@@ -7,13 +7,10 @@ import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from vt_models import VtModelsError, choose_model, create_tracker, get_spec
-
-if TYPE_CHECKING:
-    from vt_models.tracker.tracker import Tracker
-    from vt_ros.tracker.parameters import ModelRequest
+from vt_models.tracker.tracker import Tracker
+from vt_ros.tracker.parameters import ModelRequest
 
 AUTO = "auto"
 
@@ -30,7 +27,7 @@ class LoadedModel:
         request: what was asked for.
         name: of the model that it became.
         reason: why this one was chosen, if "auto" was asked for; empty otherwise.
-        tracker: owned by whoever takes this.
+        tracker: its short-term tracker.
         seconds: how long it took.
     """
 
@@ -69,7 +66,7 @@ def load_model(request: ModelRequest) -> LoadedModel:
 
 
 def load_in_background(request: ModelRequest) -> Future[LoadedModel]:
-    """Start loading; a future of the model or of a `LoadError`."""
+    """Start loading, and return a future of the model or of a `LoadError`."""
     answer: Future[LoadedModel] = Future()
 
     def work() -> None:
@@ -83,7 +80,7 @@ def load_in_background(request: ModelRequest) -> Future[LoadedModel]:
 
 
 def objection_to(request: ModelRequest) -> str:
-    """What is wrong with a request as far as can be told at once; empty when nothing is."""
+    """Return what is wrong with a request as far as can be told at once; empty: nothing is."""
     if request.model == AUTO:
         return ""
     try:

@@ -1,63 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parameters of the node `tracker`, and the objects that its parts take them as."""
+"""The parameters of the node `tracker`: the table, and the objects that its parts read."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import Any
 
 from vt_models.grounding import GroundingSettings, list_grounders
 from vt_models.grounding.settings import setting_range as grounding_range
-from vt_models.longterm import TargetSettings
+from vt_models.longterm import LongTermSettings
 from vt_models.longterm.settings import setting_range
-from vt_ros.common.parameters import Setting
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from vt_ros.common.parameters import Value
+from vt_ros.common.parameters import Setting, Value
 
 TARGET_PREFIX = "target."
 NO_GROUNDING = "none"
 
 _TARGET_DESCRIPTIONS = {
-    "track_threshold": "Confidence from which a measurement is clear while TRACKING.",
-    "confirm_threshold": "Confidence from which it is clear in the other states.",
-    "doubt_threshold": "Confidence below which a measurement does not count.",
-    "doubt_frames": "Doubtful frames in a row that turn TRACKING into UNCERTAIN.",
-    "confirm_frames": "Clear frames in a row that turn UNCERTAIN into TRACKING.",
-    "recover_frames": "Clear frames in a row that turn UNCERTAIN into TRACKING after LOST.",
-    "coast_frames": "Frames without a measurement that are bridged by prediction, then LOST.",
+    "track_threshold": "Confidence from which an observation is confident while TRACKING.",
+    "confirm_threshold": "Confidence from which it is confident in the other states.",
+    "doubt_threshold": "Confidence below which the target counts as missed in the frame.",
+    "doubt_frames": "Weak observations in a row that turn TRACKING into UNCERTAIN.",
+    "confirm_frames": "Confident observations in a row that turn UNCERTAIN into TRACKING.",
+    "recover_frames": "The same after LOST: confident observations in a row.",
+    "coast_frames": "Frames without an observation that are bridged by prediction, then LOST.",
     "coast_seconds": "Seconds that are bridged by prediction; whichever is over first.",
-    "unclear_frames": "Frames since the last clear measurement, then LOST.",
+    "unclear_frames": "Frames since the last confident observation, then LOST.",
     "frame_period": "Seconds between frames that come without a usable stamp.",
     "searches": "Network calls for each frame while LOST, at most; 0: no re-detection.",
     "find_threshold": "Confidence that a candidate of re-detection needs.",
-    "find_likeness": "Likeness to the first template that a candidate needs.",
+    "find_likeness": "Appearance similarity to the first template that a candidate needs.",
     "find_frames": "Frames in a row that must agree on a candidate.",
     "max_step": "Largest believed step of the centre in 1/30 s, in mean box sides.",
     "max_growth": "Largest believed factor of the box's area in 1/30 s.",
     "blind_contrast": "A frame whose grey values deviate by less is dark or covered.",
     "frozen_frames": "Identical frames in a row, then the camera counts as frozen; 0: never.",
-    "cut_similarity": "Two frames in a row that are less alike are of different scenes.",
-    "camera_motion": "Compensate the camera's motion while there is no clear measurement.",
+    "cut_similarity": "Frame similarity below which two frames in a row are of different scenes.",
+    "camera_motion": "Compensate the camera's motion while there is no confident observation.",
     "template_updates": "Let models that have one replace their second template while TRACKING.",
 }
 
 
 def _target_settings() -> tuple[Setting, ...]:
-    """One parameter for each field of `TargetSettings`."""
-    defaults = TargetSettings()
-    return tuple(
-        Setting(
-            f"{TARGET_PREFIX}{field.name}",
-            getattr(defaults, field.name),
-            _TARGET_DESCRIPTIONS.get(field.name, "See docs/target.md."),
-            *(setting_range(field.name) or (None, None)),
-            live=True,
-        )
-        for field in fields(TargetSettings)
-    )
+    """Return one parameter for each field of `LongTermSettings`."""
+    defaults, settings = LongTermSettings(), []
+    for field in fields(LongTermSettings):
+        low, high = setting_range(field.name) or (None, None)
+        name, default = f"{TARGET_PREFIX}{field.name}", getattr(defaults, field.name)
+        description = _TARGET_DESCRIPTIONS.get(field.name, "See docs/longterm.md.")
+        settings.append(Setting(name, default, description, low, high, live=True))
+    return tuple(settings)
 
 
 SETTINGS = (
@@ -73,11 +65,13 @@ SETTINGS = (
         "Tracking model by name, see `vt-models models`; auto: what suits the machine.",
         live=True,
     ),
-    Setting("weights", "", "Export directory or .safetensors file; empty: what ships.", live=True),
+    Setting(
+        "weights", "", "Export directory or .safetensors file; empty: the bundled ones.", live=True
+    ),
     Setting(
         "update",
         "",
-        "Preset of when the model replaces its second template; empty: its authors' choice.",
+        "Preset of when the model replaces its second template; empty: as published.",
         live=True,
     ),
     Setting(
@@ -142,7 +136,7 @@ SETTINGS = (
         "set_target_tolerance",
         0.05,
         "Seconds by which the frame that set_target starts on may miss the stamp asked for, if "
-        "the very frame never arrived.",
+        "exactly that frame never arrived.",
         0.0,
         1.0,
         live=True,
@@ -160,7 +154,7 @@ SETTINGS = (
     Setting(
         "grounding.source",
         "",
-        "What it loads: a directory, or a model by name; empty: what ships or is installed.",
+        "What it loads: a directory, or a model by name; empty: bundled or installed.",
         live=True,
     ),
     Setting(
@@ -181,7 +175,7 @@ SETTINGS = (
     Setting(
         "grounding.threshold",
         0.0,
-        "Score that a box needs; 0: the back end's own threshold.",
+        "Score that a box needs; 0: the backend's own threshold.",
         *grounding_range("threshold"),
         live=True,
     ),
@@ -195,7 +189,7 @@ SETTINGS = (
     Setting(
         "grounding.period",
         5.0,
-        "Seconds between two searches for the words of a LOST target; 0: none.",
+        "Seconds between two searches for the description of a LOST target; 0: none.",
         0.0,
         3600.0,
         live=True,
@@ -203,8 +197,8 @@ SETTINGS = (
     Setting(
         "grounding.verify",
         True,
-        "A LOST target that has words is found again only where they do not speak against it; not "
-        "asked of a back end that knows names only, as the one that ships.",
+        "Re-detections of a LOST target with a description are verified against that; not with a "
+        "backend that knows names only, as the bundled one.",
         live=True,
     ),
     Setting(
@@ -237,12 +231,12 @@ class ModelRequest:
 
 
 @dataclass(frozen=True)
-class WordsSettings:
-    """How the words of a target are used when it is lost.
+class RedetectionSettings:
+    """How the description of a target is used while it is LOST.
 
     Attributes:
-        period: seconds between two searches for them; 0: none.
-        verify: what was found by its look is put before them.
+        period: seconds between two searches for it; 0: none.
+        verify: it is verified against the re-detections of the long-term tracker.
     """
 
     period: float
@@ -266,10 +260,10 @@ MODEL_PARAMETERS = tuple(field.name for field in fields(ModelRequest))
 class LiveSettings:
     """Parameters that are read at every frame; replaced as a whole when one changes."""
 
-    target: TargetSettings
+    target: LongTermSettings
     grounder: GrounderRequest | None
     grounding: GroundingSettings
-    words: WordsSettings
+    redetection: RedetectionSettings
     image_timeout: float
     rectified: bool
     set_target_timeout: float
@@ -280,7 +274,7 @@ class LiveSettings:
 
 
 def model_request(value: Callable[[str], Value]) -> ModelRequest:
-    """The model that parameters ask for; `value` gives a parameter's value by name."""
+    """Return the model that parameters ask for; `value` gives a parameter's value by name."""
     return ModelRequest(
         model=str(value("model")),
         weights=str(value("weights")),
@@ -292,7 +286,7 @@ def model_request(value: Callable[[str], Value]) -> ModelRequest:
 
 
 def grounder_request(value: Callable[[str], Value]) -> GrounderRequest | None:
-    """The grounder that parameters ask for; None for none."""
+    """Return the grounder that parameters ask for; None for none."""
     backend = str(value("grounding.backend"))
     if backend == NO_GROUNDING:
         return None
@@ -305,10 +299,10 @@ def grounder_request(value: Callable[[str], Value]) -> GrounderRequest | None:
 
 
 def live_settings(value: Callable[[str], Value]) -> LiveSettings:
-    """The live parameters together.
+    """Return the live parameters together.
 
     Raises:
-        InputError: settings of the target that contradict each other.
+        InputError: settings of the long-term tracker that contradict each other.
     """
     rate, grounder = float(value("debug_image.rate")), grounder_request(value)
     return LiveSettings(
@@ -318,7 +312,7 @@ def live_settings(value: Callable[[str], Value]) -> LiveSettings:
             threshold=float(value("grounding.threshold")) or None,
             ambiguity_margin=float(value("grounding.ambiguity_margin")),
         ),
-        words=WordsSettings(
+        redetection=RedetectionSettings(
             float(value("grounding.period")) if grounder else 0.0,
             verify=grounder is not None and bool(value("grounding.verify")),
         ),
@@ -332,9 +326,9 @@ def live_settings(value: Callable[[str], Value]) -> LiveSettings:
     )
 
 
-def target_settings(value: Callable[[str], Value]) -> TargetSettings:
-    """The settings of the target keeper; InputError if they contradict each other."""
-    given: Mapping[str, Value] = {
-        field.name: value(f"{TARGET_PREFIX}{field.name}") for field in fields(TargetSettings)
+def target_settings(value: Callable[[str], Value]) -> LongTermSettings:
+    """Return the settings of the long-term tracker; InputError if they contradict each other."""
+    given: dict[str, Any] = {
+        field.name: value(f"{TARGET_PREFIX}{field.name}") for field in fields(LongTermSettings)
     }
-    return TargetSettings(**given)
+    return LongTermSettings(**given)

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from geometry_msgs.msg import Vector3, Vector3Stamped
+from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
@@ -21,36 +22,24 @@ from vt_ros.common.convert import (
     detection_from_box,
     stamp_nanoseconds,
 )
-from vt_ros.tracker.bearing import NAN, Bearing, BearingFinder
+from vt_ros.tracker.bearing import NAN, BearingFinder
+from vt_ros.tracker.current_target import FrameReport
+from vt_ros.tracker.parameters import LiveSettings
 from vt_ros.video.drawing import STATE_COLOURS, draw_target, draw_text, scaled
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rclpy.lifecycle import LifecycleNode
-
-    from vt_ros.tracker.diagnostics import Health
-    from vt_ros.tracker.parameters import LiveSettings
-    from vt_ros.tracker.tracking_thread import Report
+_MEASURED_STATES = (TrackStatus.STATE_TRACKING, TrackStatus.STATE_UNCERTAIN)
 
 
-class Outputs:
-    """Publishes reports; `publish` is called in the pipeline's thread.
+class Publishers:
+    """Publishes reports; `publish` is called in the tracking thread.
 
     Args:
         node: whose lifecycle the publishers follow.
         live: asked at every frame.
-        health: knows the model, and is told what was published.
-
-    Attributes:
-        bearings: finds directions; to be given every camera_info.
     """
 
-    def __init__(
-        self, node: LifecycleNode, live: Callable[[], LiveSettings], health: Health
-    ) -> None:
-        self.bearings = BearingFinder()
-        self._node, self._live, self._health = node, live, health
+    def __init__(self, node: LifecycleNode, live: Callable[[], LiveSettings]) -> None:
+        self._node, self._live = node, live
         self._last_debug_image = float("-inf")
         self._last_state = TrackStatus.STATE_IDLE
         create = node.create_lifecycle_publisher
@@ -60,11 +49,19 @@ class Outputs:
         self._debug_image = create(Image, "~/debug_image", 1)
         self._debug_jpeg = create(CompressedImage, "~/debug_image/compressed", 1)
 
-    def publish(self, report: Report) -> None:
-        """Publish a report."""
+    def publish(self, report: FrameReport, bearings: BearingFinder) -> TrackStatus:
+        """Publish a report, and log what is new in it.
+
+        Args:
+            report: of a frame.
+            bearings: finds the direction of a measured box.
+
+        Returns:
+            The status that was published.
+        """
         live = self._live()
-        bearing = self._bearing_of(report, live)
         detections = Detection2DArray(header=report.header)
+        bearing = None
         if report.box is not None:
             predicted = report.state == TrackStatus.STATE_COASTING
             detections.detections.append(
@@ -77,54 +74,42 @@ class Outputs:
                     report.covariance,
                 )
             )
+            # A predicted box has no direction, lest it look measured.
+            if report.frame is not None and report.state in _MEASURED_STATES:
+                size = report.frame.shape[1], report.frame.shape[0]
+                bearing = bearings.find(report.box, report.covariance, size, live.rectified)
         self._detections.publish(detections)
         if bearing is not None:
             x, y, z = bearing.ray
             vector = Vector3(x=x, y=y, z=z)
             self._bearing.publish(Vector3Stamped(header=report.header, vector=vector))
         self._publish_debug_image(report, live)
-        status = self._status_of(report, bearing)
-        self._status.publish(status)
-        self._health.take(report, status.image_age_ms)
-        self._log(report)
-
-    def _bearing_of(self, report: Report, live: LiveSettings) -> Bearing | None:
-        """The direction of a measured box; a predicted one has none, lest it look measured."""
-        measured = report.state in (TrackStatus.STATE_TRACKING, TrackStatus.STATE_UNCERTAIN)
-        if report.box is None or report.frame is None or not measured:
-            return None
-        size = report.frame.shape[1], report.frame.shape[0]
-        return self.bearings.find(report.box, report.covariance, size, live.rectified)
-
-    def _status_of(self, report: Report, bearing: Bearing | None) -> TrackStatus:
-        model = self._health.model
-        return TrackStatus(
+        age_ms, stamp = NAN, stamp_nanoseconds(report.header.stamp)
+        if stamp:
+            age_ms = (self._node.get_clock().now().nanoseconds - stamp) * 1000.0 / NANOSECONDS
+        status = TrackStatus(
             header=report.header,
             state=report.state,
             score=report.score,
             target_id=report.target_id,
-            model=model.name,
-            model_reason=model.reason,
+            model=report.model,
+            model_reason=report.model_reason,
             frames_processed=report.counters.processed,
             frames_dropped=report.counters.dropped,
             frames_rejected=report.counters.rejected,
             inference_ms=report.inference_ms,
-            image_age_ms=self._age_ms(report),
+            image_age_ms=age_ms,
             message=report.message,
             azimuth=bearing.azimuth if bearing else NAN,
             elevation=bearing.elevation if bearing else NAN,
             bearing_sigma=bearing.sigma if bearing else NAN,
         )
+        self._status.publish(status)
+        self._log(report)
+        return status
 
-    def _age_ms(self, report: Report) -> float:
-        """Milliseconds since the image's stamp; NaN if it has none."""
-        stamp = stamp_nanoseconds(report.header.stamp)
-        if not stamp:
-            return NAN
-        return (self._node.get_clock().now().nanoseconds - stamp) * 1000.0 / NANOSECONDS
-
-    def _publish_debug_image(self, report: Report, live: LiveSettings) -> None:
-        """Draw the report, if anybody looks and the last one is long enough ago."""
+    def _publish_debug_image(self, report: FrameReport, live: LiveSettings) -> None:
+        """Draw the report, if somebody subscribes and the last one is long enough ago."""
         raw, jpeg = (
             publisher.get_subscription_count() > 0
             for publisher in (self._debug_image, self._debug_jpeg)
@@ -135,19 +120,19 @@ class Outputs:
         if now - self._last_debug_image < live.debug_interval:
             return
         self._last_debug_image = now
-        picture = scaled(report.frame, live.debug_scale)
+        image = scaled(report.frame, live.debug_scale)
         name = STATE_NAMES[report.state]
         if report.box is not None:
-            draw_target(picture, report.box, name, live.debug_scale)
+            draw_target(image, report.box, name, live.debug_scale)
         text = f"{name}  {report.score:.2f}  {report.inference_ms:.1f} ms"
-        draw_text(picture, text, STATE_COLOURS[name])
+        draw_text(image, text, STATE_COLOURS[name])
         if raw:
-            self._debug_image.publish(array_to_image(picture, report.header))
+            self._debug_image.publish(array_to_image(image, report.header))
         if jpeg:
-            self._debug_jpeg.publish(array_to_jpeg(picture, report.header))
+            self._debug_jpeg.publish(array_to_jpeg(image, report.header))
 
-    def _log(self, report: Report) -> None:
-        """Say what was refused, and when the state changes."""
+    def _log(self, report: FrameReport) -> None:
+        """Log what was refused, and when the state changes."""
         log = self._node.get_logger()
         if report.refused:
             log.warning(report.message, throttle_duration_sec=5.0)

@@ -5,23 +5,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from std_msgs.msg import Header
 
 from vt_interfaces.srv import SetTarget
 from vt_models.errors import InputError
-from vt_models.grounding import check_text
-
-if TYPE_CHECKING:
-    from std_msgs.msg import Header
-
-    from vt_models.grounding import Candidate
-    from vt_ros.common.convert import Box
-    from vt_ros.tracker.image_buffer import Arrival, Trail
+from vt_models.grounding import Candidate, check_text
+from vt_ros.common.convert import Box, xywh_from_bounding_box
+from vt_ros.tracker.image_buffer import FrameBacklog
 
 Point = tuple[float, float]
-
-_WITH_TEXT = (SetTarget.Request.MODE_TEXT, SetTarget.Request.MODE_BOX_AND_TEXT)
-_FOUND_BY_LOOKING = (SetTarget.Request.MODE_TEXT, SetTarget.Request.MODE_POINT)
 
 
 class TargetRefusedError(Exception):
@@ -30,7 +23,7 @@ class TargetRefusedError(Exception):
     Attributes:
         code: one of SetTarget.Response.ERROR_*.
         candidates: what could not be told apart, best first.
-        header: of the image that was looked at, if there was one.
+        header: of the image that was searched, if one was.
     """
 
     def __init__(
@@ -47,8 +40,8 @@ class TargetRefusedError(Exception):
 
 
 @dataclass(frozen=True)
-class Moment:
-    """The frame that somebody means.
+class FrameRef:
+    """The frame that a request is about.
 
     Attributes:
         stamp: nanoseconds; 0 is the newest frame.
@@ -63,35 +56,29 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Picked:
-    """A frame that something is looked for in, and those that come after it.
+class TargetRequest:
+    """A target that is asked for: by its box, or by what a box is to be found for.
 
     Attributes:
-        arrival: the frame.
-        trail: the frames since; None if it has no stamp to order them by.
+        box: x, y, w, h in pixels, unchecked; None: it is to be found.
+        text: the description; empty: none.
+        frame: that the target is in; a backlog once it was found there.
+        point: x, y in pixels, of which the object is the target; None: none.
     """
 
-    arrival: Arrival
-    trail: Trail | None
-
-
-@dataclass(frozen=True)
-class Wish:
-    """A target that is asked for.
-
-    Attributes:
-        box: x, y, w, h in pixels; unchecked.
-        text: what it is, in words; empty: none.
-        at: the frame that the box is in.
-    """
-
-    box: Box
+    box: Box | None = None
     text: str = ""
-    at: Moment | Picked = Moment()
+    frame: FrameRef | FrameBacklog = FrameRef()
+    point: Point | None = None
+
+    def __str__(self) -> str:
+        if self.point is not None:
+            return f"point ({self.point[0]:g}, {self.point[1]:g})"
+        return "box" if self.box is not None else f"text {self.text!r}"
 
 
 @dataclass(frozen=True)
-class Started:
+class TargetStarted:
     """The answer to an accepted request.
 
     Attributes:
@@ -105,48 +92,32 @@ class Started:
     header: Header
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A checked request: a box, or what a box is to be found for.
+def read_request(message: SetTarget.Request, frame: FrameRef) -> TargetRequest:
+    """Read and check a service request.
 
-    Attributes:
-        text: in words; empty: none.
-        point: x, y in pixels of the image; None: none.
-        looks: the box is to be found.
-    """
-
-    text: str
-    point: Point | None
-    looks: bool
-
-    def __str__(self) -> str:
-        if self.point is not None:
-            return f"point ({self.point[0]:g}, {self.point[1]:g})"
-        return f"text {self.text!r}" if self.looks else "box"
-
-
-def check(request: SetTarget.Request) -> Asked:
-    """What a request asks for.
+    Args:
+        message: of the service.
+        frame: that it is about.
 
     Raises:
         TargetRefusedError: an unknown mode, a text without words or too long, a point that is not
             finite.
     """
-    answer, mode = SetTarget.Response, request.mode
-    if mode > SetTarget.Request.MODE_BOX_AND_TEXT:
-        raise TargetRefusedError(
-            answer.ERROR_INVALID_MODE, f"mode is {mode}, expected 0 (box) to 3"
-        )
-    text, point = "", None
-    if mode in _WITH_TEXT:
+    codes, mode = SetTarget.Response, message.mode
+    if mode > message.MODE_BOX_AND_TEXT:
+        raise TargetRefusedError(codes.ERROR_INVALID_MODE, f"mode is {mode}, expected 0 (box) to 3")
+    box, text, point = None, "", None
+    if mode in (message.MODE_BOX, message.MODE_BOX_AND_TEXT):
+        box = xywh_from_bounding_box(message.box)
+    if mode in (message.MODE_TEXT, message.MODE_BOX_AND_TEXT):
         try:
-            text = check_text(request.text)
+            text = check_text(message.text)
         except InputError as error:
-            raise TargetRefusedError(answer.ERROR_INVALID_TEXT, str(error)) from error
-    if mode == SetTarget.Request.MODE_POINT:
-        point = request.point.x, request.point.y
+            raise TargetRefusedError(codes.ERROR_INVALID_TEXT, str(error)) from error
+    if mode == message.MODE_POINT:
+        point = message.point.x, message.point.y
         if not all(map(math.isfinite, point)):
             raise TargetRefusedError(
-                answer.ERROR_INVALID_POINT, f"the point {point} is not finite; give x, y in pixels"
+                codes.ERROR_INVALID_POINT, f"the point {point} is not finite; give x, y in pixels"
             )
-    return Asked(text, point, mode in _FOUND_BY_LOOKING)
+    return TargetRequest(box, text, frame, point)

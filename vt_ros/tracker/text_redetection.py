@@ -1,168 +1,163 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The words that name a target, put to use when it is lost.
+"""The description of a target, put to use when the target is LOST.
 
-They are looked for in the whole image now and then, and whatever the target keeper has found by its
-look is put before them. Neither stalls the tracking: the finder's thread does the work.
+It is searched for in the whole frame now and then, and the long-term tracker has its re-detections
+verified against it. Neither stalls the tracking: the grounding thread does the work.
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from vt_interfaces.srv import SetTarget
-from vt_models.errors import InputError
 from vt_models.longterm import State
+from vt_ros.common.convert import Box, Pixels
+from vt_ros.tracker.grounding_thread import GroundingJob, GroundingResult
+from vt_ros.tracker.image_buffer import BufferedImage
+from vt_ros.tracker.parameters import RedetectionSettings
 from vt_ros.tracker.target_request import TargetRefusedError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from concurrent.futures import Future
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from vt_models.longterm import Target
-    from vt_ros.common.convert import Box
-    from vt_ros.tracker.grounding_thread import Found
-    from vt_ros.tracker.image_buffer import Arrival
-    from vt_ros.tracker.parameters import WordsSettings
-
-# A find waits so long, in seconds, for what the words say to it; then it counts without them.
-_WORDS_TAKE = 3.0
-# What the words said about another image counts so long.
-_STILL_TRUE = 2.0
+# Seconds that a re-detection waits for its verification; then it counts without one.
+_VERIFICATION_TIMEOUT = 3.0
+# Seconds for which an outcome counts in later frames.
+_OUTCOME_LIFETIME = 2.0
 
 
 @dataclass(frozen=True)
 class _Search:
-    """A search that is going on; `find` is what the keeper has found in the same image."""
+    """A search that is going on; `verifies` is the re-detection in the same frame, if any."""
 
-    answer: Future[Found]
-    find: Box | None
+    result: Future[GroundingResult]
+    verifies: Box | None
 
 
 @dataclass(frozen=True)
-class _Said:
-    """What a search has said: the places that fit, None if it could not tell."""
+class _Outcome:
+    """What a search has found: the places that fit, None if it could not tell."""
 
     places: tuple[Box, ...] | None
-    find: Box | None
+    verifies: Box | None
     at: float
 
 
-class Words:
-    """The words of the present target; for the pipeline's thread alone.
+class TextRedetection:
+    """Re-detection by the present target's description; for the tracking thread alone.
 
     Args:
-        ask: has a text looked for in an image.
+        submit: has a job worked on, as `GroundingThread.submit`.
         settings: asked at every frame.
         now: seconds, of any origin.
     """
 
     def __init__(
         self,
-        ask: Callable[[Arrival, str], Future[Found]],
-        settings: Callable[[], WordsSettings],
+        submit: Callable[[GroundingJob], Future[GroundingResult]],
+        settings: Callable[[], RedetectionSettings],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._ask, self._settings, self._now = ask, settings, now
+        self._submit, self._settings, self._now = submit, settings, now
         self._text = ""
-        self._arrival: Arrival | None = None
         self._search: _Search | None = None
-        self._said: _Said | None = None
+        self._outcome: _Outcome | None = None
         self._last_search = float("-inf")
-        self._find_waits_since: float | None = None
+        self._waits_since: float | None = None
 
-    def take(self, text: str) -> None:
-        """Another target has these words; empty: none."""
+    def start(self, text: str) -> None:
+        """Begin with another target, of which this is the description; empty: it has none."""
         if self._search is not None:
-            self._search.answer.cancel()
+            self._search.result.cancel()
         self._text = text
-        self._arrival = self._search = self._said = self._find_waits_since = None
+        self._search = self._outcome = self._waits_since = None
         self._last_search = float("-inf")
 
-    def look(self, arrival: Arrival, target: Target) -> None:
-        """Before each frame: a LOST target is looked for now and then; what was found, suggested.
+    def suggestion(self, image: BufferedImage, state: State) -> Box | None:
+        """Search for a LOST target now and then, and return where a search has found it.
 
-        The keeper accepts a suggestion as it accepts anything that it finds itself.
+        To be called before each frame; what it returns is for `Target.suggest`.
+
+        Args:
+            image: of the frame.
+            state: of the target.
+
+        Returns:
+            x, y, w, h in pixels of the frame that was searched, once for each search; else None.
         """
-        self._arrival = arrival
         if not self._text:
-            return
-        said = self._listen()
-        if target.state is not State.LOST:
-            self._find_waits_since = None
-            return
-        if said is not None and said.places:
-            with suppress(InputError):  # images have become smaller since the question
-                target.suggest(said.places[0])
+            return None
+        outcome = self._poll()
+        if state is not State.LOST:
+            self._waits_since = None
+            return None
         period = self._settings().period
         if period and self._search is None and self._now() - self._last_search >= period:
-            self._begin(None)
+            self._begin(image, None)
+        return outcome.places[0] if outcome is not None and outcome.places else None
 
-    def agree(self, frame: NDArray[np.uint8], find: Box) -> bool:  # noqa: ARG002 - same image
-        """The keeper's verifier: do the words not speak against what it has found?
+    def verify(self, pixels: Pixels, box: Box) -> bool:
+        """Verify a re-detection: the long-term tracker's verifier.
 
-        False as long as they have not been asked. They speak against it if they fit another place
-        of the same image; if they fit nothing, or cannot be asked in time, they say nothing.
+        It is refused if the description fits another place of the same frame, and as long as no
+        search has told. It is accepted if the description fits nothing there, or cannot be
+        searched for in time.
+
+        Args:
+            pixels: (H, W, 3) uint8 RGB of the frame.
+            box: x, y, w, h of the re-detection in pixels.
         """
         if not (self._text and self._settings().verify):
             return True
         now = self._now()
-        self._listen()
-        verdict = self._verdict(find, now)
+        self._poll()
+        verdict = self._verdict_on(box, now)
         if verdict is not None:
-            self._find_waits_since = None
+            self._waits_since = None
             return verdict
-        if self._find_waits_since is None:
-            self._find_waits_since = now
+        if self._waits_since is None:
+            self._waits_since = now
         if self._search is None:
-            self._begin(find)
-        return now - self._find_waits_since > _WORDS_TAKE
+            # A copy, as the next frame is decoded into the same buffer.
+            self._begin(pixels.copy(), box)
+        return now - self._waits_since > _VERIFICATION_TIMEOUT
 
-    def _begin(self, find: Box | None) -> None:
-        if self._arrival is not None:
-            self._last_search = self._now()
-            self._search = _Search(self._ask(self._arrival, self._text), find)
+    def _begin(self, image: BufferedImage | Pixels, verifies: Box | None) -> None:
+        self._last_search = self._now()
+        job = GroundingJob(image, self._text, background=True)
+        self._search = _Search(self._submit(job), verifies)
 
-    def _listen(self) -> _Said | None:
-        """What the present search has said; None while it has not, or was told before."""
+    def _poll(self) -> _Outcome | None:
+        """Return the outcome of the present search; None while there is none, or a second time."""
         search = self._search
-        if search is None or not search.answer.done():
+        if search is None or not search.result.done():
             return None
         self._search = None
-        if search.answer.cancelled():  # somebody else had a question
+        if search.result.cancelled():  # it gave way to another job
             return None
+        places: tuple[Box, ...] | None = None
+        try:
+            places = (search.result.result().box,)
+        except TargetRefusedError as refusal:
+            if refusal.code == SetTarget.Response.ERROR_AMBIGUOUS:
+                places = tuple(candidate.box for candidate in refusal.candidates)
         self._last_search = now = self._now()
-        self._said = _Said(_places(search.answer), search.find, now)
-        return self._said
+        self._outcome = _Outcome(places, search.verifies, now)
+        return self._outcome
 
-    def _verdict(self, find: Box, now: float) -> bool | None:
-        """What was said about this find; None if nothing was."""
-        said = self._said
-        if said is None or now - said.at > _STILL_TRUE:
+    def _verdict_on(self, box: Box, now: float) -> bool | None:
+        """Return what the last search says about a re-detection; None if it says nothing."""
+        outcome = self._outcome
+        if outcome is None or now - outcome.at > _OUTCOME_LIFETIME:
             return None
-        if said.find is None:  # about an image of before: only a yes is believed
-            return True if said.places and _is_among(find, said.places) else None
-        if not _is_among(find, (said.find,)):
+        if outcome.verifies is None:  # an earlier frame: only a confirmation counts
+            return True if outcome.places and _is_in(box, outcome.places) else None
+        if not _is_in(box, (outcome.verifies,)):
             return None
-        return not said.places or _is_among(said.find, said.places)
+        return not outcome.places or _is_in(outcome.verifies, outcome.places)
 
 
-def _places(answer: Future[Found]) -> tuple[Box, ...] | None:
-    """Where the words fit best: one place, several that cannot be told apart, or none."""
-    try:
-        return (answer.result().box,)
-    except TargetRefusedError as refusal:
-        if refusal.code == SetTarget.Response.ERROR_AMBIGUOUS:
-            return tuple(candidate.box for candidate in refusal.candidates)
-        return None
-
-
-def _is_among(box: Box, places: tuple[Box, ...]) -> bool:
-    """Does the centre of a box lie in one of the places?"""
+def _is_in(box: Box, places: tuple[Box, ...]) -> bool:
+    """Return whether the centre of a box lies in one of the places."""
     x, y = box[0] + 0.5 * box[2], box[1] + 0.5 * box[3]
     return any(left <= x <= left + w and top <= y <= top + h for left, top, w, h in places)

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
-from vt_ros.common.diagnostic_updater import ERROR, OK, STALE, WARN, Report, _ask
+from vt_ros.common.diagnostic_updater import ERROR, OK, STALE, WARN, TaskReport, _ask
 
 
 @pytest.mark.parametrize(
@@ -23,14 +23,14 @@ from vt_ros.common.diagnostic_updater import ERROR, OK, STALE, WARN, Report, _as
     ],
 )
 def test_the_worst_finding_counts(findings, level, message):
-    report = Report()
+    report = TaskReport()
     for finding in findings:
         report.merge(*finding)
     assert (report.level, report.message) == (level, message)
 
 
 def test_values_are_text():
-    report = Report()
+    report = TaskReport()
     report.add("a", 1.23456)
     report.add("b", 7)
     report.add("c", "text")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The frames kept while something is looked for."""
+"""The past images that may be asked for, and those kept while a target is searched for."""
 
 from __future__ import annotations
 
@@ -8,52 +8,77 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
-from vt_models.longterm.frame_buffer import FrameRing
-from vt_ros.tracker.image_buffer import Arrival, Trail
+from vt_models.longterm.frame_buffer import FrameBuffer
+from vt_ros.tracker.image_buffer import BufferedImage, FrameBacklog, ImageBuffer
 
 
-def arrivals(count, begin=0, nbytes=10):
-    return [(number, Arrival(number, bytes(nbytes), 0.0)) for number in range(begin, count)]
+def images(count, begin=0, nbytes=10):
+    """Images whose number is their stamp (a second is a nanosecond)."""
+    return [BufferedImage(number, bytes(nbytes), 0.0, number) for number in range(begin, count)]
 
 
-def stamps(trail, stamp):
-    return [number for number, _ in trail.after(stamp)]
+def stamps(backlog, stamp):
+    return [number for number, _ in backlog.after(stamp)]
 
 
-def filled(count, most=64, max_bytes=1 << 20, held=4):
-    """A ring of the last `held` frames, and a trail since frame 3 (a second is a nanosecond)."""
-    ring = FrameRing(held / 1e9, 1 << 20)
-    trail = None
-    for stamp, arrival in arrivals(count, begin=1):
-        ring.push(stamp, arrival, len(arrival.message))
-        if trail is not None:
-            trail.push(stamp, arrival)
-        elif stamp == 5:
-            trail = Trail(ring, 3, most, max_bytes)
-    return ring, trail
+def filled(count, max_images=64, max_bytes=1 << 20, held=4):
+    """A frame buffer of the last `held` images, and a backlog since image 3."""
+    ring = FrameBuffer(held / 1e9, 1 << 20)
+    backlog = None
+    for image in images(count, begin=1):
+        ring.push(image.stamp, image, len(image.message))
+        if backlog is not None:
+            backlog.push(image)
+        elif image.stamp == 5:
+            backlog = FrameBacklog(images(4)[3], ring, max_images, max_bytes)
+    return ring, backlog
 
 
-def test_a_trail_reaches_back_further_than_the_ring():
-    ring, trail = filled(30)
+def test_backlog_reaches_back_further_than_the_frame_buffer():
+    ring, backlog = filled(30)
     assert ring.oldest == 25
-    assert stamps(trail, 3) == list(range(4, 30))
-    assert stamps(trail, 27) == [28, 29]
+    assert stamps(backlog, 3) == list(range(4, 30))
+    assert stamps(backlog, 27) == [28, 29]
 
 
-@pytest.mark.parametrize("limits", [{"most": 8}, {"max_bytes": 80}])
-def test_a_long_trail_is_thinned_out_evenly_and_ends_with_the_newest_frame(limits):
-    _, trail = filled(1000, **limits)
-    kept = stamps(trail, 3)
+@pytest.mark.parametrize("limits", [{"max_images": 8}, {"max_bytes": 80}])
+def test_backlog_over_its_limit_is_thinned_out_evenly_and_ends_with_the_newest(limits):
+    _, backlog = filled(1000, **limits)
+    kept = stamps(backlog, 3)
     assert len(kept) <= 8 + 5
     assert kept[0] == 4
     assert kept[-1] == 999
     assert np.diff(kept).max() <= 256
 
 
-def test_a_clock_that_goes_back_begins_the_trail_anew():
-    ring, trail = filled(10)
-    for stamp, arrival in arrivals(4, begin=1):
-        ring.push(stamp, arrival, 10)
-        trail.push(stamp, arrival)
-    assert stamps(trail, 0) == [1, 2, 3]
-    assert stamps(trail, 3) == []
+def test_backlog_when_the_clock_goes_back_begins_anew():
+    ring, backlog = filled(10)
+    for image in images(4, begin=1):
+        ring.push(image.stamp, image, 10)
+        backlog.push(image)
+    assert stamps(backlog, 0) == [1, 2, 3]
+    assert stamps(backlog, 3) == []
+
+
+def test_image_buffer_keeps_what_follows_a_held_image_until_it_is_released():
+    buffer = ImageBuffer(4 / 1e9, 1 << 20)
+    for image in images(6, begin=1):
+        buffer.push(image)
+    backlog = buffer.hold(images(4)[3])
+    for image in images(30, begin=6):
+        buffer.push(image)
+    assert stamps(backlog, 3) == list(range(4, 30))
+    buffer.release(backlog)
+    for image in images(60, begin=30):
+        buffer.push(image)
+    assert set(range(30, 55)).isdisjoint(stamps(backlog, 3))
+
+
+def test_image_buffer_keeps_no_image_without_a_stamp():
+    buffer = ImageBuffer(1.0, 1 << 20)
+    buffer.push(BufferedImage(1, b"", 0.0))
+    assert len(buffer.recent) == 0
+    backlog = buffer.hold(BufferedImage(1, b"", 0.0))
+    buffer.push(images(6)[5])
+    assert backlog.image.number == 1
+    assert not backlog._kept

@@ -152,7 +152,7 @@ def test_ambiguous(feed):
 
 
 @pytest.mark.parametrize("words_count", [True, False])
-def test_a_lost_target_and_a_look_alike_where_it_was(feed, words_count):
+def test_lost_target_with_text_and_a_distractor_where_it_was(feed, words_count):
     """The words fit the true one elsewhere in the image; without them the look-alike is taken."""
     ros = feed.ros
     values = {"grounding.verify": words_count, "grounding.period": 0.2 if words_count else 0.0}
@@ -225,9 +225,9 @@ def test_cancelled(feed, use, slow_grounder):
     feed.answered()
 
 
-def test_the_target_is_brought_forward_and_the_present_one_kept(feed, use, slow_grounder):
+def test_found_target_is_caught_up_and_the_present_one_kept(feed, use, slow_grounder):
     """A search of a second and more: the present target is tracked all the while, and the one
-    that was found is where it is now, although the ring holds half a second only."""
+    that was found is where it is now, although the frame buffer holds half a second only."""
     use(source=slow_grounder)
     ros = feed.ros
     target = feed.set_target().target_id
@@ -284,7 +284,7 @@ def test_texts_that_are_refused(feed, words, reason):
         assert reason in refused(answer, Answer.ERROR_INVALID_TEXT)
 
 
-def test_more_words_than_the_back_end_reads(feed):
+def test_more_words_than_the_backend_reads(feed):
     answer = feed.set_target(mode=Ask.MODE_TEXT, text="red " * 40)
     assert "word pieces" in refused(answer, Answer.ERROR_INVALID_TEXT)
 

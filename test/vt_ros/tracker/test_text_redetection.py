@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the words of a lost target do."""
+"""Re-detection by the description of a LOST target."""
 
 from __future__ import annotations
-
-from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -13,96 +11,82 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 from std_msgs.msg import Header
 
 from vt_interfaces.srv import SetTarget
-from vt_models import create_target, create_tracker
 from vt_models.grounding import Candidate
 from vt_models.longterm import State
-from vt_ros.tracker.grounding_thread import Found
-from vt_ros.tracker.image_buffer import Arrival
-from vt_ros.tracker.parameters import WordsSettings
+from vt_ros.tracker.grounding_thread import GroundingResult
+from vt_ros.tracker.image_buffer import BufferedImage
+from vt_ros.tracker.parameters import RedetectionSettings
 from vt_ros.tracker.target_request import TargetRefusedError
-from vt_ros.tracker.text_redetection import Words
+from vt_ros.tracker.text_redetection import TextRedetection
 
 FRAME = np.zeros((10, 10, 3), np.uint8)
 HERE, THERE = (10.0, 10.0, 20.0, 20.0), (200.0, 10.0, 20.0, 20.0)
-ARRIVAL = Arrival(1, b"", 0.0)
+IMAGE = BufferedImage(1, b"", 0.0)
 Code = SetTarget.Response
 
 
 class Desk:
-    """Takes questions, and answers them when the test does; its clock stands still."""
+    """Takes jobs, and gives their results when the test does; its clock stands still."""
 
     def __init__(self, period=5.0, verify=True):
-        self.time, self.asked, self.suggested = 100.0, [], []
+        self.time, self.jobs, self.suggested = 100.0, [], []
         self.state = State.LOST
-        settings = WordsSettings(period, verify)
-        self.words = Words(self._ask, lambda: settings, lambda: self.time)
+        settings = RedetectionSettings(period, verify)
+        self.redetection = TextRedetection(self._submit, lambda: settings, lambda: self.time)
 
-    def _ask(self, arrival, text):  # noqa: ARG002
-        self.asked.append((text, Future()))
-        return self.asked[-1][1]
+    def _submit(self, job):
+        assert job.background, "it gives way to somebody who waits"
+        self.jobs.append(job)
+        return job.result
 
-    def suggest(self, box):
-        self.suggested.append(box)
+    def next_frame(self):
+        suggestion = self.redetection.suggestion(IMAGE, self.state)
+        if suggestion is not None:
+            self.suggested.append(suggestion)
 
-    def look(self):
-        self.words.look(ARRIVAL, self)
-
-    def say(self, box=None, error=None):
-        answer = self.asked[-1][1]
+    def answer(self, box=None, error=None):
+        result = self.jobs[-1].result
         if error is not None:
-            answer.set_exception(error)
+            result.set_exception(error)
         else:
-            answer.set_result(Found(box, 0.9, (), "", Header()))
+            result.set_result(GroundingResult(box, 0.9, (), "", Header()))
 
-    def agree(self, box=HERE):
-        return self.words.agree(FRAME, box)
+    def verify(self, box=HERE):
+        return self.redetection.verify(FRAME, box)
 
 
 def lost(text="the red car", **settings):
     desk = Desk(**settings)
-    desk.words.take(text)
+    desk.redetection.start(text)
     return desk
 
 
-def test_a_place_outside_the_frame_is_no_suggestion():
-    """Images became smaller while the words were looked for; the frame counts all the same."""
-    target = create_target(create_tracker("asymtrack_lite0"))
-    target.init(np.full((40, 60, 3), 90, np.uint8), (10, 10, 20, 20))
-    target.lose()
-    desk = Desk()
-    desk.words.take("the red car")
-    desk.words.look(ARRIVAL, target)
-    desk.say(THERE)
-    desk.words.look(ARRIVAL, target)
-    assert target.state is State.LOST
-
-
-def test_a_lost_target_is_looked_for_once_a_period_and_suggested_once():
+def test_suggestion_of_a_lost_target_comes_once_a_search_and_searches_once_a_period():
     desk = lost()
-    desk.look()
-    desk.look()
-    assert [text for text, _ in desk.asked] == ["the red car"]
-    desk.say(THERE)
-    desk.look()
-    desk.look()
+    desk.next_frame()
+    desk.next_frame()
+    assert [job.text for job in desk.jobs] == ["the red car"]
+    desk.answer(THERE)
+    desk.next_frame()
+    desk.next_frame()
     assert desk.suggested == [THERE]
     desk.time += 4.9
-    desk.look()
-    assert len(desk.asked) == 1
+    desk.next_frame()
+    assert len(desk.jobs) == 1
     desk.time += 0.2
-    desk.look()
-    assert len(desk.asked) == 2
+    desk.next_frame()
+    assert len(desk.jobs) == 2
 
 
 @pytest.mark.parametrize(
     ("text", "state", "period"),
     [("", State.LOST, 5.0), ("a car", State.TRACKING, 5.0), ("a car", State.LOST, 0.0)],
 )
-def test_words_that_are_not_looked_for(text, state, period):
+def test_suggestion_without_text_or_loss_or_period_searches_nothing(text, state, period):
     desk = lost(text, period=period)
     desk.state = state
-    desk.look()
-    assert not desk.asked
+    desk.next_frame()
+    assert not desk.jobs
 
 
 @pytest.mark.parametrize(
@@ -113,35 +97,43 @@ def test_words_that_are_not_looked_for(text, state, period):
         (Code.ERROR_INTERNAL, (), []),
     ],
 )
-def test_what_is_suggested_when_the_words_do_not_tell(code, candidates, suggested):
+def test_suggestion_after_a_refused_search_is_its_first_candidate(code, candidates, suggested):
     desk = lost()
-    desk.look()
-    desk.say(error=TargetRefusedError(code, "no", candidates))
-    desk.look()
+    desk.next_frame()
+    desk.answer(error=TargetRefusedError(code, "no", candidates))
+    desk.next_frame()
     assert desk.suggested == suggested
 
 
-def test_a_find_waits_for_the_words_and_counts_where_they_fit():
+def test_verify_waits_for_the_search_and_accepts_where_the_text_fits():
     desk = lost(period=0.0)
-    desk.look()
-    assert not desk.agree()
-    assert not desk.agree()
-    assert len(desk.asked) == 1
-    desk.say(HERE)
-    assert desk.agree()
+    desk.next_frame()
+    assert not desk.verify()
+    assert not desk.verify()
+    assert len(desk.jobs) == 1
+    desk.answer(HERE)
+    assert desk.verify()
 
 
-def test_a_find_that_the_words_contradict_is_refused():
+def test_verify_searches_in_the_frame_that_it_was_given():
+    """As it was then: the next frame is decoded into the same buffer."""
+    desk, pixels = lost(period=0.0), np.full((10, 10, 3), 7, np.uint8)
+    assert not desk.redetection.verify(pixels, HERE)
+    pixels[:] = 8
+    assert (desk.jobs[-1].image == 7).all()
+
+
+def test_verify_refuses_where_the_text_fits_another_place():
     desk = lost(period=0.0)
-    desk.look()
-    assert not desk.agree()
-    desk.say(THERE)
-    assert not desk.agree()
-    assert not desk.agree()
-    assert len(desk.asked) == 1, "what was said is still true"
+    desk.next_frame()
+    assert not desk.verify()
+    desk.answer(THERE)
+    assert not desk.verify()
+    assert not desk.verify()
+    assert len(desk.jobs) == 1, "what was found still counts"
     desk.time += 2.5
-    assert not desk.agree()
-    assert len(desk.asked) == 2, "asked again in another image"
+    assert not desk.verify()
+    assert len(desk.jobs) == 2, "searched again in another frame"
 
 
 @pytest.mark.parametrize(
@@ -152,49 +144,49 @@ def test_a_find_that_the_words_contradict_is_refused():
         TargetRefusedError(Code.ERROR_AMBIGUOUS, "no", (Candidate(HERE, 0.9),)),
     ],
 )
-def test_words_that_say_nothing_against_a_find(error):
+def test_verify_accepts_when_the_search_cannot_tell(error):
     desk = lost(period=0.0)
-    desk.look()
-    assert not desk.agree()
-    desk.say(error=error)
-    assert desk.agree()
+    desk.next_frame()
+    assert not desk.verify()
+    desk.answer(error=error)
+    assert desk.verify()
 
 
-def test_a_suggestion_that_is_found_needs_no_second_question():
+def test_verify_of_a_suggestion_needs_no_second_search():
     desk = lost()
-    desk.look()
-    desk.say(HERE)
-    desk.look()
-    assert desk.agree()
-    assert len(desk.asked) == 1
+    desk.next_frame()
+    desk.answer(HERE)
+    desk.next_frame()
+    assert desk.verify()
+    assert len(desk.jobs) == 1
 
 
-def test_slow_words_are_not_waited_for_without_end():
+def test_verify_gives_up_a_slow_search():
     desk = lost(period=0.0)
-    desk.look()
-    assert not desk.agree()
+    desk.next_frame()
+    assert not desk.verify()
     desk.time += 3.5
-    assert desk.agree()
+    assert desk.verify()
 
 
-def test_a_question_that_was_given_up_is_no_answer():
-    """The finder had another question, of somebody who waits."""
+def test_verify_after_a_cancelled_search_searches_again():
+    """The grounding thread had another job, of somebody who waits."""
     desk = lost(period=0.0)
-    desk.look()
-    assert not desk.agree()
-    desk.asked[-1][1].cancel()
-    assert not desk.agree()
-    assert len(desk.asked) == 2
+    desk.next_frame()
+    assert not desk.verify()
+    desk.jobs[-1].result.cancel()
+    assert not desk.verify()
+    assert len(desk.jobs) == 2
 
 
-def test_without_words_or_verification_every_find_counts():
-    assert lost("").agree()
-    assert lost(verify=False).agree()
+def test_verify_without_text_or_setting_accepts():
+    assert lost("").verify()
+    assert lost(verify=False).verify()
 
 
-def test_another_target_ends_the_search_for_the_former_one():
+def test_start_cancels_the_search_for_the_previous_target():
     desk = lost()
-    desk.look()
-    desk.words.take("")
-    assert desk.asked[0][1].cancelled()
-    assert desk.agree()
+    desk.next_frame()
+    desk.redetection.start("")
+    assert desk.jobs[0].result.cancelled()
+    assert desk.verify()

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The worker thread with a keeper that only takes notes: order, texts, handing over, counting."""
+"""The tracking thread on a long-term tracker that only takes notes: order, texts, counting."""
 
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,27 +14,31 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from builtin_interfaces.msg import Time
 from rclpy.serialization import serialize_message
-from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from vt_interfaces.srv import SetTarget
+from vt_models import create_long_term_tracker, create_tracker
 from vt_models.errors import BackendError, InputError
-from vt_models.longterm import State, TargetEstimate, TargetSettings
-from vt_models.longterm.frame_buffer import FrameRing
+from vt_models.longterm import State, LongTermEstimate, LongTermSettings
 from vt_ros.common.convert import array_to_image, serialised_stamp
-from vt_ros.tracker.target_request import Moment, TargetRefusedError, Wish
-from vt_ros.tracker.tracking_thread import Keeper, Pipeline
+from vt_ros.tracker.current_target import RunningModel
+from vt_ros.tracker.grounding_thread import GroundingResult
+from vt_ros.tracker.image_buffer import BufferedImage, ImageBuffer
+from vt_ros.tracker.parameters import RedetectionSettings
+from vt_ros.tracker.target_request import FrameRef, TargetRefusedError, TargetRequest
+from vt_ros.tracker.text_redetection import TextRedetection
+from vt_ros.tracker.tracking_thread import TrackingThread
 
 PATIENCE = 30.0
 BOX = (4.0, 5.0, 10.0, 12.0)
 
 
 class Notes:
-    """A target keeper that takes notes of what it is asked; a frame is told by its first pixel."""
+    """A long-term tracker that takes notes of its calls; a frame is told by its first pixel."""
 
     def __init__(self, broken=None):
         self.calls, self.settings = [], None
-        self.estimate = TargetEstimate(None, 0.0, State.IDLE)
+        self.estimate = LongTermEstimate(None, 0.0, State.IDLE)
         self.hold, self.updating = threading.Event(), threading.Event()
         self.hold.set()
         self._broken = broken
@@ -42,7 +47,7 @@ class Notes:
         if self._broken:
             raise self._broken
         self.calls.append(("init", int(frame[0, 0, 0]), box, text))
-        self.estimate = TargetEstimate(tuple(box), 1.0, State.TRACKING)
+        self.estimate = LongTermEstimate(tuple(box), 1.0, State.TRACKING)
         return self.estimate
 
     def update(self, frame, stamp=None):  # noqa: ARG002
@@ -59,33 +64,34 @@ class Notes:
 
     def lose(self, reason=""):
         self.calls.append(("lose", reason))
-        self.estimate = TargetEstimate(None, 0.0, State.LOST, reason=reason)
+        self.estimate = LongTermEstimate(None, 0.0, State.LOST, reason=reason)
         return self.estimate
 
     def clear(self):
-        self.estimate = TargetEstimate(None, 0.0, State.IDLE)
+        self.estimate = LongTermEstimate(None, 0.0, State.IDLE)
 
 
 @dataclass
 class Live:
-    target: TargetSettings
+    target: LongTermSettings
 
 
 class Worker:
-    """A running pipeline and what it has published."""
+    """A running tracking thread and what it has published."""
 
-    def __init__(self):
-        self.notes, self.reports, self.errors = Notes(), [], []
+    def __init__(self, tracker=None, redetection=None):
+        self.notes, self.reports, self.errors = tracker or Notes(), [], []
         self._published = threading.Condition()
-        self.pipeline = Pipeline(
-            Keeper(self.notes, takes_text=True),
-            Image,
-            FrameRing(60.0, 1 << 24),
-            lambda: Live(TargetSettings()),
+        self._offered = 0
+        self.tracking = TrackingThread(
+            RunningModel(self.notes, has_language_input=redetection is None),
+            ImageBuffer(60.0, 1 << 24),
+            lambda: Live(LongTermSettings()),
             self._publish,
             self,
+            redetection,
         )
-        self.pipeline.start()
+        self.tracking.start()
 
     def error(self, message):
         self.errors.append(message)
@@ -101,7 +107,8 @@ class Worker:
         pixels = np.full((40, 60, 3), number, np.uint8)
         message = serialize_message(array_to_image(pixels, Header(stamp=Time(sec=number))))
         assert serialised_stamp(message) == number * 10**9
-        self.pipeline.offer(message)
+        self._offered += 1
+        self.tracking.offer(BufferedImage(self._offered, message, time.monotonic(), number * 10**9))
 
     def report(self, number):
         """The last report on the image of a stamp, once there is one."""
@@ -118,11 +125,22 @@ class Worker:
         return self.report(number)
 
     def start(self, text="", stamp=0):
-        wish = Wish(BOX, text, Moment(stamp, PATIENCE))
-        return self.pipeline.set_target(wish).result(PATIENCE)
+        request = TargetRequest(BOX, text, FrameRef(stamp, PATIENCE))
+        return self.tracking.set_target(request).result(PATIENCE)
 
-    def pick(self, stamp=0):
-        return self.pipeline.pick(Moment(stamp, PATIENCE)).result(PATIENCE)
+    def hold(self, stamp=0):
+        return self.tracking.hold(FrameRef(stamp, PATIENCE)).result(PATIENCE)
+
+
+class Desk:
+    """Takes jobs for the grounding thread, and leaves them to the test."""
+
+    def __init__(self):
+        self.jobs = []
+
+    def submit(self, job):
+        self.jobs.append(job)
+        return job.result
 
 
 @pytest.fixture
@@ -130,11 +148,11 @@ def worker():
     worker = Worker()
     yield worker
     worker.notes.hold.set()
-    worker.pipeline.stop()
+    worker.tracking.stop()
     assert not worker.errors
 
 
-def test_a_text_reaches_the_tracker(worker):
+def test_start_with_text_gives_it_to_a_model_with_language_input(worker):
     worker.send(1)
     worker.start(text="the red car")
     worker.start()
@@ -159,7 +177,7 @@ def test_frames_that_arrive_while_catching_up_are_tracked_once(worker):
     for number in (1, 2):
         worker.send(number)
     worker.notes.hold.clear()
-    answer = worker.pipeline.set_target(Wish(BOX, at=Moment(10**9, PATIENCE)))
+    answer = worker.tracking.set_target(TargetRequest(BOX, frame=FrameRef(10**9, PATIENCE)))
     assert worker.notes.updating.wait(PATIENCE)
     for number in (3, 4):  # while frame 2 is being caught up
         worker.offer(number)
@@ -182,11 +200,11 @@ def test_catching_up_is_given_up_when_nobody_wants_the_target(worker, ends):
     started = worker.start(stamp=2 * 10**9)
     assert worker.notes.updating.wait(PATIENCE)
     if ends == "cleared":
-        assert worker.pipeline.clear_target() == started.target_id
+        assert worker.tracking.clear_target() == started.target_id
         worker.notes.hold.set()
         assert worker.send(12).state == State.IDLE
     else:
-        stopping = threading.Thread(target=worker.pipeline.stop)
+        stopping = threading.Thread(target=worker.tracking.stop)
         stopping.start()
         worker.notes.hold.set()
         stopping.join(PATIENCE)
@@ -198,44 +216,47 @@ def test_catching_up_is_given_up_when_nobody_wants_the_target(worker, ends):
     assert [state for _, state in said[1:]] == [State.IDLE] * (ends == "cleared")
 
 
-def test_another_keeper_starts_on_the_last_box_of_the_newest_frame(worker):
+def test_change_model_starts_it_on_the_last_box_of_the_newest_frame(worker):
     worker.send(1)
     worker.start(text="the red car")
     worker.send(2)
-    for takes_text, text in ((True, "the red car"), (False, None)):
+    for has_language_input, text in ((True, "the red car"), (False, None)):
         other = Notes()
-        assert worker.pipeline.swap(Keeper(other, takes_text)).result(PATIENCE) is None
+        assert (
+            worker.tracking.change_model(RunningModel(other, has_language_input)).result(PATIENCE)
+            is None
+        )
         assert other.calls == [("init", 2, BOX, text)]
     assert worker.send(3).target_id == 1
     assert other.calls[-1] == ("update", 3)
     assert ("update", 3) not in worker.notes.calls
 
 
-def test_a_lost_target_is_handed_over_as_it_was_given_and_lost(worker):
+def test_change_model_while_lost_starts_it_as_the_target_was_given_and_lost(worker):
     worker.send(1)
     worker.start()
     worker.send(2)
     worker.notes.lose()
     other = Notes()
-    worker.pipeline.swap(Keeper(other)).result(PATIENCE)
+    worker.tracking.change_model(RunningModel(other)).result(PATIENCE)
     assert other.calls[0][:2] == ("init", 1)
     assert other.calls[1][0] == "lose"
 
 
 @pytest.mark.parametrize("error", [InputError("no"), BackendError("no")])
-def test_a_keeper_that_cannot_take_over_leaves_the_former_at_work(worker, error):
+def test_change_model_that_fails_leaves_the_previous_model_at_work(worker, error):
     worker.send(1)
     worker.start()
     with pytest.raises(type(error)):
-        worker.pipeline.swap(Keeper(Notes(broken=error))).result(PATIENCE)
+        worker.tracking.change_model(RunningModel(Notes(broken=error))).result(PATIENCE)
     assert worker.send(2).state == State.TRACKING
     assert worker.notes.calls[-1] == ("update", 2)
 
 
-def test_a_keeper_takes_over_at_once_when_there_is_no_target(worker):
+def test_change_model_without_a_target_starts_nothing(worker):
     worker.send(1)
     other = Notes(broken=InputError("must not be asked"))
-    assert worker.pipeline.swap(Keeper(other)).result(PATIENCE) is None
+    assert worker.tracking.change_model(RunningModel(other)).result(PATIENCE) is None
 
 
 def test_after_a_frame_the_newest_is_next_and_the_others_are_dropped(worker):
@@ -254,22 +275,22 @@ def test_after_a_frame_the_newest_is_next_and_the_others_are_dropped(worker):
     assert (counters.processed, counters.dropped) == (3, 8)
 
 
-def test_a_text_is_for_models_that_take_one(worker):
+def test_start_with_text_gives_none_to_a_model_without_language_input(worker):
     worker.send(1)
     other = Notes()
-    worker.pipeline.swap(Keeper(other)).result(PATIENCE)
+    worker.tracking.change_model(RunningModel(other)).result(PATIENCE)
     worker.start(text="the red car")
     assert other.calls == [("init", 1, BOX, None)]
 
 
-def test_what_was_found_in_a_picked_frame_is_brought_forward(worker):
-    """Also when the ring has dropped the frames in between long ago."""
+def test_a_target_found_in_a_held_frame_is_caught_up(worker):
+    """Also when the frame buffer has dropped the frames in between long ago."""
     worker.send(1)
-    picked = worker.pick()
+    backlog = worker.hold()
     for number in range(2, 90, 4):
         worker.send(number)
-    assert not worker.notes.calls, "a frame that is picked starts nothing"
-    started = worker.pipeline.set_target(Wish(BOX, at=picked)).result(PATIENCE)
+    assert not worker.notes.calls, "a frame that is held starts nothing"
+    started = worker.tracking.set_target(TargetRequest(BOX, frame=backlog)).result(PATIENCE)
     assert started.header.stamp.sec == 1
     worker.send(90)
     assert worker.notes.calls[0] == ("init", 1, BOX, None)
@@ -277,11 +298,11 @@ def test_what_was_found_in_a_picked_frame_is_brought_forward(worker):
     assert tracked[-2:] == [86, 90]
     assert tracked == sorted(tracked)
     assert tracked[0] < 20, "no leap at the beginning"
-    worker.pipeline.release(picked)
+    worker.tracking.release(backlog)
 
 
 def test_a_request_can_be_cancelled_until_its_frame_is_there(worker):
-    waiting = worker.pipeline.set_target(Wish(BOX, at=Moment(5 * 10**9, PATIENCE)))
+    waiting = worker.tracking.set_target(TargetRequest(BOX, frame=FrameRef(5 * 10**9, PATIENCE)))
     worker.send(1)
     assert waiting.cancel()
     worker.send(5)
@@ -291,7 +312,9 @@ def test_a_request_can_be_cancelled_until_its_frame_is_there(worker):
 
 def test_a_tracker_that_fails_oddly_answers_all_the_same(worker):
     worker.send(1)
-    worker.pipeline.swap(Keeper(Notes(broken=ZeroDivisionError("odd")))).result(PATIENCE)
+    worker.tracking.change_model(RunningModel(Notes(broken=ZeroDivisionError("odd")))).result(
+        PATIENCE
+    )
     with pytest.raises(TargetRefusedError, match="tracker failed: odd") as refusal:
         worker.start()
     assert refusal.value.code == SetTarget.Response.ERROR_INTERNAL
@@ -299,8 +322,40 @@ def test_a_tracker_that_fails_oddly_answers_all_the_same(worker):
 
 def test_a_box_of_one_pixel_is_refused(worker):
     worker.send(1)
-    wish = Wish((3.0, 3.0, 1.0, 1.0), at=Moment(0, PATIENCE))
+    request = TargetRequest((3.0, 3.0, 1.0, 1.0), frame=FrameRef(0, PATIENCE))
     with pytest.raises(TargetRefusedError, match="box is 1x1 pixels") as refusal:
-        worker.pipeline.set_target(wish).result(PATIENCE)
+        worker.tracking.set_target(request).result(PATIENCE)
     assert refusal.value.code == SetTarget.Response.ERROR_INVALID_BOX
     assert not worker.notes.calls
+
+
+def test_suggestion_outside_the_frame_is_ignored_and_the_frame_counts():
+    """As when images have become smaller while the description was searched for."""
+    desk, outside = Desk(), (200.0, 10.0, 20.0, 20.0)
+    tracker = create_long_term_tracker(create_tracker("asymtrack_lite0"))
+    redetection = TextRedetection(desk.submit, lambda: RedetectionSettings(5.0, verify=False))
+    worker = Worker(tracker, redetection)
+    worker.send(1)
+    worker.start(text="the red car")
+    tracker.lose()
+    assert worker.send(2).state == State.LOST
+    with pytest.raises(InputError):
+        tracker.suggest(outside)
+    desk.jobs[0].result.set_result(GroundingResult(outside, 0.9, (), "", Header()))
+    report = worker.send(3)
+    worker.tracking.stop()
+    assert (report.state, report.counters.processed) == (State.LOST, 3)
+    assert not worker.errors
+
+
+def test_request_without_a_box_is_an_error(worker):
+    with pytest.raises(ValueError, match="text 'the red car' has none yet"):
+        worker.tracking.set_target(TargetRequest(text="the red car"))
+
+
+def test_reports_name_the_model_at_work(worker):
+    assert worker.send(1).model == ""
+    model = RunningModel(Notes(), name="other", reason="it is fast")
+    worker.tracking.change_model(model).result(PATIENCE)
+    report = worker.send(2)
+    assert (report.model, report.model_reason) == ("other", "it is fast")

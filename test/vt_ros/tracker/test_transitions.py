@@ -12,7 +12,7 @@ from lifecycle_msgs.msg import State
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
-from vt_ros.common.diagnostic_updater import ERROR, Report
+from vt_ros.common.diagnostic_updater import ERROR, TaskReport
 from vt_ros.tracker.node import TrackerNode
 
 pytestmark = pytest.mark.ros
@@ -38,8 +38,8 @@ def state_of(node):
 
 
 def reason(node):
-    report = Report()
-    node._health.report_lifecycle(report)
+    report = TaskReport()
+    node._diagnostics.report_lifecycle(report)
     assert report.level == ERROR
     return report.message
 
@@ -75,6 +75,6 @@ def test_a_part_that_breaks(node, monkeypatch, name, part, before, says):
     assert state_of(node) == before
     assert reason(node).endswith(f"{says}: OSError: the part is broken")
     assert getattr(node, f"trigger_{name}")() == SUCCESS
-    report = Report()
-    node._health.report_lifecycle(report)
+    report = TaskReport()
+    node._diagnostics.report_lifecycle(report)
     assert report.level != ERROR
