@@ -13,37 +13,31 @@ import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import Any
 
+import numpy as np
 import rclpy
+from numpy.typing import NDArray
 from rclpy.executors import ExternalShutdownException, ShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
-from vision_msgs.msg import Detection2DArray, Point2D
+from vision_msgs.msg import Detection2D, Detection2DArray, Point2D
 
 from vt_interfaces.msg import TrackStatus
 from vt_interfaces.srv import SetTarget
 from vt_ros.common.convert import (
     NANOSECONDS,
+    Box,
     bounding_box_from_xywh,
     box_covariance,
     stamp_nanoseconds,
     xywh_from_bounding_box,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import Any
-
-    import numpy as np
-    from numpy.typing import NDArray
-    from rclpy.node import Node
-    from vision_msgs.msg import Detection2D
-
-    from vt_ros.common.convert import Box
 
 # A server knows a new client a little later than the client knows the server, and Fast DDS gives
 # up an answer after 0.1 s if it does not know the client by then: wait, and ask again.
@@ -70,7 +64,7 @@ class TargetRefusedError(TrackerError):
     Attributes:
         code: one of SetTarget.Response.ERROR_*.
         candidates: what could not be told apart, best first: start with one of their boxes.
-        stamp: of the image they are in, nanoseconds; 0 if no image was looked at.
+        stamp: of the image they are in, nanoseconds; 0 if no image was searched.
     """
 
     def __init__(
@@ -123,13 +117,13 @@ class Estimate:
 
     @property
     def measured(self) -> bool:
-        """The box was seen in this very frame."""
+        """The box was measured in exactly this frame."""
         return self.state in (State.TRACKING, State.UNCERTAIN)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A box that may be meant: x, y, w, h in pixels, and how sure that is, in [0, 1]."""
+    """A box that may be meant: x, y, w, h in pixels, and the confidence, in [0, 1]."""
 
     box: Box
     score: float
@@ -143,7 +137,7 @@ class Start:
         target_id: its number.
         box: that it started with, x, y, w, h in pixels.
         stamp: of the image that it started on, nanoseconds.
-        score: how sure it is that the box is what was asked for; 1 if the box was given.
+        score: confidence that the box is what was asked for; 1 if the box was given.
         alternatives: what else fits the text, best first.
         reason: what decided for this box; empty if it was given.
     """
@@ -231,7 +225,7 @@ class TrackerClient:
 
         Args:
             box: x, y, w, h (left, top, width, height) in pixels of the image.
-            text: what it is, in words: for models with a language input, and to find it again.
+            text: the description: for models with a language input, and for re-detection.
             stamp: of the image that the box was seen in, nanoseconds; 0: the newest.
             timeout: seconds; None: that of the client.
 
@@ -249,7 +243,7 @@ class TrackerClient:
         Args:
             text: such as "the white car on the left".
             stamp: of the image that it was seen in, nanoseconds; 0: the newest.
-            timeout: seconds; a search takes some, the first one loads the back end.
+            timeout: seconds; a search takes some, the first one loads the backend.
 
         Raises:
             TargetRefusedError: nothing fits, or several do (`candidates`), or another reason.
@@ -261,7 +255,7 @@ class TrackerClient:
     def start_point(
         self, point: Sequence[float], stamp: int = 0, timeout: float = SEARCH_TIMEOUT
     ) -> Start:
-        """Find the outline of the object at a point (x, y) in pixels, and track it.
+        """Find the object at a point (x, y) in pixels, and track it.
 
         Otherwise as `start_text`. Where no object stands out it is refused: draw a box.
         """
@@ -270,7 +264,7 @@ class TrackerClient:
         return self._start(request, stamp, timeout)
 
     def stop(self, timeout: float | None = None) -> str:
-        """Stop tracking; what the tracker says to that.
+        """Stop tracking, and return what the tracker says to that.
 
         Raises:
             TrackerError: it is not active.
@@ -282,10 +276,10 @@ class TrackerClient:
         return str(answer.message)
 
     def wait_for_state(self, *states: State, timeout: float | None = None) -> Estimate:
-        """Wait until the newest estimate has one of these states; that estimate.
+        """Wait until the newest estimate has one of these states, and return it.
 
-        Without a state, the next estimate, whatever it says. An estimate of a target before the
-        one that this client started last does not count.
+        Without a state, return the next estimate, whatever it says. An estimate of a target before
+        the one that this client started last does not count.
 
         Raises:
             TrackerTimeoutError: it did not come; the message says what came instead.
@@ -294,10 +288,10 @@ class TrackerClient:
         seconds = self._timeout if timeout is None else timeout
         end = time.monotonic() + seconds
         with self._changed:
-            former = None if states else self._latest
+            previous = None if states else self._latest
             while True:
                 latest = self._latest
-                if latest is not None and latest is not former and self._counts(latest, states):
+                if latest is not None and latest is not previous and self._counts(latest, states):
                     return latest
                 if self._over:
                     raise TrackerError("ROS was shut down, or the client closed")
@@ -308,7 +302,7 @@ class TrackerClient:
                     )
 
     def estimates(self, timeout: float | None = None, backlog: int = 1) -> Iterator[Estimate]:
-        """Estimates as they come, from now on until ROS is shut down or the client closed.
+        """Yield estimates as they come, until ROS is shut down or the client closed.
 
         Args:
             timeout: seconds without one that end the iteration with an error; None: the client's.
@@ -341,8 +335,8 @@ class TrackerClient:
     def _start(self, request: SetTarget.Request, stamp: int, timeout: float | None) -> Start:
         request.stamp.sec, request.stamp.nanosec = divmod(stamp, NANOSECONDS)
         # A search must not be asked for again: the second request would cancel the first.
-        looks = request.mode in (request.MODE_TEXT, request.MODE_POINT)
-        answer = self._call(SetTarget, "set_target", request, timeout, again=not looks)
+        searches = request.mode in (request.MODE_TEXT, request.MODE_POINT)
+        answer = self._call(SetTarget, "set_target", request, timeout, again=not searches)
         candidates = tuple(_candidate(item) for item in answer.alternatives.detections)
         stamp = stamp_nanoseconds(answer.header.stamp)
         if not answer.success:
@@ -352,7 +346,7 @@ class TrackerClient:
         return Start(answer.target_id, box, stamp, answer.score, candidates, answer.message)
 
     def _counts(self, estimate: Estimate, states: tuple[State, ...]) -> bool:
-        """Has it one of the states, and is not of a target before the one started last?"""
+        """Return whether it has one of the states, and is of no target before the last one."""
         if states and estimate.state not in states:
             return False
         return estimate.state is State.IDLE or estimate.target_id >= self._started
@@ -360,7 +354,7 @@ class TrackerClient:
     def _call(
         self, service: Any, name: str, request: object, timeout: float | None, again: bool = True
     ) -> Any:
-        """The answer of a service; asked again, where that may be, when none comes in time."""
+        """Call a service, and again, where that may be, when no answer comes in time."""
         seconds = self._timeout if timeout is None else timeout
         end = time.monotonic() + seconds
         client = self._client(service, f"{self._tracker}/{name}", seconds)
@@ -376,7 +370,7 @@ class TrackerClient:
                 raise TrackerTimeoutError(f"{self._tracker}/{name} did not answer in {seconds:g} s")
 
     def _client(self, service: Any, name: str, seconds: float) -> Any:
-        """One client a service, so that discovery happens once."""
+        """Return the client of a service; there is one, so that discovery happens once."""
         client = self._clients.get(name)
         if client is not None and client.service_is_ready():
             return client
@@ -392,7 +386,7 @@ class TrackerClient:
         return client
 
     def _situation(self) -> str:
-        """What is known, for an error message."""
+        """Say what is known, for an error message."""
         if self._latest is None:
             topic = self._node.resolve_topic_name(f"{self._tracker}/status")
             publishers = self._node.count_publishers(topic)
@@ -436,7 +430,7 @@ class TrackerClient:
             self._hand_out(estimate)
 
     def _hand_out(self, estimate: Estimate | None) -> None:
-        """To everybody who waits; None: nothing more will come. The lock must be held."""
+        """Give an estimate to all that wait; None: no more will come. The lock must be held."""
         for waiting in self._queues:
             if waiting.full():
                 with suppress(queue.Empty):

@@ -11,10 +11,7 @@ import signal
 import sys
 import threading
 from importlib import import_module
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from types import ModuleType
+from types import ModuleType
 
 EXIT_USAGE = 2
 
@@ -72,7 +69,7 @@ def run_node(module: str, name: str) -> int:
 
 
 def _leave(code: int) -> int:
-    """The exit code; or the end at once, if a thread is still busy, such as one loading a model.
+    """Return the exit code; or end at once, if a thread is still busy, as one that loads a model.
 
     Python would go on to take itself down under that thread, and C++ code in it would abort.
     """
@@ -84,7 +81,7 @@ def _leave(code: int) -> int:
 
 
 def import_ros(module: str) -> ModuleType | None:
-    """A module that imports ROS 2; None, and a sentence on standard error, where that is absent."""
+    """Import a module that needs ROS 2; None, and a sentence on standard error, without ROS 2."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         return import_module(module)

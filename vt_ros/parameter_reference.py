@@ -4,13 +4,10 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 from vt_ros.camera import parameters as camera_parameters
+from vt_ros.common.parameters import Setting
 from vt_ros.tracker import parameters as tracker_parameters
-
-if TYPE_CHECKING:
-    from vt_ros.common.parameters import Setting
 
 TABLES = {"tracker": tracker_parameters.SETTINGS, "camera": camera_parameters.SETTINGS}
 
@@ -18,7 +15,7 @@ _NUMBERS = 4
 
 
 def table(rows: tuple[Setting, ...]) -> str:
-    """A Markdown table of parameters."""
+    """Return a Markdown table of parameters."""
     lines = ["| Parameter | Default | Range | Changes | What |", "|---|---|---|---|---|"]
     lines += [
         f"| `{row.name}` | `{_shown(row.default)}` | {_range(row)} | {_when(row)} "

@@ -177,3 +177,11 @@ def test_with_the_real_launch():
     context = sys.modules["launch"].LaunchContext()
     for entity in description.entities:
         entity.visit(context)
+
+
+def test_the_page_on_behaviour_names_tests_that_exist():
+    page = (ROOT / "docs" / "ros" / "behaviour.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"\btest_\w+", page)) - {"test_"}
+    sources = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "test").rglob("*.py"))
+    assert len(named) > 20
+    assert not {name for name in named if f"def {name}(" not in sources} - {"test"}

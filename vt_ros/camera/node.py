@@ -5,26 +5,21 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
 
 from builtin_interfaces.msg import Time
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.task import Future
 from sensor_msgs.msg import Image, TimeReference
 from std_msgs.msg import Empty, Header
 from std_srvs.srv import SetBool
 
 from vt_ros.camera.parameters import SETTINGS
-from vt_ros.common.convert import NANOSECONDS, array_to_image
+from vt_ros.common.convert import NANOSECONDS, Pixels, array_to_image
 from vt_ros.common.parameters import declare, freeze, value_of
 from vt_ros.common.process import EXIT_FAILED, EXIT_OK, StartError
 from vt_ros.video.sources import SourceError, open_source
-
-if TYPE_CHECKING:
-    from rclpy.task import Future
-
-    from vt_ros.common.convert import Pixels
 
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -35,7 +30,7 @@ class CameraNode(Node):
     `image_raw` (sensor_msgs/Image, bgr8), stamped with the time of publishing; for files also
     `~/position` (sensor_msgs/TimeReference): the same header, and the frame's own time in the
     file. While paused, the present frame is published again and again, with new stamps, so
-    that whoever joins sees it. At the end `~/end_of_stream` (std_msgs/Empty, latched).
+    that a late subscriber gets it. At the end `~/end_of_stream` (std_msgs/Empty, latched).
 
     Args:
         finished: completed with the exit code at the end of the source, if wanted.
@@ -135,7 +130,7 @@ class CameraNode(Node):
         return frame
 
     def _following(self, number: int) -> tuple[Pixels | None, int]:
-        """The frame after `number` and its number; the first one again at the end of a loop."""
+        """Return the frame after `number` and its number; at the end of a loop the first again."""
         frame = self._source.read()
         if frame is not None or not value_of(self, "loop"):
             return frame, number + 1

@@ -15,16 +15,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.task import Future
 from sensor_msgs.msg import Image, TimeReference
-from std_msgs.msg import Empty
+from std_msgs.msg import Empty, Header
 from std_srvs.srv import SetBool
 from tqdm import tqdm
 from vision_msgs.msg import Detection2DArray
@@ -35,6 +38,7 @@ from vt_models.cli.track import parse_box
 from vt_models.grounding import list_grounders
 from vt_ros.common.convert import (
     STATE_NAMES,
+    Box,
     bounding_box_from_xywh,
     image_to_rgb,
     stamp_nanoseconds,
@@ -44,16 +48,6 @@ from vt_ros.common.resources import FAST_DDS_PROFILE, FAST_DDS_VARIABLE, config_
 from vt_ros.video.recording import SHEET, TABLE, VIDEO, Recorder, Row, Summary
 from vt_ros.video.sources import SourceError, VideoFile
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import Any
-
-    from rclpy.node import Node
-    from rclpy.task import Future
-    from std_msgs.msg import Header
-
-    from vt_ros.common.convert import Box
-
 EXIT_KEPT, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 # Loading on a slow, busy machine takes long; a demo that works never waits for it.
@@ -62,7 +56,7 @@ _DISCOVERY = 0.3
 _QUIET = 1.5  # seconds without a result, after which none is expected any more
 _HIGHEST_DOMAIN = 101
 
-# Should somebody else be in the same ROS domain, the topics are still this run's own.
+# Should another run be in the same ROS domain, the topics are still this one's own.
 _NAMESPACE = f"/demo_{os.getpid()}"
 
 _LOSSLESS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
@@ -77,7 +71,8 @@ class DemoError(RuntimeError):
 class Clip:
     """A part of a video without cuts: frames `start` up to and without `stop` (0: the end).
 
-    `box` is the target in the first of them, x, y, w, h in pixels; None if words name it.
+    `box` is the target in the first of them, x, y, w, h in pixels; None if a description
+    names it.
     """
 
     video: Path
@@ -107,7 +102,7 @@ class _Results:
     ended: bool = False
 
     def complete(self) -> list[int]:
-        """Stamps of which all parts are here, in order."""
+        """Return the stamps of which all parts are here, in order."""
         parts = (self.images, self.numbers, self.status, self.detections)
         return sorted(set.intersection(*(set(part) for part in parts)))
 
@@ -152,7 +147,7 @@ class Demo:
                 )
 
     def wait_for_frames(self) -> None:
-        """Until the tracker reports on frames of the camera, which holds its first one."""
+        """Wait until the tracker reports on frames of the camera, which holds its first one."""
         self._spin_until(lambda: bool(self._results.complete()), "frames and results")
 
     def set_target(self, box: Box | None, text: str) -> SetTarget.Response:
@@ -180,7 +175,7 @@ class Demo:
             bar.update(self._flush(recorder))
 
     def _take(self, recorder: Recorder) -> int:
-        """Record what is complete; how many frames were added.
+        """Record what is complete, and return how many frames were added.
 
         While the camera holds its first frame, that is published many times: of the same
         frame the last result counts, so each waits here until the next frame's.
@@ -277,19 +272,19 @@ class Process:
             self._process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
 
     def check(self) -> None:
-        """DemoError if the process has ended."""
+        """Raise DemoError if the process has ended."""
         code = self._process.poll()
         if code is None:
             return
         raise DemoError(f"{self._name} ended with code {code}: {self.last_words()}")
 
     def last_words(self) -> str:
-        """The end of its log on one line."""
+        """Return the end of its log on one line."""
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
         return " | ".join(lines[-2:])
 
     def stop(self) -> None:
-        """As by Ctrl-C, and harder if that does not help."""
+        """Stop it as Ctrl-C does, and kill it if that does not help."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGINT)
         try:
@@ -301,7 +296,7 @@ class Process:
 
 @contextlib.contextmanager
 def _nodes(arguments: argparse.Namespace, clip: Clip, folder: Path) -> Iterator[dict[str, Process]]:
-    """Both nodes, ended afterwards whatever happens."""
+    """Start both nodes, and end them afterwards whatever happens."""
     camera = {
         "source": clip.video,
         "start_frame": clip.start,
@@ -362,14 +357,14 @@ def run(arguments: argparse.Namespace) -> Summary:
 
 
 def _isolate() -> None:
-    """A ROS domain of this run's own on this machine, and the profile for large images."""
+    """Take a ROS domain of this run's own on this machine, and the profile for large images."""
     os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, _HIGHEST_DOMAIN))
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ.setdefault(FAST_DDS_VARIABLE, str(config_file(FAST_DDS_PROFILE)))
 
 
 def _clip(arguments: argparse.Namespace) -> Clip:
-    """What to track: without --video one of the demo's own, whose box words take the place of."""
+    """Return what to track: without --video a bundled clip; a description replaces its box."""
     if arguments.video is None:
         clip = CLIPS[arguments.clip]
         return replace(clip, box=None) if arguments.text else clip
@@ -377,7 +372,7 @@ def _clip(arguments: argparse.Namespace) -> Clip:
 
 
 def _remedy(answer: SetTarget.Response) -> str:
-    """What can be done about it with this program's arguments."""
+    """Say what can be done about it with this program's arguments."""
     if answer.error_code == answer.ERROR_GROUNDING_UNAVAILABLE:
         return "; say which with --grounding and --grounding-source (in ARGS of `make demo`)"
     boxes = [xywh_from_bounding_box(item.bbox) for item in answer.alternatives.detections]
@@ -393,13 +388,13 @@ def _parser() -> argparse.ArgumentParser:
         "--box", type=parse_box, metavar="X,Y,W,H", help="the target in the first frame, pixels"
     )
     parser.add_argument(
-        "--text", default="", help="what to track, in words, instead of a box or beside it"
+        "--text", default="", help="description of what to track, instead of a box or beside it"
     )
     parser.add_argument(
         "--grounding",
         default="onnx",
         choices=("none", *list_grounders()),
-        help="what finds the words, see docs/grounding.md",
+        help="backend that finds the description, see docs/grounding.md",
     )
     parser.add_argument("--grounding-source", default="", metavar="SOURCE", help="what that loads")
     parser.add_argument("--start-frame", type=int, default=0, metavar="N")
@@ -408,7 +403,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output", default="demo_output", metavar="DIR")
     parser.add_argument("--model", default="asymtrack_lite0", metavar="NAME")
-    parser.add_argument("--weights", default="", help="export directory; default: what ships")
+    parser.add_argument("--weights", default="", help="export directory; default: the bundled one")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "tensorrt"))
     parser.add_argument(
         "--rate", type=float, default=0.0, help="images per second; 0: the video's own"

@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures for people: the box and the state on a frame, and several frames on one sheet."""
+"""Drawing: the box and the state onto a frame, and several frames onto one sheet."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 Pixels = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -22,7 +19,7 @@ RED: Colour = (240, 60, 50)
 GREY: Colour = (190, 190, 190)
 BLACK: Colour = (0, 0, 0)
 
-# By name, so that whoever has no messages can draw too. A predicted box is drawn broken as well.
+# By name, so that drawing needs no messages. A predicted box is drawn broken as well.
 STATE_COLOURS: dict[str, Colour] = {
     "IDLE": GREY,
     "TRACKING": GREEN,
@@ -35,7 +32,7 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def scaled(frame: Pixels, scale: float) -> Pixels:
-    """A contiguous copy of a (H, W, 3) frame, its sides times `scale` (at least one pixel)."""
+    """Return a contiguous copy of a (H, W, 3) frame, its sides times `scale`, at least 1 pixel."""
     if scale == 1.0:
         return np.array(frame, order="C")
     height, width = frame.shape[:2]
@@ -86,24 +83,24 @@ def draw_text(image: Pixels, text: str, colour: Colour) -> None:
     cv2.putText(image, text, (4, height + 3), _FONT, size, colour, 1, cv2.LINE_AA)
 
 
-def contact_sheet(pictures: Sequence[Pixels], columns: int, gap: int = 4) -> Pixels:
-    """Pictures of one size, in rows, with a gap between them.
+def contact_sheet(frames: Sequence[Pixels], columns: int, gap: int = 4) -> Pixels:
+    """Put frames of one size onto a sheet, in rows, with a gap between them.
 
     Args:
-        pictures: (H, W, 3) uint8, at least one.
+        frames: (H, W, 3) uint8, at least one.
         columns: of the sheet.
         gap: pixels.
 
     Returns:
         (rows * (H + gap) + gap, columns * (W + gap) + gap, 3) uint8.
     """
-    height, width = pictures[0].shape[:2]
-    columns = min(columns, len(pictures))
-    rows = -(-len(pictures) // columns)
+    height, width = frames[0].shape[:2]
+    columns = min(columns, len(frames))
+    rows = -(-len(frames) // columns)
     shape = (rows * (height + gap) + gap, columns * (width + gap) + gap, 3)
     sheet = np.full(shape, 24, np.uint8)
-    for index, picture in enumerate(pictures):
+    for index, frame in enumerate(frames):
         row, column = divmod(index, columns)
         top, left = gap + row * (height + gap), gap + column * (width + gap)
-        sheet[top : top + height, left : left + width] = picture
+        sheet[top : top + height, left : left + width] = frame
     return sheet

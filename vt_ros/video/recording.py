@@ -4,20 +4,23 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from vt_ros.video.drawing import GREY, STATE_COLOURS, contact_sheet, draw_target, draw_text, scaled
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from vt_models.geometry.boxes import Box
-    from vt_ros.video.drawing import Pixels
+from vt_models.geometry.boxes import Box
+from vt_ros.video.drawing import (
+    GREY,
+    STATE_COLOURS,
+    Pixels,
+    contact_sheet,
+    draw_target,
+    draw_text,
+    scaled,
+)
 
 VIDEO, TABLE, SHEET = "tracked.mp4", "track.csv", "contact_sheet.png"
 COLUMNS = ("frame", "stamp", "state", "x", "y", "w", "h", "score", "inference_ms", "latency_ms")
@@ -51,7 +54,7 @@ class Row:
     latency_ms: float
 
     def values(self) -> list[str]:
-        """Cells in the order of `COLUMNS`; a box that is not there is empty."""
+        """Return cells in the order of `COLUMNS`; a box that is not there is empty."""
         box = [f"{value:.2f}" for value in self.box] if self.box else [""] * 4
         times = f"{self.inference_ms:.2f}", f"{self.latency_ms:.2f}"
         stamp = f"{self.stamp / 1e9:.9f}"
@@ -82,7 +85,7 @@ class Recorder:
     """Writes results as they come.
 
     Args:
-        folder: made if it is not there; files of a former run are replaced.
+        folder: made if it is not there; files of a previous run are replaced.
         rate: of the video, frames per second.
     """
 
@@ -111,7 +114,7 @@ class Recorder:
             self._tile_stride *= 2
 
     def close(self) -> Summary:
-        """Finish all files."""
+        """Finish all files, and return the numbers."""
         self._table.close()
         if self._video is not None:
             self._video.release()
@@ -121,16 +124,16 @@ class Recorder:
             cv2.imwrite(str(self._folder / SHEET), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
         return summarise(self._rows)
 
-    def _write(self, picture: Pixels) -> None:
-        height, width = picture.shape[:2]
+    def _write(self, frame: Pixels) -> None:
+        height, width = frame.shape[:2]
         if self._video is None:
             path, codec = str(self._folder / VIDEO), cv2.VideoWriter.fourcc(*"mp4v")
             self._video = cv2.VideoWriter(path, codec, self._rate, (width, height))
-        self._video.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        self._video.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
 
 
 def summarise(rows: Sequence[Row]) -> Summary:
-    """Numbers over rows in the order of their frames."""
+    """Return numbers over rows in the order of their frames."""
     if not rows:
         nan = float("nan")
         return Summary(0, 0, 0.0, nan, nan, nan, nan, 0, "nothing")
@@ -150,17 +153,17 @@ def summarise(rows: Sequence[Row]) -> Summary:
 
 
 def _annotated(frame: Pixels, row: Row, scale: float) -> Pixels:
-    """A copy of the frame, its sides times `scale`, with box, number, state and score."""
-    picture = scaled(frame, scale)
+    """Return a copy of the frame, its sides times `scale`, with box, number, state and score."""
+    annotated = scaled(frame, scale)
     if row.box is not None:
-        draw_target(picture, row.box, row.state, scale)
+        draw_target(annotated, row.box, row.state, scale)
     colour = STATE_COLOURS.get(row.state, GREY)
-    draw_text(picture, f"frame {row.frame}  {row.state}  {row.score:.2f}", colour)
-    return picture
+    draw_text(annotated, f"frame {row.frame}  {row.state}  {row.score:.2f}", colour)
+    return annotated
 
 
-def _evenly(pictures: Sequence[Pixels], count: int) -> list[Pixels]:
-    """At most `count` pictures, the first and the last among them."""
-    if len(pictures) <= count:
-        return list(pictures)
-    return [pictures[round(k)] for k in np.linspace(0, len(pictures) - 1, count)]
+def _evenly(frames: Sequence[Pixels], count: int) -> list[Pixels]:
+    """Return at most `count` frames, the first and the last among them."""
+    if len(frames) <= count:
+        return list(frames)
+    return [frames[round(k)] for k in np.linspace(0, len(frames) - 1, count)]

@@ -1,21 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a camera node's pictures come from: a video file, a folder of images, or a webcam."""
+"""Sources of frames: a video file, a folder of images, or a webcam."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from vt_models.video import LETTERS
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Pixels = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 DEFAULT_RATE = 30.0
@@ -39,7 +37,7 @@ class FrameSource(Protocol):
     live: bool
 
     def read(self) -> Pixels | None:
-        """The next frame; None at the end."""
+        """Return the next frame; None at the end."""
 
     def rewind(self) -> None:
         """Go back to the first frame."""
@@ -77,7 +75,7 @@ class VideoFile:
         return max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
     def read(self) -> Pixels | None:
-        """The next frame; None at the end."""
+        """Return the next frame; None at the end."""
         if self._stop is not None and self._next >= self._stop:
             return None
         good, frame = self._capture.read()
@@ -131,7 +129,7 @@ class ImageFolder:
         self._next = 0
 
     def read(self) -> Pixels | None:
-        """The next image; None at the end.
+        """Return the next image; None at the end.
 
         Raises:
             SourceError: a file that OpenCV cannot read.
@@ -150,7 +148,7 @@ class ImageFolder:
         self._next = 0
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file is held open."""
 
 
 class Webcam:
@@ -173,12 +171,12 @@ class Webcam:
         self.rate = float(rate) if 0.0 < rate <= _HIGHEST_RATE else DEFAULT_RATE
 
     def read(self) -> Pixels | None:
-        """The next frame; None when the camera is gone."""
+        """Return the next frame; None when the camera is gone."""
         good, frame = self._capture.read()
         return frame if good else None
 
     def rewind(self) -> None:
-        """A camera has no beginning."""
+        """Do nothing: a camera has no beginning."""
 
     def close(self) -> None:
         """Release the device."""
@@ -202,6 +200,6 @@ def open_source(name: str, start: int = 0, stop: int | None = None) -> FrameSour
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sorting key that puts 9 before 10."""
+    """Return a sorting key that puts 9 before 10."""
     parts = re.split(r"(\d+)", path.name)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
