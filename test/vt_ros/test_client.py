@@ -98,7 +98,7 @@ def overlap(box, other):
     return all(abs(a - b) <= 25 for a, b in zip(box[:2], other[:2], strict=True))
 
 
-def test_from_a_script_start_follow_and_stop(camera):
+def test_client_in_a_script_starts_follows_and_stops(camera):
     with TrackerClient(timeout=30.0) as tracker:
         assert tracker.wait_for_state(State.IDLE).box is None
         start = camera.point_out(tracker)
@@ -118,7 +118,7 @@ def test_from_a_script_start_follow_and_stop(camera):
         assert tracker.wait_for_state(State.IDLE).target_id == 0
 
 
-def test_inside_a_node_even_in_its_callbacks(camera, guest):
+def test_client_inside_a_node_even_in_its_callbacks(camera, guest):
     """The host's own executor waits in the callback; the client has another."""
     context = rclpy.Context()
     rclpy.init(context=context, domain_id=guest.domain)
@@ -145,7 +145,7 @@ def test_inside_a_node_even_in_its_callbacks(camera, guest):
     rclpy.shutdown(context=context)
 
 
-def test_a_refusal_has_the_trackers_reason(camera):
+def test_client_refusal_has_the_trackers_reason(camera):
     with TrackerClient(timeout=30.0) as tracker:
         for ask, code in (
             (lambda: tracker.start_box((1e9, 0.0, 5.0, 5.0)), 1),
@@ -160,7 +160,7 @@ def test_a_refusal_has_the_trackers_reason(camera):
         assert code == SetTarget.Response.ERROR_INVALID_POINT
 
 
-def test_start_by_text_and_by_point(camera, guest, grounder):
+def test_client_starts_by_text_and_by_point(camera, guest, grounder):
     """The answer says what was found; where that is unclear, the candidates are there to choose."""
     values = {
         "grounding.backend": "onnx",
@@ -195,7 +195,7 @@ def test_start_by_text_and_by_point(camera, guest, grounder):
     assert guest.set_parameter("grounding.backend", "none").successful
 
 
-def test_nothing_waits_for_ever(guest, monkeypatch):
+def test_client_without_a_tracker_times_out(guest, monkeypatch):
     monkeypatch.setenv("ROS_DOMAIN_ID", str(guest.domain))
     with TrackerClient("nobody", timeout=0.3) as tracker:
         with pytest.raises(TrackerTimeoutError, match="no service /nobody/set_target"):
@@ -208,7 +208,7 @@ def test_nothing_waits_for_ever(guest, monkeypatch):
             tracker.stop()
 
 
-def test_waiting_ends_when_ros_does(guest):
+def test_client_waiting_ends_when_ros_is_shut_down(guest):
     context = rclpy.Context()
     rclpy.init(context=context, domain_id=guest.domain)
     host = rclpy.create_node("host", context=context)
@@ -236,7 +236,7 @@ def run_example(camera, name, *arguments):
     )
 
 
-def test_the_examples_run(camera):
+def test_examples_run(camera):
     """The second and third follow the target that the client has started."""
     result = run_example(camera, "start_by_box.py", *camera.box, "--frames", 5)
     assert result.returncode == 0, result.stderr

@@ -24,7 +24,7 @@ def run(code, folder=ROOT):
 
 
 @pytest.mark.parametrize("program", ["tracker_node", "camera_node", "demo"])
-def test_without_ros_it_is_one_sentence(program):
+def test_program_without_ros_is_one_sentence(program):
     result = run(
         "import sys; sys.modules['rclpy'] = None\n"
         f"from vt_ros.entry_points import {program}; sys.exit({program}())"
@@ -34,7 +34,7 @@ def test_without_ros_it_is_one_sentence(program):
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_another_missing_module_is_not_blamed_on_ros(tmp_path):
+def test_program_without_another_module_names_that(tmp_path):
     (tmp_path / "broken.py").write_text("import no_such_module", encoding="utf-8")
     result = run(
         "import sys; sys.path.insert(0, '.')\n"
@@ -56,7 +56,7 @@ def test_ctrl_c_during_the_imports_is_quiet(tmp_path):
     assert result.stderr == ""
 
 
-def test_a_thread_that_cannot_be_stopped_does_not_hold_up_the_end():
+def test_program_ends_although_a_thread_is_busy():
     """Nor is it alive when Python takes itself down, where C++ code in it would abort."""
     code = (
         "import sys, threading, time\n"

@@ -36,7 +36,7 @@ def flat(tree, prefix=""):
 @pytest.mark.parametrize(
     ("name", "node"), [("tracker", tracker_parameters), ("camera", camera_parameters)]
 )
-def test_the_parameter_file_holds_every_parameter_and_its_default(name, node):
+def test_parameter_file_holds_every_parameter_and_its_default(name, node):
     text = config_file("tracker.yaml").read_text(encoding="utf-8")
     parameters = flat(yaml.safe_load(text)[f"/**/{name}"]["ros__parameters"])
     assert parameters == {setting.name: setting.default for setting in node.SETTINGS}
@@ -44,14 +44,14 @@ def test_the_parameter_file_holds_every_parameter_and_its_default(name, node):
     assert types_of == {setting.name: type(setting.default) for setting in node.SETTINGS}
 
 
-def test_every_number_has_a_range_that_holds_its_default():
+def test_parameter_range_holds_the_default():
     for setting in (*tracker_parameters.SETTINGS, *camera_parameters.SETTINGS):
         assert setting.description.endswith("."), setting.name
         if isinstance(setting.default, int | float) and not isinstance(setting.default, bool):
             assert setting.low <= setting.default <= setting.high, setting.name
 
 
-def test_the_fast_dds_profile_names_what_it_uses():
+def test_fast_dds_profile_defines_what_it_uses():
     space = {"dds": "http://www.eprosima.com"}
     root = ET.parse(config_file("fastdds.xml")).getroot()  # noqa: S314 (our own file)
     defined = [
@@ -62,7 +62,7 @@ def test_the_fast_dds_profile_names_what_it_uses():
     assert int(root.find(".//dds:segment_size", space).text) == 32 * 1024 * 1024
 
 
-def test_a_missing_resource_is_an_error_that_says_where_it_was_looked_for():
+def test_config_file_that_is_missing_names_the_folders_searched():
     with pytest.raises(FileNotFoundError, match=r"absent\.yaml is in none of .*config"):
         config_file("absent.yaml")
     assert footage_file("bikes.mp4").name == "bikes.mp4"
@@ -80,7 +80,7 @@ def started(monkeypatch, **given):
     """Options of the nodes that the launch file starts.
 
     With recorders in place of the classes of `launch`, which is not on PyPI: this shows what
-    the file asks for, not that launch takes it; `test_with_the_real_launch` shows that.
+    the file asks for, not that launch takes it; `test_launch_with_the_real_package` shows that.
     """
 
     def recorder(**options):
@@ -159,7 +159,7 @@ def test_launch_arguments_override_the_parameter_file(monkeypatch):
         assert node["remappings"] == [("image_raw", "/front/image_raw")]
 
 
-def test_parameters_in_the_launch_file_exist(monkeypatch):
+def test_launch_parameters_exist(monkeypatch):
     nodes = started(monkeypatch, autostart="1", model="m", device="d", source="s", loop="1")
     for name, node in (("tracker", tracker_parameters), ("camera", camera_parameters)):
         asked = set(nodes[name]["parameters"][1]) - {"use_sim_time"}
@@ -168,7 +168,7 @@ def test_parameters_in_the_launch_file_exist(monkeypatch):
     assert not re.search(r"\beval\(|PythonExpression", source)
 
 
-def test_with_the_real_launch():
+def test_launch_with_the_real_package():
     pytest.importorskip("launch.actions", reason="launch comes with a ROS 2 installation only")
     pytest.importorskip("launch_ros", reason="launch_ros comes with a ROS 2 installation only")
     description = load_launch_file().generate_launch_description()
@@ -179,7 +179,7 @@ def test_with_the_real_launch():
         entity.visit(context)
 
 
-def test_the_page_on_behaviour_names_tests_that_exist():
+def test_docs_on_behaviour_name_tests_that_exist():
     page = (ROOT / "docs" / "ros" / "behaviour.md").read_text(encoding="utf-8")
     named = set(re.findall(r"\btest_\w+", page)) - {"test_"}
     sources = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "test").rglob("*.py"))

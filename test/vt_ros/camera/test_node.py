@@ -26,7 +26,7 @@ def number_of(pixels):
 
 
 @pytest.mark.ros
-def test_plays_a_file_once_and_announces_the_end(ros, numbered):
+def test_camera_plays_a_file_once_and_announces_the_end(ros, numbered):
     images = ros.collect(Image, "image_raw")
     positions = ros.collect(TimeReference, "camera/position")
     camera = ros.start("camera", source=str(numbered.video), paused=True, frame_id="optical")
@@ -57,7 +57,7 @@ def test_plays_a_file_once_and_announces_the_end(ros, numbered):
 
 
 @pytest.mark.ros
-def test_loops_and_keeps_a_given_rate_until_a_signal(ros, numbered):
+def test_camera_loops_at_a_given_rate_until_a_signal(ros, numbered):
     images = ros.collect(Image, "image_raw")
     ros.start("camera", source=str(numbered.folder), loop=True, rate=200.0, stop_frame=3)
     ros.until(lambda: len(images) > 12, "four rounds")
@@ -66,7 +66,7 @@ def test_loops_and_keeps_a_given_rate_until_a_signal(ros, numbered):
 
 
 @pytest.mark.ros
-def test_exits_at_the_end_if_wanted(ros, numbered):
+def test_camera_with_exit_at_end_exits(ros, numbered):
     images = ros.collect(Image, "image_raw")
     camera = ros.start("camera", source=str(numbered.video), exit_at_end=True, paused=True)
     ros.until(lambda: images, "the first frame")
@@ -85,7 +85,7 @@ def test_exits_at_the_end_if_wanted(ros, numbered):
         ("99", "camera 99 cannot be opened"),
     ],
 )
-def test_a_source_that_is_not_there_is_one_sentence(ros, source, reason):
+def test_camera_without_its_source_is_one_sentence(ros, source, reason):
     camera = ros.start("camera", source=source)
     assert camera.wait() == 2
     assert reason in camera.output
@@ -93,7 +93,7 @@ def test_a_source_that_is_not_there_is_one_sentence(ros, source, reason):
 
 
 @pytest.mark.ros
-def test_a_file_that_breaks_while_playing_ends_the_process(ros, tmp_path):
+def test_camera_whose_file_breaks_ends_with_an_error(ros, tmp_path):
     cv2.imwrite(str(tmp_path / "0.png"), np.zeros((48, 64, 3), np.uint8))
     (tmp_path / "1.png").write_bytes(b"not a picture")
     camera = ros.start("camera", source=str(tmp_path))

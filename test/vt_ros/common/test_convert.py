@@ -59,7 +59,7 @@ def random_plane(rows, columns, seed=0):
     big_endian=st.integers(0, 1),
     seed=st.integers(0, 2**31),
 )
-def test_mono8_of_any_size_and_step_is_grey(width, height, padding, big_endian, seed):
+def test_read_mono8_of_any_size_and_step(width, height, padding, big_endian, seed):
     plane = random_plane(height, width, seed)
     frame = image_to_rgb(message("mono8", plane, width, height, padding, big_endian))
     assert frame.shape == (height, width, 3)
@@ -75,7 +75,7 @@ def test_mono8_of_any_size_and_step_is_grey(width, height, padding, big_endian, 
     padding=st.integers(0, 40),
     seed=st.integers(0, 2**31),
 )
-def test_colour_of_any_size_and_step(encoding, width, height, padding, seed):
+def test_read_colour_of_any_size_and_step(encoding, width, height, padding, seed):
     channels = len(encoding) - 1
     plane = random_plane(height, width * channels, seed)
     pixels = plane.reshape(height, width, channels)
@@ -93,7 +93,7 @@ def yuv_to_rgb(y, u, v):
 
 @pytest.mark.parametrize("padding", [0, 6])
 @pytest.mark.parametrize("encoding", ["yuv422_yuy2", "yuyv", "uyvy", "yuv422"])
-def test_yuv422(encoding, padding):
+def test_read_yuv422(encoding, padding):
     plane = random_plane(HEIGHT, WIDTH * 2)
     luma, first, second = (0, 1, 3) if encoding in ("yuv422_yuy2", "yuyv") else (1, 0, 2)
     y = plane[:, luma::2].astype(float)
@@ -103,7 +103,7 @@ def test_yuv422(encoding, padding):
 
 
 @pytest.mark.parametrize("padding", [0, 6])
-def test_nv12(padding):
+def test_read_nv12(padding):
     plane = random_plane(HEIGHT * 3 // 2, WIDTH)
     chroma = plane[HEIGHT:].reshape(HEIGHT // 2, WIDTH // 2, 2).astype(float)
     u, v = (chroma[:, :, k].repeat(2, axis=0).repeat(2, axis=1) for k in (0, 1))
@@ -113,7 +113,7 @@ def test_nv12(padding):
 
 @pytest.mark.parametrize("padding", [0, 5])
 @pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
-def test_bayer_of_a_plain_colour(pattern, padding):
+def test_read_bayer_of_a_plain_colour(pattern, padding):
     """A plain colour has no edges, so any demosaicing gives it back; each channel differs."""
     colour = {"r": 200, "g": 120, "b": 30}
     plane = np.empty((HEIGHT, WIDTH), np.uint8)
@@ -123,7 +123,7 @@ def test_bayer_of_a_plain_colour(pattern, padding):
     assert (frame == np.array([200, 120, 30])).all()
 
 
-def test_rgb8_is_viewed_not_copied():
+def test_read_rgb8_is_a_view():
     data = array.array("B", random_plane(HEIGHT, WIDTH * 3 + 2).tobytes())
     image = Image(encoding="rgb8", width=WIDTH, height=HEIGHT, step=WIDTH * 3 + 2, data=data)
     frame = image_to_rgb(image)
@@ -131,7 +131,7 @@ def test_rgb8_is_viewed_not_copied():
     assert not frame.flags.writeable
 
 
-def test_the_buffer_is_reused_until_the_size_changes():
+def test_read_reuses_its_buffer_until_the_size_changes():
     reader = ImageReader()
     first = reader.read(message("mono8", random_plane(8, 9), 9, 8))
     again = reader.read(message("mono8", random_plane(8, 9, 1), 9, 8))
@@ -142,7 +142,7 @@ def test_the_buffer_is_reused_until_the_size_changes():
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_a_message_that_contradicts_itself_is_refused(encoding):
+def test_read_refuses_a_message_that_contradicts_itself(encoding):
     good = array_like(encoding)
     image_to_rgb(good)
     for name, value in (
@@ -176,7 +176,7 @@ def array_like(encoding):
     ("encoding", "width", "height"),
     [("uyvy", 15, 12), ("nv12", 15, 12), ("nv12", 16, 11), ("bayer_rggb8", 2, 12)],
 )
-def test_a_size_the_encoding_cannot_have_is_refused(encoding, width, height):
+def test_read_refuses_a_size_that_the_encoding_cannot_have(encoding, width, height):
     channels = 2 if encoding == "uyvy" else 1
     rows = height * 3 // 2 if encoding == "nv12" else height
     with pytest.raises(ConversionError, match=f"{width}x{height}"):
@@ -192,7 +192,7 @@ def test_a_size_the_encoding_cannot_have_is_refused(encoding, width, height):
     data=st.binary(max_size=800),
     big_endian=st.integers(0, 255),
 )
-def test_any_message_is_read_or_refused(encoding, width, height, step, data, big_endian):
+def test_read_of_any_message_returns_or_refuses(encoding, width, height, step, data, big_endian):
     image = Image(encoding=encoding, width=width, height=height, step=step)
     image.is_bigendian, image.data = big_endian, data
     try:
@@ -204,7 +204,7 @@ def test_any_message_is_read_or_refused(encoding, width, height, step, data, big
 
 
 @pytest.mark.parametrize("encoding", ["mono16", "32FC1", "8UC3", ""])
-def test_another_encoding_is_refused_with_a_remedy(encoding, monkeypatch):
+def test_read_refuses_another_encoding_with_a_remedy(encoding, monkeypatch):
     monkeypatch.setitem(sys.modules, "cv_bridge", None)
     with pytest.raises(ConversionError, match=r"publish one of rgb8.*cv_bridge") as caught:
         image_to_rgb(Image(encoding=encoding, width=1, height=1, step=8, data=bytes(8)))
@@ -216,13 +216,13 @@ def fake_cv_bridge(monkeypatch, convert):
     monkeypatch.setitem(sys.modules, "cv_bridge", types.SimpleNamespace(CvBridge=lambda: bridge))
 
 
-def test_cv_bridge_serves_other_encodings(monkeypatch):
+def test_read_takes_other_encodings_from_cv_bridge(monkeypatch):
     fake_cv_bridge(monkeypatch, lambda *_: np.full((2, 3, 3), 7, np.uint8))
     frame = image_to_rgb(Image(encoding="mono16", width=3, height=2, step=6, data=bytes(12)))
     assert (frame == 7).all()
 
 
-def test_what_cv_bridge_cannot_do_is_refused(monkeypatch):
+def test_read_refuses_what_cv_bridge_cannot_read(monkeypatch):
     image = Image(encoding="mono16", width=3, height=2, step=6, data=bytes(12))
 
     def fail(image, encoding):
@@ -237,7 +237,7 @@ def test_what_cv_bridge_cannot_do_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "mono8"])
-def test_array_to_image_and_back(encoding):
+def test_array_to_image_round_trip(encoding):
     shape = (5, 7) if encoding == "mono8" else (5, 7, 3)
     pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
     header = Header(frame_id="camera")
@@ -262,7 +262,7 @@ def test_array_to_image_and_back(encoding):
         (np.zeros((2, 2, 3), np.uint8), "mono16"),
     ],
 )
-def test_array_to_image_refuses(pixels, encoding):
+def test_array_to_image_refuses_other_shapes_and_types(pixels, encoding):
     with pytest.raises(ConversionError):
         array_to_image(pixels, Header(), encoding)
 
@@ -271,20 +271,20 @@ finite = st.floats(-1e5, 1e5)
 
 
 @given(box=st.tuples(finite, finite, finite, finite))
-def test_boxes_survive_the_way_to_a_message_and_back(box):
+def test_bounding_box_round_trip(box):
     message = bounding_box_from_xywh(box)
     assert isinstance(message, BoundingBox2D)
     assert message.center.theta == 0.0
     assert xywh_from_bounding_box(message) == pytest.approx(box, abs=1e-9)
 
 
-def test_nan_is_passed_on():
+def test_bounding_box_passes_nan_on():
     box = xywh_from_bounding_box(bounding_box_from_xywh((float("nan"), 1.0, 2.0, 3.0)))
     assert np.isnan(box[0])
     assert box[1:] == (1.0, 2.0, 3.0)
 
 
-def test_detection_holds_centre_size_score_and_the_header():
+def test_detection_from_box_holds_centre_size_score_and_header():
     header = Header(frame_id="optical")
     detection = detection_from_box((10.0, 20.0, 30.0, 40.0), 0.75, header, 3)
     assert detection.header is header
@@ -298,7 +298,7 @@ def test_detection_holds_centre_size_score_and_the_header():
     assert box_covariance(result.pose.covariance) is None
 
 
-def test_covariance_is_the_upper_left_block_and_a_prediction_has_another_class():
+def test_detection_from_box_with_covariance_and_class():
     covariance = np.arange(16.0).reshape(4, 4) + 1.0
     detection = detection_from_box((1, 2, 3, 4), 0.5, Header(), 3, "coasting", covariance)
     (result,) = detection.results
@@ -322,21 +322,21 @@ def compressed(suffix, picture, *options):
 
 
 @pytest.mark.parametrize(("suffix", "error"), [(".png", 0), (".jpg", 12), (".bmp", 0)])
-def test_compressed_images_become_rgb(suffix, error):
+def test_read_compressed_returns_rgb(suffix, error):
     picture = smooth_picture()
     frame = CompressedReader().read(compressed(suffix, picture))
     assert (frame.dtype, frame.shape) == (np.uint8, (60, 80, 3))
     assert np.abs(frame.astype(int) - picture).max() <= error
 
 
-def test_a_grey_png_of_16_bits_becomes_rgb():
+def test_read_compressed_grey_png_of_16_bits_returns_rgb():
     ramp = np.linspace(0, 65535, 80).astype(np.uint16)[None].repeat(60, 0)
     message = CompressedImage(format="png", data=cv2.imencode(".png", ramp)[1].tobytes())
     frame = CompressedReader().read(message)
     assert np.abs(frame[..., 0].astype(int) - (ramp >> 8)).max() <= 1
 
 
-def test_an_orientation_in_the_file_does_not_turn_the_picture():
+def test_read_compressed_ignores_an_orientation_in_the_file():
     message = compressed(".jpg", smooth_picture())
     tiff = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
     exif = b"Exif\0\0" + tiff
@@ -348,7 +348,7 @@ def test_an_orientation_in_the_file_does_not_turn_the_picture():
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 @given(part=st.floats(0.0, 0.98))
-def test_a_compressed_image_that_is_cut_off_is_refused(suffix, part):
+def test_read_compressed_refuses_a_file_that_is_cut_off(suffix, part):
     message = compressed(suffix, smooth_picture())
     message.data = bytes(message.data)[: int(len(message.data) * part)]
     with pytest.raises(ConversionError, match="compressed image of format"):
@@ -356,18 +356,18 @@ def test_a_compressed_image_that_is_cut_off_is_refused(suffix, part):
 
 
 @given(data=st.binary(max_size=300))
-def test_noise_is_no_compressed_image(data):
+def test_read_compressed_refuses_noise(data):
     with pytest.raises(ConversionError):
         CompressedReader().read(CompressedImage(format="jpeg", data=data))
 
 
-def test_padding_after_a_jpeg_is_fine():
+def test_read_compressed_accepts_padding_after_a_jpeg():
     message = compressed(".jpg", smooth_picture())
     message.data = bytes(message.data) + bytes(100)
     assert CompressedReader().read(message).shape == (60, 80, 3)
 
 
-def test_a_jpeg_message_can_be_read_again():
+def test_array_to_jpeg_round_trip():
     message = array_to_jpeg(smooth_picture(), Header(frame_id="optical"))
     assert message.header.frame_id == "optical"
     frame = CompressedReader().read(message)
@@ -375,9 +375,9 @@ def test_a_jpeg_message_can_be_read_again():
 
 
 @pytest.mark.parametrize("message", [b"", b"\x00", bytes(11)])
-def test_bytes_too_short_for_a_stamp_have_none(message):
+def test_serialised_stamp_of_too_few_bytes_is_none(message):
     assert serialised_stamp(message) == 0
 
 
-def test_a_stamp_of_a_big_endian_sender():
+def test_serialised_stamp_of_a_big_endian_sender():
     assert serialised_stamp(bytes((0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 9))) == 7 * 10**9 + 9

@@ -22,14 +22,14 @@ from vt_ros.common.diagnostic_updater import ERROR, OK, STALE, WARN, TaskReport,
         ([(STALE, "a"), (WARN, "b")], STALE, "a; b"),
     ],
 )
-def test_the_worst_finding_counts(findings, level, message):
+def test_merge_keeps_the_worst_level(findings, level, message):
     report = TaskReport()
     for finding in findings:
         report.merge(*finding)
     assert (report.level, report.message) == (level, message)
 
 
-def test_values_are_text():
+def test_add_shows_values_as_text():
     report = TaskReport()
     report.add("a", 1.23456)
     report.add("b", 7)
@@ -37,7 +37,7 @@ def test_values_are_text():
     assert report.values == [("a", "1.235"), ("b", "7"), ("c", "text")]
 
 
-def test_a_task_that_fails_is_reported_and_not_raised():
+def test_publish_with_a_failing_task_reports_it():
     def task(_):
         raise ValueError("no")
 

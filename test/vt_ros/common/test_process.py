@@ -44,7 +44,7 @@ print(process.run(Program, []), Counting.hung)
 
 
 @pytest.mark.ros
-def test_a_callback_leaves_nothing_behind(ros):
+def test_run_for_many_callbacks_adds_none_to_the_future(ros):
     """Or a node that runs for days grows with every image."""
     command = [sys.executable, "-c", COUNTING.format(domain=ros.domain)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

@@ -22,7 +22,7 @@ from vt_models.runtime.installed_weights import shipped_directory
 from vt_ros.demo.demonstration import CLIPS, main
 
 
-def test_arguments_that_do_not_fit_together(capsys):
+def test_demo_refuses_arguments_that_do_not_fit_together(capsys):
     for arguments in (["--box", "1,2,3"], ["--video", "film.mp4"], ["--box", "1,2,3,4"]):
         with pytest.raises(SystemExit) as caught:
             main(arguments)
@@ -77,7 +77,7 @@ def test_demo_follows_a_target_from_an_exact_frame(film, scene, tiny_model, tmp_
 
 
 @pytest.mark.ros
-def test_demo_finds_a_target_by_words(film, scene, tiny_model, grounder, tmp_path):
+def test_demo_finds_a_target_by_text(film, scene, tiny_model, grounder, tmp_path):
     """As `make demo TEXT="..."` starts it."""
     result = demo(
         *("--video", film, "--text", "the red square", "--stop-frame", 30),
@@ -122,7 +122,7 @@ def test_demo_that_cannot_run_says_why(film, tiny_model, tmp_path, arguments, re
 
 
 @pytest.mark.ros
-def test_demo_that_nothing_can_read_words_for_says_what_to_install(film, tmp_path):
+def test_demo_without_a_grounding_backend_says_what_to_install(film, tmp_path):
     result = demo(
         *("--video", film, "--text", "the cyclist", "--output", tmp_path / "out"),
         *("--grounding", "zero_shot", "--grounding-source", tmp_path / "checkpoint"),
@@ -157,7 +157,7 @@ def test_demo_ends_its_nodes_when_interrupted(film, tiny_model, tmp_path):
 
 @pytest.mark.ros
 @pytest.mark.parametrize("clip", sorted(CLIPS))
-def test_demo_keeps_its_targets_with_the_weights_that_ship(clip, tmp_path):
+def test_demo_keeps_its_targets_with_the_bundled_weights(clip, tmp_path):
     if shipped_directory(get_spec("asymtrack_lite0")) is None:
         pytest.skip("no weights of asymtrack_lite0 are here")
     if not CLIPS[clip].video.is_file():
@@ -177,7 +177,7 @@ def test_demo_keeps_its_targets_with_the_weights_that_ship(clip, tmp_path):
 
 
 @pytest.mark.ros
-def test_demo_finds_and_keeps_what_words_say_with_what_ships(tmp_path):
+def test_demo_finds_and_keeps_a_target_by_text_with_the_bundled_weights(tmp_path):
     clip = CLIPS["cyclist"]
     if not clip.video.is_file():
         pytest.skip(f"no footage in {clip.video}; `make demo` brings it")

@@ -29,7 +29,7 @@ def camera_info(**changes):
     return info
 
 
-def test_a_part_of_the_image_and_every_second_pixel():
+def test_camera_of_with_roi_and_binning():
     roi = RegionOfInterest(x_offset=100, y_offset=40, width=400, height=300)
     part = camera_of(camera_info(roi=roi, binning_x=2, binning_y=2), (200, 150))
     whole = camera_of(camera_info(), (640, 480))
@@ -39,12 +39,12 @@ def test_a_part_of_the_image_and_every_second_pixel():
     ) == pytest.approx(whole.ray(160.0, 80.0), abs=1e-12)
 
 
-def test_a_rectified_image_goes_by_p():
+def test_camera_of_a_rectified_image_goes_by_p():
     ray = camera_of(camera_info(), (640, 480), rectified=True).ray(320.0 + 480.0, 240.0)
     assert ray == pytest.approx((math.sqrt(0.5), 0.0, math.sqrt(0.5)))
 
 
-def test_without_coefficients_it_is_a_pinhole_but_a_fisheye_stays_one():
+def test_camera_of_without_coefficients_is_a_pinhole_or_a_fisheye():
     flat = camera_of(camera_info(d=[], distortion_model=""), (640, 480))
     assert flat.ray(810.0, 250.0) == pytest.approx((math.sqrt(0.5), 0.0, math.sqrt(0.5)))
     zeros = {"d": [0.0] * 4, "distortion_model": "equidistant"}
@@ -62,12 +62,12 @@ def test_without_coefficients_it_is_a_pinhole_but_a_fisheye_stays_one():
         ({"binning_x": 2, "binning_y": 2}, (640, 480), "320x240 .640x480 with binning 2x2"),
     ],
 )
-def test_what_does_not_fit_is_refused(changes, size, reason):
+def test_camera_of_refuses_what_does_not_fit(changes, size, reason):
     with pytest.raises(InputError, match=reason):
         camera_of(camera_info(**changes), size)
 
 
-def test_the_finder_says_what_is_wrong_and_recovers():
+def test_bearing_finder_says_what_is_wrong_and_recovers():
     finder = BearingFinder()
     assert finder.find(BOX, None, (640, 480), rectified=False) is None
     assert not finder.calibrated

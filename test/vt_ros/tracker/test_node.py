@@ -105,7 +105,7 @@ def test_follows_a_moving_target(ros, tiny_model, scene):
     assert last.frames_processed == len(stamps)
 
 
-def test_a_target_that_is_gone_coasts_and_is_lost_and_is_found_again(start):
+def test_target_that_disappears_coasts_is_lost_and_is_detected_again(start):
     feed = start(target__coast_frames=3)
     assert feed.set_target().success
     feed.assert_on_target(feed.move(5))
@@ -148,7 +148,7 @@ BAD_BOXES = {
 }
 
 
-def test_a_refused_request_leaves_the_target_alone(start):
+def test_refused_request_leaves_the_target_alone(start):
     feed = start()
     target = feed.set_target().target_id
     assert target
@@ -174,7 +174,7 @@ def test_a_refused_request_leaves_the_target_alone(start):
     assert status.target_id == target
 
 
-def test_starts_on_the_frame_of_a_stamp(start):
+def test_request_with_a_stamp_starts_on_that_frame(start):
     feed = start()
     status = feed.answered()
     answer = feed.ros.call(SetTarget, "tracker/set_target", feed.request(stamp=status.header.stamp))
@@ -183,7 +183,7 @@ def test_starts_on_the_frame_of_a_stamp(start):
     feed.assert_on_target(feed.move(2))
 
 
-def test_a_request_waits_for_the_frame_of_its_stamp(start):
+def test_request_waits_for_the_frame_of_its_stamp(start):
     feed = start(set_target_timeout=60.0)
     message = array_to_image(feed.scene.frame(feed.step), feed.header())
     request = feed.request(stamp=message.header.stamp)
@@ -196,7 +196,7 @@ def test_a_request_waits_for_the_frame_of_its_stamp(start):
     assert answer.header == message.header
 
 
-def test_without_images_a_request_is_refused_in_time(ros, tiny_model):
+def test_request_without_images_is_refused_in_time(ros, tiny_model):
     ros.start_tracker(tiny_model, set_target_timeout=0.3)
     ros.until(lambda: ros.node.count_subscribers("image_raw"), "an active tracker")
     request = SetTarget.Request(box=bounding_box_from_xywh((10.0, 10.0, 20.0, 20.0)))
@@ -205,7 +205,7 @@ def test_without_images_a_request_is_refused_in_time(ros, tiny_model):
     assert "0.3 s" in answer.message
 
 
-def test_a_camera_that_stopped_has_no_newest_frame(start):
+def test_request_after_the_camera_stopped_is_refused(start):
     feed = start(set_target_timeout=0.3)
     feed.answered()
     time.sleep(1.0)
@@ -227,7 +227,7 @@ def test_clear_target(start):
     assert feed.set_target().target_id == target + 1
 
 
-def test_bad_images_are_counted_and_good_ones_tracked_after_them(start):
+def test_unreadable_images_are_counted_and_good_ones_tracked_after_them(start):
     feed = start()
     target = feed.set_target().target_id
     before = feed.answered().frames_rejected
@@ -319,7 +319,7 @@ def test_services_answer_while_a_frame_is_processed(ros, slow_model, scene):
     assert feed.status[-1].frames_dropped > 0
 
 
-def test_the_debug_image_is_drawn_while_somebody_looks(start):
+def test_debug_image_is_drawn_while_there_is_a_subscriber(start):
     feed = start(debug_image__scale=0.5, debug_image__rate=0.0)
     assert feed.set_target().success
     pictures = feed.ros.collect(Image, "tracker/debug_image", 1)
@@ -368,7 +368,7 @@ def test_lifecycle_from_outside(ros, tiny_model, scene):
     assert ros.state() == State.PRIMARY_STATE_FINALIZED
 
 
-def test_deactivation_answers_a_request_that_waits(ros, tiny_model):
+def test_deactivate_answers_a_request_that_waits(ros, tiny_model):
     ros.start_tracker(tiny_model, set_target_timeout=60.0)
     ros.until(lambda: ros.node.count_subscribers("image_raw"), "an active tracker")
     request = SetTarget.Request(box=bounding_box_from_xywh((10.0, 10.0, 20.0, 20.0)))
@@ -378,7 +378,7 @@ def test_deactivation_answers_a_request_that_waits(ros, tiny_model):
     assert ros.finish(future, "set_target").error_code == Answer.ERROR_NOT_ACTIVE
 
 
-def test_a_model_that_cannot_be_loaded_fails_and_can_be_corrected(ros, tiny_model, tmp_path):
+def test_configure_with_a_model_that_cannot_be_loaded_can_be_corrected(ros, tiny_model, tmp_path):
     diagnostics = ros.diagnostics()
     process = ros.start("tracker", autostart=True, model="asymtrack_lite9")
     ros.until(lambda: "autostart ended" in process.output, "the failure in the log")
@@ -400,7 +400,7 @@ def test_a_model_that_cannot_be_loaded_fails_and_can_be_corrected(ros, tiny_mode
     assert ros.change_state(Transition.TRANSITION_ACTIVATE)
 
 
-def test_an_activation_that_fails_leads_back_with_a_reason(ros, tiny_model):
+def test_activate_that_fails_leads_back_with_a_reason(ros, tiny_model):
     """And leaves nothing behind: the node can be cleaned up and go on."""
     diagnostics = ros.diagnostics()
     nonsense = {"qos_overrides./image_raw.subscription.reliability": "sometimes"}
@@ -465,7 +465,7 @@ def test_parameters(start):
         ({"target__track_threshold": 0.0}, "above track_threshold"),
     ],
 )
-def test_a_wrong_parameter_at_start_is_one_sentence(ros, parameters, reason):
+def test_wrong_parameter_at_start_is_one_sentence(ros, parameters, reason):
     process = ros.start("tracker", **parameters)
     assert process.wait() == 2
     assert reason in process.output

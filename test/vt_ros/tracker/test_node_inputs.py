@@ -47,7 +47,7 @@ def feed(running, guest, scene):
     guest.call(Trigger, "tracker/clear_target")
 
 
-def test_qos_overrides_count(feed):
+def test_qos_overrides_are_applied(feed):
     (info,) = feed.ros.node.get_subscriptions_info_by_topic("/image_raw")
     assert info.qos_profile.reliability == ReliabilityPolicy.RELIABLE
     assert feed.ros.get_parameter(OVERRIDE) == "reliable"
@@ -249,7 +249,7 @@ def described(page, name):
     return text.partition(f"## {name}\n")[2].partition("\n## ")[0] if name else text
 
 
-def test_the_documents_name_what_the_node_has(feed):
+def test_docs_name_what_the_node_has(feed):
     """Topics, services, parameters and diagnostics of the running node are in docs/ros."""
     node, page = feed.ros.node, described("README.md", "Node `tracker`")
     own = {"/parameter_events", "/rosout", "/clock"}
@@ -280,7 +280,7 @@ def test_the_documents_name_what_the_node_has(feed):
     assert {name for name in declared if not name.startswith(foreign)} == set(listed)
 
 
-def test_the_tables_of_parameters_are_the_ones_in_the_code():
+def test_docs_tables_of_parameters_are_those_of_the_code():
     for name, rows in parameter_reference.TABLES.items():
         assert parameter_reference.table(rows) in described("parameters.md", f"Node `{name}`"), (
             "put what `python -m vt_ros.parameter_reference` prints into docs/ros/parameters.md"

@@ -79,7 +79,7 @@ def refused(answer, code):
     return answer.message
 
 
-def test_by_text(feed):
+def test_text_starts_on_what_it_describes(feed):
     """The tracker says what it chose and how sure it is; a model without language goes on."""
     seen = feed.move(5)
     answer = feed.ros.call(SetTarget, "tracker/set_target", feed.request(**RED))
@@ -94,7 +94,7 @@ def test_by_text(feed):
     feed.ros.until_diagnosed(feed.diagnostics, "grounding", "onnx", level=DiagnosticStatus.OK)
 
 
-def test_alternatives_are_told(feed):
+def test_text_with_a_weaker_candidate_names_it(feed):
     """A paler square fits less well: it is named, but not taken."""
     frame = feed.scene.with_another(feed.step, (10, 10), colour=(220, 57, 50))
     feed.answered(frame)
@@ -108,7 +108,7 @@ def test_alternatives_are_told(feed):
     assert answer.alternatives.header == answer.header
 
 
-def test_box_and_text(feed):
+def test_box_and_text_starts_on_the_box(feed):
     """The box starts, the text need not fit; a lost target is looked for by its words, too."""
     ros = feed.ros
     assert ros.set_parameter("grounding.period", 0.1).successful
@@ -131,7 +131,7 @@ def test_box_and_text(feed):
     assert ros.set_parameter("grounding.period", 5.0).successful
 
 
-def test_ambiguous(feed):
+def test_text_that_fits_two_is_refused_with_both(feed):
     """Both candidates are in the answer; one of them, with its stamp, is the next request."""
     target = feed.set_target().target_id
     twins = feed.scene.with_another(feed.step, (10, 10))
@@ -177,7 +177,7 @@ def test_lost_target_with_text_and_a_distractor_where_it_was(feed, words_count):
     assert ros.set_parameters(values, atomically=True).result.successful
 
 
-def test_nothing_found(feed):
+def test_text_that_fits_nothing_is_refused(feed):
     target = feed.set_target().target_id
     answer = feed.set_target(mode=Ask.MODE_TEXT, text="a green bird")
     message = refused(answer, Answer.ERROR_NOTHING_FOUND)
@@ -191,7 +191,7 @@ def test_nothing_found(feed):
     assert feed.ros.set_parameter("grounding.threshold", 0.0).successful
 
 
-def test_cancelled(feed, use, slow_grounder):
+def test_search_is_cancelled_by_a_request_a_clear_and_a_deactivation(feed, use, slow_grounder):
     """By a later request, by clear_target, by deactivation: answered at once, saying by what."""
     use(source=slow_grounder)
     ros = feed.ros
@@ -277,14 +277,14 @@ def test_found_target_is_caught_up_and_the_present_one_kept(feed, use, slow_grou
     ],
     ids=["ten kilobytes", "empty", "control characters"],
 )
-def test_texts_that_are_refused(feed, words, reason):
+def test_invalid_text_is_refused(feed, words, reason):
     feed.answered()
     for mode in (Ask.MODE_TEXT, Ask.MODE_BOX_AND_TEXT):
         answer = feed.set_target(mode=mode, text=words)
         assert reason in refused(answer, Answer.ERROR_INVALID_TEXT)
 
 
-def test_more_words_than_the_backend_reads(feed):
+def test_text_longer_than_the_backend_reads_is_refused(feed):
     answer = feed.set_target(mode=Ask.MODE_TEXT, text="red " * 40)
     assert "word pieces" in refused(answer, Answer.ERROR_INVALID_TEXT)
 
@@ -302,14 +302,14 @@ def test_ctrl_c_during_a_search(ros, tiny_model, slow_grounder, scene):
     assert "terminate" not in process.output
 
 
-def test_any_unicode_is_safe(feed):
+def test_text_of_any_unicode_is_answered(feed):
     for words in ("das rote Quadrat \U0001f7e5", "红色 方块", "\u202ethe red\nsquare"):
         answer = feed.set_target(mode=Ask.MODE_TEXT, text=words)
         codes = Answer.ERROR_NONE, Answer.ERROR_NOTHING_FOUND, Answer.ERROR_INVALID_TEXT
         assert answer.error_code in codes, answer
 
 
-def test_grounding_backend_missing(feed, use, tmp_path):
+def test_text_without_a_backend_is_refused_and_boxes_work(feed, use, tmp_path):
     """One sentence that says what is missing; a box works all the same."""
     use("onnx", tmp_path / "nowhere")
     message = refused(feed.set_target(**RED), Answer.ERROR_GROUNDING_UNAVAILABLE)
@@ -323,7 +323,7 @@ def test_grounding_backend_missing(feed, use, tmp_path):
     assert feed.set_target().success
 
 
-def test_a_text_beside_a_box_that_nothing_can_read_is_said(feed, use, tmp_path):
+def test_box_and_text_without_a_backend_starts_and_warns(feed, use, tmp_path):
     """The box starts all the same; the back end is tried at once, not first when it is needed."""
     use("onnx", tmp_path / "not_there")
     assert feed.set_target(mode=Ask.MODE_BOX_AND_TEXT, text="the red square").success
@@ -349,7 +349,7 @@ def reader(tmp_path_factory):
     return export.export_model(net, get_spec("pjvlt_tiny"), folder)
 
 
-def test_a_model_with_language_reads_the_text(feed, use, reader, tiny_model):
+def test_text_reaches_a_model_with_language_input(feed, use, reader, tiny_model):
     """Beside a box or alone: other words make another estimate of the same image."""
     ros = feed.ros
     everything = {"doubt": 0.0, "track": 0.0, "confirm": 0.0}
@@ -386,7 +386,7 @@ def test_a_model_with_language_reads_the_text(feed, use, reader, tiny_model):
     assert ros.set_parameters(values, atomically=True).result.successful
 
 
-def test_a_tracking_model_with_language_as_the_back_end(feed, use, reader):
+def test_tracking_model_with_language_input_as_the_backend(feed, use, reader):
     """Random weights find anything or nothing, but answer; the present target is tracked on."""
     use("pjvlt", f"pjvlt_tiny:{reader}")
     target = feed.set_target().target_id
@@ -401,7 +401,7 @@ def at(point):
     return {"mode": Ask.MODE_POINT, "point": Point2D(x=float(point[0]), y=float(point[1]))}
 
 
-def test_by_point(feed):
+def test_point_starts_on_the_object_there(feed):
     """The thing at the point becomes the target."""
     feed.move(5)
     x, y, w, h = feed.scene.box(feed.step)
@@ -414,7 +414,7 @@ def test_by_point(feed):
     feed.assert_on_target(feed.move(5), pixels=8.0)
 
 
-def test_points_that_are_refused(feed):
+def test_invalid_point_is_refused(feed):
     target = feed.set_target().target_id
     for point in ((math.nan, 5.0), (-1.0, 5.0), (5.0, 240.5)):
         refused(feed.set_target(**at(point)), Answer.ERROR_INVALID_POINT)

@@ -162,7 +162,7 @@ def test_start_with_text_gives_it_to_a_model_with_language_input(worker):
     ]
 
 
-def test_a_past_frame_starts_and_the_later_ones_are_caught_up(worker):
+def test_start_on_a_past_frame_catches_up(worker):
     for number in range(1, 6):
         assert worker.send(number).state == State.IDLE
     started = worker.start(stamp=2 * 10**9)
@@ -173,7 +173,7 @@ def test_a_past_frame_starts_and_the_later_ones_are_caught_up(worker):
     assert (report.counters.processed, report.counters.dropped) == (6, 0)
 
 
-def test_frames_that_arrive_while_catching_up_are_tracked_once(worker):
+def test_catch_up_tracks_frames_that_arrive_meanwhile_once(worker):
     for number in (1, 2):
         worker.send(number)
     worker.notes.hold.clear()
@@ -192,7 +192,7 @@ def test_frames_that_arrive_while_catching_up_are_tracked_once(worker):
 
 
 @pytest.mark.parametrize("ends", ["cleared", "stopped"])
-def test_catching_up_is_given_up_when_nobody_wants_the_target(worker, ends):
+def test_catch_up_ends_when_the_target_is_cleared_or_the_thread_stopped(worker, ends):
     for number in range(1, 12):
         worker.send(number)
     before = len(worker.reports)
@@ -259,7 +259,7 @@ def test_change_model_without_a_target_starts_nothing(worker):
     assert worker.tracking.change_model(RunningModel(other)).result(PATIENCE) is None
 
 
-def test_after_a_frame_the_newest_is_next_and_the_others_are_dropped(worker):
+def test_newest_image_is_next_and_the_others_are_dropped(worker):
     """However slow the network is, a frame waits for one inference at most."""
     worker.send(1)
     worker.start()
@@ -283,7 +283,7 @@ def test_start_with_text_gives_none_to_a_model_without_language_input(worker):
     assert other.calls == [("init", 1, BOX, None)]
 
 
-def test_a_target_found_in_a_held_frame_is_caught_up(worker):
+def test_start_in_a_held_frame_catches_up_through_its_backlog(worker):
     """Also when the frame buffer has dropped the frames in between long ago."""
     worker.send(1)
     backlog = worker.hold()
@@ -301,7 +301,7 @@ def test_a_target_found_in_a_held_frame_is_caught_up(worker):
     worker.tracking.release(backlog)
 
 
-def test_a_request_can_be_cancelled_until_its_frame_is_there(worker):
+def test_request_can_be_cancelled_until_its_frame_is_there(worker):
     waiting = worker.tracking.set_target(TargetRequest(BOX, frame=FrameRef(5 * 10**9, PATIENCE)))
     worker.send(1)
     assert waiting.cancel()
@@ -310,7 +310,7 @@ def test_a_request_can_be_cancelled_until_its_frame_is_there(worker):
     assert worker.start().target_id == 1
 
 
-def test_a_tracker_that_fails_oddly_answers_all_the_same(worker):
+def test_start_with_a_failing_tracker_is_answered(worker):
     worker.send(1)
     worker.tracking.change_model(RunningModel(Notes(broken=ZeroDivisionError("odd")))).result(
         PATIENCE
@@ -320,7 +320,7 @@ def test_a_tracker_that_fails_oddly_answers_all_the_same(worker):
     assert refusal.value.code == SetTarget.Response.ERROR_INTERNAL
 
 
-def test_a_box_of_one_pixel_is_refused(worker):
+def test_start_on_a_box_of_one_pixel_is_refused(worker):
     worker.send(1)
     request = TargetRequest((3.0, 3.0, 1.0, 1.0), frame=FrameRef(0, PATIENCE))
     with pytest.raises(TargetRefusedError, match="box is 1x1 pixels") as refusal:

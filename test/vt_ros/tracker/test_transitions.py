@@ -44,7 +44,7 @@ def reason(node):
     return report.message
 
 
-def test_configure(node, tmp_path):
+def test_configure_with_missing_weights_fails_with_a_reason(node, tmp_path):
     assert node.trigger_cleanup() == SUCCESS
     node.set_parameters([Parameter("weights", value=str(tmp_path / "nowhere"))])
     assert node.trigger_configure() == FAILURE
@@ -61,7 +61,9 @@ def test_configure(node, tmp_path):
         ("cleanup", "_release", State.PRIMARY_STATE_INACTIVE, "cannot clean up"),
     ],
 )
-def test_a_part_that_breaks(node, monkeypatch, name, part, before, says):
+def test_transition_that_breaks_leads_back_and_works_once_mended(
+    node, monkeypatch, name, part, before, says
+):
     """Whatever is raised inside, FAILURE leads back; once it is mended the transition works."""
     if before == State.PRIMARY_STATE_ACTIVE:
         assert node.trigger_activate() == SUCCESS

@@ -8,7 +8,7 @@ import numpy as np
 from vt_ros.video.drawing import GREEN, contact_sheet, draw_box, draw_text, scaled
 
 
-def test_drawing_stays_inside_and_leaves_the_source_alone():
+def test_draw_outside_the_frame_and_on_a_copy():
     frame = np.full((60, 80, 3), 50, np.uint8)
     picture = scaled(frame, 1.0)
     draw_box(picture, (-1e4, -5.0, 1e5, 30.5), GREEN)

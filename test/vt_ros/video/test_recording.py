@@ -17,7 +17,7 @@ def row(frame, state="TRACKING", score=0.9, box=(10.0, 10.0, 20.0, 20.0)):
     return Row(frame, 1_000_000_000 + frame * 40_000_000, state, box, score, 5.0, float(frame))
 
 
-def test_summary_of_rows():
+def test_summarise_rows():
     rows = [row(7), row(8, score=0.3), row(10), row(11, state="LOST", box=None)]
     summary = summarise(rows)
     assert (summary.frames, summary.missed, summary.lost_frames) == (4, 1, 1)
@@ -50,7 +50,7 @@ def test_recorder_writes_video_table_and_sheet(tmp_path):
     assert sheet.shape == (3 * 364 + 4, 4 * 484 + 4, 3)
 
 
-def test_a_long_recording_holds_few_pictures(tmp_path):
+def test_recorder_of_a_long_video_holds_few_tiles(tmp_path):
     recorder = Recorder(tmp_path, 25.0)
     for number in range(1000):
         recorder.add(row(number), np.zeros((16, 32, 3), np.uint8))

@@ -16,7 +16,7 @@ def numbers(source, most=100):
     return found
 
 
-def test_a_video_file_from_start_to_stop(numbered):
+def test_video_file_reads_from_start_to_stop(numbered):
     assert VideoFile(numbered.video).rate == numbered.rate
     assert numbers(VideoFile(numbered.video)) == list(range(numbered.count))
     part = VideoFile(numbered.video, 3, 7)
@@ -28,18 +28,18 @@ def test_a_video_file_from_start_to_stop(numbered):
         VideoFile(numbered.video, numbered.count + 1)
 
 
-def test_a_folder_in_natural_order(numbered):
+def test_image_folder_reads_in_natural_order(numbered):
     assert numbers(ImageFolder(numbered.folder)) == list(range(numbered.count))
     assert numbers(ImageFolder(numbered.folder, 9, 11)) == [9, 10]
 
 
-def test_a_broken_image_in_a_folder_is_named(tmp_path):
+def test_image_folder_names_a_broken_image(tmp_path):
     (tmp_path / "a.png").write_bytes(b"not a picture")
     with pytest.raises(SourceError, match=r"a\.png"):
         ImageFolder(tmp_path).read()
 
 
-def test_sources_that_are_not_there(tmp_path):
+def test_open_source_refuses_what_is_no_source(tmp_path):
     texts = [tmp_path / "text.mp4", tmp_path / "text.txt"]
     for text in texts:
         text.write_text("not a video\n" * 100)
