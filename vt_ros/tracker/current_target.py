@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 from vt_interfaces.msg import TrackStatus
 from vt_interfaces.srv import SetTarget
 from vt_models.errors import InputError, VtModelsError
-from vt_models.longterm import Target, LongTermEstimate
+from vt_models.longterm import LongTermEstimate, LongTermTracker
 from vt_ros.common.convert import NANOSECONDS, Box, Pixels, stamp_nanoseconds
 from vt_ros.tracker.image_buffer import BufferedImage, Frame, ImageDecoder
 from vt_ros.tracker.target_request import TargetRefusedError, TargetStarted
@@ -79,7 +79,7 @@ class RunningModel:
         reason: why it was chosen, where the parameter says "auto"; else empty.
     """
 
-    tracker: Target
+    tracker: LongTermTracker
     has_language_input: bool = False
     name: str = ""
     reason: str = ""
@@ -109,7 +109,7 @@ class CurrentTarget:
         self.last_id = last_id
 
     @property
-    def tracker(self) -> Target:
+    def tracker(self) -> LongTermTracker:
         """The long-term tracker of the model at work."""
         return self._model.tracker
 

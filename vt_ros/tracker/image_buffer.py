@@ -114,7 +114,7 @@ class FrameBacklog:
 
     Args:
         image: searched in. The images since are kept only if it has a stamp.
-        ring: the frame buffer, which holds every recent image.
+        recent: the frame buffer, which holds every recent image.
         max_images: kept beside the frame buffer's.
         max_bytes: of those.
     """
@@ -122,14 +122,14 @@ class FrameBacklog:
     def __init__(
         self,
         image: BufferedImage,
-        ring: FrameBuffer[BufferedImage],
+        recent: FrameBuffer[BufferedImage],
         max_images: int = 64,
         max_bytes: int = 1 << 27,
     ) -> None:
         self.image = image
-        self._ring, self._max_images, self._max_bytes = ring, max_images, max_bytes
+        self._recent, self._max_images, self._max_bytes = recent, max_images, max_bytes
         self._lock = threading.Lock()
-        self._kept = ring.after(image.stamp) if image.stamp > 0 else []
+        self._kept = recent.after(image.stamp) if image.stamp > 0 else []
         self._stride = self._until_next = 1
         self._thin_out()
 
@@ -149,7 +149,7 @@ class FrameBacklog:
         """Return stamps and images newer than `stamp`, the oldest first, up to the newest."""
         with self._lock:
             kept = [entry for entry in self._kept if entry[0] > stamp]
-        return kept + self._ring.after(kept[-1][0] if kept else stamp)
+        return kept + self._recent.after(kept[-1][0] if kept else stamp)
 
     def _thin_out(self) -> None:
         def is_over() -> bool:

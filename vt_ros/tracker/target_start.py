@@ -238,9 +238,10 @@ class TargetStarter:
         begin, past = time.perf_counter(), time.monotonic() - start.image.received
         frames = min(max(round(_CATCH_UP_RATE * past), _CATCH_UP_LEAST), _CATCH_UP_MOST)
         try:
-            ring = cast("FrameBuffer[BufferedImage]", images)  # `after` is all that is asked of it
+            # A backlog serves as well: `after` is all that is asked of it.
+            buffer = cast("FrameBuffer[BufferedImage]", images)
             estimate = catch_up(
-                target.tracker, ring, start.stamp, next_pixels, frames, _CATCH_UP_SECONDS
+                target.tracker, buffer, start.stamp, next_pixels, frames, _CATCH_UP_SECONDS
             ).estimate
         except _ObsoleteError:
             return

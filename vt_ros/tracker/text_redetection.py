@@ -76,7 +76,7 @@ class TextRedetection:
     def suggestion(self, image: BufferedImage, state: State) -> Box | None:
         """Search for a LOST target now and then, and return where a search has found it.
 
-        To be called before each frame; what it returns is for `Target.suggest`.
+        To be called before each frame; what it returns is for `LongTermTracker.suggest`.
 
         Args:
             image: of the frame.

@@ -95,7 +95,7 @@ def test_camera_without_its_source_is_one_sentence(ros, source, reason):
 @pytest.mark.ros
 def test_camera_whose_file_breaks_ends_with_an_error(ros, tmp_path):
     cv2.imwrite(str(tmp_path / "0.png"), np.zeros((48, 64, 3), np.uint8))
-    (tmp_path / "1.png").write_bytes(b"not a picture")
+    (tmp_path / "1.png").write_bytes(b"not an image")
     camera = ros.start("camera", source=str(tmp_path))
     assert camera.wait() == 1
     assert "1.png is not an image" in camera.output

@@ -310,23 +310,23 @@ def test_detection_from_box_with_covariance_and_class():
     assert (box_covariance(result.pose.covariance) == covariance).all()
 
 
-def smooth_picture():
+def smooth_pixels():
     """(60, 80, 3) RGB without edges, which JPEG keeps to a few grey values."""
     y, x = np.mgrid[:60, :80]
     return np.stack((x * 3, y * 4, 255 - x), -1).astype(np.uint8)
 
 
-def compressed(suffix, picture, *options):
-    data = cv2.imencode(suffix, picture[:, :, ::-1], options)[1].tobytes()
+def compressed(suffix, pixels, *options):
+    data = cv2.imencode(suffix, pixels[:, :, ::-1], options)[1].tobytes()
     return CompressedImage(format=suffix[1:], data=data)
 
 
 @pytest.mark.parametrize(("suffix", "error"), [(".png", 0), (".jpg", 12), (".bmp", 0)])
 def test_read_compressed_returns_rgb(suffix, error):
-    picture = smooth_picture()
-    frame = CompressedReader().read(compressed(suffix, picture))
+    pixels = smooth_pixels()
+    frame = CompressedReader().read(compressed(suffix, pixels))
     assert (frame.dtype, frame.shape) == (np.uint8, (60, 80, 3))
-    assert np.abs(frame.astype(int) - picture).max() <= error
+    assert np.abs(frame.astype(int) - pixels).max() <= error
 
 
 def test_read_compressed_grey_png_of_16_bits_returns_rgb():
@@ -337,7 +337,7 @@ def test_read_compressed_grey_png_of_16_bits_returns_rgb():
 
 
 def test_read_compressed_ignores_an_orientation_in_the_file():
-    message = compressed(".jpg", smooth_picture())
+    message = compressed(".jpg", smooth_pixels())
     tiff = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
     exif = b"Exif\0\0" + tiff
     data = bytes(message.data)
@@ -349,7 +349,7 @@ def test_read_compressed_ignores_an_orientation_in_the_file():
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 @given(part=st.floats(0.0, 0.98))
 def test_read_compressed_refuses_a_file_that_is_cut_off(suffix, part):
-    message = compressed(suffix, smooth_picture())
+    message = compressed(suffix, smooth_pixels())
     message.data = bytes(message.data)[: int(len(message.data) * part)]
     with pytest.raises(ConversionError, match="compressed image of format"):
         CompressedReader().read(message)
@@ -362,16 +362,16 @@ def test_read_compressed_refuses_noise(data):
 
 
 def test_read_compressed_accepts_padding_after_a_jpeg():
-    message = compressed(".jpg", smooth_picture())
+    message = compressed(".jpg", smooth_pixels())
     message.data = bytes(message.data) + bytes(100)
     assert CompressedReader().read(message).shape == (60, 80, 3)
 
 
 def test_array_to_jpeg_round_trip():
-    message = array_to_jpeg(smooth_picture(), Header(frame_id="optical"))
+    message = array_to_jpeg(smooth_pixels(), Header(frame_id="optical"))
     assert message.header.frame_id == "optical"
     frame = CompressedReader().read(message)
-    assert np.abs(frame.astype(int) - smooth_picture()).max() <= 24
+    assert np.abs(frame.astype(int) - smooth_pixels()).max() <= 24
 
 
 @pytest.mark.parametrize("message", [b"", b"\x00", bytes(11)])

@@ -128,7 +128,7 @@ def test_demo_without_a_grounding_backend_says_what_to_install(film, tmp_path):
         *("--grounding", "zero_shot", "--grounding-source", tmp_path / "checkpoint"),
     )
     assert result.returncode == 1
-    assert "the grounding back end zero_shot cannot be loaded: " in result.stderr
+    assert "the grounding backend zero_shot cannot be loaded: " in result.stderr
     assert "--grounding-source" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
@@ -169,7 +169,7 @@ def test_demo_keeps_its_targets_with_the_bundled_weights(clip, tmp_path):
     assert {entry["state"] for entry in rows} == {"TRACKING"}
     if clip == "cyclist":
         x, y, w, h = (float(rows[-1][name]) for name in "xywh")
-        # His shoulders in the last frame, read off the picture.
+        # His shoulders in the last frame, read off the image.
         assert x < 405
         assert x + w > 455
         assert y < 50

@@ -111,7 +111,7 @@ def test_overload(slow):
 
 
 def test_covered_lens(feed):
-    """Dark pictures end in LOST within a stated number of frames, and never in TRACKING."""
+    """Dark frames end in LOST within a stated number of frames, and never in TRACKING."""
     noise = np.random.default_rng(5)
     states = []
     for _ in range(20):
@@ -129,8 +129,8 @@ def test_camera_dies_and_returns(feed, tmp_path):
     """A camera process is killed and started again: said in /diagnostics, and found again."""
     ros, scene = feed.ros, feed.scene
     for step in range(90):
-        picture = cv2.cvtColor(scene.frame(feed.step), cv2.COLOR_RGB2BGR)
-        cv2.imwrite(str(tmp_path / f"{step:03d}.png"), picture)
+        bgr = cv2.cvtColor(scene.frame(feed.step), cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(tmp_path / f"{step:03d}.png"), bgr)
         feed.step += 1
     camera = ros.start("camera", source=str(tmp_path), loop=True, rate=20.0)
     count = len(feed.status)
@@ -307,7 +307,7 @@ def test_clock_jump(feed):
     assert "frame_id changed from 'optical' to 'other'" in renamed.message
 
     leap = feed.send_message(stamped(feed, start + 3600 * second), patience=30.0)
-    assert leap.state != TRACKING, "an hour without a picture"
+    assert leap.state != TRACKING, "an hour without a frame"
     assert leap.message
     feed.until_tracked()
 

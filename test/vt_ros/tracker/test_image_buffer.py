@@ -23,20 +23,20 @@ def stamps(backlog, stamp):
 
 def filled(count, max_images=64, max_bytes=1 << 20, held=4):
     """A frame buffer of the last `held` images, and a backlog since image 3."""
-    ring = FrameBuffer(held / 1e9, 1 << 20)
+    recent = FrameBuffer(held / 1e9, 1 << 20)
     backlog = None
     for image in images(count, begin=1):
-        ring.push(image.stamp, image, len(image.message))
+        recent.push(image.stamp, image, len(image.message))
         if backlog is not None:
             backlog.push(image)
         elif image.stamp == 5:
-            backlog = FrameBacklog(images(4)[3], ring, max_images, max_bytes)
-    return ring, backlog
+            backlog = FrameBacklog(images(4)[3], recent, max_images, max_bytes)
+    return recent, backlog
 
 
 def test_backlog_reaches_back_further_than_the_frame_buffer():
-    ring, backlog = filled(30)
-    assert ring.oldest == 25
+    recent, backlog = filled(30)
+    assert recent.oldest == 25
     assert stamps(backlog, 3) == list(range(4, 30))
     assert stamps(backlog, 27) == [28, 29]
 
@@ -52,9 +52,9 @@ def test_backlog_over_its_limit_is_thinned_out_evenly_and_ends_with_the_newest(l
 
 
 def test_backlog_when_the_clock_goes_back_begins_anew():
-    ring, backlog = filled(10)
+    recent, backlog = filled(10)
     for image in images(4, begin=1):
-        ring.push(image.stamp, image, 10)
+        recent.push(image.stamp, image, 10)
         backlog.push(image)
     assert stamps(backlog, 0) == [1, 2, 3]
     assert stamps(backlog, 3) == []

@@ -286,7 +286,7 @@ def test_other_encodings_arrive_in_the_right_colours(start, encoding):
 
 
 def test_services_answer_while_a_frame_is_processed(ros, slow_model, scene):
-    """The slow network holds the worker nearly all the time; nobody waits for it in line."""
+    """The slow network keeps the tracking thread busy; no service waits for that."""
     ros.start_tracker(slow_model, set_target_timeout=30.0)
     feed = ros.feed(scene)
     assert feed.set_target().success
@@ -322,12 +322,12 @@ def test_services_answer_while_a_frame_is_processed(ros, slow_model, scene):
 def test_debug_image_is_drawn_while_there_is_a_subscriber(start):
     feed = start(debug_image__scale=0.5, debug_image__rate=0.0)
     assert feed.set_target().success
-    pictures = feed.ros.collect(Image, "tracker/debug_image", 1)
-    feed.ros.until(lambda: feed.move(1) and pictures, "a debug image")
-    picture = pictures[-1]
-    assert (picture.width, picture.height, picture.encoding) == (160, 120, "rgb8")
-    assert picture.header in [status.header for status in feed.status]
-    pixels = np.frombuffer(picture.data, np.uint8).reshape(120, 160, 3)
+    images = feed.ros.collect(Image, "tracker/debug_image", 1)
+    feed.ros.until(lambda: feed.move(1) and images, "a debug image")
+    image = images[-1]
+    assert (image.width, image.height, image.encoding) == (160, 120, "rgb8")
+    assert image.header in [status.header for status in feed.status]
+    pixels = np.frombuffer(image.data, np.uint8).reshape(120, 160, 3)
     assert (pixels == (60, 220, 60)).all(-1).any(), "no green box"
     jpegs = feed.ros.collect(CompressedImage, "tracker/debug_image/compressed", 1)
     feed.ros.until(lambda: feed.move(1) and jpegs, "a compressed debug image")

@@ -81,9 +81,9 @@ class Stream:
             self.feed.publisher.publish(message)
 
     def seen_half_a_second_ago(self):
-        """The header and the box of the picture that a slow operator has before them."""
+        """The header and the box of the image that a slow operator has before them."""
         wanted = len(self.feed.status) + 15
-        self.feed.ros.until(lambda: len(self.feed.status) > wanted, "half a second of pictures")
+        self.feed.ros.until(lambda: len(self.feed.status) > wanted, "half a second of images")
         header = self.feed.status[-15].header
         return header, self.boxes[stamp_nanoseconds(header.stamp)]
 
@@ -160,8 +160,8 @@ def test_compressed_images(feed):
 
     def compressed(suffix=".jpg"):
         feed.step += 1
-        picture = cv2.cvtColor(feed.scene.frame(feed.step), cv2.COLOR_RGB2BGR)
-        data = cv2.imencode(suffix, picture)[1].tobytes()
+        bgr = cv2.cvtColor(feed.scene.frame(feed.step), cv2.COLOR_RGB2BGR)
+        data = cv2.imencode(suffix, bgr)[1].tobytes()
         return CompressedImage(header=feed.header(), format=suffix[1:], data=data)
 
     feed.answered(message=compressed())
@@ -210,7 +210,7 @@ def test_bearing(feed):
     calibration = ros.publisher(CameraInfo, "camera_info", qos_profile_sensor_data)
 
     def compare():
-        """A bearing by this camera_info with OpenCV's; None as long as it is by the former one."""
+        """A bearing by this camera_info and OpenCV's; None as long as it is by the previous one."""
         calibration.publish(info)
         status = feed.move(1)
         if not math.isfinite(status.azimuth):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Targets named by words or by a point: real processes, a real back end from real files."""
+"""Targets by text or by a point: real processes, a real backend from real files."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def feed(running, guest, scene, grounder):
 
 @pytest.fixture
 def use(feed, grounder):
-    """Use another back end for one test."""
+    """Use another backend for one test."""
 
     def use(backend="onnx", source=""):
         values = {"grounding.backend": backend, "grounding.source": str(source)}
@@ -109,7 +109,7 @@ def test_text_with_a_weaker_candidate_names_it(feed):
 
 
 def test_box_and_text_starts_on_the_box(feed):
-    """The box starts, the text need not fit; a lost target is looked for by its words, too."""
+    """The box starts, the text need not fit; a LOST target is searched for by it, too."""
     ros = feed.ros
     assert ros.set_parameter("grounding.period", 0.1).successful
     answer = feed.set_target(mode=Ask.MODE_BOX_AND_TEXT, text="the red one")
@@ -121,12 +121,12 @@ def test_box_and_text_starts_on_the_box(feed):
         lost = feed.answered(feed.scene.empty())
     assert lost.state == TrackStatus.STATE_LOST
 
-    def words_were_asked():
+    def description_was_searched():
         feed.answered(feed.scene.empty())
         last = ros.values(feed.diagnostics, "grounding").get("last search", "")
         return "nothing" in last and "the red one" in last
 
-    ros.until(words_were_asked, "a search for the words of a lost target")
+    ros.until(description_was_searched, "a search for the description of a LOST target")
     assert feed.until_tracked().target_id == answer.target_id
     assert ros.set_parameter("grounding.period", 5.0).successful
 
@@ -151,11 +151,14 @@ def test_text_that_fits_two_is_refused_with_both(feed):
     assert near(boxes(feed.detection(feed.move(1)))[0], feed.scene.box(feed.step))
 
 
-@pytest.mark.parametrize("words_count", [True, False])
-def test_lost_target_with_text_and_a_distractor_where_it_was(feed, words_count):
-    """The words fit the true one elsewhere in the image; without them the look-alike is taken."""
+@pytest.mark.parametrize("has_verification", [True, False])
+def test_lost_target_with_text_and_a_distractor_where_it_was(feed, has_verification):
+    """The text fits the true one elsewhere in the image; without it the distractor is taken."""
     ros = feed.ros
-    values = {"grounding.verify": words_count, "grounding.period": 0.2 if words_count else 0.0}
+    values = {
+        "grounding.verify": has_verification,
+        "grounding.period": 0.2 if has_verification else 0.0,
+    }
     assert ros.set_parameters(values, atomically=True).result.successful
     target = feed.set_target(**RED).target_id
     feed.until_tracked()
@@ -170,7 +173,7 @@ def test_lost_target_with_text_and_a_distractor_where_it_was(feed, words_count):
         measured = status.state in (TrackStatus.STATE_TRACKING, TrackStatus.STATE_UNCERTAIN)
         return boxes(feed.detection(status))[0] if measured else None
 
-    expected = feed.scene.box(feed.step) if words_count else (x, y, 48, 48)
+    expected = feed.scene.box(feed.step) if has_verification else (x, y, 48, 48)
     for _ in range(6):
         assert near(ros.until(found, "the target again"), expected, pixels=20.0)
     values = {"grounding.verify": True, "grounding.period": 5.0}
@@ -324,7 +327,7 @@ def test_text_without_a_backend_is_refused_and_boxes_work(feed, use, tmp_path):
 
 
 def test_box_and_text_without_a_backend_starts_and_warns(feed, use, tmp_path):
-    """The box starts all the same; the back end is tried at once, not first when it is needed."""
+    """The box starts all the same; the backend is tried at once, not first when it is needed."""
     use("onnx", tmp_path / "not_there")
     assert feed.set_target(mode=Ask.MODE_BOX_AND_TEXT, text="the red square").success
     feed.ros.until_diagnosed(
@@ -350,7 +353,7 @@ def reader(tmp_path_factory):
 
 
 def test_text_reaches_a_model_with_language_input(feed, use, reader, tiny_model):
-    """Beside a box or alone: other words make another estimate of the same image."""
+    """Beside a box or alone: another text makes another estimate of the same image."""
     ros = feed.ros
     everything = {"doubt": 0.0, "track": 0.0, "confirm": 0.0}
     thresholds = {f"target.{name}_threshold": value for name, value in everything.items()}
@@ -377,9 +380,9 @@ def test_text_reaches_a_model_with_language_input(feed, use, reader, tiny_model)
     use(source=feed.grounder)
     assert score(**RED) not in (0.0, box)
 
-    former = {"model": "asymtrack_lite0", "weights": str(tiny_model)}
-    assert ros.set_parameters(former, atomically=True).result.successful
-    ros.until(lambda: feed.answered().model == "asymtrack_lite0", "the former model")
+    previous = {"model": "asymtrack_lite0", "weights": str(tiny_model)}
+    assert ros.set_parameters(previous, atomically=True).result.successful
+    ros.until(lambda: feed.answered().model == "asymtrack_lite0", "the previous model")
     values = {"doubt": 0.2, "track": 0.4, "confirm": 0.4}
     values = {f"target.{name}_threshold": value for name, value in values.items()}
     values["target.max_step"] = 1.5

@@ -19,7 +19,7 @@ from std_msgs.msg import Header
 from vt_interfaces.srv import SetTarget
 from vt_models import create_long_term_tracker, create_tracker
 from vt_models.errors import BackendError, InputError
-from vt_models.longterm import State, LongTermEstimate, LongTermSettings
+from vt_models.longterm import LongTermEstimate, LongTermSettings, State
 from vt_ros.common.convert import array_to_image, serialised_stamp
 from vt_ros.tracker.current_target import RunningModel
 from vt_ros.tracker.grounding_thread import GroundingResult

@@ -10,11 +10,11 @@ from vt_ros.video.drawing import GREEN, contact_sheet, draw_box, draw_text, scal
 
 def test_draw_outside_the_frame_and_on_a_copy():
     frame = np.full((60, 80, 3), 50, np.uint8)
-    picture = scaled(frame, 1.0)
-    draw_box(picture, (-1e4, -5.0, 1e5, 30.5), GREEN)
-    draw_text(picture, "TRACKING", GREEN)
+    drawn = scaled(frame, 1.0)
+    draw_box(drawn, (-1e4, -5.0, 1e5, 30.5), GREEN)
+    draw_text(drawn, "TRACKING", GREEN)
     assert (frame == 50).all()
-    assert (picture != 50).any()
+    assert (drawn != 50).any()
     assert scaled(frame, 0.5).shape == (30, 40, 3)
     assert scaled(frame, 0.001).shape == (1, 1, 3)
     assert contact_sheet([frame] * 5, 3, gap=2).shape == (2 * 62 + 2, 3 * 82 + 2, 3)

@@ -34,7 +34,7 @@ def test_image_folder_reads_in_natural_order(numbered):
 
 
 def test_image_folder_names_a_broken_image(tmp_path):
-    (tmp_path / "a.png").write_bytes(b"not a picture")
+    (tmp_path / "a.png").write_bytes(b"not an image")
     with pytest.raises(SourceError, match=r"a\.png"):
         ImageFolder(tmp_path).read()
 
