@@ -4,7 +4,7 @@
     python -m benchmarks.keeper --output benchmarks/results/keeper.json
 
 The tracker's engine is one that answers at once, so that what is measured is all but the network:
-the tracker's own crop and decoding, and with the keeper around it. Noise is added to one picture,
+the tracker's own crop and decoding, and with the keeper around it. Noise is added to one image,
 so that no frame repeats another. Processor time, so that other programs do not count.
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.result_file import measure_into
 from vt_models.evaluation.provenance import command_line, provenance
-from vt_models.longterm import State, TargetSettings, create_target
+from vt_models.longterm import LongTermSettings, State, create_long_term_tracker
 from vt_models.registry import get_spec
 from vt_models.tracker.tracker import Tracker
 
@@ -79,8 +79,8 @@ def _measure(size: tuple[int, int]) -> dict[str, float]:
     result = {"tracker": bare}
     for state, score in ((State.TRACKING, 0.99), (State.UNCERTAIN, 0.5), (State.COASTING, 0.01)):
         engine = Instant()
-        settings = TargetSettings(coast_frames=10000, coast_seconds=60.0, unclear_frames=100000)
-        target = create_target(Tracker(get_spec("asymtrack_lite0"), engine), settings)
+        settings = LongTermSettings(coast_frames=10000, coast_seconds=60.0, unclear_frames=100000)
+        target = create_long_term_tracker(Tracker(get_spec("asymtrack_lite0"), engine), settings)
         target.init(frames[0], box)
         engine.score = score
         result[state.name.lower()] = _median(target.update, frames) - bare
@@ -90,7 +90,7 @@ def _measure(size: tuple[int, int]) -> dict[str, float]:
 
 
 def _frames(size: tuple[int, int]) -> list[NDArray[np.uint8]]:
-    """Eight pictures of one scene with different noise."""
+    """Eight images of one scene with different noise."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 200, (18, 32, 3), dtype=np.uint8)
     scene = cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC)

@@ -4,9 +4,9 @@
     python -m benchmarks.masked_template --output benchmarks/results/masked_template.json
 
 A network of PJVLT tiny's form with four narrow blocks learns, from nothing, to find one of three
-coloured squares by "the red one", with the template of the mean colour that the grounding back end
-gives it. Then that back end searches frames of another size. It says that the way works, nothing
-about real pictures. See docs/grounding.md.
+coloured squares by "the red one", with the template of the mean colour that the grounding backend
+gives it. Then that backend searches frames of another size. It says that the way works, nothing
+about real images. See docs/grounding.md.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vt_models.grounding.pjvlt import PjvltDetector, neutral_frame
 from vt_models.nets.graphs import Normalise
 from vt_models.nets.pjvlt import Pjvlt, pjvlt_tiny_miniature
 from vt_models.registry import get_spec
-from vt_models.runtime.engines import TorchEngine
+from vt_models.runtime.torch_engine import TorchEngine
 from vt_models.text import Tokenizer
 from vt_models.tracker.tracker import Tracker
 from vt_models.training.losses.families import centre_loss
@@ -47,9 +47,9 @@ LEARNING_RATE = 2e-3
 
 
 class Scene(NamedTuple):
-    """A picture (H, W, 3) uint8, and the squares in it by their colours' names."""
+    """An image (H, W, 3) uint8, and the squares in it by their colours' names."""
 
-    picture: NDArray[np.uint8]
+    image: NDArray[np.uint8]
     boxes: dict[str, Box]
 
 
@@ -70,21 +70,21 @@ def draw(rng: np.random.Generator, shape: tuple[int, int], sides: tuple[int, int
 
     Args:
         rng: source of all chance.
-        shape: (H, W) of the picture.
+        shape: (H, W) of the image.
         sides: smallest and largest side of a square, pixels.
     """
     height, width = shape
     while True:
-        picture = rng.integers(70, 150, (height, width, 3)).astype(np.uint8)
+        image = rng.integers(70, 150, (height, width, 3)).astype(np.uint8)
         boxes: dict[str, Box] = {}
         for name, rgb in COLOURS.items():
             side = int(rng.integers(*sides))
             x, y = int(rng.integers(0, width - side)), int(rng.integers(0, height - side))
             boxes[name] = (float(x), float(y), float(side), float(side))
             shade = np.clip(np.array(rgb) + rng.integers(-20, 20, 3), 0, 255)
-            picture[y : y + side, x : x + side] = shade
+            image[y : y + side, x : x + side] = shade
         if not np.triu(iou([*boxes.values()], np.array([*boxes.values()])[:, None]), 1).any():
-            return Scene(picture, boxes)
+            return Scene(image, boxes)
 
 
 def train(steps: int, seed: int) -> Pjvlt:
@@ -110,7 +110,7 @@ def train(steps: int, seed: int) -> Pjvlt:
         names = [chance.choice(list(COLOURS)) for _ in scenes]
         boxes = torch.tensor([s.boxes[name] for s, name in zip(scenes, names, strict=True)]) / size
         ids, masks = (np.stack(column) for column in zip(*(words[n] for n in names), strict=True))
-        search = normalise(torch.from_numpy(np.stack([scene.picture for scene in scenes])))
+        search = normalise(torch.from_numpy(np.stack([scene.image for scene in scenes])))
         outputs = net(template, search, torch.from_numpy(ids), torch.from_numpy(masks))
         centred = torch.cat((boxes[:, :2] + 0.5 * boxes[:, 2:], boxes[:, 2:]), 1)
         terms = centre_loss(outputs, centred, everywhere, LossConfig())
@@ -135,7 +135,7 @@ def _benchmark(args: argparse.Namespace) -> dict[str, Any]:
     for _ in range(args.frames):
         scene = draw(rng, (200, 320), (40, 70))
         for name in scene.boxes:
-            best = grounder.find(scene.picture, f"the {name} one").best
+            best = grounder.find(scene.image, f"the {name} one").best
             hit = [key for key, box in scene.boxes.items() if best and iou(best.box, box) >= 0.5]
             right += hit == [name]
             other += bool(hit) and hit != [name]

@@ -13,6 +13,7 @@ first used.
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,13 @@ from vt_models.registry import ModelSpec, UpdatePolicy, get_spec, list_models
 if TYPE_CHECKING:
     from vt_models.api import create_miniature, create_model, create_tracker
     from vt_models.auto_model import Choice, choose_model
-    from vt_models.longterm import State, Target, TargetEstimate, TargetSettings, create_target
+    from vt_models.longterm import (
+        LongTermEstimate,
+        LongTermSettings,
+        LongTermTracker,
+        State,
+        create_long_term_tracker,
+    )
     from vt_models.tracker.tracker import Estimate, Tracker
 
 __all__ = [
@@ -40,20 +47,20 @@ __all__ = [
     "Estimate",
     "ExportError",
     "InputError",
+    "LongTermEstimate",
+    "LongTermSettings",
+    "LongTermTracker",
     "ModelSpec",
     "RecipeError",
     "State",
-    "Target",
-    "TargetEstimate",
-    "TargetSettings",
     "Tracker",
     "UpdatePolicy",
     "VtModelsError",
     "WeightsError",
     "choose_model",
+    "create_long_term_tracker",
     "create_miniature",
     "create_model",
-    "create_target",
     "create_tracker",
     "get_spec",
     "list_models",
@@ -66,22 +73,39 @@ _LAZY = {
     "create_model": "vt_models.api",
     "create_tracker": "vt_models.api",
     "Estimate": "vt_models.tracker.tracker",
-    "State": "vt_models.longterm",
-    "Target": "vt_models.longterm",
-    "TargetEstimate": "vt_models.longterm",
-    "TargetSettings": "vt_models.longterm",
-    "create_target": "vt_models.longterm",
     "Tracker": "vt_models.tracker.tracker",
+    "LongTermEstimate": "vt_models.longterm",
+    "LongTermSettings": "vt_models.longterm",
+    "LongTermTracker": "vt_models.longterm",
+    "State": "vt_models.longterm",
+    "create_long_term_tracker": "vt_models.longterm",
+}
+
+# Former names; they work for one release, with a warning.
+_DEPRECATED = {
+    "Target": "LongTermTracker",
+    "TargetEstimate": "LongTermEstimate",
+    "TargetSettings": "LongTermSettings",
+    "create_target": "create_long_term_tracker",
 }
 
 
 def __getattr__(name: str) -> object:
     """Load a public name on first use (PEP 562)."""
+    if name in _DEPRECATED:
+        new = _DEPRECATED[name]
+        warnings.warn(
+            f"vt_models.{name} is now called vt_models.{new}; the old name goes with the next "
+            "release",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        name = new
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_LAZY[name]), name)
 
 
 def __dir__() -> list[str]:
-    """Public names, also those not loaded yet."""
+    """List the public names, also those not loaded yet."""
     return sorted(__all__)

@@ -11,16 +11,11 @@ from typing import TYPE_CHECKING
 from vt_models.auto_model import AUTO, choose_model
 from vt_models.errors import BackendError, InputError, WeightsError
 from vt_models.registry import ModelSpec, UpdatePolicy, find_update_policy, get_spec
-from vt_models.runtime.engines import (
-    OnnxEngine,
-    TorchEngine,
-    check_device,
-    check_threads,
-    import_torch,
-)
+from vt_models.runtime.engine import Engine, check_device, check_threads, import_torch
 from vt_models.runtime.export_directory import TOKENIZER, TORCH_WEIGHTS, ExportedModel, read_export
 from vt_models.runtime.installed_weights import find_weights, installed_directory
-from vt_models.tracker.tracker import Engine, Tokenizer, Tracker
+from vt_models.runtime.onnx_engine import OnnxEngine
+from vt_models.tracker.tracker import Tokenizer, Tracker
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,22 +31,23 @@ def create_tracker(
     threads: int | None = None,
     update: str | UpdatePolicy | None = None,
 ) -> Tracker:
-    """A ready tracker.
+    """Make a short-term tracker that is ready for `init`.
 
     Args:
         name: one of `list_models()`, or "auto" for what suits this machine (`choose_model`).
-        weights: None for what ships or was installed, a directory made by `vt-models export`, or a
+        weights: None for installed or bundled weights, a directory made by `vt-models export`, or a
             `.safetensors` file (with backend "onnxruntime" it is exported to a temporary
             directory first, which needs torch and takes some seconds).
         backend: "onnxruntime" (needs no torch) or "torch".
         device: "auto", "cpu", "cuda", or "tensorrt" (onnxruntime only).
         threads: CPU threads; None is one with onnxruntime, and torch's own choice with torch.
         update: when a dynamic template is replaced: the name of one of the model's presets
-            (`ModelSpec.update_presets`), or an `UpdatePolicy`; None is the authors' default.
+            (`ModelSpec.update_presets`), or an `UpdatePolicy`; None is the published default.
 
     Raises:
         InputError: unknown name, backend, device or update setting.
-        WeightsError: no weights ship, or the given ones are missing, damaged or of another model.
+        WeightsError: no weights are bundled or installed, or the given ones are missing, damaged
+            or of another model.
         BackendError: the backend or the device is not available.
     """
     spec = get_spec(choose_model().name if name == AUTO else name)
@@ -63,6 +59,8 @@ def create_tracker(
     path = _weights_path(spec, weights)
     if backend == "torch":
         net = create_model(spec.name, _torch_weights(path))
+        from vt_models.runtime.torch_engine import TorchEngine  # noqa: PLC0415 - needs torch
+
         exported = _read_export_of(spec, path) if path.is_dir() else None
         spec = exported.spec if exported else spec
         engine: Engine = TorchEngine(net, spec, device, threads)
@@ -75,7 +73,7 @@ def create_tracker(
 
 
 def create_model(name: str, weights: str | Path | None = None) -> nn.Module:
-    """A network as a torch module in training form, in evaluation mode.
+    """Build a network as a torch module in training form, in evaluation mode.
 
     Args:
         name: one of `list_models()`.
@@ -97,16 +95,16 @@ def create_model(name: str, weights: str | Path | None = None) -> nn.Module:
 
 
 def create_miniature(name: str) -> nn.Module:
-    """A model's network with few, random weights: the same crops, inputs and outputs, at no cost.
+    """Build a model's network with few, random weights: the same crops, inputs and outputs.
 
-    For tests and dry runs. It finds nothing. Same arguments and errors as `create_model`.
+    It is for tests and dry runs, and finds nothing. Same arguments and errors as `create_model`.
     """
     spec = get_spec(name)
     return _build(spec.name, spec.miniature or spec.net)
 
 
 def _build(name: str, reference: str) -> nn.Module:
-    """The network a registry entry refers to as "module:function", in evaluation mode."""
+    """Build the network that a registry entry names as "module:function", in evaluation mode."""
     import_torch()
     module, function = reference.split(":")
     try:
@@ -120,7 +118,7 @@ def _build(name: str, reference: str) -> nn.Module:
 
 
 def _tokenizer(spec: ModelSpec, exported: ExportedModel | None) -> Tokenizer | None:
-    """Of the export directory, or the one that ships; None for models without language."""
+    """Load the tokenizer of the export, or the bundled one; None for models without language."""
     if not spec.language:
         return None
     from vt_models import text  # noqa: PLC0415 - language models only
@@ -130,13 +128,13 @@ def _tokenizer(spec: ModelSpec, exported: ExportedModel | None) -> Tokenizer | N
 
 
 def _weights_path(spec: ModelSpec, weights: str | Path | None) -> Path:
-    """The directory or file to load; WeightsError if there is nothing."""
+    """Choose the directory or file to load; raise WeightsError if there is none."""
     if weights is not None:
         return _existing(Path(weights))
     directory = find_weights(spec)
     if directory is None:
         raise WeightsError(
-            f"no weights ship for {spec.name} and none are installed in "
+            f"no weights are bundled for {spec.name} and none are installed in "
             f"{installed_directory(spec)}; train them (`vt-models train`), or import a "
             f"published checkpoint (`vt-models weights import FILE --model {spec.name} --output "
             f"{spec.name}.safetensors`, see {spec.url}), and give them as weights= or install "
@@ -158,7 +156,7 @@ def _existing(path: Path) -> Path:
 
 
 def _torch_weights(path: Path) -> Path:
-    """The safetensors file to load; of an export directory, the one inside."""
+    """Return the safetensors file to load; of an export directory, the one inside."""
     if not path.is_dir():
         return path
     inside = path / TORCH_WEIGHTS

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model called "auto": what suits the machine, out of what the user installed weights of.
+"""The model called "auto": what suits the machine, of the models with installed weights.
 
 A Jetson gets the largest AsymTrack that its memory and power mode carry (the authors measure 84,
 78 and 64 frames a second for T, S and B on an AGX Xavier, AAAI 2025, table 1), a CUDA GPU gets
 ProContEXT, everything else the default. A model without installed weights is passed over, and the
-reason says so; weights that ship for it do not count, as the default's are better.
+reason says so; bundled weights of such a model do not count, as the default's are better.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _JETSON_NEEDS = (("asymtrack_b", 14.0, 20.0), ("asymtrack_s", 7.0, 10.0), ("asym
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a choice depends on.
+    """Properties of a machine that the choice depends on.
 
     Attributes:
         jetson: the board's name, None on other machines.
@@ -52,7 +52,7 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Choice:
-    """A model and, in one sentence, why."""
+    """A model, and the reason in one sentence."""
 
     name: str
     reason: str
@@ -75,8 +75,10 @@ def choose_model(
         if has_weights(name):
             return Choice(name, why)
     if not wanted:
-        return Choice(default, f"{why}: {default}, which ships")
-    return Choice(default, f"{why}, but no weights of {wanted[0]} are installed: {default} ships")
+        return Choice(default, f"{why}: {default}, which is bundled")
+    return Choice(
+        default, f"{why}, but no weights of {wanted[0]} are installed: {default} is bundled"
+    )
 
 
 def probe_hardware(root: Path = Path("/")) -> Hardware:

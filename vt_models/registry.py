@@ -62,10 +62,11 @@ class ModelSpec:
         window_multiplied: dense only, the score map is multiplied by a Hann window instead.
         size_smoothing: how fast the size follows, in [0, 1]; the rate is size_smoothing * score;
             0 lets the size follow at once.
-        size_fit: how much of what a network gets wrong about the size of the target in the frame it
-            starts on is taken out of every later box, in [0, 1]; 0, as the authors have it, for
-            nothing. What belongs to a target (a shadow, a saddle, a raised arm) is a matter of who
-            drew the box, and the first box tells.
+        size_calibration: box-size calibration at initialisation: the share, in [0, 1], of the
+            network's size error on the first frame (the logarithm of width and of height) that is
+            taken out of every later box; 0, as published, for nothing. Whether a shadow, a saddle
+            or a raised arm belongs to a target depends on who drew the box, and the first box
+            tells.
         least_score: box only, a box with a lower score is not believed: the former one stays, with
             that score; 0, as the authors have it, believes every box.
         scale_penalty: dense only, strength of the penalty on a change of scale and aspect;
@@ -106,7 +107,7 @@ class ModelSpec:
     window_influence: float = 0.0
     window_multiplied: bool = False
     size_smoothing: float = 0.0
-    size_fit: float = 0.0
+    size_calibration: float = 0.0
     least_score: float = 0.0
     scale_penalty: float = 0.0
     clip_margin: int = 10
@@ -193,7 +194,7 @@ _ASYMTRACK_LITE0 = ModelSpec(
     size_smoothing=0.6,
     # Held-out clips: AO 0.589 without, 0.621 with it, 0.626 with 0.75; the development sequences
     # 0.742, 0.748, 0.743. With first boxes that are 15 % off 0.586 and 0.563, and 0.690 and 0.695.
-    size_fit=0.5,
+    size_calibration=0.5,
     scale_penalty=0.04,
     # Of targets in drone views 10 pixels are too many: 12 held-out clips with targets from 6 to
     # 135 pixels have AO 0.499 with 10 and 0.627 with 2, the 16 development sequences 0.722 both.
@@ -253,7 +254,7 @@ _PROCONTEXT_TINY = replace(
     mean=_ASYMTRACK_LITE0.mean,
     std=_ASYMTRACK_LITE0.std,
     anchor="window",
-    size_fit=0.5,
+    size_calibration=0.5,
     clip_margin=2,
     shipped_weights="procontext_tiny",
     net="vt_models.nets.procontext:procontext_tiny",
@@ -294,7 +295,7 @@ _PJVLT_TINY = replace(
     anchor="window",
     size_smoothing=0.6,
     scale_penalty=0.04,
-    size_fit=0.5,
+    size_calibration=0.5,
     clip_margin=2,
     shipped_weights="pjvlt_tiny",
     net="vt_models.nets.pjvlt:pjvlt_tiny",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
-    from vt_models.tracker.tracker import Template
+    from vt_models.runtime.engine import Template
 
 
 class FakeEngine:

@@ -29,7 +29,8 @@ from vt_models import create_miniature, create_model
 from vt_models.export.complexity import measure
 from vt_models.export.exporter import export_model
 from vt_models.nets import LanguageNet, SiameseNet
-from vt_models.runtime.engines import OnnxEngine, TorchEngine
+from vt_models.runtime.onnx_engine import OnnxEngine
+from vt_models.runtime.torch_engine import TorchEngine
 
 OFTEN = UpdatePolicy("often", 3, -1.0)
 

@@ -22,7 +22,7 @@ pytest.importorskip("tokenizers", reason="needs the library of word pieces")
 
 from vt_models import create_miniature
 from vt_models.export.exporter import export_model
-from vt_models.runtime.engines import TorchEngine
+from vt_models.runtime.torch_engine import TorchEngine
 from vt_models.text import MAX_CHARACTERS, Tokenizer, vocabulary
 
 pytestmark = pytest.mark.train

@@ -20,14 +20,16 @@ def test_every_specification_is_sane(name) -> None:
     assert all(0.0 <= value < 1.0 for value in spec.mean)
     assert all(0.0 < value < 1.0 for value in spec.std)
     assert spec.decoder in ("box", "dense")
-    for value in (spec.window_influence, spec.size_smoothing, spec.size_fit):
+    for value in (spec.window_influence, spec.size_smoothing, spec.size_calibration):
         assert 0.0 <= value <= 1.0
     assert spec.scale_penalty >= 0.0
     if spec.decoder == "box":
         assert (spec.window_influence, spec.size_smoothing, spec.scale_penalty) == (0.0, 0.0, 0.0)
     ours = spec.paper.startswith("after ")
     if not ours or spec.decoder == "box":
-        assert (spec.size_fit, spec.least_score) == (0.0, 0.0), "the authors believe their boxes"
+        assert (spec.size_calibration, spec.least_score) == (0.0, 0.0), (
+            "the authors believe their boxes"
+        )
     assert spec.paper
     assert spec.url.startswith("https://")
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from vt_models import Tracker, create_tracker, get_spec, list_models
+from vt_models.datasets.sequence import VideoSequence
 from vt_models.evaluation import FolderDataset, evaluate
-from vt_models.evaluation.datasets import VideoSequence
 from vt_models.geometry.boxes import iou
 from vt_models.runtime.installed_weights import shipped_directory
 
@@ -95,7 +95,7 @@ def test_on_a_still_picture_the_first_box_stays(name: str, shared_dir: Path) -> 
 
     def size_errors(fit: float) -> np.ndarray:
         shipped = create_tracker(name)
-        spec = dataclasses.replace(shipped.spec, size_fit=fit)
+        spec = dataclasses.replace(shipped.spec, size_calibration=fit)
         tracker = Tracker(spec, shipped._engine, shipped._tokenizer)
         errors = []
         for video in videos:
@@ -105,7 +105,7 @@ def test_on_a_still_picture_the_first_box_stays(name: str, shared_dir: Path) -> 
             errors.append(np.abs(np.log(np.divide(last[2:], video.boxes[0, 2:]))))
         return np.array(errors)
 
-    fitted = size_errors(create_tracker(name).spec.size_fit)
+    fitted = size_errors(create_tracker(name).spec.size_calibration)
     assert fitted.max() < 0.35
     assert fitted.mean() < size_errors(0.0).mean()
 

@@ -499,7 +499,7 @@ def write_tiny_model(folder, needless_products=0):
         (folder / name).write_bytes(data)
         files[name] = {"sha256": sha256_of(data), "bytes": len(data)}
     # Its sizes are those of its windows, not of what they show: a fit of them would add up.
-    spec = dataclasses.replace(get_spec("asymtrack_lite0"), size_fit=0.0)
+    spec = dataclasses.replace(get_spec("asymtrack_lite0"), size_calibration=0.0)
     manifest = {
         "format_version": 1,
         "model": "asymtrack_lite0",

@@ -14,6 +14,7 @@ import numpy as np
 
 from vt_models.api import create_tracker
 from vt_models.cli.eval import split_names
+from vt_models.datasets.kinds import open_dataset
 from vt_models.errors import InputError, WeightsError
 from vt_models.evaluation.calibration import (
     Samples,
@@ -27,7 +28,6 @@ from vt_models.evaluation.calibration import (
     normalised_errors,
     reliability,
 )
-from vt_models.evaluation.datasets import open_dataset
 from vt_models.evaluation.longterm.compose import compose
 from vt_models.evaluation.longterm.metrics import TimedSequence
 from vt_models.files import write_text
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--names", type=split_names, help="comma-separated names of sequences; default: all")
     add("--pack", type=Path, help="training pack: add composed clips with departures to the fit")
     add("--seed", type=int, default=0, help="of the composed clips; default: %(default)s")
-    add("--weights", type=Path, help="export directory; default: shipped or installed weights")
+    add("--weights", type=Path, help="export directory; default: bundled or installed weights")
     add("--device", default="cpu", help="auto, cpu, cuda or tensorrt; default: %(default)s")
     add("--diagram", type=Path, help="PNG to draw the reliability diagram to")
     add("--dry-run", action="store_true", help="measure only, leave model.json as it is")
@@ -132,7 +132,7 @@ def _describe(
 
 def _text(entry: dict[str, Any]) -> str:
     about = entry["fitted"]
-    formula = f"{entry['weight']:.2f} logit(score) + {entry['likeness']:.2f} likeness"
+    formula = f"{entry['weight']:.2f} logit(score) + {entry['similarity']:.2f} similarity"
     errors = (
         f"mean {about['nees_mean']:.2f} (4 is honest), median {about['nees_median']:.2f} (3.36)"
     )

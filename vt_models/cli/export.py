@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 _SETTINGS = {
     "clip_margin": ("box", "dense"),
-    "size_fit": ("box", "dense"),
+    "size_calibration": ("box", "dense"),
     "size_smoothing": ("box", "dense"),
     "least_score": ("box",),
     "scale_penalty": ("dense",),
     "window_influence": ("dense",),
 }
 """What trackers may do otherwise than with the authors' weights, and the decoders that do it."""
+_OLD_SETTINGS = {"size_fit": "size_calibration"}
+"""Former names of settings; accepted for one release, with a warning."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,6 +99,9 @@ def with_settings(spec: ModelSpec, texts: Sequence[str]) -> ModelSpec:
     values: dict[str, Any] = {}
     for text in texts:
         name, _, value = text.partition("=")
+        if name in _OLD_SETTINGS:
+            sys.stderr.write(f"warning: --set {name} is now called {_OLD_SETTINGS[name]}\n")
+            name = _OLD_SETTINGS[name]
         if spec.decoder not in _SETTINGS.get(name, ()):
             known = ", ".join(key for key, readers in _SETTINGS.items() if spec.decoder in readers)
             raise InputError(f"--set {text}: {spec.name} has no setting {name!r}; it has {known}")

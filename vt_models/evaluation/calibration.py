@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from vt_models.errors import InputError
 from vt_models.geometry.boxes import iou, xywh_to_cxcywh
-from vt_models.longterm.appearance import describe, likeness
+from vt_models.longterm.appearance import appearance_descriptor, appearance_similarity
 from vt_models.longterm.calibration import Calibration, logit
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Samples:
     Attributes:
         clip: its name.
         scores: (N,) raw scores.
-        alike: (N,) likeness in [-1, 1].
+        similarities: (N,) appearance similarity in [-1, 1].
         overlaps: (N,) IoU; 0 where the target is absent.
         boxes: (N, 4) x, y, w, h of the tracker.
         errors: (N, 4) of centre x, centre y, width, height, pixels; nan where absent.
@@ -60,7 +60,7 @@ class Samples:
 
     clip: str
     scores: Array
-    alike: Array
+    similarities: Array
     overlaps: Array
     boxes: Array
     errors: Array
@@ -83,7 +83,7 @@ def _samples(tracker: Tracker, clip: Clip) -> Samples:
     present: NDArray[np.bool_] = np.asarray(np.isfinite(truth).all(axis=1))
     frame = clip.read_frame(0)
     tracker.init(frame, _box(truth[0]))
-    first = recent = describe(frame, _box(truth[0]))
+    first = recent = appearance_descriptor(frame, _box(truth[0]))
     rows: list[tuple[float, float, Box]] = []
     spreads = np.zeros((len(truth) - 1, 4, 4))
     for index in range(1, len(truth)):
@@ -91,19 +91,21 @@ def _samples(tracker: Tracker, clip: Clip) -> Samples:
             tracker.move_to(_box(truth[index]))
         frame = clip.read_frame(index)
         estimate = tracker.update(frame)
-        look = describe(frame, estimate.box)
-        alike = max(likeness(look, first), likeness(look, recent))
-        rows.append((estimate.score, alike, estimate.box))
+        descriptor = appearance_descriptor(frame, estimate.box)
+        similarity = max(
+            appearance_similarity(descriptor, first), appearance_similarity(descriptor, recent)
+        )
+        rows.append((estimate.score, similarity, estimate.box))
         if estimate.covariance is not None:
             spreads[index - 1] = estimate.covariance
         is_right = present[index] and float(iou(estimate.box, truth[index])) >= RIGHT_IOU
         if is_right and index % RECENT_FRAMES == 0:
-            recent = look
+            recent = descriptor
     boxes = np.array([box for _, _, box in rows])
     overlaps = np.where(present[1:], iou(boxes, truth[1:]), 0.0)
     errors = np.asarray(xywh_to_cxcywh(boxes) - xywh_to_cxcywh(truth[1:]), np.float64)
-    scores, alike_rows = np.array([row[:2] for row in rows]).T
-    return Samples(clip.name, scores, alike_rows, overlaps, boxes, errors, spreads)
+    scores, similarities = np.array([row[:2] for row in rows]).T
+    return Samples(clip.name, scores, similarities, overlaps, boxes, errors, spreads)
 
 
 def fit(samples: Sequence[Samples], more: Sequence[Samples] = ()) -> Calibration:
@@ -125,14 +127,14 @@ def fit(samples: Sequence[Samples], more: Sequence[Samples] = ()) -> Calibration
     scale = float(errors.mean()) / 4.0 if len(errors) else 1.0
     return replace(
         shaped,
-        spread_scale=shaped.spread_scale * scale,
+        covariance_scale=shaped.covariance_scale * scale,
         position_floor=shaped.position_floor * scale**0.5,
         size_floor=shaped.size_floor * scale**0.5,
     )
 
 
 def fit_confidence(samples: Sequence[Samples], more: Sequence[Samples] = ()) -> Calibration:
-    """Logistic regression of P(IoU >= 0.5) on logit(score) and likeness, with a small ridge.
+    """Logistic regression of P(IoU >= 0.5) on logit(score) and similarity, with a small ridge.
 
     Every clip has the same weight, however long it is; those of `more` together have half the
     weight of `samples` together.
@@ -149,8 +151,8 @@ def fit_confidence(samples: Sequence[Samples], more: Sequence[Samples] = ()) -> 
             "right and wrong ones: add sequences in which the target disappears"
         )
     design = np.concatenate([_design(s) for s in samples])
-    weight, alike, bias = _logistic(design, right, weights * len(weights) / weights.sum())
-    return Calibration(float(weight), float(alike), float(bias), is_fitted=True)
+    weight, similarity, bias = _logistic(design, right, weights * len(weights) / weights.sum())
+    return Calibration(float(weight), float(similarity), float(bias), is_fitted=True)
 
 
 def leave_one_out(samples: Sequence[Samples], always: Sequence[Samples] = ()) -> list[Array]:
@@ -177,7 +179,7 @@ def can_leave_out(samples: Sequence[Samples], always: Sequence[Samples] = ()) ->
 
 def confidences(calibration: Calibration, samples: Samples) -> Array:
     """(N,) calibrated confidences of a clip's frames."""
-    pairs = zip(samples.scores, samples.alike, strict=True)
+    pairs = zip(samples.scores, samples.similarities, strict=True)
     return np.array([calibration.confidence(float(s), float(a)) for s, a in pairs])
 
 
@@ -248,7 +250,7 @@ def _weights(samples: Sequence[Samples], total: float) -> Array:
 
 def _design(samples: Samples) -> Array:
     logits = np.array([logit(float(score)) for score in samples.scores])
-    return np.stack((logits, samples.alike, np.ones_like(logits)), axis=1)
+    return np.stack((logits, samples.similarities, np.ones_like(logits)), axis=1)
 
 
 def _logistic(design: Array, right: Array, weights: Array) -> Array:
@@ -274,7 +276,7 @@ def _fit_covariance(fitted: Calibration, samples: Sequence[Samples]) -> Calibrat
         for position in POSITION_FLOORS:
             for size in SIZE_FLOORS:
                 candidate = replace(
-                    fitted, spread_scale=scale, position_floor=position, size_floor=size
+                    fitted, covariance_scale=scale, position_floor=position, size_floor=size
                 )
                 loss = float(np.mean([_gaussian_loss(candidate, s) for s in samples]))
                 if loss < least:
@@ -296,7 +298,7 @@ def _covariances(calibration: Calibration, samples: Samples) -> Array:
     sure = np.maximum(confidences(calibration, samples), 0.1)
     floors = np.array((calibration.position_floor,) * 2 + (calibration.size_floor,) * 2) ** 2
     diagonal = (areas / sure)[:, None] * floors
-    return calibration.spread_scale * samples.spreads + diagonal[:, :, None] * np.eye(4)
+    return calibration.covariance_scale * samples.spreads + diagonal[:, :, None] * np.eye(4)
 
 
 def _box(row: Array) -> Box:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NanoTrack v3 in ONNX Runtime, as its authors publish and run it, to measure against.
+"""NanoTrack v3 in ONNX Runtime, as published, to measure against.
 
 Weights, constants and the order of the steps are those of `NanoTracker` and `configv3.yaml` in
 https://github.com/HonglinChu/SiamTrackers (NanoTrack, Apache-2.0). OpenCV's `TrackerNano` cannot
@@ -17,7 +17,8 @@ import numpy as np
 from vt_models.errors import BackendError, InputError
 from vt_models.geometry.boxes import check_box
 from vt_models.geometry.crop import check_frame
-from vt_models.runtime.engines import check_threads, import_onnxruntime, open_session
+from vt_models.runtime.engine import check_threads
+from vt_models.runtime.onnx_engine import import_onnxruntime, open_session
 from vt_models.tracker.tracker import Estimate
 
 if TYPE_CHECKING:

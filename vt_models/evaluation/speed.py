@@ -15,7 +15,7 @@ from tqdm import tqdm
 from vt_models.api import create_model, create_tracker
 from vt_models.errors import BackendError, ExportError, InputError
 from vt_models.registry import get_spec
-from vt_models.runtime.engines import import_torch
+from vt_models.runtime.engine import import_torch
 from vt_models.runtime.installed_weights import shipped_directory
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from vt_models.evaluation.datasets import VideoSequence
+    from vt_models.datasets.sequence import VideoSequence
     from vt_models.evaluation.runs.runner import Frame, SingleObjectTracker
     from vt_models.geometry.boxes import Box
 
@@ -34,7 +34,7 @@ RUN_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Clip:
+class FrameClip:
     """Decoded frames to measure on.
 
     Attributes:
@@ -72,7 +72,7 @@ class Timing:
 
 def measure(
     trackers: Mapping[str, SingleObjectTracker],
-    clip: Clip,
+    clip: FrameClip,
     *,
     repeats: int = 5,
     burn_in: int = 10,
@@ -114,7 +114,7 @@ def measure(
 def model_tracker(
     name: str, device: str = "cpu", threads: int = 1, seed: int = 0
 ) -> tuple[SingleObjectTracker, str]:
-    """Build a model in ONNX Runtime with the weights it ships with, else with random ones.
+    """Build a model in ONNX Runtime with its bundled weights, else with random ones.
 
     Returns:
         The tracker, and "shipped" or "random": random weights have the speed of trained ones, apart
@@ -122,7 +122,7 @@ def model_tracker(
 
     Raises:
         InputError: unknown name.
-        BackendError: no weights ship and torch, which random ones need, is not installed.
+        BackendError: no weights are bundled and torch, which random ones need, is not installed.
         ExportError: random weights could not be exported.
     """
     spec = get_spec(name)
@@ -155,14 +155,14 @@ def available_models(
     return built, left_out
 
 
-def sequence_clip(sequence: VideoSequence, length: int) -> Clip:
+def sequence_clip(sequence: VideoSequence, length: int) -> FrameClip:
     """The first `length` frames of a sequence."""
     frames = tuple(sequence.read_frame(i) for i in range(min(length, len(sequence))))
     x, y, w, h = (float(value) for value in sequence.boxes[0])
-    return Clip(sequence.name, frames, (x, y, w, h))
+    return FrameClip(sequence.name, frames, (x, y, w, h))
 
 
-def synthetic_clip(length: int, seed: int = 0) -> Clip:
+def synthetic_clip(length: int, seed: int = 0) -> FrameClip:
     """A textured patch of 80 x 60 px that moves 2 px a frame over noise, 640 x 480."""
     generator = np.random.default_rng(seed)
     width, height = SYNTHETIC_SIZE
@@ -174,11 +174,11 @@ def synthetic_clip(length: int, seed: int = 0) -> Clip:
         left = 100 + 2 * (index % 200)
         frame[200:260, left : left + 80] = patch
         frames.append(frame)
-    return Clip("synthetic", tuple(frames), (100.0, 200.0, 80.0, 60.0))
+    return FrameClip("synthetic", tuple(frames), (100.0, 200.0, 80.0, 60.0))
 
 
 def _run_clip(
-    tracker: SingleObjectTracker, clip: Clip, most: int, least: int, seconds: float
+    tracker: SingleObjectTracker, clip: FrameClip, most: int, least: int, seconds: float
 ) -> tuple[float, list[float]]:
     """Milliseconds of `init` and of each update: `most`, or what fits in `seconds` (>= `least`)."""
     begin = time.perf_counter()

@@ -33,7 +33,7 @@ from vt_models.export.batch_norm_folding import fold_batch_norms
 from vt_models.export.parity import OUTPUT_TOLERANCE, SEQUENCE_TOLERANCE_PX, check_engines
 from vt_models.export.weight_storage import Storage, Stored, round_weights, store_weights
 from vt_models.nets.graphs import SearchGraph, TemplateGraph, TextGraph
-from vt_models.runtime.engines import OnnxEngine, TorchEngine, search_states
+from vt_models.runtime.engine import search_states
 from vt_models.runtime.export_directory import (
     FORMAT_VERSION,
     MANIFEST,
@@ -46,6 +46,8 @@ from vt_models.runtime.export_directory import (
     sha256_of,
     spec_fields,
 )
+from vt_models.runtime.onnx_engine import OnnxEngine
+from vt_models.runtime.torch_engine import TorchEngine
 from vt_models.weights.tensors import save_weights
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from vt_models.errors import ExportError
 from vt_models.geometry.boxes import Box, crop_window
 from vt_models.geometry.crop import Cropper, window_padding
 from vt_models.registry import UpdatePolicy
-from vt_models.tracker.tracker import Engine, Template, Tracker
+from vt_models.runtime.engine import Engine, Template
+from vt_models.tracker.tracker import Tracker
 
 if TYPE_CHECKING:
     from vt_models.registry import ModelSpec

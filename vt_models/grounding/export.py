@@ -2,7 +2,7 @@
 """A zero-shot checkpoint to an exported detector, checked before it appears (needs torch).
 
 See `vt_models.grounding.export_directory` for the directory's contents. The graph normalises
-inside, so that whoever runs it hands over bytes.
+inside, so that the caller hands over bytes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from vt_models.grounding.export_directory import (
     TextFormat,
 )
 from vt_models.grounding.onnx_detector import PromptEncoder, place
-from vt_models.runtime.engines import open_session
+from vt_models.runtime.onnx_engine import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,8 +136,8 @@ def export_detector(
 
     Args:
         detector: on the CPU.
-        directory: to create. A former export there is replaced; its other files are kept.
-        canvas: (height, width) of the pictures in pixels; None for what the checkpoint's own
+        directory: to create. A previous export there is replaced; its other files are kept.
+        canvas: (height, width) of the images in pixels; None for what the checkpoint's own
             preprocessor makes at most. A smaller one is faster and sees less. OWLv2 has one size.
 
     Returns:
@@ -223,10 +223,10 @@ def phrase_masks(input_ids: Tensor, special_tokens: Tensor) -> tuple[Tensor, Ten
     places = torch.arange(length)
     later, earlier = places >= places[:, None], places < places[:, None]
     following = torch.where(special & later, places, length).amin(-1)
-    former = torch.where(special & earlier, places, -1).amax(-1)
+    previous = torch.where(special & earlier, places, -1).amax(-1)
     inside = (following != 0) & (following != length - 1) & (following != length)
     together = (following[..., None] == following[:, None]) & inside[:, None]
-    positions = torch.where(inside, places - former - 1, 0)
+    positions = torch.where(inside, places - previous - 1, 0)
     return together | (places == places[:, None]), positions
 
 
@@ -282,17 +282,17 @@ def _exportable(model: Any) -> Iterator[None]:
 
 
 def _canvas(detector: ZeroShotDetector, canvas: tuple[int, int] | None) -> tuple[int, int]:
-    """Height and width of the graph's pictures."""
+    """Height and width of the graph's images."""
     size = detector.processor.image_processor.size
     if detector.model.config.model_type == "owlv2":
         own = (int(size["height"]), int(size["width"]))
         if canvas not in (None, own):
-            raise InputError(f"this OWLv2 takes pictures of {own[1]}x{own[0]}, not of other sizes")
+            raise InputError(f"this OWLv2 takes images of {own[1]}x{own[0]}, not of other sizes")
         return own
     if canvas is None:
         return int(size["shortest_edge"]), int(size["longest_edge"])
     if min(canvas) < 32:
-        raise InputError(f"a picture of {canvas[1]}x{canvas[0]} is too small; give at least 32x32")
+        raise InputError(f"an image of {canvas[1]}x{canvas[0]} is too small; give at least 32x32")
     return canvas
 
 

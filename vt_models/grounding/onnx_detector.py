@@ -29,7 +29,8 @@ from vt_models.grounding.export_directory import (
 from vt_models.grounding.grounder import check_cancelled
 from vt_models.grounding.results import Candidate
 from vt_models.grounding.text import prompt_of
-from vt_models.runtime.engines import check_device, check_threads, import_onnxruntime, open_session
+from vt_models.runtime.engine import check_device, check_threads
+from vt_models.runtime.onnx_engine import import_onnxruntime, open_session
 from vt_models.text import import_tokenizers
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ class OnnxDetector:
 
 
 def open_detector(source: str | Path | None, device: str, threads: int | None) -> OnnxDetector:
-    """Load a directory made by `vt-models ground-export`, None for the detector that ships.
+    """Load a directory made by `vt-models ground-export`, None for the bundled detector.
 
     Errors as those of `create_grounder`.
     """

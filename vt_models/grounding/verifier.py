@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def text_verifier(
     grounder: Grounder, text: str, min_iou: float = 0.5
 ) -> Callable[[Frame, Box], bool]:
-    """A function for `create_target(verifier=...)`: does the text describe what is in the box?
+    """Make a verifier for `create_long_term_tracker`: does the text describe what is in the box?
 
     It is asked for a lost target's return only, and grounds the text in the whole frame each time:
     the frame that asks takes as long as `grounder` does.

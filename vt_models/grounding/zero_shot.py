@@ -3,7 +3,7 @@
 
 Grounding DINO: Liu et al., ECCV 2024. OWLv2: Minderer et al., NeurIPS 2023. Both are loaded from a
 checkpoint directory as `save_pretrained` writes it (config, safetensors, tokenizer, preprocessor);
-pictures are prepared and outputs turned into boxes by the processor in that directory.
+images are prepared and outputs turned into boxes by the processor in that directory.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vt_models.errors import BackendError, InputError, WeightsError
 from vt_models.grounding.grounder import check_cancelled
 from vt_models.grounding.results import Candidate, GroundingCancelledError
 from vt_models.grounding.text import prompt_of
-from vt_models.runtime.engines import ExactInference, check_device, check_threads, import_torch
+from vt_models.runtime.engine import check_device, check_threads, import_torch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -79,7 +79,7 @@ class ZeroShotDetector:
         kind = model.config.model_type
         if kind not in ARCHITECTURES:
             raise WeightsError(
-                f"the checkpoint is a {kind!r}; this back end runs {', '.join(ARCHITECTURES)}"
+                f"the checkpoint is a {kind!r}; this backend runs {', '.join(ARCHITECTURES)}"
             )
         self.model = model
         self.processor = processor
@@ -104,11 +104,13 @@ class ZeroShotDetector:
 
     def detect(self, frame: Frame, text: str, cancelled: Cancelled) -> list[Candidate]:
         """Boxes of the frame with their scores, the best few hundred; see `Detector.detect`."""
+        from vt_models.runtime.torch_engine import exact_inference  # noqa: PLC0415 - needs torch
+
         style = self.architecture
         prompt = prompt_of(text, style.lower_case, style.ending, style.separators)
         self._check_length(prompt)
         try:
-            with ExactInference(self._torch), _stopping(self.model, cancelled):
+            with exact_inference(), _stopping(self.model, cancelled):
                 outputs = self.model(**self._inputs(frame, prompt))
                 return self._candidates(outputs, frame, text)
         except GroundingCancelledError:
@@ -223,13 +225,13 @@ def _load(transformers: Any, where: str, options: dict[str, Any]) -> tuple[Any, 
             config = transformers.AutoConfig.from_pretrained(where, **options)
             if config.model_type not in ARCHITECTURES:
                 raise WeightsError(
-                    f"{where} is a {config.model_type!r}; this back end runs "
+                    f"{where} is a {config.model_type!r}; this backend runs "
                     f"{', '.join(ARCHITECTURES)}"
                 )
             model, report = auto.from_pretrained(
                 where,
                 config=config,
-                dtype="float32",  # whatever it was saved in: pictures are float32
+                dtype="float32",  # whatever it was saved in: images are float32
                 use_safetensors=True,
                 output_loading_info=True,
                 **options,
@@ -285,7 +287,7 @@ def _first_line(error: BaseException) -> str:
 def _torch_device(torch: Any, device: str) -> str:
     present = torch.cuda.is_available()
     if device == "tensorrt":
-        raise BackendError("zero_shot has no TensorRT; export the checkpoint and use back end onnx")
+        raise BackendError("zero_shot has no TensorRT; export the checkpoint and use backend onnx")
     if device == "cuda" and not present:
         raise BackendError("device 'cuda' was asked for and torch sees no CUDA GPU; use 'cpu'")
     return "cuda" if present and device != "cpu" else "cpu"
@@ -298,6 +300,6 @@ def _import_transformers() -> Any:
     except ImportError as error:
         raise BackendError(
             f"zero_shot needs the library transformers, which cannot be imported ({error}); "
-            "pip install 'vt_ros[grounding]', or use back end onnx with an exported detector"
+            "pip install 'vt_ros[grounding]', or use backend onnx with an exported detector"
         ) from error
     return transformers

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cheap second opinion on what a box shows, independent of the network."""
+"""Appearance of the target: a cheap descriptor of a box, independent of the network."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _FLAGS = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
 
 def as_stored(frame: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
-    """A (H, W, 3) RGB frame as it lies in memory, and whether that is RGB.
+    """Return a (H, W, 3) RGB frame as it lies in memory, and whether that is RGB.
 
     OpenCV copies a view with swapped channels (BGR[..., ::-1]) as a whole, pixel by pixel.
     """
     return (frame[..., ::-1], False) if frame.strides[2] == -1 else (frame, True)
 
 
-def describe(frame: NDArray[np.uint8], box: Box) -> NDArray[np.float32]:
-    """What a box shows, free of brightness, contrast and size.
+def appearance_descriptor(frame: NDArray[np.uint8], box: Box) -> NDArray[np.float32]:
+    """Describe what a box shows, free of brightness, contrast and size.
 
     The box is cut out (edges repeated beyond the frame), taken to CIE Lab, averaged over 8 x 8
     cells, and of each channel the mean is taken away; the whole has the norm 1.
@@ -50,6 +50,6 @@ def describe(frame: NDArray[np.uint8], box: Box) -> NDArray[np.float32]:
     return (cells / norm if norm > 1e-3 else np.zeros_like(cells)).reshape(-1)
 
 
-def likeness(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Normalised correlation of two descriptions, in [-1, 1]; 0 where one of them shows nothing."""
+def appearance_similarity(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Correlate two descriptors: in [-1, 1], 0 where one of them is of a single colour."""
     return float(np.clip(one @ other, -1.0, 1.0))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recent frames, so that a target can start on the frame the operator was looking at.
+"""Buffer of recent frames, so that a target can start on the frame the operator was looking at.
 
-The ring holds payloads, not pictures: whoever receives serialised images puts those in, uncopied
-and undecoded, and only the frames that are needed are ever decoded.
+The buffer holds payloads, not arrays: a caller that receives serialised images puts those in,
+uncopied and undecoded, and only the frames that are needed are ever decoded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vt_models.geometry.boxes import Box
-    from vt_models.longterm.tracker import Target, TargetEstimate
+    from vt_models.longterm.tracker import LongTermEstimate, LongTermTracker
 
 Payload = TypeVar("Payload")
 
@@ -31,7 +31,7 @@ NANOSECONDS = 1_000_000_000
 
 
 class StampNotHeldError(InputError):
-    """The frame of a stamp is not in the ring (any more)."""
+    """The frame of a stamp is not in the buffer (any more)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,8 @@ class _Entry(Generic[Payload]):
     nbytes: int
 
 
-class FrameRing(Generic[Payload]):
-    """The last frames by stamp, bounded in time and in bytes; safe between threads.
+class FrameBuffer(Generic[Payload]):
+    """Hold the last frames by stamp, bounded in time and in bytes; safe between threads.
 
     Args:
         seconds: older frames than this before the newest are dropped, > 0.
@@ -55,7 +55,8 @@ class FrameRing(Generic[Payload]):
     def __init__(self, seconds: float = 2.0, max_bytes: int = 256 * 1024 * 1024) -> None:
         if not seconds > 0 or max_bytes <= 0:
             raise InputError(
-                f"ring of {seconds!r} s and {max_bytes!r} bytes; both must be greater than 0"
+                f"frame buffer of {seconds!r} s and {max_bytes!r} bytes; "
+                "both must be greater than 0"
             )
         self._span = round(seconds * NANOSECONDS)
         self._max_bytes = max_bytes
@@ -90,9 +91,9 @@ class FrameRing(Generic[Payload]):
         """Add the newest frame.
 
         Args:
-            stamp: nanoseconds. One before the newest empties the ring first (the clock jumped
+            stamp: nanoseconds. One before the newest empties the buffer first (the clock jumped
                 back); the newest stamp again replaces that frame.
-            payload: whatever `decode` of `start_in_the_past` understands; kept by reference.
+            payload: what `decode` of `start_at_stamp` understands; kept by reference.
             nbytes: its size.
         """
         with self._lock:
@@ -113,7 +114,7 @@ class FrameRing(Generic[Payload]):
             self._nbytes = 0
 
     def at(self, stamp: int) -> Payload:
-        """The frame of exactly this stamp.
+        """Return the frame of exactly this stamp.
 
         Raises:
             StampNotHeldError: there is none; the message says which stamps are held.
@@ -131,7 +132,7 @@ class FrameRing(Generic[Payload]):
         )
 
     def after(self, stamp: int) -> list[tuple[int, Payload]]:
-        """Stamps and payloads of the frames newer than `stamp`, the oldest first."""
+        """Return stamps and payloads of the frames newer than `stamp`, the oldest first."""
         with self._lock:
             return [(entry.stamp, entry.payload) for entry in self._entries if entry.stamp > stamp]
 
@@ -141,78 +142,78 @@ class FrameRing(Generic[Payload]):
 
 @dataclass(frozen=True)
 class CatchUp:
-    """A target that was started in the past and has arrived in the present.
+    """Result of tracking from a past frame to the newest one.
 
     Attributes:
         estimate: of the newest frame.
         stamp: of that frame, nanoseconds.
-        frames: how many frames were tracked to get there.
+        frames: number of frames that were tracked to get there.
     """
 
-    estimate: TargetEstimate
+    estimate: LongTermEstimate
     stamp: int
     frames: int
 
 
-def start_in_the_past(
-    target: Target,
-    ring: FrameRing[Payload],
+def start_at_stamp(
+    tracker: LongTermTracker,
+    buffer: FrameBuffer[Payload],
     stamp: int,
     box: Box,
     decode: Callable[[Payload], NDArray[np.uint8]],
     text: str | None = None,
     max_frames: int = 30,
 ) -> CatchUp:
-    """Start on the frame of `stamp` and track through the ring: `Target.init`, then `catch_up`.
+    """Start on the frame of `stamp` and track to the newest: `LongTermTracker.init`, `catch_up`.
 
     Raises:
-        StampNotHeldError: the frame is not in the ring; the former target is kept.
-        InputError, BackendError: as `Target.init` and `Target.update`.
+        StampNotHeldError: the frame is not in the buffer; the previous target is kept.
+        InputError, BackendError: as `LongTermTracker.init` and `LongTermTracker.update`.
     """
-    target.init(decode(ring.at(stamp)), box, text, stamp / NANOSECONDS)
-    return catch_up(target, ring, stamp, decode, max_frames)
+    tracker.init(decode(buffer.at(stamp)), box, text, stamp / NANOSECONDS)
+    return catch_up(tracker, buffer, stamp, decode, max_frames)
 
 
 def catch_up(
-    target: Target,
-    ring: FrameRing[Payload],
+    tracker: LongTermTracker,
+    buffer: FrameBuffer[Payload],
     stamp: int,
     decode: Callable[[Payload], NDArray[np.uint8]],
     max_frames: int = 30,
     max_seconds: float = math.inf,
 ) -> CatchUp:
-    """Track from the frame after `stamp` through the ring up to the newest frame.
+    """Track from the frame after `stamp` through the buffer up to the newest frame.
 
     Frames that arrive meanwhile are tracked too. Of more than `max_frames` frames an even choice
     is tracked, and each further round may take half as many, down to one: so this ends also when
     frames always come faster than they are tracked, on one that was the newest a moment ago.
 
     Args:
-        target: was started on the frame of `stamp`.
-        ring: another thread may go on pushing.
+        tracker: started on the frame of `stamp`.
+        buffer: another thread may go on pushing.
         stamp: nanoseconds.
-        decode: payload -> (H, W, 3) uint8 RGB. The picture is not used after the next call.
+        decode: payload -> (H, W, 3) uint8 RGB. The array is not used after the next call.
         max_frames: frames tracked in the first round, >= 1.
         max_seconds: after so long only the newest frame is tracked, and that is all.
 
     Raises:
-        InputError, BackendError: as `Target.update`.
+        InputError, BackendError: as `LongTermTracker.update`.
     """
     now, tracked, allowed = stamp, 0, max(max_frames, 1)
     end = time.monotonic() + max_seconds
-    while allowed and (waiting := ring.after(now)):
+    while allowed and (waiting := buffer.after(now)):
         for now, payload in _thinned(waiting, allowed):
-            target.update(decode(payload), now / NANOSECONDS)
+            tracker.update(decode(payload), now / NANOSECONDS)
             tracked += 1
             if allowed > 1 and time.monotonic() > end:
                 allowed = 2  # half of it, the newest frame, is left
                 break
         allowed //= 2
-    return CatchUp(target.estimate, now, tracked)
+    return CatchUp(tracker.estimate, now, tracked)
 
 
 def _thinned(frames: Sequence[tuple[int, Payload]], count: int) -> list[tuple[int, Payload]]:
-    """At most `count` of the frames, evenly chosen, always with the last."""
+    """Choose at most `count` of the frames evenly, always with the last."""
     total = len(frames)
     count = min(count, total)
     return [frames[(index + 1) * total // count - 1] for index in range(count)]

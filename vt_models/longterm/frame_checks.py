@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is the picture one in which a target could be seen? Dark, covered, frozen, another scene."""
+"""Checks of whole frames: dark, covered, frozen, of another scene or of another size."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from vt_models.longterm.appearance import as_stored
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from vt_models.longterm.settings import TargetSettings
+    from vt_models.longterm.settings import LongTermSettings
 
 _THUMBNAIL = (64, 36)
 _BINS = 8
-_SAMPLE_SIDE = 240
+_SUBSAMPLED_SIDE = 240
 _ROW_STEP = 4
 _DETAIL_SHARE = 0.2
 _DETAIL_RATE = 0.1
 
 
-class Picture(enum.Enum):
-    """What a frame is, seen as a whole.
+class FrameQuality(enum.Enum):
+    """What the checks say about a frame.
 
-    REPEATED: the very pixels of the former frame, not yet `frozen_frames` times. RESIZED: another
-    size than the former frame.
+    REPEATED: exactly the pixels of the previous frame, not yet `frozen_frames` times. RESIZED:
+    another size than the previous frame.
     """
 
     GOOD = "good"
     DARK = "dark or covered"
     REPEATED = "repeated"
     FROZEN = "frozen"
-    CUT = "another scene"
+    SCENE_CUT = "another scene"
     RESIZED = "another size"
 
 
-class Glance(NamedTuple):
-    """A frame reduced to what the checks compare.
+class FrameStatistics(NamedTuple):
+    """Statistics of a frame that the checks compare.
 
     Attributes:
-        grey: (2304,) float32 grey values of a 64 x 36 picture, their mean taken away, of norm 1;
-            zeros for a picture of one grey.
+        grey: (2304,) float32 grey values of a 64 x 36 thumbnail, their mean taken away, of norm 1;
+            zeros for a frame of one grey.
         histogram: (512,) float32 of the colours, sum 1.
         contrast: standard deviation of the grey values.
         detail: mean absolute Laplacian of the grey values.
@@ -56,8 +56,8 @@ class Glance(NamedTuple):
     detail: float
 
 
-class Sample(NamedTuple):
-    """One pixel in many of a frame.
+class SubsampledFrame(NamedTuple):
+    """A frame reduced to a regular grid of its pixels.
 
     Attributes:
         colours: (h, w, 3) uint8, RGB or BGR as the frame lies in memory; 240 to 479 pixels in the
@@ -69,32 +69,32 @@ class Sample(NamedTuple):
     grey: NDArray[np.uint8]
 
 
-def sample(frame: NDArray[np.uint8]) -> Sample:
+def subsample(frame: NDArray[np.uint8]) -> SubsampledFrame:
     """Take a grid of pixels out of a (H, W, 3) uint8 RGB frame, at no cost for a BGR[..., ::-1]."""
     plain, is_rgb = as_stored(frame)
-    step = max(1, max(frame.shape[:2]) // _SAMPLE_SIDE)
+    step = max(1, max(frame.shape[:2]) // _SUBSAMPLED_SIDE)
     size = (max(frame.shape[1] // step, 1), max(frame.shape[0] // step, 1))
     colours = cv2.resize(plain, size, interpolation=cv2.INTER_NEAREST) if step > 1 else plain.copy()
     code = cv2.COLOR_RGB2GRAY if is_rgb else cv2.COLOR_BGR2GRAY
-    return Sample(colours, cv2.cvtColor(colours, code))
+    return SubsampledFrame(colours, cv2.cvtColor(colours, code))
 
 
-def glance(seen: Sample) -> Glance:
-    """Reduce a sample to what is compared."""
-    small = cv2.resize(seen.grey, _THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float32)
+def frame_statistics(frame: SubsampledFrame) -> FrameStatistics:
+    """Compute what the checks compare."""
+    small = cv2.resize(frame.grey, _THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float32)
     small -= small.mean()
     norm = float(np.linalg.norm(small))
     grey = small.reshape(-1) / norm if norm > 1e-3 else np.zeros(small.size, np.float32)
-    bins = cv2.calcHist([seen.colours], [0, 1, 2], None, [_BINS] * 3, [0, 256] * 3).reshape(-1)
-    edges = cv2.Laplacian(seen.grey, cv2.CV_16S)
-    pixels = float(seen.grey.size)
-    return Glance(
+    bins = cv2.calcHist([frame.colours], [0, 1, 2], None, [_BINS] * 3, [0, 256] * 3).reshape(-1)
+    edges = cv2.Laplacian(frame.grey, cv2.CV_16S)
+    pixels = float(frame.grey.size)
+    return FrameStatistics(
         grey, bins / pixels, norm / small.size**0.5, cv2.norm(edges, cv2.NORM_L1) / pixels
     )
 
 
-def similarity(one: Glance, other: Glance) -> float:
-    """How alike two pictures are as a whole, in [-0.5, 1].
+def frame_similarity(one: FrameStatistics, other: FrameStatistics) -> float:
+    """Compute the similarity of two whole frames, in [-0.5, 1].
 
     The mean of the correlation of the grey values and of the share of colours in common. On the 16
     development sequences frames in a row have 0.64 or more and frames five apart 0.42 or more;
@@ -104,14 +104,14 @@ def similarity(one: Glance, other: Glance) -> float:
     return 0.5 * (correlation + float(np.minimum(one.histogram, other.histogram).sum()))
 
 
-class Guard:
-    """Compares each frame with the former ones; holds a copy of some of the former's rows."""
+class FrameMonitor:
+    """Compare each frame with the previous ones; every fourth row of the last one is copied."""
 
     def __init__(self) -> None:
         self._rows = np.zeros((0, 0, 3), np.uint8)
         self._size = (0, 0)
-        self._sample = Sample(self._rows, self._rows[..., 0])
-        self._good: Glance | None = None
+        self._subsampled = SubsampledFrame(self._rows, self._rows[..., 0])
+        self._last_good: FrameStatistics | None = None
         self._detail = 0.0
         self._repeats = 0
 
@@ -122,51 +122,51 @@ class Guard:
 
     @property
     def grey(self) -> NDArray[np.uint8]:
-        """(h, w) grey values of the last frame, one pixel in many; never written to again."""
-        return self._sample.grey
+        """(h, w) grey values of the last frame, subsampled; never written to again."""
+        return self._subsampled.grey
 
-    def start(self, frame: NDArray[np.uint8]) -> None:
+    def reset(self, frame: NDArray[np.uint8]) -> None:
         """Take a (H, W, 3) uint8 RGB frame as good, and forget all others."""
-        self._keep(frame, sample(frame))
-        self._good = glance(self._sample)
-        self._detail = self._good.detail
+        self._keep(frame, subsample(frame))
+        self._last_good = frame_statistics(self._subsampled)
+        self._detail = self._last_good.detail
         self._repeats = 0
 
-    def look(self, frame: NDArray[np.uint8], settings: TargetSettings) -> Picture:
-        """Judge the next (H, W, 3) uint8 RGB frame.
+    def check(self, frame: NDArray[np.uint8], settings: LongTermSettings) -> FrameQuality:
+        """Check the next (H, W, 3) uint8 RGB frame.
 
-        A dark picture is not compared with later ones: what comes after it is compared with the
-        last good one, so that a covered lens that is uncovered is no other scene.
+        A dark frame is not compared with later ones: what comes after it is compared with the
+        last good one, so that uncovering a covered lens is no scene cut.
         """
         if frame.shape[:2] != self._size:
-            self.start(frame)
-            return Picture.RESIZED
-        seen = sample(frame)
-        if self._is_repeated(frame, seen):
+            self.reset(frame)
+            return FrameQuality.RESIZED
+        subsampled = subsample(frame)
+        if self._is_repeated(frame, subsampled):
             self._repeats += 1
             frozen = 0 < settings.frozen_frames <= self._repeats
-            return Picture.FROZEN if frozen else Picture.REPEATED
+            return FrameQuality.FROZEN if frozen else FrameQuality.REPEATED
         self._repeats = 0
-        self._keep(frame, seen)
-        now = glance(seen)
+        self._keep(frame, subsampled)
+        now = frame_statistics(subsampled)
         if now.contrast < settings.blind_contrast or now.detail < _DETAIL_SHARE * self._detail:
-            return Picture.DARK
-        former, self._good = self._good, now
-        if former is not None and similarity(former, now) < settings.cut_similarity:
+            return FrameQuality.DARK
+        previous, self._last_good = self._last_good, now
+        if previous is not None and frame_similarity(previous, now) < settings.cut_similarity:
             self._detail = now.detail
-            return Picture.CUT
+            return FrameQuality.SCENE_CUT
         self._detail += _DETAIL_RATE * (now.detail - self._detail)
-        return Picture.GOOD
+        return FrameQuality.GOOD
 
-    def _keep(self, frame: NDArray[np.uint8], seen: Sample) -> None:
+    def _keep(self, frame: NDArray[np.uint8], subsampled: SubsampledFrame) -> None:
         rows = as_stored(frame)[0][::_ROW_STEP]
         if self._rows.shape != rows.shape:
             self._rows = np.empty(rows.shape, np.uint8)
         np.copyto(self._rows, rows)
-        self._size, self._sample = (frame.shape[0], frame.shape[1]), seen
+        self._size, self._subsampled = (frame.shape[0], frame.shape[1]), subsampled
 
-    def _is_repeated(self, frame: NDArray[np.uint8], seen: Sample) -> bool:
-        """Are the kept rows the very same? The noise of any camera changes them, and the sample."""
-        if not np.array_equal(seen.grey, self._sample.grey):
+    def _is_repeated(self, frame: NDArray[np.uint8], subsampled: SubsampledFrame) -> bool:
+        """Check for exactly the same rows; the noise of any camera changes them."""
+        if not np.array_equal(subsampled.grey, self._subsampled.grey):
             return False
         return np.array_equal(as_stored(frame)[0][::_ROW_STEP], self._rows)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the target goes: a constant-velocity Kalman filter in the image, and the camera's motion.
+"""Motion of the target, a constant-velocity Kalman filter in the image, and of the camera.
 
 State: centre x, centre y, width, height in pixels and their velocities in pixels a second. All
 noise is in units of the box's mean side s = sqrt(w * h), so that a filter behaves alike for a
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from vt_models.geometry.boxes import Box
 
-# Chosen on the true boxes of the development sequences, see docs/target.md.
+# Chosen on the true boxes of the development sequences, see docs/longterm.md.
 ACCELERATION = 45.0
 """Of the centre, sides / s^2, white."""
 SIZE_ACCELERATION = 8.0
@@ -42,18 +42,20 @@ class MotionFilter:
 
     Attributes:
         mean: (8,) float64, see the module.
-        spread: (8, 8) float64, its covariance.
+        state_covariance: (8, 8) float64.
     """
 
     def __init__(self, box: Box, covariance: NDArray[np.float64]) -> None:
         """Start at rest at `box` (x, y, w, h in pixels) with the (4, 4) covariance of a box."""
         x, y, w, h = box
         self.mean = np.array((x + 0.5 * w, y + 0.5 * h, w, h, 0.0, 0.0, 0.0, 0.0))
-        self.spread = np.zeros((8, 8))
-        self.spread[:4, :4] = covariance
+        self.state_covariance = np.zeros((8, 8))
+        self.state_covariance[:4, :4] = covariance
         unit = w * h
         velocity = START_VELOCITY**2 * unit
-        self.spread[4:, 4:] = np.diag((velocity, velocity, 0.1 * velocity, 0.1 * velocity))
+        self.state_covariance[4:, 4:] = np.diag(
+            (velocity, velocity, 0.1 * velocity, 0.1 * velocity)
+        )
 
     @property
     def box(self) -> Box:
@@ -64,7 +66,7 @@ class MotionFilter:
     @property
     def covariance(self) -> NDArray[np.float64]:
         """(4, 4) of centre x, centre y, width, height, pixels squared."""
-        return self.spread[:4, :4].copy()
+        return self.state_covariance[:4, :4].copy()
 
     @property
     def side(self) -> float:
@@ -72,9 +74,9 @@ class MotionFilter:
         return math.sqrt(max(self.mean[2] * self.mean[3], 1.0))
 
     def predict(self, seconds: float, coasting: bool = False) -> None:
-        """Go on by `seconds` > 0; while coasting velocities decay, those of the size at once.
+        """Predict `seconds` > 0 ahead; while coasting velocities decay, those of the size at once.
 
-        Written by the blocks of mean (p, v) and spread [[P, C], [C', V]]: p += t v, v *= k, so
+        Written by the blocks of mean (p, v) and covariance [[P, C], [C', V]]: p += t v, v *= k, so
         P += t (C + C') + t^2 V, C = k (C + t V), V = k^2 V, and process noise on their diagonals.
         """
         travel, kept = seconds, 1.0
@@ -82,35 +84,39 @@ class MotionFilter:
             kept = math.exp(-seconds / VELOCITY_DECAY)
             travel = VELOCITY_DECAY * (1.0 - kept)
             self.mean[6:] = 0.0
-        place, cross, velocity = self.spread[:4, :4], self.spread[:4, 4:], self.spread[4:, 4:]
+        position, cross, velocity = (
+            self.state_covariance[:4, :4],
+            self.state_covariance[:4, 4:],
+            self.state_covariance[4:, 4:],
+        )
         self.mean[:4] += travel * self.mean[4:]
         self.mean[4:] *= kept
         tied = travel * velocity
-        place += travel * (cross + cross.T + tied)
+        position += travel * (cross + cross.T + tied)
         cross += tied
         cross *= kept
         velocity *= kept * kept
         self._add_process_noise(seconds)
-        self.spread[4:, :4] = cross.T
+        self.state_covariance[4:, :4] = cross.T
         self._limit_size()
 
     def correct(self, box: Box, covariance: NDArray[np.float64]) -> None:
-        """Take a measured box with its (4, 4) covariance into account."""
+        """Correct the state by a measured box with its (4, 4) covariance."""
         x, y, w, h = box
         innovation = np.array((x + 0.5 * w, y + 0.5 * h, w, h)) - self.mean[:4]
         noise = covariance + _LEAST_NOISE
-        seen = self.spread[:4]
-        gain = np.linalg.solve(seen[:, :4] + noise, seen).T
+        rows = self.state_covariance[:4]
+        gain = np.linalg.solve(rows[:, :4] + noise, rows).T
         self.mean += gain @ innovation
         # Joseph's form, (I - K H) P (I - K H)' + K R K', stays positive definite whatever the
         # rounding; without its mirror's mean the asymmetry would grow from frame to frame.
-        left = self.spread - gain @ seen
-        spread = left - left[:, :4] @ gain.T + gain @ noise @ gain.T
-        self.spread = 0.5 * (spread + spread.T)
+        left = self.state_covariance - gain @ rows
+        covariance = left - left[:, :4] @ gain.T + gain @ noise @ gain.T
+        self.state_covariance = 0.5 * (covariance + covariance.T)
         self._limit_size()
 
     def shift(self, motion: NDArray[np.float64]) -> None:
-        """Apply the camera's motion, a (2, 3) similarity from the former picture to this one."""
+        """Apply the camera's motion, a (2, 3) similarity from the previous frame to this one."""
         scale = math.sqrt(abs(float(np.linalg.det(motion[:, :2]))))
         self.mean[:2] = motion[:, :2] @ self.mean[:2] + motion[:, 2]
         self.mean[2:4] *= scale
@@ -123,10 +129,10 @@ class MotionFilter:
         """
         ratios = np.array((x_ratio, y_ratio) * 4)
         self.mean *= ratios
-        self.spread *= np.outer(ratios, ratios)
+        self.state_covariance *= np.outer(ratios, ratios)
 
     def slow_down(self, velocity: Sequence[float]) -> None:
-        """Take a velocity (x, y in pixels a second) that was the camera's away."""
+        """Subtract a velocity (x, y in pixels a second) that was the camera's."""
         self.mean[4:6] -= np.asarray(velocity, np.float64)
 
     def keep_inside(self, frame_shape: Sequence[int]) -> None:
@@ -144,77 +150,77 @@ class MotionFilter:
         side = self.side
         centre, size = (ACCELERATION * side) ** 2, (SIZE_ACCELERATION * side) ** 2
         strength = np.array((centre, centre, size, size))
-        self.spread[_AXES, _AXES] += strength * (seconds**4 / 4.0)
-        self.spread[_AXES, _RATES] += strength * (seconds**3 / 2.0)
-        self.spread[_RATES, _RATES] += strength * seconds**2
+        self.state_covariance[_AXES, _AXES] += strength * (seconds**4 / 4.0)
+        self.state_covariance[_AXES, _RATES] += strength * (seconds**3 / 2.0)
+        self.state_covariance[_RATES, _RATES] += strength * seconds**2
 
 
-_POINTS = 10
+_LEAST_POINTS = 10
 
 
 @dataclass
-class _Picture:
-    """A grey picture; made small once, when that is first needed."""
+class _GreyFrame:
+    """A grey frame; its thumbnail is made once, when it is first needed."""
 
     grey: NDArray[np.uint8]
     seconds: float
-    reduced: NDArray[np.uint8] | None = None
+    _thumbnail: NDArray[np.uint8] | None = None
 
-    def small(self, width: int) -> NDArray[np.uint8]:
+    def thumbnail(self, width: int) -> NDArray[np.uint8]:
         """(h, `width`) uint8."""
-        if self.reduced is None:
+        if self._thumbnail is None:
             height = max(1, round(width * self.grey.shape[0] / self.grey.shape[1]))
-            self.reduced = cv2.resize(self.grey, (width, height), interpolation=cv2.INTER_AREA)
-        return self.reduced
+            self._thumbnail = cv2.resize(self.grey, (width, height), interpolation=cv2.INTER_AREA)
+        return self._thumbnail
 
 
 class CameraMotion:
-    """How the whole picture moved, from sparse optical flow on small grey pictures.
+    """Estimate the camera's motion from sparse optical flow on thumbnails.
 
-    Pictures are only kept by `push`; the work is done when a motion is asked for.
+    `push` only keeps frames; the work is done when a motion is asked for.
 
     Args:
-        width: of the small pictures, pixels.
-        history: how many former pictures are kept for the velocity.
+        width: of the thumbnails, pixels.
+        history: number of previous frames that are kept for the velocity.
     """
 
     def __init__(self, width: int = 192, history: int = 4) -> None:
         self._width = width
         self._scale = 1.0
-        self._pictures: deque[_Picture] = deque(maxlen=history + 1)
+        self._frames: deque[_GreyFrame] = deque(maxlen=history + 1)
 
     def push(self, grey: NDArray[np.uint8], seconds: float, frame_width: int) -> None:
-        """Take the next picture, `seconds` after the former.
+        """Take the next frame, `seconds` after the previous one.
 
         Args:
             grey: (h, w) uint8, the frame at any scale; kept by reference.
             seconds: > 0.
             frame_width: pixels; motions are in pixels of a frame of this width.
         """
-        if self._pictures and self._pictures[-1].grey.shape != grey.shape:
-            self._pictures.clear()
-        self._pictures.append(_Picture(grey, seconds))
+        if self._frames and self._frames[-1].grey.shape != grey.shape:
+            self._frames.clear()
+        self._frames.append(_GreyFrame(grey, seconds))
         self._scale = frame_width / self._width
 
     def last_step(self, avoid: Box) -> NDArray[np.float64] | None:
-        """(2, 3) similarity from the former picture to the last, in pixels of the frame.
+        """Estimate the (2, 3) similarity from the previous frame to the last, in pixels.
 
         Args:
             avoid: x, y, w, h of the target, whose own motion must not count.
 
         Returns:
-            None where there are too few pictures or points, or they do not agree.
+            None where there are too few frames or points, or they do not agree.
         """
-        if len(self._pictures) < 2:
+        if len(self._frames) < 2:
             return None
-        return self._between(self._pictures[-2], self._pictures[-1], avoid)
+        return self._between(self._frames[-2], self._frames[-1], avoid)
 
     def velocity(self, box: Box) -> tuple[float, float] | None:
-        """Pixels a second by which the camera moves the picture at the centre of `box`."""
-        if len(self._pictures) < 2:
+        """Estimate the image motion by the camera at the centre of `box`, pixels a second."""
+        if len(self._frames) < 2:
             return None
-        motion = self._between(self._pictures[0], self._pictures[-1], box)
-        seconds = sum(picture.seconds for picture in self._pictures) - self._pictures[0].seconds
+        motion = self._between(self._frames[0], self._frames[-1], box)
+        seconds = sum(frame.seconds for frame in self._frames) - self._frames[0].seconds
         if motion is None or seconds <= 0:
             return None
         centre = np.array((box[0] + 0.5 * box[2], box[1] + 0.5 * box[3]))
@@ -222,25 +228,27 @@ class CameraMotion:
         return dx, dy
 
     def clear(self) -> None:
-        """Forget all pictures."""
-        self._pictures.clear()
+        """Forget all frames."""
+        self._frames.clear()
 
-    def _between(self, before: _Picture, after: _Picture, avoid: Box) -> NDArray[np.float64] | None:
-        former, now = before.small(self._width), after.small(self._width)
-        mask = np.full(former.shape, 255, np.uint8)
+    def _between(
+        self, before: _GreyFrame, after: _GreyFrame, avoid: Box
+    ) -> NDArray[np.float64] | None:
+        previous, now = before.thumbnail(self._width), after.thumbnail(self._width)
+        mask = np.full(previous.shape, 255, np.uint8)
         x, y, w, h = (value / self._scale for value in avoid)
         mask[max(int(y), 0) : max(int(y + h) + 1, 0), max(int(x), 0) : max(int(x + w) + 1, 0)] = 0
-        points = cv2.goodFeaturesToTrack(former, 80, 0.01, 6, mask=mask)
-        if points is None or len(points) < _POINTS:
+        points = cv2.goodFeaturesToTrack(previous, 80, 0.01, 6, mask=mask)
+        if points is None or len(points) < _LEAST_POINTS:
             return None
-        moved, found, _ = cv2.calcOpticalFlowPyrLK(former, now, points, None, winSize=(15, 15))
+        moved, found, _ = cv2.calcOpticalFlowPyrLK(previous, now, points, None, winSize=(15, 15))
         good = found.reshape(-1) == 1
-        if good.sum() < _POINTS:
+        if good.sum() < _LEAST_POINTS:
             return None
         motion, inliers = cv2.estimateAffinePartial2D(
             points[good], moved[good], method=cv2.RANSAC, ransacReprojThreshold=1.0, maxIters=200
         )
-        if motion is None or inliers.sum() < max(_POINTS, 0.5 * good.sum()):
+        if motion is None or inliers.sum() < max(_LEAST_POINTS, 0.5 * good.sum()):
             return None
         motion = np.asarray(motion, np.float64)
         motion[:, 2] *= self._scale

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be set about keeping a target."""
+"""Settings of the long-term tracker."""
 
 from __future__ import annotations
 
@@ -35,33 +35,33 @@ _RANGES: dict[str, tuple[float, float]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class TargetSettings:
-    """Thresholds and limits of a `Target`; confidences are calibrated, P(IoU >= 0.5).
+class LongTermSettings:
+    """Thresholds and limits of a `LongTermTracker`; confidences are calibrated, P(IoU >= 0.5).
 
     Attributes:
-        track_threshold: at this confidence and above a measurement is clear while TRACKING.
+        track_threshold: least confidence of a confident observation while TRACKING.
         confirm_threshold: the same in the other states, not below `track_threshold`.
-        doubt_threshold: below it a measurement does not count; between the two it is doubtful.
-        doubt_frames: doubtful frames in a row that turn TRACKING into UNCERTAIN.
-        confirm_frames: clear frames in a row that turn UNCERTAIN into TRACKING.
+        doubt_threshold: below it a frame counts as missed; between the two the observation is weak.
+        doubt_frames: weak observations in a row that turn TRACKING into UNCERTAIN.
+        confirm_frames: confident observations in a row that turn UNCERTAIN into TRACKING.
         recover_frames: the same after LOST.
         coast_frames: frames without a measurement that are bridged by prediction, then LOST.
-        coast_seconds: the same in seconds; whichever is over first.
-        unclear_frames: frames since the last clear one, then LOST.
+        coast_seconds: the same in seconds; the limit that is reached first applies.
+        unclear_frames: frames since the last confident observation, then LOST.
         frame_period: seconds between frames that come without a usable stamp.
         searches: network calls for each frame while LOST, at most; 0 switches re-detection off.
-        find_threshold: confidence of a candidate of re-detection.
-        find_likeness: likeness of a candidate to the first template or the last sure look, in
-            [-1, 1].
+        find_threshold: least confidence of a candidate of re-detection.
+        find_likeness: least appearance similarity of a candidate to the first template or the
+            recent appearance, in [-1, 1].
         find_frames: frames in a row that must agree on a candidate.
         max_step: largest step of the centre that is believed between two frames 1/30 s apart, in
             mean box sides (sqrt(w * h)), at confidence 1; less at less confidence.
         max_growth: largest factor by which the box's area may change between two such frames.
         blind_contrast: a frame whose grey values deviate by less is dark or covered, 0..255.
         frozen_frames: identical frames in a row, after which the camera counts as frozen; 0: never.
-        cut_similarity: two frames in a row that are less alike are of different scenes.
+        cut_similarity: two frames in a row with a lower frame similarity are a scene cut.
         camera_motion: compensate the camera's motion while COASTING or UNCERTAIN.
-        template_updates: let trackers that have one replace their second template, while TRACKING.
+        template_updates: let trackers that have a dynamic template replace it, while TRACKING.
 
     Raises:
         InputError: a value out of range; the message names it.
@@ -101,7 +101,7 @@ class TargetSettings:
 
     @property
     def limits(self) -> Limits:
-        """What the table of transitions needs."""
+        """Limits of the state machine."""
         return Limits(
             doubt_frames=self.doubt_frames,
             confirm_frames=self.confirm_frames,
@@ -113,20 +113,20 @@ class TargetSettings:
 
 
 def setting_range(name: str) -> tuple[float, float] | None:
-    """Smallest and largest value of a setting; None for one that is True or False.
+    """Return the smallest and largest value of a setting; None for one that is True or False.
 
     Raises:
         InputError: no such setting.
     """
-    if name not in {field.name for field in fields(TargetSettings)}:
-        raise InputError(f"no target setting called {name!r}")
+    if name not in {field.name for field in fields(LongTermSettings)}:
+        raise InputError(f"no long-term tracker setting called {name!r}")
     return _RANGES.get(name)
 
 
 def check_setting(name: str, value: object) -> None:
     """Raise InputError unless `value` is one that the setting may have."""
     allowed = setting_range(name)
-    default = getattr(TargetSettings, name)
+    default = getattr(LongTermSettings, name)
     if allowed is None:
         if not isinstance(value, bool):
             raise InputError(f"{name} must be True or False, got {value!r}")

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The states of a target and the table of their transitions: pure, no image, no network.
+"""States of the long-term tracker and the table of their transitions, without images or networks.
 
-IDLE      no target
-TRACKING  measured in this frame, and believed
-UNCERTAIN measured in this frame, and doubted; or found again and not confirmed yet
-COASTING  not measured: the box is a prediction
-LOST      no box; the target is being looked for
+IDLE      there is no target
+TRACKING  the box was measured in this frame with confidence
+UNCERTAIN the box was measured with low confidence, or re-detected and not confirmed yet
+COASTING  nothing was measured: the box is a prediction
+LOST      there is no box; re-detection searches for the target
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 
 class State(enum.IntEnum):
-    """What is known about the target; the numbers are those of TrackStatus.STATE_*."""
+    """State of the target; the numbers are those of TrackStatus.STATE_*."""
 
     IDLE = 0
     TRACKING = 1
@@ -24,33 +24,34 @@ class State(enum.IntEnum):
     LOST = 4
 
 
-class Sight(enum.Enum):
+class Observation(enum.Enum):
     """What one frame says about the target.
 
-    CLEAR: measured with high confidence. DOUBTFUL: measured, confidence between the thresholds.
-    NONE: looked for and not seen. BLIND: the picture shows nothing (dark, covered, frozen,
-    unreadable). CUT: the picture is of another scene, or what was known no longer applies.
-    FOUND: re-detection has agreed on a place; only this leads out of LOST.
+    CONFIDENT: the target was measured with high confidence. WEAK: it was measured with a
+    confidence between the thresholds. MISSED: it was searched for and not measured. NO_IMAGE: the
+    frame shows nothing (dark, covered, frozen, unreadable). SCENE_CUT: the frame is of another
+    scene, or the target was given up. REDETECTED: re-detection found the target; only this leads
+    out of LOST.
     """
 
-    CLEAR = "clear"
-    DOUBTFUL = "doubtful"
-    NONE = "none"
-    BLIND = "blind"
-    CUT = "cut"
-    FOUND = "found"
+    CONFIDENT = "confident"
+    WEAK = "weak"
+    MISSED = "missed"
+    NO_IMAGE = "no image"
+    SCENE_CUT = "scene cut"
+    REDETECTED = "re-detected"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much evidence a transition takes; see `TargetSettings` for the defaults.
+    """Number of frames that a transition takes; see `LongTermSettings` for the defaults.
 
     Attributes:
-        doubt_frames: doubtful frames in a row that end TRACKING.
-        confirm_frames: clear frames in a row that lead from UNCERTAIN to TRACKING.
+        doubt_frames: weak observations in a row that end TRACKING.
+        confirm_frames: confident observations in a row that lead from UNCERTAIN to TRACKING.
         recover_frames: the same after LOST.
-        coast_frames, coast_seconds: without a measurement, whichever is over first, then LOST.
-        unclear_frames: frames since the last clear one, then LOST.
+        coast_frames, coast_seconds: time without a measurement, whichever ends first, then LOST.
+        unclear_frames: frames since the last confident observation, then LOST.
     """
 
     doubt_frames: int
@@ -63,99 +64,77 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """A state with what its transitions depend on.
+    """A state with the counts that its transitions depend on.
 
     Attributes:
-        state: the present state.
-        clear: clear frames in a row.
-        doubtful: doubtful frames in a row.
-        unseen: frames in a row without a measurement, and `unseen_seconds` the time they span.
-        unclear: frames since the last clear one.
-        probation: True from re-detection until TRACKING.
+        state: after the last frame.
+        confident: confident observations in a row.
+        weak: weak observations in a row.
+        missed: frames in a row without a measurement, and `missed_seconds` the time they span.
+        since_confident: frames since the last confident observation.
+        unconfirmed: True from re-detection until TRACKING.
     """
 
     state: State = State.IDLE
-    clear: int = 0
-    doubtful: int = 0
-    unseen: int = 0
-    unseen_seconds: float = 0.0
-    unclear: int = 0
-    probation: bool = False
+    confident: int = 0
+    weak: int = 0
+    missed: int = 0
+    missed_seconds: float = 0.0
+    since_confident: int = 0
+    unconfirmed: bool = False
 
 
 STARTED = Memory(State.TRACKING)
-"""A target that was just given."""
+"""Memory of a target that was just given."""
 
 _LOST = Memory(State.LOST)
 
 
-def advance(memory: Memory, sight: Sight, seconds: float, limits: Limits) -> Memory:
-    """The state after one more frame.
+def advance(memory: Memory, observation: Observation, seconds: float, limits: Limits) -> Memory:
+    """Advance the state by one frame.
 
     Args:
         memory: before the frame.
-        sight: what the frame says.
-        seconds: since the former frame, >= 0.
-        limits: how much evidence a transition takes.
+        observation: what the frame says.
+        seconds: since the previous frame, >= 0.
+        limits: number of frames that a transition takes.
 
     Returns:
-        The new memory. IDLE stays IDLE; LOST is left only by `Sight.FOUND`.
+        The memory after the frame. IDLE stays IDLE; LOST is left only by `Observation.REDETECTED`.
     """
     if memory.state is State.IDLE:
         return memory
-    if memory.state is State.LOST:
-        return Memory(State.UNCERTAIN, probation=True) if sight is Sight.FOUND else _LOST
-    if sight is Sight.CUT:
+    if memory.state is State.LOST and observation is Observation.REDETECTED:
+        return Memory(State.UNCERTAIN, unconfirmed=True)
+    if memory.state is State.LOST or observation is Observation.SCENE_CUT:
         return _LOST
-    counted = _count(memory, sight, seconds)
-    if _is_over(counted, limits):
-        return _LOST
-    return _ROWS[sight](counted, limits)
 
-
-def _count(memory: Memory, sight: Sight, seconds: float) -> Memory:
-    is_clear, is_seen = sight is Sight.CLEAR, sight not in (Sight.NONE, Sight.BLIND)
-    return replace(
+    is_confident = observation is Observation.CONFIDENT
+    is_measured = observation not in (Observation.MISSED, Observation.NO_IMAGE)
+    memory = replace(
         memory,
-        clear=memory.clear + 1 if is_clear else 0,
-        doubtful=memory.doubtful + 1 if is_seen and not is_clear else 0,
-        unseen=0 if is_seen else memory.unseen + 1,
-        unseen_seconds=0.0 if is_seen else memory.unseen_seconds + seconds,
-        unclear=0 if is_clear else memory.unclear + 1,
+        confident=memory.confident + 1 if is_confident else 0,
+        weak=memory.weak + 1 if is_measured and not is_confident else 0,
+        missed=0 if is_measured else memory.missed + 1,
+        missed_seconds=0.0 if is_measured else memory.missed_seconds + seconds,
+        since_confident=0 if is_confident else memory.since_confident + 1,
     )
+    # A re-detection that is not confirmed yet is no reason to coast: one miss, and it was wrong.
+    if (
+        (memory.unconfirmed and memory.missed > 0)
+        or memory.missed > limits.coast_frames
+        or memory.missed_seconds > limits.coast_seconds
+        or memory.since_confident > limits.unclear_frames
+    ):
+        return _LOST
 
-
-def _is_over(memory: Memory, limits: Limits) -> bool:
-    """Has the target been out of sight, or in doubt, for too long?"""
-    return (
-        (memory.probation and memory.unseen > 0)
-        or memory.unseen > limits.coast_frames
-        or memory.unseen_seconds > limits.coast_seconds
-        or memory.unclear > limits.unclear_frames
-    )
-
-
-def _clear(memory: Memory, limits: Limits) -> Memory:
-    needed = limits.recover_frames if memory.probation else limits.confirm_frames
-    if memory.state is State.TRACKING or memory.clear >= needed:
-        return replace(memory, state=State.TRACKING, probation=False)
-    return replace(memory, state=State.UNCERTAIN)
-
-
-def _doubtful(memory: Memory, limits: Limits) -> Memory:
-    if memory.state is State.TRACKING and memory.doubtful < limits.doubt_frames:
-        return memory
-    return replace(memory, state=State.UNCERTAIN)
-
-
-def _unseen(memory: Memory, _limits: Limits) -> Memory:
-    return replace(memory, state=State.COASTING)
-
-
-_ROWS = {
-    Sight.CLEAR: _clear,
-    Sight.DOUBTFUL: _doubtful,
-    Sight.FOUND: _doubtful,
-    Sight.NONE: _unseen,
-    Sight.BLIND: _unseen,
-}
+    is_tracked = memory.state is State.TRACKING
+    if is_confident:
+        needed = limits.recover_frames if memory.unconfirmed else limits.confirm_frames
+        is_tracked = is_tracked or memory.confident >= needed
+    elif is_measured:
+        is_tracked = is_tracked and memory.weak < limits.doubt_frames
+    else:
+        return replace(memory, state=State.COASTING)
+    state = State.TRACKING if is_tracked else State.UNCERTAIN
+    return replace(memory, state=state, unconfirmed=memory.unconfirmed and not is_tracked)

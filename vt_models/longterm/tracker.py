@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The target keeper: decides, above a paper's tracker, whether the target is still there.
+"""The long-term tracker: decides, above a short-term tracker, whether the target is still there.
 
-While the target is measured the tracker's own loop runs untouched, and its boxes are reported as
-they are. The keeper adds the state, the calibrated confidence and the covariance; it predicts while
-nothing is measured, and looks for the target over the whole frame once it is lost.
+While the target is measured the short-term tracker's loop runs untouched, and its boxes are
+reported as they are. The long-term tracker adds the state, the calibrated confidence and the
+covariance; it predicts while nothing is measured, and re-detects the target over the whole frame
+once it is lost.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from numpy.typing import NDArray
 from vt_models.errors import InputError
 from vt_models.geometry.boxes import Box, check_box
 from vt_models.geometry.crop import check_frame
-from vt_models.longterm.appearance import describe, likeness
+from vt_models.longterm.appearance import appearance_descriptor, appearance_similarity
 from vt_models.longterm.calibration import Calibration, read_calibration
-from vt_models.longterm.frame_checks import Guard, Picture
+from vt_models.longterm.frame_checks import FrameMonitor, FrameQuality
 from vt_models.longterm.motion import CameraMotion, MotionFilter
-from vt_models.longterm.search_grid import Sweep
-from vt_models.longterm.settings import TargetSettings
-from vt_models.longterm.state_machine import STARTED, Memory, Sight, State, advance
+from vt_models.longterm.search_grid import SearchGrid
+from vt_models.longterm.settings import LongTermSettings
+from vt_models.longterm.state_machine import STARTED, Memory, Observation, State, advance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,16 +36,19 @@ if TYPE_CHECKING:
 Frame: TypeAlias = NDArray[np.uint8]
 Verifier: TypeAlias = Callable[[Frame, Box], bool]
 
-_MEASURED = (Sight.CLEAR, Sight.DOUBTFUL)
+# The recent appearance is replaced by one of this confidence, in every tenth frame at most.
 _RECENT_CONFIDENCE = 0.95
 _RECENT_INTERVAL = 10
-_CAP_FLOOR = 0.6
+# Caps of step and growth scale with the confidence, down to this share.
+_LEAST_CAP_SHARE = 0.6
+# Candidates of two frames agree if the centre moved by no more than 0.5 mean sides in 1/30 s (1.5
+# in any time) and the area changed by no more than a factor of 2.5.
 _AGREED_STEP, _LONGEST_STEP, _AGREED_AREA = 0.5, 1.5, 2.5
 
 
 @dataclass(frozen=True, slots=True)
-class TargetEstimate:
-    """What is known about the target in a frame.
+class LongTermEstimate:
+    """State of the target in a frame.
 
     Attributes:
         box: x, y, w, h in pixels of that frame; None exactly in IDLE and LOST.
@@ -53,8 +57,8 @@ class TargetEstimate:
         state: see `State`; a box in COASTING is a prediction.
         covariance: (4, 4) of centre x, centre y, width, height in pixels squared; None without box.
         raw_score: the network's own score of this frame, whatever became of it.
-        reason: for humans, why the state is what it is; empty while TRACKING.
-        network_calls: how often the network ran for this frame.
+        reason: why the state is what it is, for the operator; empty while TRACKING.
+        network_calls: number of network calls for this frame.
     """
 
     box: Box | None
@@ -66,49 +70,67 @@ class TargetEstimate:
     network_calls: int = 0
 
 
-_IDLE = TargetEstimate(None, 0.0, State.IDLE)
+_IDLE = LongTermEstimate(None, 0.0, State.IDLE)
 
 
 class _Candidate(NamedTuple):
-    """A place where the lost target may be, seen in `frames` frames in a row."""
+    """A box where the lost target may be, re-detected in `frames` frames in a row."""
 
     box: Box
     frames: int
 
 
 @dataclass
-class _Kept:
-    """Everything about one target; replaced as a whole by the next `init`."""
+class _Target:
+    """Everything about one target; replaced as a whole by the next `init`.
+
+    Attributes:
+        memory: state and its counts.
+        motion: filter of the box.
+        first: appearance descriptor of the first template; never replaced.
+        recent: appearance descriptor of a recent frame of high confidence.
+        stamp: of the last frame, seconds.
+        search_grid: while LOST, the windows of re-detection.
+        candidate: while LOST, the candidate of the last frame.
+        suggested: while LOST, a box that the caller wants searched first.
+        motion_before_redetection: filter to return to if a re-detection is not confirmed.
+        frame_number: frames tracked since `init`.
+        is_compensated: whether the camera's velocity was subtracted from the filter's.
+        lost_reason: why the target was lost.
+    """
 
     memory: Memory
     motion: MotionFilter
     first: NDArray[np.float32]
     recent: NDArray[np.float32]
     stamp: float | None
-    sweep: Sweep | None = None
+    search_grid: SearchGrid | None = None
     candidate: _Candidate | None = None
     suggested: Box | None = None
-    before_find: MotionFilter | None = None
+    motion_before_redetection: MotionFilter | None = None
     frame_number: int = 0
     is_compensated: bool = False
-    lost_because: str = ""
+    lost_reason: str = ""
 
-    def likeness(self, look: NDArray[np.float32]) -> float:
-        """How much a look resembles the first one, or the last that was sure, in [-1, 1]."""
-        return max(likeness(look, self.first), likeness(look, self.recent))
+    def similarity(self, descriptor: NDArray[np.float32]) -> float:
+        """Appearance similarity to the first template or the recent one, the larger counts."""
+        return max(
+            appearance_similarity(descriptor, self.first),
+            appearance_similarity(descriptor, self.recent),
+        )
 
 
-class Target:
-    """Keeps one target through a video: `init` on one frame, `update` on each following frame.
+class LongTermTracker:
+    """Track one target through a video, also through its absence: `init`, then `update` per frame.
 
     Args:
-        tracker: finds the box; used by this object alone from now on.
+        tracker: the short-term tracker that measures the box; used by this object alone.
         settings: may be exchanged at any time through the attribute of the same name.
         calibration: of the tracker's score.
         verifier: asked last about a candidate of re-detection that everything else has accepted,
             with the frame (H, W, 3) uint8 RGB and the box x, y, w, h in pixels; False refuses it,
-            and the same question comes after `find_frames` frames at the earliest. Meant for what
-            is slow, such as grounding the words that named the target.
+            and the next question comes after `find_frames` frames at the earliest. Meant for what
+            is slow, such as grounding the description of the target.
 
     Not thread-safe: one thread at a time. (`settings` may be set from another.)
     """
@@ -116,7 +138,7 @@ class Target:
     def __init__(
         self,
         tracker: Tracker,
-        settings: TargetSettings,
+        settings: LongTermSettings,
         calibration: Calibration,
         verifier: Verifier | None = None,
     ) -> None:
@@ -124,28 +146,28 @@ class Target:
         self._tracker = tracker
         self._calibration = calibration
         self._verifier = verifier
-        self._guard = Guard()
+        self._monitor = FrameMonitor()
         self._camera = CameraMotion()
-        self._kept: _Kept | None = None
+        self._target: _Target | None = None
         self._estimate = _IDLE
 
     @property
     def tracker(self) -> Tracker:
-        """The tracker inside."""
+        """The short-term tracker inside."""
         return self._tracker
 
     @property
     def calibration(self) -> Calibration:
-        """How raw scores become confidences."""
+        """Calibration from raw scores to confidences."""
         return self._calibration
 
     @property
     def state(self) -> State:
         """The state after the last frame."""
-        return self._kept.memory.state if self._kept else State.IDLE
+        return self._target.memory.state if self._target else State.IDLE
 
     @property
-    def estimate(self) -> TargetEstimate:
+    def estimate(self) -> LongTermEstimate:
         """The estimate of the last frame."""
         return self._estimate
 
@@ -155,17 +177,17 @@ class Target:
         box: Sequence[float],
         text: str | None = None,
         stamp: float | None = None,
-    ) -> TargetEstimate:
-        """Start on a new target; everything known about a former one is forgotten.
+    ) -> LongTermEstimate:
+        """Start on a new target; everything known about the previous one is forgotten.
 
         Args:
             frame: (H, W, 3) uint8 RGB.
             box: x, y, w, h in pixels of the frame.
             text: a description; only for models with a language input.
-            stamp: of the image, seconds; None for `settings.frame_period` after the former.
+            stamp: of the image, seconds; None for `settings.frame_period` after the previous one.
 
         Raises:
-            InputError: as `Tracker.init`; the former target is kept.
+            InputError: as `Tracker.init`; the previous target is kept.
             BackendError: the network failed; there is no target then.
         """
         try:
@@ -178,76 +200,82 @@ class Target:
         x, y, w, h = (float(value) for value in box)
         start = (x, y, w, h)
         covariance = self._calibration.covariance(start, None, 1.0)
-        look = describe(frame, start)
-        self._kept = _Kept(STARTED, MotionFilter(start, covariance), look, look, stamp)
-        self._guard.start(frame)
+        first = appearance_descriptor(frame, start)
+        self._target = _Target(STARTED, MotionFilter(start, covariance), first, first, stamp)
+        self._monitor.reset(frame)
         self._camera.clear()
-        self._estimate = TargetEstimate(start, 1.0, State.TRACKING, covariance, 1.0)
+        self._estimate = LongTermEstimate(start, 1.0, State.TRACKING, covariance, 1.0)
         return self._estimate
 
-    def update(self, frame: Frame, stamp: float | None = None) -> TargetEstimate:
+    def update(self, frame: Frame, stamp: float | None = None) -> LongTermEstimate:
         """Find the target in the next frame.
 
         Args:
             frame: (H, W, 3) uint8 RGB; of another size than before, the target is LOST and
-                looked for in the new size.
-            stamp: of the image, seconds; None, or one not after the former, counts as
+                searched for in the new size.
+            stamp: of the image, seconds; None, or one not after the previous, counts as
                 `settings.frame_period` later.
 
         Raises:
             InputError: bad frame, or no target; nothing is changed.
             BackendError: the network failed; call `missed` to count the frame.
         """
-        kept, settings = self._kept, self.settings
-        if kept is None:
+        target, settings = self._target, self.settings
+        if target is None:
             raise InputError("update() without a target; call init(frame, box) first")
         frame = check_frame(frame)
-        seconds = self._seconds_to(kept, stamp)
-        picture = self._look(kept, frame)
-        if picture is Picture.REPEATED:
+        seconds = self._seconds_to(target, stamp)
+        previous_size = self._monitor.size
+        quality = self._monitor.check(frame, settings)
+        if quality is FrameQuality.RESIZED:
+            self._rescale(target, previous_size, frame)
+        if quality is FrameQuality.REPEATED:
             estimate = replace(self._estimate, network_calls=0)
-        elif picture is Picture.DARK:
-            estimate = self._unseen(kept, Sight.BLIND, seconds, "the picture is dark or covered")
-        elif picture is Picture.FROZEN:
-            estimate = self._lose(kept, "the camera repeats the same picture")
-        elif kept.memory.state is State.LOST:
-            estimate = self._search(kept, frame, seconds)
-        elif picture is not Picture.GOOD or seconds > settings.coast_seconds:
-            self._lose(kept, _broken(picture, seconds))
-            estimate = self._search(kept, frame, seconds)
+        elif quality is FrameQuality.DARK:
+            estimate = self._without_image(target, seconds, "the frame is dark or covered")
+        elif quality is FrameQuality.FROZEN:
+            estimate = self._lose(target, "the camera repeats the same frame")
+        elif target.memory.state is State.LOST:
+            estimate = self._redetect(target, frame, seconds)
+        elif quality is not FrameQuality.GOOD:
+            self._lose(target, f"the frame changed: {quality.value}")
+            estimate = self._redetect(target, frame, seconds)
+        elif seconds > settings.coast_seconds:
+            self._lose(target, f"no frame for {seconds:.1f} s")
+            estimate = self._redetect(target, frame, seconds)
         else:
-            estimate = self._follow(kept, frame, seconds)
-        kept.stamp = stamp
+            estimate = self._track(target, frame, seconds)
+        target.stamp = stamp
         self._estimate = estimate
         return estimate
 
-    def missed(self, stamp: float | None = None, reason: str = "") -> TargetEstimate:
+    def missed(self, stamp: float | None = None, reason: str = "") -> LongTermEstimate:
         """Count a frame that could not be read, or in which the network failed.
 
         After `settings.coast_frames` of them the next one leads to LOST.
 
         Args:
             stamp: as in `update`.
-            reason: for humans.
+            reason: for the operator.
         """
-        kept = self._kept
-        if kept is not None:
-            seconds = self._seconds_to(kept, stamp)
-            self._estimate = self._unseen(kept, Sight.BLIND, seconds, reason or "no picture")
-            kept.stamp = stamp
+        target = self._target
+        if target is not None:
+            seconds = self._seconds_to(target, stamp)
+            self._estimate = self._without_image(target, seconds, reason or "no frame")
+            target.stamp = stamp
         return self._estimate
 
-    def lose(self, reason: str = "") -> TargetEstimate:
-        """Give the box up at once; the target is looked for from the next frame on."""
-        if self._kept is not None:
-            self._estimate = self._lose(self._kept, reason or "given up on request")
+    def lose(self, reason: str = "") -> LongTermEstimate:
+        """Give the box up at once; re-detection begins with the next frame."""
+        if self._target is not None:
+            self._estimate = self._lose(self._target, reason or "given up on request")
         return self._estimate
 
     def suggest(self, box: Sequence[float]) -> None:
-        """Look for a lost target around this box first, in the next frame; else nothing happens.
+        """Search for a lost target around this box first, in the next frame; else nothing happens.
 
-        For whoever knows more, such as a detector that runs beside. What is seen there is accepted
-        under the same conditions as anywhere else.
+        Meant for callers with another source, such as a detector that runs beside. A candidate
+        there is accepted under the same conditions as anywhere else.
 
         Args:
             box: x, y, w, h in pixels of the last frame.
@@ -255,121 +283,121 @@ class Target:
         Raises:
             InputError: the box is not finite, has no area, or lies outside the frame.
         """
-        kept = self._kept
-        if kept is not None and kept.memory.state is State.LOST:
-            kept.suggested = check_box(box, (*self._guard.size, 3))
+        target = self._target
+        if target is not None and target.memory.state is State.LOST:
+            target.suggested = check_box(box, (*self._monitor.size, 3))
 
     def clear(self) -> None:
         """Forget the target; the state is IDLE."""
-        self._kept = None
+        self._target = None
         self._estimate = _IDLE
 
-    def _seconds_to(self, kept: _Kept, stamp: float | None) -> float:
-        """Seconds since the former frame; `frame_period` where the stamps do not tell."""
-        if kept.stamp is None or stamp is None or stamp <= kept.stamp:
+    def _seconds_to(self, target: _Target, stamp: float | None) -> float:
+        """Seconds since the previous frame; `frame_period` where the stamps do not tell."""
+        if target.stamp is None or stamp is None or stamp <= target.stamp:
             return self.settings.frame_period
-        return stamp - kept.stamp
+        return stamp - target.stamp
 
-    def _look(self, kept: _Kept, frame: Frame) -> Picture:
-        """What the frame is as a whole; boxes move to another size of frame."""
-        former = self._guard.size
-        picture = self._guard.look(frame, self.settings)
-        if picture is Picture.RESIZED:
-            ratios = (frame.shape[1] / former[1], frame.shape[0] / former[0])
-            kept.motion.rescale(*ratios)
-            if kept.before_find is not None:
-                kept.before_find.rescale(*ratios)
-            kept.sweep = kept.candidate = kept.suggested = None  # places of the former size
-            self._tracker.move_to(kept.motion.box)
-        return picture
+    def _rescale(self, target: _Target, previous_size: tuple[int, int], frame: Frame) -> None:
+        """Move all boxes from a frame of `previous_size` (H, W) to one of another size."""
+        ratios = (frame.shape[1] / previous_size[1], frame.shape[0] / previous_size[0])
+        target.motion.rescale(*ratios)
+        if target.motion_before_redetection is not None:
+            target.motion_before_redetection.rescale(*ratios)
+        target.search_grid = target.candidate = target.suggested = None  # in the previous size
+        self._tracker.move_to(target.motion.box)
 
-    def _advance(self, kept: _Kept, sight: Sight, seconds: float) -> State:
-        kept.memory = advance(kept.memory, sight, seconds, self.settings.limits)
-        return kept.memory.state
+    def _advance(self, target: _Target, observation: Observation, seconds: float) -> State:
+        target.memory = advance(target.memory, observation, seconds, self.settings.limits)
+        return target.memory.state
 
-    def _follow(self, kept: _Kept, frame: Frame, seconds: float) -> TargetEstimate:
-        """Measure with the tracker's own loop, around the prediction while coasting."""
-        before = self._estimate.box or kept.motion.box
-        self._predict(kept, frame, seconds)
-        if kept.memory.state is State.COASTING:
-            self._tracker.move_to(kept.motion.box)
-        self._tracker.updates = (
-            self.settings.template_updates and kept.memory.state is State.TRACKING
-        )
+    def _track(self, target: _Target, frame: Frame, seconds: float) -> LongTermEstimate:
+        """Measure with the short-term tracker, around the prediction while COASTING."""
+        settings = self.settings
+        before = self._estimate.box or target.motion.box
+        self._predict(target, frame, seconds)
+        if target.memory.state is State.COASTING:
+            self._tracker.move_to(target.motion.box)
+        self._tracker.updates = settings.template_updates and target.memory.state is State.TRACKING
         measured = self._tracker.update(frame)
-        look = describe(frame, measured.box)
-        confidence = self._calibration.confidence(measured.score, kept.likeness(look))
-        sight = self._sight(confidence, kept.memory.state)
+        descriptor = appearance_descriptor(frame, measured.box)
+        confidence = self._calibration.confidence(measured.score, target.similarity(descriptor))
         box = self._with_capped_size(before, measured.box, confidence, seconds)
-        if sight in _MEASURED and not self._is_believable(before, box, confidence, seconds):
-            sight = Sight.NONE
-        kept.frame_number += 1
-        if sight is Sight.NONE:
-            reason = "not seen" if confidence < self.settings.doubt_threshold else "jumped too far"
-            estimate = self._without_box(kept, sight, seconds, reason)
+        target.frame_number += 1
+
+        # It takes more to become TRACKING than to stay it: hysteresis.
+        is_tracked = target.memory.state is State.TRACKING
+        threshold = settings.track_threshold if is_tracked else settings.confirm_threshold
+        missed_reason = ""
+        if confidence < settings.doubt_threshold:
+            missed_reason = "not seen"
+        elif not self._is_plausible_step(before, box, confidence, seconds):
+            missed_reason = "jumped too far"
+        if missed_reason:
+            estimate = self._coast(target, Observation.MISSED, seconds, missed_reason)
             return replace(estimate, raw_score=measured.score, network_calls=1)
+
+        is_confident = confidence >= threshold
         if box != measured.box:
             self._tracker.move_to(box)
-        state = self._advance(kept, sight, seconds)
+        observation = Observation.CONFIDENT if is_confident else Observation.WEAK
+        state = self._advance(target, observation, seconds)
         covariance = self._calibration.covariance(box, measured.covariance, confidence)
-        kept.motion.correct(box, covariance)
+        target.motion.correct(box, covariance)
         if state is State.LOST:
-            return replace(
-                self._lose(kept, "in doubt for too long"), raw_score=measured.score, network_calls=1
-            )
+            estimate = self._lose(target, "low confidence for too long")
+            return replace(estimate, raw_score=measured.score, network_calls=1)
         if state is State.TRACKING:
-            kept.before_find = None
-            _remember(kept, look, confidence)
+            target.motion_before_redetection = None
+            is_due = target.frame_number % _RECENT_INTERVAL == 0
+            if is_due and confidence >= _RECENT_CONFIDENCE:
+                target.recent = descriptor
         reason = "" if state is State.TRACKING else "low confidence"
-        if kept.memory.probation:
-            reason = "found again, to be confirmed"
-        return TargetEstimate(box, confidence, state, covariance, measured.score, reason, 1)
+        if target.memory.unconfirmed:
+            reason = "re-detected, to be confirmed"
+        return LongTermEstimate(box, confidence, state, covariance, measured.score, reason, 1)
 
-    def _predict(self, kept: _Kept, frame: Frame, seconds: float) -> None:
-        """Move the filter to this frame, with the camera while the target is not sure."""
-        state = kept.memory.state
+    def _predict(self, target: _Target, frame: Frame, seconds: float) -> None:
+        """Move the filter to this frame, with the camera while the state is not TRACKING."""
+        state, motion = target.memory.state, target.motion
         if self.settings.camera_motion:
-            self._camera.push(self._guard.grey, seconds, frame.shape[1])
+            self._camera.push(self._monitor.grey, seconds, frame.shape[1])
         if state is State.TRACKING or not self.settings.camera_motion:
-            kept.is_compensated = False
+            target.is_compensated = False
         else:
-            if not kept.is_compensated:
-                kept.is_compensated = True
-                kept.motion.slow_down(self._camera.velocity(kept.motion.box) or (0.0, 0.0))
-            step = self._camera.last_step(kept.motion.box)
+            if not target.is_compensated:
+                # The filter learned the camera's motion as the target's; from here on the camera
+                # is compensated by itself.
+                target.is_compensated = True
+                motion.slow_down(self._camera.velocity(motion.box) or (0.0, 0.0))
+            step = self._camera.last_step(motion.box)
             if step is not None:
-                kept.motion.shift(step)
-        kept.motion.predict(seconds, coasting=state is State.COASTING)
-        kept.motion.keep_inside(frame.shape)
+                motion.shift(step)
+        motion.predict(seconds, coasting=state is State.COASTING)
+        motion.keep_inside(frame.shape)
 
-    def _sight(self, confidence: float, state: State) -> Sight:
-        """What a confidence means; it takes more to become TRACKING than to stay it."""
-        settings = self.settings
-        is_tracked = state is State.TRACKING
-        if confidence >= (settings.track_threshold if is_tracked else settings.confirm_threshold):
-            return Sight.CLEAR
-        return Sight.DOUBTFUL if confidence >= settings.doubt_threshold else Sight.NONE
-
-    def _is_believable(self, before: Box, box: Box, confidence: float, seconds: float) -> bool:
-        """Is the step of the centre within what the confidence allows?"""
+    def _is_plausible_step(self, before: Box, box: Box, confidence: float, seconds: float) -> bool:
+        """Check the step of the centre against what the confidence allows."""
         side = max((before[2] * before[3]) ** 0.5, (box[2] * box[3]) ** 0.5)
         dx = box[0] + 0.5 * box[2] - before[0] - 0.5 * before[2]
         dy = box[1] + 0.5 * box[3] - before[1] - 0.5 * before[3]
-        allowed = self.settings.max_step * max(confidence, _CAP_FLOOR) * _periods(seconds)
+        allowed = self.settings.max_step * max(confidence, _LEAST_CAP_SHARE) * _periods(seconds)
         return float(np.hypot(dx, dy)) <= allowed * side
 
     def _with_capped_size(self, before: Box, box: Box, confidence: float, seconds: float) -> Box:
-        """The box, its area brought within what the confidence allows."""
-        growth = (self.settings.max_growth - 1.0) * max(confidence, _CAP_FLOOR) + 1.0
+        """Scale the box about its centre so that its area is within what the confidence allows."""
+        growth = (self.settings.max_growth - 1.0) * max(confidence, _LEAST_CAP_SHARE) + 1.0
         growth **= _periods(seconds)
         ratio = (box[2] * box[3]) / max(before[2] * before[3], 1e-6)
         capped = min(max(ratio, 1.0 / growth), growth)
         if capped == ratio:
             return box
-        return _scaled(box, (capped / ratio) ** 0.5)
+        x, y, w, h = box
+        scale = (capped / ratio) ** 0.5
+        return x + 0.5 * w * (1.0 - scale), y + 0.5 * h * (1.0 - scale), w * scale, h * scale
 
-    def _held(self, before: Box, box: Box, seconds: float) -> Box:
-        """A predicted box, its step and its area within the caps."""
+    def _capped_prediction(self, before: Box, box: Box, seconds: float) -> Box:
+        """Bring the step and the area of a predicted box within the caps."""
         x, y, w, h = self._with_capped_size(before, box, 1.0, seconds)
         dx = x + 0.5 * w - before[0] - 0.5 * before[2]
         dy = y + 0.5 * h - before[1] - 0.5 * before[3]
@@ -377,89 +405,90 @@ class Target:
         excess = 1.0 - min(allowed / max(float(np.hypot(dx, dy)), 1e-6), 1.0)
         return x - excess * dx, y - excess * dy, w, h
 
-    def _unseen(self, kept: _Kept, sight: Sight, seconds: float, reason: str) -> TargetEstimate:
-        """No picture to measure in: predict, or stay lost."""
-        if kept.memory.state is State.LOST:
-            kept.candidate = None
+    def _without_image(self, target: _Target, seconds: float, reason: str) -> LongTermEstimate:
+        """Predict through a frame that shows nothing, or stay LOST."""
+        if target.memory.state is State.LOST:
+            target.candidate = None
             return self._lost_estimate(reason)
-        kept.motion.predict(seconds, coasting=kept.memory.state is State.COASTING)
-        if self._guard.size[0]:
-            kept.motion.keep_inside(self._guard.size)
-        return self._without_box(kept, sight, seconds, reason)
+        target.motion.predict(seconds, coasting=target.memory.state is State.COASTING)
+        if self._monitor.size[0]:
+            target.motion.keep_inside(self._monitor.size)
+        return self._coast(target, Observation.NO_IMAGE, seconds, reason)
 
-    def _without_box(
-        self, kept: _Kept, sight: Sight, seconds: float, reason: str
-    ) -> TargetEstimate:
-        """The prediction, or nothing if it has been one for too long."""
-        if self._advance(kept, sight, seconds) is State.LOST:
-            return self._lose(kept, reason)
-        motion = kept.motion
-        box = self._held(self._estimate.box or motion.box, motion.box, seconds)
-        return TargetEstimate(box, 0.0, State.COASTING, motion.covariance, reason=reason)
+    def _coast(
+        self, target: _Target, observation: Observation, seconds: float, reason: str
+    ) -> LongTermEstimate:
+        """Return the prediction, or LOST where there was nothing but predictions for too long."""
+        if self._advance(target, observation, seconds) is State.LOST:
+            return self._lose(target, reason)
+        motion = target.motion
+        box = self._capped_prediction(self._estimate.box or motion.box, motion.box, seconds)
+        return LongTermEstimate(box, 0.0, State.COASTING, motion.covariance, reason=reason)
 
-    def _lose(self, kept: _Kept, reason: str) -> TargetEstimate:
-        self._advance(kept, Sight.CUT, 0.0)
-        if kept.before_find is not None:  # a find that was never confirmed tells no size or place
-            kept.motion, kept.before_find = kept.before_find, None
-        kept.sweep = kept.candidate = kept.suggested = None
-        kept.lost_because = reason
+    def _lose(self, target: _Target, reason: str) -> LongTermEstimate:
+        self._advance(target, Observation.SCENE_CUT, 0.0)
+        # A re-detection that was never confirmed says nothing about size and position.
+        if target.motion_before_redetection is not None:
+            target.motion, target.motion_before_redetection = target.motion_before_redetection, None
+        target.search_grid = target.candidate = target.suggested = None
+        target.lost_reason = reason
         return self._lost_estimate(reason)
 
-    def _lost_estimate(self, reason: str) -> TargetEstimate:
-        return TargetEstimate(None, 0.0, State.LOST, reason=reason)
+    def _lost_estimate(self, reason: str) -> LongTermEstimate:
+        return LongTermEstimate(None, 0.0, State.LOST, reason=reason)
 
-    def _search(self, kept: _Kept, frame: Frame, seconds: float) -> TargetEstimate:
-        """Look for a lost target with a bounded number of network calls."""
-        finder = _Finder(self._tracker, self._calibration, self.settings, kept, frame, seconds)
-        place = finder.run()
-        estimate = replace(
-            self._lost_estimate(kept.lost_because),
-            raw_score=finder.best_score,
-            network_calls=finder.calls,
+    def _redetect(self, target: _Target, frame: Frame, seconds: float) -> LongTermEstimate:
+        """Search for a lost target with a bounded number of network calls."""
+        search = _Redetection(
+            self._tracker, self._calibration, self.settings, target, frame, seconds
         )
-        if place is None or not self._is_verified(kept, frame, place.found.box):
+        found = search.run()
+        estimate = replace(
+            self._lost_estimate(target.lost_reason),
+            raw_score=search.best_score,
+            network_calls=search.calls,
+        )
+        if found is None:
             return estimate
-        found = place.found
-        covariance = self._calibration.covariance(found.box, found.covariance, place.confidence)
-        kept.sweep = kept.candidate = None
-        kept.before_find, kept.motion = kept.motion, MotionFilter(found.box, covariance)
-        kept.is_compensated = False
-        self._tracker.move_to(found.box)
+        box = found.estimate.box
+        if self._verifier is not None and not self._verifier(frame, box):
+            target.candidate = None
+            return estimate
+        covariance = self._calibration.covariance(box, found.estimate.covariance, found.confidence)
+        target.search_grid = target.candidate = None
+        target.motion_before_redetection = target.motion
+        target.motion = MotionFilter(box, covariance)
+        target.is_compensated = False
+        self._tracker.move_to(box)
         self._camera.clear()
         return replace(
             estimate,
-            box=found.box,
-            score=place.confidence,
-            state=self._advance(kept, Sight.FOUND, 0.0),
+            box=box,
+            score=found.confidence,
+            state=self._advance(target, Observation.REDETECTED, 0.0),
             covariance=covariance,
-            raw_score=found.score,
-            reason="found again, to be confirmed",
+            raw_score=found.estimate.score,
+            reason="re-detected, to be confirmed",
         )
 
-    def _is_verified(self, kept: _Kept, frame: Frame, box: Box) -> bool:
-        if self._verifier is None or self._verifier(frame, box):
-            return True
-        kept.candidate = None
-        return False
 
+class _Detection(NamedTuple):
+    """What the network found in one search window."""
 
-class _Place(NamedTuple):
-    """Where a search has looked, and what it saw there."""
-
-    found: Estimate
-    alike: float
+    estimate: Estimate
+    similarity: float
     confidence: float
 
 
-class _Finder:
+class _Redetection:
     """One frame's part of the search for a lost target."""
 
     def __init__(
         self,
         tracker: Tracker,
         calibration: Calibration,
-        settings: TargetSettings,
-        kept: _Kept,
+        settings: LongTermSettings,
+        target: _Target,
         frame: Frame,
         seconds: float,
     ) -> None:
@@ -468,125 +497,103 @@ class _Finder:
         self._tracker = tracker
         self._calibration = calibration
         self._settings = settings
-        self._kept = kept
+        self._target = target
         self._frame = frame
         self._seconds = seconds
 
-    def run(self) -> _Place | None:
-        """The place that enough frames agree on; None as long as there is none."""
-        kept = self._kept
+    def run(self) -> _Detection | None:
+        """Search this frame; return a detection once enough frames in a row agree on it."""
+        target = self._target
         if self._settings.searches == 0:
             return None
-        seen, frames = self._follow_candidate(), 1
-        if seen is None:
-            seen = self._best_place()
-        elif kept.candidate is not None:
-            frames = kept.candidate.frames + 1
-        kept.candidate = None if seen is None else _Candidate(seen.found.box, frames)
-        return seen if frames >= self._settings.find_frames else None
+        detection, frames = None, 1
+        if target.candidate is not None:
+            detection = self._locate(target.candidate.box)
+            is_same = _agree(target.candidate.box, detection.estimate.box, self._seconds)
+            if is_same and self._is_accepted(detection):
+                frames = target.candidate.frames + 1
+            else:
+                detection = None
+        if detection is None:
+            detection = self._search_frame()
+        target.candidate = None if detection is None else _Candidate(detection.estimate.box, frames)
+        return detection if frames >= self._settings.find_frames else None
 
-    def _follow_candidate(self) -> _Place | None:
-        """The candidate in this frame; None if there is none or it is not accepted any more."""
-        candidate = self._kept.candidate
-        if candidate is None:
-            return None
-        seen = self._locate(candidate.box)
-        is_same = _agree(candidate.box, seen.found.box, self._seconds)
-        return seen if is_same and self._is_accepted(seen) else None
-
-    def _best_place(self) -> _Place | None:
-        """The best accepted place among the next windows of the sweep."""
-        kept, settings = self._kept, self._settings
-        if kept.sweep is None:
-            kept.sweep = Sweep(self._frame.shape, kept.motion.box, self._tracker.spec.search_factor)
-        best: _Place | None = None
-        windows = chain(self._first_windows(), kept.sweep.round())
+    def _search_frame(self) -> _Detection | None:
+        """Return the best accepted detection of the next search windows."""
+        target, settings = self._target, self._settings
+        if target.search_grid is None:
+            factor = self._tracker.spec.search_factor
+            target.search_grid = SearchGrid(self._frame.shape, target.motion.box, factor)
+        # First what was suggested, then the last known box (unless the candidate took a call).
+        first = [] if target.suggested is None else [target.suggested]
+        target.suggested = None
+        if not self.calls:
+            first.append(target.motion.box)
+        windows = chain(first, target.search_grid.one_pass())
+        best: _Detection | None = None
         while self.calls < settings.searches and (around := next(windows, None)):
-            seen = self._locate(around)
-            if seen.confidence < settings.doubt_threshold:
+            detection = self._locate(around)
+            if detection.confidence < settings.doubt_threshold:
                 continue
+            # A second call centred on what was found sees it in the middle of its window.
             if self.calls < settings.searches:
-                seen = self._locate(seen.found.box)
-            if self._is_accepted(seen) and (best is None or seen.found.score > best.found.score):
-                best = seen
+                detection = self._locate(detection.estimate.box)
+            is_better = best is None or detection.estimate.score > best.estimate.score
+            if is_better and self._is_accepted(detection):
+                best = detection
         return best
 
-    def _first_windows(self) -> list[Box]:
-        """What is searched before the sweep: what was suggested, and where the target was."""
-        kept = self._kept
-        suggested = [] if kept.suggested is None else [kept.suggested]
-        kept.suggested = None
-        return suggested if self.calls else [*suggested, kept.motion.box]
-
-    def _locate(self, around: Box) -> _Place:
+    def _locate(self, around: Box) -> _Detection:
         self.calls += 1
         found = self._tracker.locate(self._frame, around, prior=False)
         self.best_score = max(self.best_score, found.score)
-        alike = self._kept.likeness(describe(self._frame, found.box))
-        return _Place(found, alike, self._calibration.confidence(found.score, alike))
+        similarity = self._target.similarity(appearance_descriptor(self._frame, found.box))
+        confidence = self._calibration.confidence(found.score, similarity)
+        return _Detection(found, similarity, confidence)
 
-    def _is_accepted(self, seen: _Place) -> bool:
-        """Does the place look like the target, to the network and without it?"""
+    def _is_accepted(self, detection: _Detection) -> bool:
+        """Check a detection by the network's confidence and, without the network, by appearance."""
         settings = self._settings
-        return seen.confidence >= settings.find_threshold and seen.alike >= settings.find_likeness
+        return (
+            detection.confidence >= settings.find_threshold
+            and detection.similarity >= settings.find_likeness
+        )
 
 
-def _agree(former: Box, now: Box, seconds: float) -> bool:
-    """Can two boxes, `seconds` apart, be of the same object?"""
-    areas = sorted((former[2] * former[3], now[2] * now[3]))
+def _agree(previous: Box, now: Box, seconds: float) -> bool:
+    """Check whether two boxes, `seconds` apart, can be of the same object."""
+    areas = sorted((previous[2] * previous[3], now[2] * now[3]))
     side = areas[1] ** 0.5
-    dx = now[0] + 0.5 * now[2] - former[0] - 0.5 * former[2]
-    dy = now[1] + 0.5 * now[3] - former[1] - 0.5 * former[3]
+    dx = now[0] + 0.5 * now[2] - previous[0] - 0.5 * previous[2]
+    dy = now[1] + 0.5 * now[3] - previous[1] - 0.5 * previous[3]
     step = min(_AGREED_STEP * _periods(seconds), _LONGEST_STEP)
     return float(np.hypot(dx, dy)) <= step * side and areas[1] <= _AGREED_AREA * areas[0]
 
 
-def _remember(kept: _Kept, look: NDArray[np.float32], confidence: float) -> None:
-    """Keep a recent look of the target; the first one is never replaced."""
-    if confidence >= _RECENT_CONFIDENCE and kept.frame_number % _RECENT_INTERVAL == 0:
-        kept.recent = look
-
-
 def _periods(seconds: float) -> float:
-    """How many periods of 1/30 s; caps are stated for one, and never tighter."""
+    """Number of periods of 1/30 s, for which the caps are stated; at least one."""
     return max(30.0 * seconds, 1.0)
 
 
-def _scaled(box: Box, scale: float) -> Box:
-    """The box with its sides times `scale`, about its centre."""
-    x, y, w, h = box
-    return (
-        x + 0.5 * w * (1.0 - scale),
-        y + 0.5 * h * (1.0 - scale),
-        w * scale,
-        h * scale,
-    )
-
-
-def _broken(picture: Picture, seconds: float) -> str:
-    if picture is Picture.GOOD:
-        return f"no picture for {seconds:.1f} s"
-    return f"the picture changed: {picture.value}"
-
-
-def create_target(
+def create_long_term_tracker(
     tracker: Tracker,
-    settings: TargetSettings | None = None,
+    settings: LongTermSettings | None = None,
     calibration: Calibration | None = None,
     verifier: Verifier | None = None,
-) -> Target:
-    """A target keeper around a tracker.
+) -> LongTermTracker:
+    """Make a long-term tracker around a short-term tracker.
 
     Args:
-        tracker: from `create_tracker`; used by the target alone from now on.
+        tracker: from `create_tracker`; used by the long-term tracker alone from now on.
         settings: None for the defaults.
         calibration: None for the one that came with the tracker's weights; without one the raw
             score counts as the confidence.
-        verifier: see `Target`.
+        verifier: see `LongTermTracker`.
 
     Raises:
-        WeightsError: the tracker's calibration is of another version or damaged.
+        WeightsError: the short-term tracker's calibration is of another version or damaged.
     """
     if calibration is None:
         calibration = read_calibration(getattr(tracker, "calibration", None))
-    return Target(tracker, settings or TargetSettings(), calibration, verifier)
+    return LongTermTracker(tracker, settings or LongTermSettings(), calibration, verifier)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs exported networks (ONNX Runtime) or torch modules behind one interface."""
+"""Engines: run exported networks (ONNX Runtime) or torch modules behind one interface."""

@@ -31,6 +31,8 @@ SEARCH_GRAPH = "search.onnx"
 TEXT_GRAPH = "text.onnx"
 TOKENIZER = "tokenizer.json"
 
+# Former names of fields of a specification; exports that have them are read all the same.
+_RENAMED_FIELDS = {"size_fit": "size_calibration"}
 # What a user may not change by editing model.json: these belong to this version of the code.
 _CODE_FIELDS = frozenset(
     {"name", "net", "miniature", "shipped_weights", "paper", "url", "licence", "update_presets"}
@@ -39,7 +41,7 @@ _CODE_FIELDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ExportedModel:
-    """The contents of an export directory, every file checked against its sha256.
+    """Contents of an export directory, every file checked against its sha256.
 
     Attributes:
         directory: where it was read from.
@@ -61,7 +63,7 @@ class ExportedModel:
 
     @property
     def calibration(self) -> dict[str, Any] | None:
-        """What `vt-models calibrate` wrote; None where it was not run on this export."""
+        """Entry that `vt-models calibrate` wrote; None where it was not run on this export."""
         return self.manifest.get("calibration")
 
 
@@ -94,18 +96,18 @@ def read_export(directory: str | Path) -> ExportedModel:
 
 
 def sha256_of(data: bytes) -> str:
-    """Hexadecimal sha256."""
+    """Compute the hexadecimal sha256."""
     return hashlib.sha256(data).hexdigest()
 
 
 def spec_fields(spec: ModelSpec) -> dict[str, Any]:
-    """The fields of a specification that model.json records."""
+    """Select the fields of a specification that model.json records."""
     fields = dataclasses.asdict(spec)
     return {name: value for name, value in fields.items() if name not in _CODE_FIELDS}
 
 
 def read_manifest(path: Path, version: int, command: str) -> dict[str, Any]:
-    """The JSON object that describes an export.
+    """Read the JSON object that describes an export.
 
     Args:
         path: file.
@@ -134,7 +136,7 @@ def read_manifest(path: Path, version: int, command: str) -> dict[str, Any]:
 
 
 def read_checked(path: Path, sha256: str) -> bytes:
-    """A file's bytes, if they are what its manifest says; else WeightsError."""
+    """Read a file whose sha256 is what its manifest says; else raise WeightsError."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -149,7 +151,7 @@ def read_checked(path: Path, sha256: str) -> bytes:
 
 
 def _spec_of(manifest: dict[str, Any]) -> ModelSpec:
-    """The registry's specification with the recorded values put in.
+    """Take the registry's specification with the recorded values put in.
 
     A field that is newer than the export keeps the registry's value.
     """
@@ -157,7 +159,7 @@ def _spec_of(manifest: dict[str, Any]) -> ModelSpec:
         spec = get_spec(manifest["model"])
     except InputError as error:
         raise WeightsError(f"{MANIFEST} names an unknown model: {error}") from error
-    recorded = manifest["spec"]
+    recorded = {_RENAMED_FIELDS.get(name, name): value for name, value in manifest["spec"].items()}
     known = spec_fields(spec)
     required = {
         field.name
@@ -185,7 +187,7 @@ def _shapes(entry: dict[str, list[int]]) -> dict[str, tuple[int, ...]]:
 
 
 def _files_of(manifest: dict[str, Any], spec: ModelSpec) -> list[tuple[str, dict[str, Any]]]:
-    """The listed files; all that the model runs on are among them, and names are plain."""
+    """Return the listed files; check that all graphs are among them and names are plain."""
     files = manifest["files"]
     language = (TEXT_GRAPH, TOKENIZER) if spec.language else ()
     for name in (TEMPLATE_GRAPH, SEARCH_GRAPH, *language):

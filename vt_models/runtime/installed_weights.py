@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where weights are that nobody named: those that ship, and those a user installed.
+"""Directories of weights that are used without being named: bundled and installed ones.
 
 Installed weights are export directories called like their model, under VT_MODELS_WEIGHTS if that
 is set, else under vt_models in the user's data directory (XDG_DATA_HOME, ~/.local/share).
@@ -22,7 +22,7 @@ WEIGHTS_VARIABLE = "VT_MODELS_WEIGHTS"
 
 
 def shipped_directory(spec: ModelSpec) -> Path | None:
-    """The export directory that ships for a model, None where there is none."""
+    """Return the export directory bundled for a model, None where there is none."""
     if spec.shipped_weights is None:
         return None
     directory = Path(str(files("vt_models"))) / "weights" / "shipped" / spec.shipped_weights
@@ -30,7 +30,7 @@ def shipped_directory(spec: ModelSpec) -> Path | None:
 
 
 def installed_directory(spec: ModelSpec) -> Path:
-    """Where installed weights of a model belong, whether there are any or not."""
+    """Return the directory of a model's installed weights, whether there are any or not."""
     named = os.environ.get(WEIGHTS_VARIABLE)
     if named:
         return Path(named) / spec.name
@@ -39,6 +39,6 @@ def installed_directory(spec: ModelSpec) -> Path:
 
 
 def find_weights(spec: ModelSpec) -> Path | None:
-    """The export directory used when none is named: installed ones first, then what ships."""
+    """Return the export directory used when none is named: installed first, then bundled."""
     installed = installed_directory(spec)
     return installed if (installed / MANIFEST).is_file() else shipped_directory(spec)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Short-term trackers: the published loop of one paper, crop, network, box."""
+"""Short-term trackers: the published inference loop of one paper, crop, network, box."""
 
 from __future__ import annotations
 
-from vt_models.tracker.tracker import Engine, Estimate, Tokenizer, Tracker
+from vt_models.tracker.tracker import Estimate, Tokenizer, Tracker
 
-__all__ = ["Engine", "Estimate", "Tokenizer", "Tracker"]
+__all__ = ["Estimate", "Tokenizer", "Tracker"]

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from vt_models.evaluation.runs.runner import evaluate
-from vt_models.runtime.engines import TorchEngine
+from vt_models.runtime.torch_engine import TorchEngine
 from vt_models.tracker.tracker import Tracker
 
 if TYPE_CHECKING:

@@ -265,8 +265,11 @@ def test_an_export_keeps_the_settings_that_its_weights_want(tmp_path) -> None:
         ("clip_margin=-1", "0 or more"),
         ("size_smoothing=nan", "from 0 to 1"),
         ("size_smoothing=fast", "from 0 to 1"),
-        ("size_fit=1.5", "from 0 to 1"),
-        ("window_influence=0.3", "it has clip_margin, size_fit, size_smoothing, least_score"),
+        ("size_calibration=1.5", "from 0 to 1"),
+        (
+            "window_influence=0.3",
+            "it has clip_margin, size_calibration, size_smoothing, least_score",
+        ),
         ("search_size=512", "no setting 'search_size'"),
         ("clip_margin", "whole number"),
     ],
@@ -325,3 +328,18 @@ def test_doctor_names_what_is_broken_and_how_to_mend_it(monkeypatch, capsys) -> 
     assert "pip install onnxruntime" in text
     assert "--  torch" in text
     assert "--  rclpy" in text
+
+
+@pytest.mark.parametrize("command", ["eval", "bench"])
+def test_main_old_spelling_of_an_option_works_and_names_the_new_one(
+    command, monkeypatch, capsys
+) -> None:
+    seen = []
+    monkeypatch.setattr(f"vt_models.cli.{command}.run", lambda args: seen.append(args) or 0)
+    options = [] if command == "bench" else ["--model", "m", "--dataset", "folder", "--root", "."]
+    assert main([command, *options, "--peers=csrt", "--peer-weights", "folder"]) == 0
+    assert seen[0].baselines == ["csrt"]
+    assert str(seen[0].baseline_weights) == "folder"
+    first, second = capsys.readouterr().err.splitlines()
+    assert "--peers is now --baselines" in first
+    assert "--peer-weights is now --baseline-weights" in second

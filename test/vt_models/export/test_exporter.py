@@ -15,8 +15,9 @@ import pytest
 import vt_models
 from vt_models import ExportError, Tracker, get_spec
 from vt_models.export.parity import check_engines, synthetic_sequence
-from vt_models.runtime.engines import OnnxEngine, TorchEngine
 from vt_models.runtime.export_directory import read_export, sha256_of
+from vt_models.runtime.onnx_engine import OnnxEngine
+from vt_models.runtime.torch_engine import TorchEngine
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 onnx = pytest.importorskip("onnx", reason="needs the training packages")

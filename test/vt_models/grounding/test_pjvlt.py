@@ -23,7 +23,8 @@ from vt_models.grounding.pjvlt import (
     pyramid,
     worth,
 )
-from vt_models.tracker.tracker import Estimate, Template, Tracker
+from vt_models.runtime.engine import Template
+from vt_models.tracker.tracker import Estimate, Tracker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -150,7 +151,7 @@ def test_without_weights_it_says_what_trains_them(
         create_grounder("pjvlt")
     recipe = str(caught.value).split("vt-models train ")[1].split("`")[0]
     assert (repository / recipe).is_file()
-    with pytest.raises(WeightsError, match="no weights ship for pjvlt_tiny"):
+    with pytest.raises(WeightsError, match="no weights are bundled for pjvlt_tiny"):
         create_grounder("pjvlt", "pjvlt_tiny")
     with pytest.raises(WeightsError, match="no export directory and names no model"):
         create_grounder("pjvlt", tmp_path / "nothing")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tracker that is told where the target is, and pictures of it."""
+"""A tracker that is told where the target is, and frames that show it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The keeper above every registered model's miniature, words included."""
+"""The long-term tracker above every registered model's miniature, descriptions included."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 
 from vt_models import UpdatePolicy, get_spec, list_models
 from vt_models.export.parity import synthetic_sequence
-from vt_models.longterm import State, Target, TargetSettings, create_target
+from vt_models.longterm import LongTermSettings, LongTermTracker, State, create_long_term_tracker
 from vt_models.tracker.tracker import Tracker
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
 from vt_models import create_miniature
-from vt_models.runtime.engines import TorchEngine
+from vt_models.runtime.torch_engine import TorchEngine
 
 pytestmark = pytest.mark.train
 
@@ -76,16 +76,18 @@ def video() -> list[np.ndarray]:
     return [*frames, *[np.zeros_like(frames[0]) + n % 2 for n in range(DARK)], *frames[:3]]
 
 
-def begin(tracker: Tracker, frame: np.ndarray, settings: TargetSettings) -> Target:
-    target = create_target(tracker, settings)
-    words = "the second car" if tracker.spec.language else None
-    target.init(frame, synthetic_sequence(1).boxes[0], words, stamp=0.0)
+def begin(tracker: Tracker, frame: np.ndarray, settings: LongTermSettings) -> LongTermTracker:
+    target = create_long_term_tracker(tracker, settings)
+    text = "the second car" if tracker.spec.language else None
+    target.init(frame, synthetic_sequence(1).boxes[0], text, stamp=0.0)
     return target
 
 
-def test_it_is_kept_through_a_covered_lens(watched: tuple[Tracker, Watched]) -> None:
+def test_long_term_tracker_covered_lens_is_lost_without_false_tracking(
+    watched: tuple[Tracker, Watched],
+) -> None:
     tracker, engine = watched
-    settings = TargetSettings(searches=3, doubt_threshold=0.0, track_threshold=0.0)
+    settings = LongTermSettings(searches=3, doubt_threshold=0.0, track_threshold=0.0)
     frames = video()
     target = begin(tracker, frames[0], settings)
     states = []
@@ -110,10 +112,12 @@ def test_it_is_kept_through_a_covered_lens(watched: tuple[Tracker, Watched]) -> 
         assert engine.dynamic > 0
 
 
-def test_updates_of_the_template_can_be_turned_off(watched: tuple[Tracker, Watched]) -> None:
+def test_template_updates_false_never_replaces_the_dynamic_template(
+    watched: tuple[Tracker, Watched],
+) -> None:
     tracker, engine = watched
     frames = video()[:FRAMES]
-    settings = TargetSettings(template_updates=False, doubt_threshold=0.0, track_threshold=0.0)
+    settings = LongTermSettings(template_updates=False, doubt_threshold=0.0, track_threshold=0.0)
     target = begin(tracker, frames[0], settings)
     for frame in frames[1:]:
         target.update(frame)

@@ -5,70 +5,82 @@ import cv2
 import numpy as np
 import pytest
 
-from vt_models.longterm import State, TargetSettings, create_target
-from vt_models.longterm.appearance import describe
-from vt_models.longterm.frame_checks import Guard, Picture, glance, sample, similarity
+from vt_models.longterm import LongTermSettings, State, create_long_term_tracker
+from vt_models.longterm.appearance import appearance_descriptor
+from vt_models.longterm.frame_checks import (
+    FrameMonitor,
+    FrameQuality,
+    frame_similarity,
+    frame_statistics,
+    subsample,
+)
 
 BOX = (60.0, 50.0, 24.0, 24.0)
-SETTINGS = TargetSettings()
+SETTINGS = LongTermSettings()
 
 
 @pytest.fixture
-def guard(picture):
-    guard = Guard()
-    guard.start(picture(BOX))
-    return guard
+def monitor(picture):
+    monitor = FrameMonitor()
+    monitor.reset(picture(BOX))
+    return monitor
 
 
-def test_ordinary_frames_are_good(guard, picture) -> None:
+def test_monitor_ordinary_frames_are_good(monitor, picture) -> None:
     for number in range(1, 20):
-        assert guard.look(picture(BOX, number), SETTINGS) is Picture.GOOD
+        assert monitor.check(picture(BOX, number), SETTINGS) is FrameQuality.GOOD
 
 
-def test_dark_and_covered_pictures(guard, picture) -> None:
+def test_monitor_dark_or_covered_frame_is_dark(monitor, picture) -> None:
     frame = picture(BOX, 1)
     noise = np.random.default_rng(0).integers(0, 3, frame.shape, dtype=np.uint8)
-    assert guard.look(noise, SETTINGS) is Picture.DARK
+    assert monitor.check(noise, SETTINGS) is FrameQuality.DARK
     gradient = np.zeros_like(frame) + np.linspace(20, 60, frame.shape[1]).astype(np.uint8)[:, None]
-    assert guard.look(gradient + noise // 2, SETTINGS) is Picture.DARK
-    assert guard.look(picture(BOX, 2), SETTINGS) is Picture.GOOD, "uncovered is no other scene"
+    assert monitor.check(gradient + noise // 2, SETTINGS) is FrameQuality.DARK
+    assert monitor.check(picture(BOX, 2), SETTINGS) is FrameQuality.GOOD, (
+        "uncovered is no other scene"
+    )
 
 
-def test_repeated_frames_are_frozen_in_the_end(guard, picture) -> None:
+def test_monitor_repeated_frames_are_frozen_after_the_limit(monitor, picture) -> None:
     frame = picture(BOX, 1)
-    guard.look(frame, SETTINGS)
-    seen = [guard.look(frame.copy(), SETTINGS) for _ in range(12)]
-    assert seen == [Picture.REPEATED] * 9 + [Picture.FROZEN] * 3
-    assert guard.look(picture(BOX, 2), SETTINGS) is Picture.GOOD
-    never = TargetSettings(frozen_frames=0)
-    guard.look(frame, never)
-    assert {guard.look(frame, never) for _ in range(30)} == {Picture.REPEATED}
+    monitor.check(frame, SETTINGS)
+    seen = [monitor.check(frame.copy(), SETTINGS) for _ in range(12)]
+    assert seen == [FrameQuality.REPEATED] * 9 + [FrameQuality.FROZEN] * 3
+    assert monitor.check(picture(BOX, 2), SETTINGS) is FrameQuality.GOOD
+    never = LongTermSettings(frozen_frames=0)
+    monitor.check(frame, never)
+    assert {monitor.check(frame, never) for _ in range(30)} == {FrameQuality.REPEATED}
 
 
-def test_another_scene_is_a_cut_once(guard) -> None:
+def test_monitor_another_scene_is_one_scene_cut(monitor) -> None:
     other = np.zeros((120, 160, 3), np.uint8)
     other[:60], other[60:, :80] = (200, 30, 40), (10, 180, 90)
     other += np.random.default_rng(1).integers(0, 30, other.shape, dtype=np.uint8)
-    assert guard.look(other, SETTINGS) is Picture.CUT
+    assert monitor.check(other, SETTINGS) is FrameQuality.SCENE_CUT
     moved = other.copy()
     moved[:, 1:] = other[:, :-1]
-    assert guard.look(moved, SETTINGS) is Picture.GOOD
+    assert monitor.check(moved, SETTINGS) is FrameQuality.GOOD
 
 
-def test_a_view_with_swapped_channels_is_the_same_picture(guard, picture) -> None:
+def test_monitor_view_with_swapped_channels_gives_the_same_result(monitor, picture) -> None:
     frame = cv2.resize(picture(BOX, 1), (700, 500))
     swapped = np.ascontiguousarray(frame[..., ::-1])[..., ::-1]
-    one, other = sample(frame), sample(swapped)
+    one, other = subsample(frame), subsample(swapped)
     np.testing.assert_array_equal(one.grey, other.grey)
-    assert similarity(glance(one), glance(one)) == pytest.approx(1.0, abs=1e-5)
-    np.testing.assert_allclose(describe(frame, BOX), describe(swapped, BOX))
-    guard.look(swapped, SETTINGS)
-    assert guard.look(swapped.copy(), SETTINGS) is not Picture.CUT
+    assert frame_similarity(frame_statistics(one), frame_statistics(one)) == pytest.approx(
+        1.0, abs=1e-5
+    )
+    np.testing.assert_allclose(
+        appearance_descriptor(frame, BOX), appearance_descriptor(swapped, BOX)
+    )
+    monitor.check(swapped, SETTINGS)
+    assert monitor.check(swapped.copy(), SETTINGS) is not FrameQuality.SCENE_CUT
 
 
-def test_another_size(guard, picture) -> None:
-    assert guard.look(picture(None, 1, (100, 100)), SETTINGS) is Picture.RESIZED
-    assert guard.look(picture(None, 2, (100, 100)), SETTINGS) is Picture.GOOD
+def test_monitor_another_size_is_resized_once(monitor, picture) -> None:
+    assert monitor.check(picture(None, 1, (100, 100)), SETTINGS) is FrameQuality.RESIZED
+    assert monitor.check(picture(None, 2, (100, 100)), SETTINGS) is FrameQuality.GOOD
 
 
 class RealVideo:
@@ -76,12 +88,14 @@ class RealVideo:
 
     def __init__(self, folder, name="otb_Girl", frames=12):
         from vt_models.api import create_tracker  # noqa: PLC0415 - slow to import
-        from vt_models.evaluation.datasets import FolderDataset  # noqa: PLC0415
+        from vt_models.datasets.folder import FolderDataset  # noqa: PLC0415
 
         cv2.setNumThreads(1)
         self.video = FolderDataset(folder)[FolderDataset(folder).names.index(name)]
         self.other = FolderDataset(folder)[FolderDataset(folder).names.index("tlp_Bike")]
-        self.target = create_target(create_tracker("asymtrack_lite0", device="cpu", threads=1))
+        self.target = create_long_term_tracker(
+            create_tracker("asymtrack_lite0", device="cpu", threads=1)
+        )
         box = tuple(float(value) for value in self.video.boxes[0])
         self.target.init(self.video.read_frame(0), box)
         for index in range(1, frames):
@@ -119,11 +133,13 @@ def disturbed(kind: str, real) -> list[np.ndarray]:
 
 
 LOST_WITHIN = {"covered": 16, "black": 16, "frozen": 11, "cut": 1}
-"""Frames: coast_frames + 1, frozen_frames + 1, and at once. docs/target.md states them."""
+"""Frames: coast_frames + 1, frozen_frames + 1, and at once. docs/longterm.md states them."""
 
 
 @pytest.mark.parametrize("kind", LOST_WITHIN)
-def test_a_failing_camera_ends_in_lost_and_the_target_is_kept(kind, real_video) -> None:
+def test_long_term_tracker_failing_camera_is_lost_in_time_and_redetected_afterwards(
+    kind, real_video
+) -> None:
     states = real_video.feed(disturbed(kind, real_video))
     limit = LOST_WITHIN[kind]
     assert State.LOST in states[:limit]

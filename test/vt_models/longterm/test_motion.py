@@ -23,13 +23,13 @@ def moving(velocity: float, seconds: float, frames: int = 30) -> MotionFilter:
     return motion
 
 
-def test_it_learns_a_velocity_in_pixels_a_second() -> None:
+def test_filter_learns_a_velocity_in_pixels_a_second() -> None:
     assert moving(60.0, 1 / 30).mean[4] == pytest.approx(60.0, rel=0.05)
     assert moving(60.0, 1 / 10).mean[4] == pytest.approx(60.0, rel=0.05)
 
 
 @given(st.lists(st.tuples(st.integers(1, 4000), st.integers(1, 4000)), max_size=12))
-def test_frames_of_any_sizes_in_between_change_nothing(sizes) -> None:
+def test_rescale_through_any_sizes_and_back_changes_nothing(sizes) -> None:
     """A frame of 9 x 36 pixels between others must not leave a target of another size behind."""
     motion = moving(60.0, 1 / 30)
     box, covariance = motion.box, motion.covariance
@@ -40,14 +40,14 @@ def test_frames_of_any_sizes_in_between_change_nothing(sizes) -> None:
     np.testing.assert_allclose(motion.covariance, covariance, rtol=1e-6)
 
 
-def test_a_dropped_frame_counts() -> None:
+def test_predict_over_a_dropped_frame_moves_twice_as_far() -> None:
     one, two = moving(60.0, 1 / 30), moving(60.0, 1 / 30)
     one.predict(2 / 30)
     two.predict(1 / 30)
     assert one.box[0] - two.box[0] == pytest.approx(2.0, abs=0.2)
 
 
-def test_a_coasting_box_comes_to_rest_and_keeps_its_size() -> None:
+def test_predict_coasting_comes_to_rest_and_keeps_the_size() -> None:
     motion = moving(60.0, 1 / 30)
     size, start = motion.box[2:], motion.box[0]
     for _ in range(300):
@@ -56,7 +56,7 @@ def test_a_coasting_box_comes_to_rest_and_keeps_its_size() -> None:
     assert 20.0 < motion.box[0] - start < 60.0
 
 
-def test_the_centre_stays_in_the_frame() -> None:
+def test_keep_inside_holds_the_centre_in_the_frame() -> None:
     motion = moving(400.0, 1 / 30)
     for _ in range(60):
         motion.predict(1 / 30, coasting=True)
@@ -69,7 +69,7 @@ boxes = st.tuples(*[st.floats(-50, 500)] * 2, *[st.floats(1, 300)] * 2)
 
 
 @given(st.lists(st.tuples(boxes, st.floats(0.001, 2.0), st.booleans()), max_size=20))
-def test_the_covariance_stays_positive_definite(steps) -> None:
+def test_filter_any_steps_keep_the_covariance_positive_definite(steps) -> None:
     motion = MotionFilter(BOX, NOISE)
     for box, seconds, is_measured in steps:
         before = np.trace(motion.covariance)
@@ -82,18 +82,18 @@ def test_the_covariance_stays_positive_definite(steps) -> None:
         assert np.linalg.eigvalsh(motion.covariance).min() > 0
 
 
-def test_the_covariance_stays_symmetric_and_small_over_a_long_run() -> None:
+def test_filter_long_run_keeps_the_covariance_symmetric_and_small() -> None:
     motion = MotionFilter(BOX, NOISE)
     wide = np.diag((9.0, 9.0, 30.0, 30.0)) + 0.3
     for index in range(2000):
         motion.predict(1 / 30)
         motion.correct((BOX[0] + index % 7, *BOX[1:]), wide if index % 3 else NOISE)
-    np.testing.assert_array_equal(motion.spread, motion.spread.T)
-    assert np.linalg.eigvalsh(motion.spread).min() > 0
+    np.testing.assert_array_equal(motion.state_covariance, motion.state_covariance.T)
+    assert np.linalg.eigvalsh(motion.state_covariance).min() > 0
     assert np.trace(motion.covariance) < 60.0
 
 
-def plain_kalman(spread, seconds, noise, coasting=False):
+def plain_kalman(covariance, seconds, noise, coasting=False):
     """The textbook's predict and correct on the covariance alone."""
     kept = np.exp(-seconds / 0.5) if coasting else 1.0
     f = np.eye(8)
@@ -102,24 +102,24 @@ def plain_kalman(spread, seconds, noise, coasting=False):
     side2 = BOX[2] * BOX[3]
     strength = side2 * np.array((45.0, 45.0, 8.0, 8.0)) ** 2
     g = np.vstack((np.eye(4) * seconds**2 / 2, np.eye(4) * seconds))
-    spread = f @ spread @ f.T + g @ np.diag(strength) @ g.T
+    covariance = f @ covariance @ f.T + g @ np.diag(strength) @ g.T
     noise = noise + 1e-3 * np.eye(4)
-    gain = spread[:, :4] @ np.linalg.inv(spread[:4, :4] + noise)
-    return spread, spread - gain @ spread[:4]
+    gain = covariance[:, :4] @ np.linalg.inv(covariance[:4, :4] + noise)
+    return covariance, covariance - gain @ covariance[:4]
 
 
 @pytest.mark.parametrize("coasting", [False, True])
-def test_predict_and_correct_are_the_textbooks(coasting) -> None:
+def test_predict_and_correct_equal_the_textbook(coasting) -> None:
     motion = moving(0.0, 1 / 30, frames=3)
     noise = np.diag((2.0, 3.0, 4.0, 5.0)) + 0.5
-    predicted, corrected = plain_kalman(motion.spread.copy(), 0.04, noise, coasting)
+    predicted, corrected = plain_kalman(motion.state_covariance.copy(), 0.04, noise, coasting)
     motion.predict(0.04, coasting=coasting)
-    np.testing.assert_allclose(motion.spread, predicted, rtol=1e-9)
+    np.testing.assert_allclose(motion.state_covariance, predicted, rtol=1e-9)
     motion.correct(motion.box, noise)
-    np.testing.assert_allclose(motion.spread, corrected, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(motion.state_covariance, corrected, rtol=1e-6, atol=1e-9)
 
 
-def test_a_small_target_may_be_smaller_than_ten_pixels() -> None:
+def test_predict_small_target_keeps_its_size() -> None:
     motion = MotionFilter((10.0, 10.0, 3.0, 4.0), 0.1 * NOISE)
     motion.predict(1 / 30)
     assert motion.box[2:] == pytest.approx((3.0, 4.0))
@@ -133,7 +133,7 @@ def textured(shift: float, turn: float = 0.0) -> np.ndarray:
     return cv2.warpAffine(scene, matrix, (720, 480))[60:420, 100:620]
 
 
-def test_camera_motion_is_measured_without_the_target() -> None:
+def test_camera_motion_ignores_the_target() -> None:
     camera = CameraMotion()
     target = (200.0, 150.0, 60.0, 60.0)
     for index in range(4):
@@ -147,7 +147,7 @@ def test_camera_motion_is_measured_without_the_target() -> None:
     assert camera.velocity(target) == pytest.approx((-120.0, 0.0), abs=12.0)
 
 
-def test_no_camera_motion_without_texture_or_pictures() -> None:
+def test_camera_motion_without_texture_or_frames_is_none() -> None:
     camera = CameraMotion()
     assert camera.last_step(BOX) is None
     for _ in range(3):
@@ -156,7 +156,7 @@ def test_no_camera_motion_without_texture_or_pictures() -> None:
     assert camera.velocity(BOX) is None
 
 
-def test_the_camera_moves_and_scales_the_box() -> None:
+def test_shift_moves_and_scales_the_box() -> None:
     motion = MotionFilter(BOX, NOISE)
     motion.shift(np.array(((2.0, 0.0, 10.0), (0.0, 2.0, -5.0))))
     assert motion.box == pytest.approx((200.0 + 10.0, 160.0 - 5.0, 80.0, 40.0))

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vt_models.errors import InputError
-from vt_models.longterm.settings import TargetSettings, check_setting, setting_range
-from vt_models.longterm.state_machine import STARTED, Limits, Memory, Sight, State, advance
+from vt_models.longterm.settings import LongTermSettings, check_setting, setting_range
+from vt_models.longterm.state_machine import STARTED, Limits, Memory, Observation, State, advance
 
 LIMITS = Limits(
     doubt_frames=2,
@@ -20,146 +20,162 @@ LIMITS = Limits(
     unclear_frames=10,
 )
 FRAME = 1 / 30
-CLEAR, DOUBTFUL, NONE, BLIND, CUT, FOUND = (
-    Sight.CLEAR,
-    Sight.DOUBTFUL,
-    Sight.NONE,
-    Sight.BLIND,
-    Sight.CUT,
-    Sight.FOUND,
+CONFIDENT, WEAK, MISSED, NO_IMAGE, SCENE_CUT, REDETECTED = (
+    Observation.CONFIDENT,
+    Observation.WEAK,
+    Observation.MISSED,
+    Observation.NO_IMAGE,
+    Observation.SCENE_CUT,
+    Observation.REDETECTED,
 )
 T, U, C, L = State.TRACKING, State.UNCERTAIN, State.COASTING, State.LOST
 
 
-def states_of(sights: list[Sight], start: Memory = STARTED, seconds: float = FRAME) -> list[State]:
+def states_of(
+    observations: list[Observation], start: Memory = STARTED, seconds: float = FRAME
+) -> list[State]:
     memory, states = start, []
-    for sight in sights:
-        memory = advance(memory, sight, seconds, LIMITS)
+    for observation in observations:
+        memory = advance(memory, observation, seconds, LIMITS)
         states.append(memory.state)
     return states
 
 
-def test_numbers_are_those_of_the_message() -> None:
+def test_state_numbers_equal_those_of_the_message() -> None:
     assert [int(state) for state in State] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
-    ("sights", "states"),
+    ("observations", "states"),
     [
-        ([CLEAR, CLEAR], [T, T]),
-        ([DOUBTFUL, CLEAR, DOUBTFUL, CLEAR], [T, T, T, T]),
-        ([DOUBTFUL, DOUBTFUL, CLEAR, CLEAR], [T, U, U, T]),
-        ([DOUBTFUL, DOUBTFUL, CLEAR, DOUBTFUL, CLEAR], [T, U, U, U, U]),
-        ([NONE, CLEAR, CLEAR], [C, U, T]),
-        ([NONE, DOUBTFUL], [C, U]),
-        ([BLIND] * 4 + [CLEAR, CLEAR], [C] * 4 + [U, T]),
-        ([NONE] * 5, [C] * 4 + [L]),
-        ([BLIND] * 5 + [CLEAR] * 5, [C] * 4 + [L] + [L] * 5),
-        ([CUT, CLEAR, CLEAR], [L, L, L]),
-        ([DOUBTFUL] * 11, [T] + [U] * 9 + [L]),
-        ([CUT, FOUND, CLEAR, CLEAR, CLEAR], [L, U, U, U, T]),
-        ([CUT, FOUND, NONE], [L, U, L]),
-        ([CUT, FOUND, DOUBTFUL, CLEAR, CLEAR, CLEAR], [L, U, U, U, U, T]),
+        ([CONFIDENT, CONFIDENT], [T, T]),
+        ([WEAK, CONFIDENT, WEAK, CONFIDENT], [T, T, T, T]),
+        ([WEAK, WEAK, CONFIDENT, CONFIDENT], [T, U, U, T]),
+        ([WEAK, WEAK, CONFIDENT, WEAK, CONFIDENT], [T, U, U, U, U]),
+        ([MISSED, CONFIDENT, CONFIDENT], [C, U, T]),
+        ([MISSED, WEAK], [C, U]),
+        ([NO_IMAGE] * 4 + [CONFIDENT, CONFIDENT], [C] * 4 + [U, T]),
+        ([MISSED] * 5, [C] * 4 + [L]),
+        ([NO_IMAGE] * 5 + [CONFIDENT] * 5, [C] * 4 + [L] + [L] * 5),
+        ([SCENE_CUT, CONFIDENT, CONFIDENT], [L, L, L]),
+        ([WEAK] * 11, [T] + [U] * 9 + [L]),
+        ([SCENE_CUT, REDETECTED, CONFIDENT, CONFIDENT, CONFIDENT], [L, U, U, U, T]),
+        ([SCENE_CUT, REDETECTED, MISSED], [L, U, L]),
+        ([SCENE_CUT, REDETECTED, WEAK, CONFIDENT, CONFIDENT, CONFIDENT], [L, U, U, U, U, T]),
     ],
 )
-def test_table(sights: list[Sight], states: list[State]) -> None:
-    assert states_of(sights) == states
+def test_advance_sequence_gives_states(
+    observations: list[Observation], states: list[State]
+) -> None:
+    assert states_of(observations) == states
 
 
-ORDER = (CLEAR, DOUBTFUL, NONE, BLIND, CUT, FOUND)
+ORDER = (CONFIDENT, WEAK, MISSED, NO_IMAGE, SCENE_CUT, REDETECTED)
 WHOLE_TABLE = {
     "idle": (Memory(), "IIIIII"),
     "tracking": (STARTED, "TTCCLT"),
-    "tracking, doubted once": (Memory(T, doubtful=1, unclear=1), "TUCCLU"),
-    "uncertain": (Memory(U, unclear=2), "UUCCLU"),
-    "uncertain, clear once": (Memory(U, clear=1), "TUCCLU"),
-    "uncertain for long": (Memory(U, unclear=10), "ULLLLL"),
-    "found again": (Memory(U, probation=True), "UULLLU"),
-    "found again, clear once": (Memory(U, clear=1, probation=True), "UULLLU"),
-    "found again, clear twice": (Memory(U, clear=2, probation=True), "TULLLU"),
-    "coasting": (Memory(C, unseen=1, unclear=1), "UUCCLU"),
-    "coasting for long": (Memory(C, unseen=4, unclear=4), "UULLLU"),
-    "coasting for a second": (Memory(C, unseen=2, unseen_seconds=0.99, unclear=2), "UULLLU"),
+    "tracking, weak once": (Memory(T, weak=1, since_confident=1), "TUCCLU"),
+    "uncertain": (Memory(U, since_confident=2), "UUCCLU"),
+    "uncertain, confident once": (Memory(U, confident=1), "TUCCLU"),
+    "uncertain for long": (Memory(U, since_confident=10), "ULLLLL"),
+    "re-detected": (Memory(U, unconfirmed=True), "UULLLU"),
+    "re-detected, confident once": (Memory(U, confident=1, unconfirmed=True), "UULLLU"),
+    "re-detected, confident twice": (Memory(U, confident=2, unconfirmed=True), "TULLLU"),
+    "coasting": (Memory(C, missed=1, since_confident=1), "UUCCLU"),
+    "coasting for long": (Memory(C, missed=4, since_confident=4), "UULLLU"),
+    "coasting for a second": (
+        Memory(C, missed=2, missed_seconds=0.99, since_confident=2),
+        "UULLLU",
+    ),
     "lost": (Memory(L), "LLLLLU"),
 }
-"""From every kind of memory, the state after each sight in `ORDER`, by its first letter."""
+"""From every kind of memory, the state after each observation in `ORDER`, by its first letter."""
 
 
 @pytest.mark.parametrize("name", WHOLE_TABLE)
-def test_every_cell_of_the_table(name: str) -> None:
+def test_advance_from_every_memory_gives_the_table(name: str) -> None:
     memory, expected = WHOLE_TABLE[name]
-    found = [advance(memory, sight, FRAME, LIMITS).state.name[0] for sight in ORDER]
+    found = [advance(memory, observation, FRAME, LIMITS).state.name[0] for observation in ORDER]
     assert "".join(found) == expected
 
 
-def test_the_whole_table_has_every_state() -> None:
+def test_table_covers_every_state_and_observation() -> None:
     assert {memory.state for memory, _ in WHOLE_TABLE.values()} == set(State)
-    assert set(ORDER) == set(Sight)
+    assert set(ORDER) == set(Observation)
 
 
-def test_coasting_ends_by_time_where_frames_are_rare() -> None:
-    assert states_of([NONE, NONE, NONE], seconds=0.4) == [C, C, L]
+def test_advance_at_a_low_frame_rate_ends_coasting_by_time() -> None:
+    assert states_of([MISSED, MISSED, MISSED], seconds=0.4) == [C, C, L]
 
 
-def test_idle_stays_idle_whatever_comes() -> None:
-    assert states_of(list(Sight), start=Memory()) == [State.IDLE] * len(Sight)
+def test_advance_from_idle_stays_idle() -> None:
+    assert states_of(list(Observation), start=Memory()) == [State.IDLE] * len(Observation)
 
 
-sights = st.lists(st.sampled_from(list(Sight)), min_size=1, max_size=60)
+observations = st.lists(st.sampled_from(list(Observation)), min_size=1, max_size=60)
 
 
-@given(sights)
-def test_lost_is_left_only_by_found_and_never_to_tracking(seen: list[Sight]) -> None:
-    states = [T, *states_of(seen)]
-    for (before, after), sight in zip(itertools.pairwise(states), seen, strict=True):
+@given(observations)
+def test_advance_leaves_lost_only_by_redetection_and_never_to_tracking(
+    observed: list[Observation],
+) -> None:
+    states = [T, *states_of(observed)]
+    for (before, after), observation in zip(itertools.pairwise(states), observed, strict=True):
         if before is L:
-            assert after is (U if sight is FOUND else L)
+            assert after is (U if observation is REDETECTED else L)
 
 
-@given(sights)
-def test_tracking_is_entered_only_after_enough_clear_frames(seen: list[Sight]) -> None:
-    states = [T, *states_of(seen)]
+@given(observations)
+def test_advance_enters_tracking_only_after_enough_confident_frames(
+    observed: list[Observation],
+) -> None:
+    states = [T, *states_of(observed)]
     for index in range(1, len(states)):
         if states[index] is T and states[index - 1] is not T:
-            assert seen[index - LIMITS.confirm_frames : index] == [CLEAR] * LIMITS.confirm_frames
+            assert (
+                observed[index - LIMITS.confirm_frames : index]
+                == [CONFIDENT] * LIMITS.confirm_frames
+            )
 
 
-@given(sights)
-def test_no_frame_without_a_sight_is_tracking(seen: list[Sight]) -> None:
-    for state, sight in zip(states_of(seen), seen, strict=True):
-        if sight in (NONE, BLIND):
+@given(observations)
+def test_advance_without_a_measurement_is_never_tracking(observed: list[Observation]) -> None:
+    for state, observation in zip(states_of(observed), observed, strict=True):
+        if observation in (MISSED, NO_IMAGE):
             assert state in (C, L)
-        if sight is CUT:
+        if observation is SCENE_CUT:
             assert state is L
 
 
-@given(sights, st.integers(0, 5))
-def test_without_measurements_it_ends_lost_within_the_limit(seen: list[Sight], blind: int) -> None:
-    kinds = [BLIND if index < blind else NONE for index in range(LIMITS.coast_frames + 1)]
-    assert states_of([*seen, *kinds])[-1] is L
+@given(observations, st.integers(0, 5))
+def test_advance_without_measurements_is_lost_within_the_limit(
+    observed: list[Observation], dark: int
+) -> None:
+    kinds = [NO_IMAGE if index < dark else MISSED for index in range(LIMITS.coast_frames + 1)]
+    assert states_of([*observed, *kinds])[-1] is L
 
 
-def test_settings_say_what_is_wrong() -> None:
+def test_settings_out_of_range_say_what_is_wrong() -> None:
     with pytest.raises(InputError, match=r"track_threshold is 1\.5, expected a number from 0 to 1"):
-        TargetSettings(track_threshold=1.5)
+        LongTermSettings(track_threshold=1.5)
     with pytest.raises(InputError, match="doubt_frames must be a whole number"):
-        TargetSettings(doubt_frames=2.5)  # type: ignore[arg-type]
+        LongTermSettings(doubt_frames=2.5)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="camera_motion must be True or False"):
-        TargetSettings(camera_motion=1)  # type: ignore[arg-type]
+        LongTermSettings(camera_motion=1)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="must not be"):
-        TargetSettings(track_threshold=0.2, doubt_threshold=0.4)
+        LongTermSettings(track_threshold=0.2, doubt_threshold=0.4)
     with pytest.raises(InputError, match=r"track_threshold is 0\.95, above confirm_threshold 0\.9"):
-        TargetSettings(track_threshold=0.95)
+        LongTermSettings(track_threshold=0.95)
     with pytest.raises(InputError, match="searches must be a whole number"):
-        TargetSettings(searches=float("nan"))  # type: ignore[arg-type]
+        LongTermSettings(searches=float("nan"))  # type: ignore[arg-type]
 
 
-def test_every_setting_has_a_range_that_holds_its_default() -> None:
-    for name, value in vars(TargetSettings).items():
+def test_setting_range_holds_the_default_of_every_setting() -> None:
+    for name, value in vars(LongTermSettings).items():
         if name.startswith("_") or not isinstance(value, int | float):
             continue
         check_setting(name, value)
         allowed = setting_range(name)
         assert (allowed is None) == isinstance(value, bool)
-    with pytest.raises(InputError, match="no target setting"):
+    with pytest.raises(InputError, match="no long-term tracker setting"):
         setting_range("trackthreshold")

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 import vt_models
 from vt_models.errors import BackendError, InputError, WeightsError
-from vt_models.longterm import State, TargetSettings, create_target
+from vt_models.longterm import LongTermSettings, State, create_long_term_tracker
 from vt_models.longterm.calibration import UNCALIBRATED
-from vt_models.longterm.search_grid import sweep
+from vt_models.longterm.search_grid import search_windows
 
 START = (60.0, 50.0, 24.0, 24.0)
 FAR = (130.0, 90.0, 24.0, 24.0)
@@ -28,16 +28,16 @@ def run(target, picture, count, where=None, first=1, visible=True):
 
 @pytest.fixture
 def target(scripted, picture):
-    target = create_target(scripted)
+    target = create_long_term_tracker(scripted)
     target.init(picture(START), START)
     return target
 
 
-def test_public_names() -> None:
-    assert vt_models.create_target is create_target
+def test_create_long_term_tracker_is_public() -> None:
+    assert vt_models.create_long_term_tracker is create_long_term_tracker
 
 
-def test_a_seen_target_is_tracked_at_the_trackers_own_boxes(target, picture) -> None:
+def test_update_confident_target_reports_the_short_term_trackers_boxes(target, picture) -> None:
     for step in range(1, 20):
         box = (60.0 + 2 * step, 50.0 + step, 24.0, 24.0)
         target.tracker.where = box
@@ -47,7 +47,7 @@ def test_a_seen_target_is_tracked_at_the_trackers_own_boxes(target, picture) -> 
         assert np.all(np.linalg.eigvalsh(estimate.covariance) > 0)
 
 
-def test_an_unseen_target_coasts_along_its_motion_then_is_lost(target, picture) -> None:
+def test_update_missed_target_coasts_along_its_motion_then_is_lost(target, picture) -> None:
     for step in range(1, 15):
         box = (60.0 + 2 * step, 50.0, 24.0, 24.0)
         target.tracker.where = box
@@ -67,7 +67,7 @@ def test_an_unseen_target_coasts_along_its_motion_then_is_lost(target, picture) 
     assert all(e.score == 0.0 for e in estimates)
 
 
-def test_a_lost_target_is_found_across_the_frame_and_confirmed(target, picture) -> None:
+def test_redetection_across_the_frame_is_confirmed(target, picture) -> None:
     target.tracker.where = None
     run(target, picture, 20, visible=False)
     target.tracker.where = FAR
@@ -81,7 +81,7 @@ def test_a_lost_target_is_found_across_the_frame_and_confirmed(target, picture) 
     assert max(e.network_calls for e in estimates) <= target.settings.searches
 
 
-def test_a_place_of_another_look_is_not_taken(target, picture) -> None:
+def test_redetection_of_another_appearance_is_refused(target, picture) -> None:
     target.tracker.where = None
     run(target, picture, 20, visible=False)
     target.tracker.where = FAR
@@ -89,7 +89,7 @@ def test_a_place_of_another_look_is_not_taken(target, picture) -> None:
     assert {e.state for e in estimates} == {L}
 
 
-def test_a_place_seen_once_is_not_taken(target, picture) -> None:
+def test_redetection_in_a_single_frame_is_refused(target, picture) -> None:
     target.tracker.where = None
     run(target, picture, 20, visible=False)
     for number in range(30, 60):
@@ -97,14 +97,14 @@ def test_a_place_seen_once_is_not_taken(target, picture) -> None:
         assert target.update(picture(FAR, number)).state is L
 
 
-def test_the_verifier_has_the_last_word(scripted, picture) -> None:
+def test_redetection_refused_by_the_verifier_stays_lost(scripted, picture) -> None:
     asked = []
 
     def refuse(frame, box):
         asked.append(box)
         return False
 
-    target = create_target(scripted, verifier=refuse)
+    target = create_long_term_tracker(scripted, verifier=refuse)
     target.init(picture(START), START)
     target.lose()
     estimates = run(target, picture, 10, where=START)
@@ -112,15 +112,17 @@ def test_the_verifier_has_the_last_word(scripted, picture) -> None:
     assert asked[0] == START
 
 
-def test_the_whole_frame_is_searched_and_no_window_is_left_out(target, picture) -> None:
+def test_redetection_searches_every_window(target, picture) -> None:
     target.tracker.where = None
     target.lose()
-    places = sweep((120, 160), target.estimate.box or START, target.tracker.spec.search_factor)
-    run(target, picture, len(places), visible=False)
-    assert set(places) <= set(target.tracker.searched)
+    windows = search_windows(
+        (120, 160), target.estimate.box or START, target.tracker.spec.search_factor
+    )
+    run(target, picture, len(windows), visible=False)
+    assert set(windows) <= set(target.tracker.searched)
 
 
-def test_a_suggestion_is_searched_first_and_accepted_like_any_place(target, picture) -> None:
+def test_suggest_is_searched_first_and_accepted_like_any_detection(target, picture) -> None:
     run(target, picture, 2)
     target.suggest(FAR)
     run(target, picture, 1, first=3)
@@ -140,7 +142,7 @@ def test_a_suggestion_is_searched_first_and_accepted_like_any_place(target, pict
         target.suggest((1.0, 2.0, 0.0, 5.0))
 
 
-def test_a_find_that_is_not_confirmed_changes_no_size(target, picture) -> None:
+def test_redetection_not_confirmed_changes_no_size(target, picture) -> None:
     target.lose()
     large = (20.0, 20.0, 60.0, 60.0)
     target.tracker.where = large
@@ -150,8 +152,8 @@ def test_a_find_that_is_not_confirmed_changes_no_size(target, picture) -> None:
     assert target.tracker.searched[-4] == START, "the next search begins where it was before"
 
 
-def test_searches_zero_switches_redetection_off(scripted, picture) -> None:
-    target = create_target(scripted, TargetSettings(searches=0))
+def test_redetection_with_zero_searches_is_off(scripted, picture) -> None:
+    target = create_long_term_tracker(scripted, LongTermSettings(searches=0))
     target.init(picture(START), START)
     target.lose("told so")
     calls = scripted.calls
@@ -159,7 +161,7 @@ def test_searches_zero_switches_redetection_off(scripted, picture) -> None:
     assert scripted.calls == calls
 
 
-def test_a_jump_beyond_the_cap_is_not_believed(target, picture) -> None:
+def test_update_step_beyond_the_cap_is_missed(target, picture) -> None:
     run(target, picture, 3)
     target.tracker.where = (100.0, 50.0, 24.0, 24.0)
     estimate = target.update(picture(target.tracker.where, 9))
@@ -168,7 +170,7 @@ def test_a_jump_beyond_the_cap_is_not_believed(target, picture) -> None:
     assert abs(estimate.box[0] - START[0]) < 2
 
 
-def test_a_box_that_explodes_is_capped(target, picture) -> None:
+def test_update_exploding_box_is_capped(target, picture) -> None:
     run(target, picture, 3)
     target.tracker.where = (12.0, 2.0, 120.0, 120.0)
     target.tracker.score = 0.99
@@ -177,14 +179,14 @@ def test_a_box_that_explodes_is_capped(target, picture) -> None:
     assert target.tracker.box == estimate.box
 
 
-def test_low_confidence_is_uncertain_before_it_is_tracking_again(target, picture) -> None:
+def test_update_low_confidence_is_uncertain_until_confirmed(target, picture) -> None:
     target.tracker.score = 0.5
     assert [e.state for e in run(target, picture, 3)] == [U, U, U]
     target.tracker.score = 0.95
     assert [e.state for e in run(target, picture, 3, first=4)] == [U, T, T]
 
 
-def test_it_takes_more_to_become_tracking_than_to_stay_it(target, picture) -> None:
+def test_update_thresholds_have_hysteresis(target, picture) -> None:
     target.tracker.score = 0.85
     assert [e.state for e in run(target, picture, 3)] == [T, T, T]
     target.tracker.score = 0.5
@@ -195,20 +197,20 @@ def test_it_takes_more_to_become_tracking_than_to_stay_it(target, picture) -> No
     assert [e.state for e in run(target, picture, 2, first=9)] == [U, T]
 
 
-def test_the_second_template_is_replaced_only_while_tracking(target, picture) -> None:
+def test_dynamic_template_is_replaced_only_while_tracking(target, picture) -> None:
     run(target, picture, 2)
     assert target.tracker.updates
     target.tracker.score = 0.5
     run(target, picture, 3, first=3)
     assert not target.tracker.updates
-    target.settings = TargetSettings(template_updates=False)
+    target.settings = LongTermSettings(template_updates=False)
     target.tracker.score = 0.95
     run(target, picture, 5, first=6)
     assert target.state is T
     assert not target.tracker.updates
 
 
-def test_a_failing_network_changes_nothing_and_missed_counts_it(target, picture) -> None:
+def test_update_failing_network_changes_nothing_and_missed_counts_it(target, picture) -> None:
     run(target, picture, 2)
     target.tracker.fails = True
     with pytest.raises(BackendError):
@@ -219,17 +221,17 @@ def test_a_failing_network_changes_nothing_and_missed_counts_it(target, picture)
     assert target.estimate.reason == "network failed"
 
 
-def test_a_bad_picture_while_lost_does_not_hide_why_it_was_lost(target, picture) -> None:
+def test_missed_while_lost_keeps_the_reason_of_the_loss(target, picture) -> None:
     target.tracker.where = None
     run(target, picture, 20, visible=False)
     assert target.estimate.reason == "not seen"
     assert target.missed(reason="image refused").reason == "image refused"
-    assert target.update(np.zeros_like(picture(None)) + 1).reason.startswith("the picture is dark")
+    assert target.update(np.zeros_like(picture(None)) + 1).reason.startswith("the frame is dark")
     assert run(target, picture, 1, first=30, visible=False)[0].reason == "not seen"
 
 
-def test_bad_calls(scripted, picture) -> None:
-    target = create_target(scripted)
+def test_update_without_target_or_with_bad_frame_is_an_input_error(scripted, picture) -> None:
+    target = create_long_term_tracker(scripted)
     assert target.state is State.IDLE
     assert target.missed().state is State.IDLE
     with pytest.raises(InputError, match="init"):
@@ -242,7 +244,7 @@ def test_bad_calls(scripted, picture) -> None:
     assert (target.state, target.estimate.box) == (State.IDLE, None)
 
 
-def test_stamps_decide_how_long_a_gap_is(target, picture) -> None:
+def test_update_gap_in_stamps_is_lost_and_backward_stamp_is_one_period(target, picture) -> None:
     run(target, picture, 2)
     target.update(picture(START, 3), stamp=100.0)
     assert target.update(picture(START, 4), stamp=99.0).state is T, "a backward stamp is one period"
@@ -253,8 +255,8 @@ def test_stamps_decide_how_long_a_gap_is(target, picture) -> None:
     assert states[-1] is T
 
 
-def test_init_again_equals_a_fresh_target(scripted, picture) -> None:
-    used, fresh = create_target(scripted), create_target(type(scripted)())
+def test_init_again_equals_a_fresh_tracker(scripted, picture) -> None:
+    used, fresh = create_long_term_tracker(scripted), create_long_term_tracker(type(scripted)())
     used.init(picture(START), START)
     scripted.where = None
     run(used, picture, 30, visible=False)
@@ -266,7 +268,7 @@ def test_init_again_equals_a_fresh_target(scripted, picture) -> None:
         np.testing.assert_allclose(a.covariance, b.covariance)
 
 
-def test_another_frame_size_is_lost_and_found_in_the_new_size(target, picture) -> None:
+def test_update_another_frame_size_is_redetected_in_the_new_size(target, picture) -> None:
     run(target, picture, 3)
     double = (120.0, 100.0, 48.0, 48.0)
     target.tracker.where = double
@@ -276,7 +278,7 @@ def test_another_frame_size_is_lost_and_found_in_the_new_size(target, picture) -
     assert target.estimate.box == double
 
 
-def test_tiny_frames_in_between_do_not_change_what_is_looked_for(target, picture) -> None:
+def test_update_tiny_frames_in_between_keep_the_searched_size(target, picture) -> None:
     run(target, picture, 3)
     width = target.estimate.box[2]
     for shape in ((36, 9, 3), (1, 1, 3), (3, 40, 3)):
@@ -288,13 +290,13 @@ def test_tiny_frames_in_between_do_not_change_what_is_looked_for(target, picture
     assert all(0.7 * width < box[2] < 2.1 * width for box in target.tracker.searched)
 
 
-def test_a_trackers_calibration_is_taken_and_a_broken_one_refused(scripted) -> None:
-    assert create_target(scripted).calibration == UNCALIBRATED
+def test_create_takes_the_trackers_calibration_and_refuses_a_broken_one(scripted) -> None:
+    assert create_long_term_tracker(scripted).calibration == UNCALIBRATED
     scripted.calibration = {"version": 99}
     with pytest.raises(WeightsError, match="version 1"):
-        create_target(scripted)
+        create_long_term_tracker(scripted)
     scripted.calibration = {**UNCALIBRATED.to_entry(), "weight": 2.0, "fitted": {"any": "thing"}}
-    assert create_target(scripted).calibration.weight == 2.0
+    assert create_long_term_tracker(scripted).calibration.weight == 2.0
 
 
 steps = st.tuples(
@@ -304,13 +306,13 @@ steps = st.tuples(
 
 @settings(max_examples=60)
 @given(moves=st.lists(steps, min_size=1, max_size=25))
-def test_whatever_the_network_says_the_box_does_not_run_away(
+def test_update_any_network_output_keeps_the_box_within_the_caps(
     scripted_class, picture, moves
 ) -> None:
     """Between two frames with a box the centre and the area change by no more than the caps."""
-    target = create_target(scripted_class())
+    target = create_long_term_tracker(scripted_class())
     target.init(picture(START), START)
-    caps, former = target.settings, START
+    caps, previous = target.settings, START
     for number, (dx, dy, scale, score, is_seen) in enumerate(moves, start=1):
         x, y, w, h = target.tracker.box
         w, h = min(max(w * scale, 2.0), 150.0), min(max(h * scale, 2.0), 110.0)
@@ -320,15 +322,15 @@ def test_whatever_the_network_says_the_box_does_not_run_away(
         estimate = target.update(picture(START, number))
         assert (estimate.box is None) == (estimate.state is L)
         if estimate.box is None or was_lost:
-            former = estimate.box or former
+            previous = estimate.box or previous
             continue
         box = estimate.box
         assert np.isfinite(box).all()
         assert min(box[2:]) >= 1.0
-        areas = sorted((former[2] * former[3], box[2] * box[3]))
+        areas = sorted((previous[2] * previous[3], box[2] * box[3]))
         assert areas[1] <= areas[0] * caps.max_growth * 1.01
         centre = np.array(box[:2]) + 0.5 * np.array(box[2:])
-        before = np.array(former[:2]) + 0.5 * np.array(former[2:])
+        before = np.array(previous[:2]) + 0.5 * np.array(previous[2:])
         assert np.linalg.norm(centre - before) <= 1.01 * caps.max_step * areas[1] ** 0.5
         assert np.linalg.eigvalsh(estimate.covariance).min() > 0
-        former = box
+        previous = box

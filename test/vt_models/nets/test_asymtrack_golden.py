@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
 from vt_models.registry import get_spec
-from vt_models.runtime.engines import TorchEngine
+from vt_models.runtime.torch_engine import TorchEngine
 from vt_models.tracker.tracker import Tracker
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from vt_models.nets.pjvlt import (
 )
 from vt_models.nets.vit import ViTConfig
 from vt_models.registry import get_spec
-from vt_models.runtime.engines import TorchEngine
+from vt_models.runtime.torch_engine import TorchEngine
 from vt_models.tracker.tracker import Tracker
 
 if TYPE_CHECKING:

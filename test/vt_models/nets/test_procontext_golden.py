@@ -14,8 +14,9 @@ from vt_models.geometry.boxes import CropWindow
 from vt_models.nets.centre_head import box_at_peak
 from vt_models.nets.procontext import procontext
 from vt_models.registry import get_spec
-from vt_models.runtime.engines import TorchEngine
-from vt_models.tracker.tracker import DenseDecoder, Tracker
+from vt_models.runtime.torch_engine import TorchEngine
+from vt_models.tracker.decoders import DenseDecoder
+from vt_models.tracker.tracker import Tracker
 
 if TYPE_CHECKING:
     from pathlib import Path

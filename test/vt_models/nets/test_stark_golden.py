@@ -15,8 +15,10 @@ torch = pytest.importorskip("torch", reason="needs the training packages")
 from vt_models.export.exporter import export_model
 from vt_models.nets import stark
 from vt_models.registry import UpdatePolicy, get_spec
-from vt_models.runtime.engines import OnnxEngine, TorchEngine
-from vt_models.tracker.tracker import Engine, Tracker
+from vt_models.runtime.engine import Engine
+from vt_models.runtime.onnx_engine import OnnxEngine
+from vt_models.runtime.torch_engine import TorchEngine
+from vt_models.tracker.tracker import Tracker
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,10 +11,11 @@ import pytest
 
 import vt_models
 from vt_models import BackendError, InputError, Tracker, WeightsError
-from vt_models.runtime.engines import OnnxEngine, TorchEngine
+from vt_models.runtime.engine import Template
 from vt_models.runtime.export_directory import read_export, sha256_of
 from vt_models.runtime.installed_weights import shipped_directory
-from vt_models.tracker.tracker import Template
+from vt_models.runtime.onnx_engine import OnnxEngine
+from vt_models.runtime.torch_engine import TorchEngine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -162,7 +163,9 @@ def test_weights_that_are_not_there_or_not_weights(tmp_path) -> None:
 def test_shipped_weights_track_or_the_error_says_what_to_do(name, moving_square) -> None:
     frames, boxes = moving_square
     if shipped_directory(vt_models.get_spec(name)) is None:
-        with pytest.raises(WeightsError, match=f"no weights ship for {name}.*weights import"):
+        with pytest.raises(
+            WeightsError, match=f"no weights are bundled for {name}.*weights import"
+        ):
             vt_models.create_tracker(name)
         return
     tracker = vt_models.create_tracker(name, device="cpu")

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from vt_models import Estimate, InputError, Tracker, get_spec
 from vt_models.geometry.boxes import crop_window
-from vt_models.tracker.tracker import DenseDecoder
 
 FRAME = np.random.default_rng(1).integers(0, 256, (240, 320, 3), dtype=np.uint8)
 BOX = (120.0, 90.0, 40.0, 30.0)
@@ -39,7 +38,7 @@ def started(spec, engine, box=BOX):
     return tracker
 
 
-def test_box_decoder_by_hand(fake_engine) -> None:
+def test_update_with_a_box_decoder_equals_a_calculation_by_hand(fake_engine) -> None:
     tracker = started(BOX_SPEC, fake_engine(lambda _: box_answer((0.5, 0.25, 0.2, 0.1))))
     estimate = tracker.update(FRAME)
     side = crop_window(BOX, 4.0).side  # ceil(sqrt(1200) * 4) = 139
@@ -50,7 +49,7 @@ def test_box_decoder_by_hand(fake_engine) -> None:
     assert estimate.covariance is None
 
 
-def test_a_single_box_that_is_a_guess_leaves_the_former_one(fake_engine) -> None:
+def test_update_below_least_score_keeps_the_previous_box(fake_engine) -> None:
     spec = dataclasses.replace(BOX_SPEC, least_score=0.5)
     box = (0.5, 0.25, 0.4, 0.1)
     engine = fake_engine(lambda _: box_answer(box, score=0.49))
@@ -62,15 +61,15 @@ def test_a_single_box_that_is_a_guess_leaves_the_former_one(fake_engine) -> None
     assert believed.box == started(BOX_SPEC, engine).update(FRAME).box
 
 
-def test_a_single_box_can_follow_in_size_by_its_score_too(fake_engine) -> None:
+def test_update_with_size_smoothing_follows_the_size_by_the_score(fake_engine) -> None:
     answer = box_answer((0.5, 0.25, 0.4, 0.1), score=0.5)
     plain_tracker = started(BOX_SPEC, fake_engine(lambda _: answer))
     tracker = started(
         dataclasses.replace(BOX_SPEC, size_smoothing=0.6), fake_engine(lambda _: answer)
     )
     expected, found = plain_tracker.update(FRAME).box, tracker.update(FRAME).box
-    for axis, former in ((2, BOX[2]), (3, BOX[3])):
-        assert found[axis] == pytest.approx(former + 0.3 * (expected[axis] - former))
+    for axis, previous in ((2, BOX[2]), (3, BOX[3])):
+        assert found[axis] == pytest.approx(previous + 0.3 * (expected[axis] - previous))
         centres = (box[axis - 2] + box[axis] / 2 for box in (found, expected))
         assert next(centres) == pytest.approx(next(centres))
     unsmoothed = tracker.locate(FRAME, BOX, prior=False).box
@@ -85,24 +84,24 @@ def square_frame(box=BOX):
     return frame
 
 
-def sees_it_wider(share):
-    """Engine answers with the white rectangle of a crop, `share` times as wide."""
+def sees_it_wider(factor):
+    """Engine answers with the white rectangle of a crop, `factor` times as wide."""
 
     def answer(engine):
         rows, columns = np.nonzero(engine.crop[:, :, 0] > 127)
         (x1, x2), (y1, y2) = ((v.min(), v.max() + 1) for v in (columns, rows))
         centre = (x1 + x2) / 2, (y1 + y2) / 2
-        size = share * (x2 - x1), y2 - y1
+        size = factor * (x2 - x1), y2 - y1
         return box_answer(np.array([*centre, *size]) / len(engine.crop))
 
     return answer
 
 
-@pytest.mark.parametrize(("fit", "expected"), [(0.0, 1.44), (0.5, 1.2), (1.0, 1.0)])
-def test_a_share_of_what_is_wrong_with_the_first_size_is_taken_out(
-    fake_engine, fit, expected
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 1.44), (0.5, 1.2), (1.0, 1.0)])
+def test_size_calibration_takes_out_its_share_of_the_first_size_error(
+    fake_engine, share, expected
 ) -> None:
-    spec = dataclasses.replace(BOX_SPEC, size_fit=fit)
+    spec = dataclasses.replace(BOX_SPEC, size_calibration=share)
     tracker = Tracker(spec, fake_engine(sees_it_wider(1.44)))
     tracker.init(square_frame(), BOX)
     assert tracker.box == BOX
@@ -113,27 +112,29 @@ def test_a_share_of_what_is_wrong_with_the_first_size_is_taken_out(
         assert (x + w / 2, y + h / 2) == pytest.approx((160.0, 115.0), abs=1.0)
 
 
-def test_what_is_found_elsewhere_says_nothing_about_the_size(fake_engine) -> None:
+def test_size_calibration_ignores_boxes_found_elsewhere(fake_engine) -> None:
     answer = box_answer((0.9, 0.9, 0.5, 0.1))
     boxes = [
-        started(dataclasses.replace(BOX_SPEC, size_fit=fit), fake_engine(lambda _: answer))
+        started(
+            dataclasses.replace(BOX_SPEC, size_calibration=share), fake_engine(lambda _: answer)
+        )
         .update(FRAME)
         .box
-        for fit in (0.0, 1.0)
+        for share in (0.0, 1.0)
     ]
     assert boxes[0] == boxes[1]
 
 
-def test_a_new_target_is_not_sized_by_the_former_one(fake_engine) -> None:
+def test_size_calibration_is_reset_by_the_next_init(fake_engine) -> None:
     engine = fake_engine(sees_it_wider(1.44))
-    tracker = Tracker(dataclasses.replace(BOX_SPEC, size_fit=1.0), engine)
+    tracker = Tracker(dataclasses.replace(BOX_SPEC, size_calibration=1.0), engine)
     tracker.init(square_frame(), BOX)
     engine.answer = sees_it_wider(1.0)
     tracker.init(square_frame(), BOX)
     assert tracker.update(square_frame()).box[2] == pytest.approx(BOX[2], rel=0.03)
 
 
-def test_crops_given_to_the_engine(fake_engine) -> None:
+def test_engine_gets_crops_of_the_models_sizes(fake_engine) -> None:
     engine = fake_engine(lambda _: box_answer((0.5, 0.5, 0.25, 0.25)))
     tracker = started(BOX_SPEC, engine)
     tracker.update(FRAME)
@@ -152,7 +153,7 @@ def test_crops_given_to_the_engine(fake_engine) -> None:
     answer=st.tuples(*[st.floats(width=32)] * 4),
     score=st.floats(width=32),
 )
-def test_whatever_the_network_says_the_estimate_is_usable(fake_engine, shape, start, answer, score):
+def test_update_any_box_output_gives_a_usable_estimate(fake_engine, shape, start, answer, score):
     frame = np.zeros((*shape, 3), np.uint8)
     tracker = Tracker(BOX_SPEC, fake_engine(lambda _: box_answer(answer, score)))
     try:
@@ -175,7 +176,7 @@ def test_whatever_the_network_says_the_estimate_is_usable(fake_engine, shape, st
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e30])
 @pytest.mark.parametrize("where", range(5))
-def test_a_broken_output_keeps_the_box_with_score_zero(fake_engine, bad, where) -> None:
+def test_update_non_finite_box_output_keeps_the_box(fake_engine, bad, where) -> None:
     values = [0.5, 0.5, 0.2, 0.2, 0.7]
     good = box_answer(values[:4], values[4])
     tracker = started(BOX_SPEC, engine := fake_engine(lambda _: good))
@@ -191,7 +192,7 @@ def test_a_broken_output_keeps_the_box_with_score_zero(fake_engine, bad, where) 
     assert tracker.update(FRAME).score > 0.0
 
 
-def test_a_broken_dense_output_keeps_the_box_with_score_zero(fake_engine) -> None:
+def test_update_non_finite_dense_output_keeps_the_box(fake_engine) -> None:
     answer = dense_answer(8, 8, (0.5, 0.5, np.nan, 0.2))
     tracker = started(DENSE_SPEC, fake_engine(lambda _: answer))
     assert tracker.update(FRAME) == Estimate(BOX, 0.0)
@@ -200,7 +201,7 @@ def test_a_broken_dense_output_keeps_the_box_with_score_zero(fake_engine) -> Non
 
 
 @pytest.mark.parametrize("spec", [BOX_SPEC, DENSE_SPEC], ids=["box", "dense"])
-def test_a_second_init_equals_a_fresh_tracker(fake_engine, spec) -> None:
+def test_init_again_equals_a_fresh_tracker(fake_engine, spec) -> None:
     def answer(engine):
         mean = float(engine.template.mean()) / 255.0
         if spec.decoder == "box":
@@ -216,7 +217,7 @@ def test_a_second_init_equals_a_fresh_tracker(fake_engine, spec) -> None:
     assert [used.update(FRAME) for _ in range(3)] == [fresh.update(FRAME) for _ in range(3)]
 
 
-def test_a_refused_init_keeps_the_former_target(fake_engine) -> None:
+def test_init_refused_keeps_the_previous_target(fake_engine) -> None:
     tracker = started(BOX_SPEC, engine := fake_engine(lambda _: box_answer((0.5, 0.5, 0.2, 0.2))))
     template = engine.template
     for frame, box, text in (
@@ -231,7 +232,7 @@ def test_a_refused_init_keeps_the_former_target(fake_engine) -> None:
     assert tracker.update(FRAME).box[2] == pytest.approx(0.2 * 139)
 
 
-def test_an_init_that_fails_in_the_network_leaves_no_target(fake_engine) -> None:
+def test_init_failing_in_the_network_leaves_no_target(fake_engine) -> None:
     tracker = started(BOX_SPEC, engine := fake_engine(lambda _: box_answer((0.5, 0.5, 0.2, 0.2))))
 
     def fail(template):
@@ -244,26 +245,26 @@ def test_an_init_that_fails_in_the_network_leaves_no_target(fake_engine) -> None
         tracker.update(FRAME)
 
 
-def test_update_before_init(fake_engine) -> None:
+def test_update_before_init_is_an_input_error(fake_engine) -> None:
     with pytest.raises(InputError, match="init"):
         Tracker(BOX_SPEC, fake_engine(lambda _: ())).update(FRAME)
 
 
-def test_text_is_refused_by_name_and_an_empty_text_is_none(fake_engine) -> None:
+def test_init_with_text_of_a_model_without_language_is_refused(fake_engine) -> None:
     tracker = Tracker(BOX_SPEC, fake_engine(lambda _: ()))
     with pytest.raises(InputError, match=r"asymtrack_t takes no text.*'a dog'"):
         tracker.init(FRAME, BOX, "a dog")
     tracker.init(FRAME, BOX, "")
 
 
-def test_a_box_whose_centre_is_far_outside_is_refused(fake_engine) -> None:
+def test_init_box_with_centre_far_outside_is_refused(fake_engine) -> None:
     # It overlaps the frame by a strip, but its window (side 64 around x = 820) does not.
     tracker = Tracker(BOX_SPEC, fake_engine(lambda _: ()))
     with pytest.raises(InputError, match="template would be empty"):
         tracker.init(FRAME, (319.0, 100.0, 1000.0, 1.0))
 
 
-def test_a_bad_frame_is_refused_and_the_target_kept(fake_engine) -> None:
+def test_update_bad_frame_is_refused_and_the_target_kept(fake_engine) -> None:
     tracker = started(BOX_SPEC, fake_engine(lambda _: box_answer((0.5, 0.5, 0.2, 0.2))))
     expected = started(BOX_SPEC, fake_engine(lambda _: box_answer((0.5, 0.5, 0.2, 0.2))))
     for frame in (None, FRAME[..., :2], FRAME[:0], FRAME.astype(np.float32)):
@@ -273,7 +274,7 @@ def test_a_bad_frame_is_refused_and_the_target_kept(fake_engine) -> None:
 
 
 @pytest.mark.parametrize("shape", [(20, 20), (5, 7), (480, 640), (1, 1)])
-def test_the_frame_size_may_change(fake_engine, shape) -> None:
+def test_update_frame_of_another_size_clips_to_it(fake_engine, shape) -> None:
     tracker = started(BOX_SPEC, fake_engine(lambda _: box_answer((0.5, 0.5, 0.2, 0.2))))
     x, y, w, h = tracker.update(np.zeros((*shape, 3), np.uint8)).box
     assert x >= 0.0
@@ -282,80 +283,9 @@ def test_the_frame_size_may_change(fake_engine, shape) -> None:
     assert y + h <= shape[0]
 
 
-def test_estimates_cannot_be_changed() -> None:
+def test_estimate_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Estimate(BOX, 1.0).score = 0.0
-
-
-def plain(**changes):
-    """The dense specification without window, smoothing and penalty, but for `changes`."""
-    values = {"window_influence": 0.0, "size_smoothing": 0.0, "scale_penalty": 0.0, **changes}
-    return dataclasses.replace(DENSE_SPEC, **values)
-
-
-WINDOW = crop_window(BOX, 4.0)
-
-
-def decode(spec, answer, former=BOX):
-    return DenseDecoder(spec)(answer, WINDOW, former)
-
-
-def test_dense_decoder_by_hand() -> None:
-    found = decode(plain(), dense_answer(3, 12, (0.75, 0.25, 0.4, 0.1)))
-    cx, cy = WINDOW.x1 + 0.75 * WINDOW.side, WINDOW.y1 + 0.25 * WINDOW.side
-    w, h = 0.4 * WINDOW.side, 0.1 * WINDOW.side
-    np.testing.assert_allclose(found.box, (cx - w / 2, cy - h / 2, w, h), rtol=1e-6)
-    assert found.score == pytest.approx(0.9)
-
-
-def test_the_window_prefers_the_centre_and_the_score_stays_raw() -> None:
-    score_map, box_map = dense_answer(1, 1, (0.1, 0.1, 0.2, 0.2), 0.9)
-    score_map[0, 8, 8], box_map[0, :, 8, 8] = 0.7, (0.5, 0.5, 0.3, 0.3)
-    assert decode(plain(), (score_map, box_map)).score == pytest.approx(0.9)
-    assert decode(plain(window_influence=0.5), (score_map, box_map)).score == pytest.approx(0.7)
-
-
-def test_the_size_follows_at_the_rate_of_the_score() -> None:
-    answer = dense_answer(8, 8, (0.5, 0.5, 0.4, 0.2), 0.5)
-    found = decode(plain(size_smoothing=0.6), answer)
-    rate = 0.6 * 0.5
-    assert found.box[2] == pytest.approx(40.0 + rate * (0.4 * WINDOW.side - 40.0), rel=1e-6)
-    assert found.box[3] == pytest.approx(30.0 + rate * (0.2 * WINDOW.side - 30.0), rel=1e-6)
-    centre = found.box[0] + found.box[2] / 2
-    assert centre == pytest.approx(WINDOW.x1 + 0.5 * WINDOW.side)
-
-
-def test_the_penalty_prefers_an_unchanged_shape() -> None:
-    same = (BOX[2] / WINDOW.side, BOX[3] / WINDOW.side)
-    score_map, box_map = dense_answer(8, 4, (0.3, 0.5, 3 * same[0], same[1]), 0.8)
-    score_map[0, 8, 8], box_map[0, :, 8, 8] = 0.75, (0.5, 0.5, *same)
-    assert decode(plain(), (score_map, box_map)).score == pytest.approx(0.8)
-    assert decode(plain(scale_penalty=0.1), (score_map, box_map)).score == pytest.approx(0.75)
-
-
-def test_a_fitted_size_holds_for_box_penalty_and_spread() -> None:
-    score_map, box_map = dense_answer(8, 8, (0.5, 0.5, 0.4, 0.2), 0.8)
-    score_map[0, 8, 9], box_map[0, :, 8, 9] = 0.7, (0.5, 0.5, 0.6, 0.2)
-    spec = plain(scale_penalty=0.1)
-    former = (*BOX[:2], 0.8 * 0.4 * WINDOW.side, 1.1 * 0.2 * WINDOW.side)
-    as_it_is = decode(spec, (score_map, box_map))
-    fitted = DenseDecoder(spec)((score_map, box_map), WINDOW, former, fit=(0.8, 1.1))
-    assert fitted.box[2] == pytest.approx(0.8 * as_it_is.box[2])
-    assert fitted.box[3] == pytest.approx(1.1 * as_it_is.box[3])
-    assert fitted.spread[2, 2] == pytest.approx(0.64 * as_it_is.spread[2, 2])
-    # A cell of exactly the former size, once fitted, pays nothing; the other one does.
-    ranking = DenseDecoder(spec)._ranking(
-        score_map[0], box_map[0], WINDOW, (former[2] / 0.8, former[3] / 1.1)
-    )
-    assert ranking[8, 8] == pytest.approx(0.8, rel=1e-5)
-    assert ranking[8, 9] < 0.68
-
-
-def test_the_penalty_is_one_for_the_former_shape() -> None:
-    box_map = np.zeros((4, 1, 1), np.float32)
-    box_map[2:, 0, 0] = BOX[2] / WINDOW.side, BOX[3] / WINDOW.side
-    factors = DenseDecoder(plain(scale_penalty=0.1))._scale_penalty(box_map, WINDOW, BOX[2:])
-    np.testing.assert_allclose(factors, 1.0, atol=1e-6)
 
 
 @given(
@@ -364,7 +294,9 @@ def test_the_penalty_is_one_for_the_former_shape() -> None:
     row=st.integers(0, 15),
     column=st.integers(0, 15),
 )
-def test_any_dense_output_gives_a_usable_estimate(fake_engine, score, box, row, column) -> None:
+def test_update_any_dense_output_gives_a_usable_estimate(
+    fake_engine, score, box, row, column
+) -> None:
     tracker = started(DENSE_SPEC, fake_engine(lambda _: dense_answer(row, column, box, score)))
     for _ in range(2):
         estimate = tracker.update(FRAME)

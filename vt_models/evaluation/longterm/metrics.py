@@ -18,12 +18,12 @@ from tqdm import tqdm
 from vt_models.errors import DatasetError, InputError, VtModelsError
 from vt_models.geometry.boxes import iou
 from vt_models.longterm.state_machine import State
-from vt_models.longterm.tracker import TargetEstimate
+from vt_models.longterm.tracker import LongTermEstimate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from vt_models.evaluation.datasets import VideoSequence
+    from vt_models.datasets.sequence import VideoSequence
     from vt_models.evaluation.runs.runner import SingleObjectTracker
     from vt_models.geometry.boxes import Box
 
@@ -43,7 +43,7 @@ class Clip(Protocol):
 
     @property
     def name(self) -> str:
-        """Unique in its data set."""
+        """Unique in its dataset."""
 
     @property
     def boxes(self) -> Array:
@@ -66,7 +66,7 @@ class TimedSequence:
 
     @property
     def name(self) -> str:
-        """Unique in its data set."""
+        """Unique in its dataset."""
         return self.sequence.name
 
     @property
@@ -80,7 +80,7 @@ class TimedSequence:
 
 
 class Answer(Protocol):
-    """What is known in a frame; `TargetEstimate` is one."""
+    """What is known in a frame; `LongTermEstimate` is one."""
 
     @property
     def box(self) -> Box | None:
@@ -95,7 +95,7 @@ class Answer(Protocol):
         """What the tracker says of itself."""
 
 
-class Keeper(Protocol):
+class LongTermEvaluated(Protocol):
     """What can be evaluated."""
 
     def init(
@@ -156,8 +156,8 @@ class Departure:
     found_after: float | None
 
 
-class Bare:
-    """A tracker without a keeper, for comparison.
+class ShortTermAdapter:
+    """A short-term tracker, for comparison.
 
     It says TRACKING in every frame, except those whose score is 0: there it has said itself that it
     found nothing (OpenCV's trackers do, and a network without a finite answer).
@@ -180,7 +180,7 @@ class Bare:
         self,
         frame: NDArray[np.uint8],
         box: Box,
-        text: str | None = None,  # noqa: ARG002 - as every keeper's
+        text: str | None = None,  # noqa: ARG002 - as every long-term tracker's
         stamp: float | None = None,  # noqa: ARG002
     ) -> None:
         """Start on a target."""
@@ -191,21 +191,21 @@ class Bare:
         self,
         frame: NDArray[np.uint8],
         stamp: float | None = None,  # noqa: ARG002
-    ) -> TargetEstimate:
+    ) -> LongTermEstimate:
         """Find it in the next frame."""
         found = self._tracker.update(frame)
         self._low = self._low + 1 if found.score < self._threshold else 0
         is_lost = found.score <= 0.0 or (0 < self._frames <= self._low)
         state = State.LOST if is_lost else State.TRACKING
-        return TargetEstimate(None if is_lost else found.box, found.score, state)
+        return LongTermEstimate(None if is_lost else found.box, found.score, state)
 
 
-def run_clip(keeper: Keeper, clip: Clip) -> Run:
-    """Start on the first frame's true box and let the keeper run to the end.
+def run_clip(tracker: LongTermEvaluated, clip: Clip) -> Run:
+    """Start on the first frame's true box and let the tracker run to the end.
 
     Raises:
         DatasetError: an unreadable image, or the target is absent in the first frame.
-        VtModelsError: from the keeper, with the clip and the frame number added.
+        VtModelsError: from the tracker, with the clip and the frame number added.
     """
     count = len(clip.boxes)
     boxes, scores = np.full((count, 4), np.nan), np.full(count, np.nan)
@@ -216,9 +216,9 @@ def run_clip(keeper: Keeper, clip: Clip) -> Run:
     x, y, w, h = (float(value) for value in clip.boxes[0])
     index = 0
     try:
-        keeper.init(clip.read_frame(0), (x, y, w, h), stamp=0.0)
+        tracker.init(clip.read_frame(0), (x, y, w, h), stamp=0.0)
         for index in range(1, count):
-            answer = keeper.update(clip.read_frame(index), index * clip.period)
+            answer = tracker.update(clip.read_frame(index), index * clip.period)
             states[index] = answer.state
             if answer.box is not None:
                 boxes[index], scores[index] = answer.box, answer.score
@@ -232,12 +232,16 @@ def run_clip(keeper: Keeper, clip: Clip) -> Run:
 
 
 def run_clips(
-    factory: Callable[[], Keeper], clips: Iterable[Clip], *, name: str = "", progress: bool = True
+    factory: Callable[[], LongTermEvaluated],
+    clips: Iterable[Clip],
+    *,
+    name: str = "",
+    progress: bool = True,
 ) -> list[Run]:
-    """Run one keeper over clips, one after the other; `init` resets it."""
-    keeper = factory()
+    """Run one tracker over clips, one after the other; `init` resets it."""
+    tracker = factory()
     bar = tqdm(list(clips), desc=name, unit="clip", disable=not progress)
-    return [run_clip(keeper, clip) for clip in bar]
+    return [run_clip(tracker, clip) for clip in bar]
 
 
 def precision_recall(runs: Sequence[Run], threshold: float) -> tuple[float, float]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vt-models eval --long-term`: the target keeper and the bare tracker over the same sequences."""
+"""`vt-models eval --long-term`: a model alone and in the long-term tracker, on the same videos."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from vt_models.evaluation.calibration import (
     reliability,
 )
 from vt_models.evaluation.longterm.metrics import (
-    Bare,
     Run,
+    ShortTermAdapter,
     TimedSequence,
     events,
     run_clips,
     summary,
 )
 from vt_models.files import write_text
-from vt_models.longterm import State, create_target
+from vt_models.longterm import State, create_long_term_tracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from vt_models.evaluation.datasets import VideoSequence
+    from vt_models.datasets.sequence import VideoSequence
     from vt_models.tracker.tracker import Tracker
 
 COLUMNS = {
@@ -52,25 +52,28 @@ class LongTermReport:
 
     Attributes:
         model: its name.
-        keeper: runs of the target keeper.
-        bare: runs of the tracker alone.
+        long_term: runs of the long-term tracker.
+        short_term: runs of the tracker alone.
     """
 
     model: str
-    keeper: list[Run]
-    bare: list[Run]
+    long_term: list[Run]
+    short_term: list[Run]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-serialisable: keeper, bare, departures, and how honest the confidence was.
+        """JSON-serialisable: long_term, short_term, departures, and how honest the confidence was.
 
-        The calibration counts every frame in which the keeper measured (TRACKING or UNCERTAIN).
+        The calibration counts the frames in which the long-term tracker measured (TRACKING or
+        UNCERTAIN). "keeper" and "bare", earlier names of the first two, go with release 0.2.
         """
         confidence, right = self._measured()
         error = expected_calibration_error(confidence, right) if len(confidence) else None
         return {
-            "keeper": summary(self.keeper),
-            "bare": summary(self.bare),
-            "departures": events(self.keeper),
+            "long_term": summary(self.long_term),
+            "short_term": summary(self.short_term),
+            "keeper": summary(self.long_term),
+            "bare": summary(self.short_term),
+            "departures": events(self.long_term),
             "calibration": {
                 "ece": error,
                 "frames": len(confidence),
@@ -82,7 +85,7 @@ class LongTermReport:
         """A table, and the calibration error."""
         about = self.to_dict()
         lines = [f"{'long term':<12}" + "".join(f"{head:>11}" for head in COLUMNS)]
-        for name in ("keeper", "bare"):
+        for name in ("long_term", "short_term"):
             cells = "".join(_cell(about[name][key]) for key in COLUMNS.values())
             lines.append(f"{name:<12}{cells}")
         error, frames = about["calibration"]["ece"], about["calibration"]["frames"]
@@ -100,9 +103,9 @@ class LongTermReport:
 
     def _measured(self) -> tuple[np.ndarray, np.ndarray]:
         """Confidence of the measured frames, and whether the box was right."""
-        scores = np.concatenate([run.scores[1:] for run in self.keeper])
-        overlaps = np.concatenate([run.overlaps[1:] for run in self.keeper])
-        states = np.concatenate([run.states[1:] for run in self.keeper])
+        scores = np.concatenate([run.scores[1:] for run in self.long_term])
+        overlaps = np.concatenate([run.overlaps[1:] for run in self.long_term])
+        states = np.concatenate([run.states[1:] for run in self.long_term])
         measured = np.isin(states, (State.TRACKING, State.UNCERTAIN))
         return scores[measured], (overlaps[measured] >= RIGHT_IOU).astype(np.float64)
 
@@ -110,11 +113,13 @@ class LongTermReport:
 def long_term_report(
     factory: Callable[[], Tracker], sequences: Sequence[VideoSequence], model: str
 ) -> LongTermReport:
-    """Run the keeper and the bare tracker; frames are taken to be 1/30 s apart."""
+    """Run the long-term tracker and the short-term tracker; frames are taken to be 1/30 s apart."""
     clips = [TimedSequence(sequence) for sequence in sequences]
-    keeper = run_clips(lambda: create_target(factory()), clips, name=f"{model}, kept")
-    bare = run_clips(lambda: Bare(factory()), clips, name=f"{model}, bare")
-    return LongTermReport(model, keeper, bare)
+    long_term = run_clips(
+        lambda: create_long_term_tracker(factory()), clips, name=f"{model}, long term"
+    )
+    short_term = run_clips(lambda: ShortTermAdapter(factory()), clips, name=f"{model}, short term")
+    return LongTermReport(model, long_term, short_term)
 
 
 def _cell(value: float | None) -> str:

@@ -8,14 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
-from vt_models import create_target, create_tracker, get_spec, list_models
+from vt_models import create_long_term_tracker, create_tracker, get_spec, list_models
 from vt_models.cli import calibrate as calibrate_command
 from vt_models.errors import DatasetError, InputError
 from vt_models.evaluation import calibration as calibrate
 from vt_models.evaluation.longterm.compose import KINDS, compose, source_clips
 from vt_models.evaluation.longterm.metrics import (
-    Bare,
     Run,
+    ShortTermAdapter,
     best_f_score,
     departures,
     precision_recall,
@@ -25,7 +25,7 @@ from vt_models.evaluation.longterm.metrics import (
 from vt_models.evaluation.longterm.report import LongTermReport
 from vt_models.longterm.calibration import read_calibration
 from vt_models.longterm.state_machine import State
-from vt_models.longterm.tracker import TargetEstimate
+from vt_models.longterm.tracker import LongTermEstimate
 from vt_models.runtime.export_directory import read_export
 from vt_models.runtime.installed_weights import shipped_directory
 from vt_models.tracker.tracker import Estimate
@@ -126,32 +126,32 @@ class Clip:
 
 
 def test_a_bare_tracker_says_tracking_to_the_end() -> None:
-    run = run_clip(Bare(Still()), Clip())
+    run = run_clip(ShortTermAdapter(Still()), Clip())
     assert list(run.states) == [T] * 5
     assert list(run.overlaps) == [1, 1, 1, 0, 0]
 
 
 def test_a_bare_tracker_with_a_rule_or_a_failure_says_lost() -> None:
-    run = run_clip(Bare(Still([0.1, 0.9, 0.1, 0.1]), 0.2, 2), Clip())
+    run = run_clip(ShortTermAdapter(Still([0.1, 0.9, 0.1, 0.1]), 0.2, 2), Clip())
     assert list(run.states) == [T, T, T, T, L]
     assert np.isnan(run.scores[4])
-    assert list(run_clip(Bare(Still([0.9, 0.0])), Clip()).states) == [T, T, L, T, T]
+    assert list(run_clip(ShortTermAdapter(Still([0.9, 0.0])), Clip()).states) == [T, T, L, T, T]
 
 
-def test_a_keeper_without_a_box_has_no_overlap() -> None:
+def test_run_without_a_box_has_no_overlap() -> None:
     class Lost(Still):
         def init(self, frame, box, text=None, stamp=None):  # noqa: ARG002
             self.stamps = []
 
         def update(self, frame, stamp=None):  # noqa: ARG002
             self.stamps.append(stamp)
-            return TargetEstimate(None, 0.0, L)
+            return LongTermEstimate(None, 0.0, L)
 
-    keeper = Lost()
-    run = run_clip(keeper, Clip())
+    tracker = Lost()
+    run = run_clip(tracker, Clip())
     assert list(run.overlaps[1:]) == [0] * 4
     assert np.isnan(run.scores[1:]).all()
-    assert keeper.stamps == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert tracker.stamps == pytest.approx([0.1, 0.2, 0.3, 0.4])
 
 
 @pytest.fixture(scope="session")
@@ -242,12 +242,12 @@ def samples(count=4000, seed=0, weight=1.5, likeness=2.0, bias=-0.5) -> calibrat
 
 def test_the_fit_recovers_a_known_calibration() -> None:
     found = calibrate.fit([samples(seed=1), samples(seed=2)])
-    assert (found.weight, found.likeness, found.bias) == pytest.approx((1.5, 2.0, -0.5), abs=0.2)
+    assert (found.weight, found.similarity, found.bias) == pytest.approx((1.5, 2.0, -0.5), abs=0.2)
     held = samples(seed=3)
     confidence = calibrate.confidences(found, held)
     assert calibrate.expected_calibration_error(confidence, held.right) < 0.03
     assert calibrate.normalised_errors(found, held).mean() == pytest.approx(4.0, rel=0.1)
-    assert found.spread_scale == 0.0
+    assert found.covariance_scale == 0.0
 
 
 def test_leaving_out_uses_only_the_others() -> None:
@@ -330,13 +330,13 @@ def test_the_command_fits_and_writes_what_a_target_then_uses(tmp_path, shared_di
     assert 0.0 <= entry["fitted"]["ece"] <= 0.3
     assert not entry["fitted"]["left_out_in_turn"], "without one of them all boxes are right"
     assert cv2.imread(str(tmp_path / "r.png")) is not None
-    calibration = create_target(create_tracker("asymtrack_lite0", directory)).calibration
+    calibration = create_long_term_tracker(create_tracker("asymtrack_lite0", directory)).calibration
     assert calibration.is_fitted
     assert calibration.weight == entry["weight"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_all_weights_that_ship_are_calibrated(name) -> None:
+def test_all_bundled_weights_are_calibrated(name) -> None:
     entry = read_export(shipped_directory(get_spec(name))).calibration
     assert read_calibration(entry).is_fitted
     assert entry["fitted"]["ece"] < 0.1
@@ -349,8 +349,8 @@ def test_eval_reports_loss_and_return(tmp_path, shared_dir, capsys) -> None:
     options += ["--sequences", "uav123_group2_2", "--output", str(tmp_path), "--json"]
     assert main(["eval", "--model", "asymtrack_lite0", "--device", "cpu", *options]) == 0
     about = json.loads(capsys.readouterr().out)["long_term"]
-    assert about["keeper"]["departures"] == about["keeper"]["returns"] == 1
-    assert about["keeper"]["false_tracking"] < about["bare"]["false_tracking"] == 1.0
+    assert about["long_term"]["departures"] == about["long_term"]["returns"] == 1
+    assert about["long_term"]["false_tracking"] < about["short_term"]["false_tracking"] == 1.0
     assert about["calibration"]["frames"] > 100
     assert (tmp_path / "asymtrack_lite0" / "reliability.png").is_file()
 
@@ -363,7 +363,7 @@ def test_a_return_that_is_too_short_to_be_found_counts() -> None:
 def test_the_long_term_report_of_a_command(tmp_path, scripted_report) -> None:
     report = scripted_report
     about = report.to_dict()
-    assert about["keeper"]["false_tracking"] == 0.25
+    assert about["long_term"]["false_tracking"] == 0.25
     assert about["calibration"]["frames"] == 6, "COASTING and LOST are no measurements"
     report.save(tmp_path)
     assert json.loads((tmp_path / "longterm.json").read_text()) == about

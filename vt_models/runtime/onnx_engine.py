@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs a network: ONNX Runtime sessions, or a torch module.
-
-An engine keeps the state of one target, so each tracker has its own.
-"""
+"""Run an export directory in ONNX Runtime."""
 
 from __future__ import annotations
 
-import copy
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vt_models.errors import BackendError, InputError, WeightsError
+from vt_models.runtime.engine import (
+    Array,
+    Device,
+    check_device,
+    check_threads,
+    dynamic_names,
+    search_states,
+    template_extras,
+)
 from vt_models.runtime.export_directory import (
     SEARCH_GRAPH,
     TEMPLATE_GRAPH,
@@ -22,18 +26,13 @@ from vt_models.runtime.export_directory import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     import onnxruntime
-    import torch
+    from numpy.typing import NDArray
 
-    from vt_models.nets import SiameseNet
     from vt_models.registry import ModelSpec
-    from vt_models.tracker.tracker import Template
-
-Device: TypeAlias = Literal["auto", "cpu", "cuda", "tensorrt"]
-Array: TypeAlias = NDArray[np.float32]
+    from vt_models.runtime.engine import Template
 
 _PROVIDERS: dict[str, tuple[str, ...]] = {
     "cpu": ("CPUExecutionProvider",),
@@ -48,24 +47,8 @@ _PROVIDERS: dict[str, tuple[str, ...]] = {
 _PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 
 
-def check_device(device: str) -> Device:
-    """Return `device` if it is a known name, else raise InputError."""
-    if device not in get_args(Device):
-        raise InputError(f"no device called {device!r}; devices: {', '.join(get_args(Device))}")
-    return device  # type: ignore[return-value]
-
-
-def check_threads(threads: int | None) -> int | None:
-    """Return `threads` if it is None or a positive number, else raise InputError."""
-    if threads is None:
-        return None
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise InputError(f"threads must be a whole number >= 1 or None, got {threads!r}")
-    return threads
-
-
 class OnnxEngine:
-    """Runs an export directory in ONNX Runtime.
+    """Run an export directory in ONNX Runtime.
 
     Args:
         directory: made by `vt-models export`, or an `ExportedModel` that was read already.
@@ -102,7 +85,7 @@ class OnnxEngine:
             name: np.empty(shape, np.float32) for name, shape in exported.outputs.items()
         }
         self._binding = self._bind_outputs()
-        self._missing = self._needed()
+        self._missing = {"template", "text"} if self.spec.language else {"template"}
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -110,7 +93,7 @@ class OnnxEngine:
         return tuple(self._search_session.get_providers())
 
     def set_template(self, template: Template) -> None:
-        """Encode a template and keep its state; see `vt_models.tracker.tracker.Engine`."""
+        """Encode a template and keep its state; see `vt_models.runtime.engine.Engine`."""
         self._missing.add("template")
         state = self._encode(template)
         self._bind(self._state_names, state)
@@ -119,11 +102,11 @@ class OnnxEngine:
         self._missing.discard("template")
 
     def set_dynamic(self, template: Template) -> None:
-        """Encode the dynamic template anew; see `vt_models.tracker.tracker.Engine`."""
+        """Encode the dynamic template anew; see `vt_models.runtime.engine.Engine`."""
         self._bind(dynamic_names(self._state_names), self._encode(template))
 
     def set_text(self, ids: NDArray[np.int64], mask: NDArray[np.bool_]) -> None:
-        """Encode a text and keep its state; see `vt_models.tracker.tracker.Engine`."""
+        """Encode a text and keep its state; see `vt_models.runtime.engine.Engine`."""
         if self._text_session is None:
             raise InputError(f"{self.spec.name} takes no text")
         self._missing.add("text")
@@ -145,12 +128,8 @@ class OnnxEngine:
         _run(self._search_session, self._binding, "search")
         return tuple(self._outputs.values())
 
-    def _needed(self) -> set[str]:
-        """What has to be set before a search."""
-        return {"template", "text"} if self.spec.language else {"template"}
-
     def _check_inputs(self, exported: ExportedModel) -> None:
-        """WeightsError if a graph does not take what it is going to get."""
+        """Raise WeightsError if a graph has other inputs than those it will get."""
         spec = self.spec
         _check_names(self._template_session, ("template", *spec.template_inputs), exported)
         states = search_states(spec, self._state_names, self._text_state_names)
@@ -159,7 +138,7 @@ class OnnxEngine:
             _check_names(self._text_session, ("text_ids", "text_mask"), exported)
 
     def _encode(self, template: Template) -> list[onnxruntime.OrtValue]:
-        """The state of a template."""
+        """Run the template graph."""
         inputs: dict[str, NDArray[Any]] = {"template": np.ascontiguousarray(template.crops)}
         inputs |= template_extras(template, self.spec)
         return self._run_once(self._template_session, inputs, self._state_names, "template")
@@ -186,7 +165,7 @@ class OnnxEngine:
             self._binding.bind_ortvalue_input(name, value)
 
     def _bind_outputs(self) -> onnxruntime.IOBinding:
-        """A binding of the search graph whose outputs land in `self._outputs`."""
+        """Bind the search graph's outputs to the arrays of `self._outputs`."""
         value_on = import_onnxruntime().OrtValue.ortvalue_from_numpy
         binding = self._search_session.io_binding()
         for name, array in self._outputs.items():
@@ -194,41 +173,15 @@ class OnnxEngine:
         return binding
 
 
-def dynamic_names(state_names: Iterable[str]) -> tuple[str, ...]:
-    """What the search graph calls the state of the dynamic template."""
-    return tuple(f"dynamic_{name}" for name in state_names)
-
-
-def search_states(
-    spec: ModelSpec, state_names: Iterable[str], text_state_names: Iterable[str]
-) -> tuple[str, ...]:
-    """Names of the states that a search graph takes, in order."""
-    dynamic = dynamic_names(state_names) if spec.dynamic_template else ()
-    return (*state_names, *dynamic, *text_state_names)
-
-
-def template_extras(template: Template, spec: ModelSpec) -> dict[str, NDArray[Any]]:
-    """The inputs of the template graph beside the crops, as batches of one, in order."""
-    values: dict[str, NDArray[Any]] = {}
-    for name in spec.template_inputs:
-        if name == "template_box":
-            values[name] = np.ascontiguousarray(template.box, np.float32)[None]
-        else:
-            size = spec.template_size
-            mask = np.zeros((size, size), np.bool_) if template.mask is None else template.mask
-            values[name] = np.ascontiguousarray(mask)[None]
-    return values
-
-
 def _batched(array: NDArray[Any]) -> NDArray[Any]:
-    """(...) to (1, ...), contiguous; no copy if it is already."""
+    """Make (...) a contiguous (1, ...); no copy if it is contiguous."""
     return np.ascontiguousarray(array)[None]
 
 
 def open_session(
     data: bytes, name: str | Path, device: Device, threads: int | None
 ) -> onnxruntime.InferenceSession:
-    """A session on the asked-for provider, or an error; never a silent fallback.
+    """Open a session on the requested provider, or raise; there is no silent fallback.
 
     Args:
         data: an ONNX graph.
@@ -286,7 +239,7 @@ def _session_on(
 
 
 def _session_options(threads: int | None) -> onnxruntime.SessionOptions:
-    """One thread unless told otherwise, and threads that sleep while they wait.
+    """Use one thread unless told otherwise, and threads that sleep while they wait.
 
     Spinning with two threads burns 20.9 ms of processor time a frame instead of 8.6 (Lite0, 20 ms
     between frames, 2 cores that others use too; one thread: 7.4), and is no faster there.
@@ -319,123 +272,8 @@ def _run(session: onnxruntime.InferenceSession, binding: onnxruntime.IOBinding, 
         raise BackendError(f"onnxruntime failed in the {graph} graph: {error}") from error
 
 
-class TorchEngine:
-    """Runs a torch network; same results as `OnnxEngine` to rounding (needs torch).
-
-    The network is copied, put in evaluation mode and merged; the caller's stays as it is.
-
-    Args:
-        net: the network.
-        spec: its specification.
-        device: "auto", "cpu" or "cuda".
-        threads: for torch's own pool, which is one for the whole process; None leaves it.
-
-    Raises:
-        InputError: unknown device, or a number of threads below 1.
-        BackendError: torch is missing, or the device is not available.
-    """
-
-    def __init__(
-        self,
-        net: SiameseNet,
-        spec: ModelSpec,
-        device: str = "auto",
-        threads: int | None = None,
-    ) -> None:
-        device, threads = check_device(device), check_threads(threads)
-        torch = import_torch()
-        from vt_models.nets.graphs import (  # noqa: PLC0415 - needs torch
-            SearchGraph,
-            TemplateGraph,
-            TextGraph,
-        )
-
-        self.spec = spec
-        self._torch = torch
-        self._device = _torch_device(torch, device)
-        if threads is not None:
-            torch.set_num_threads(threads)
-        merged = copy.deepcopy(net).eval().merge()  # type: ignore[attr-defined]
-        self._template_graph = TemplateGraph(merged, spec).eval().to(self._device)
-        self._search_graph = SearchGraph(merged, spec).eval().to(self._device)
-        self._text_graph = TextGraph(merged).eval().to(self._device) if spec.language else None
-        self._no_padding = np.zeros((spec.search_size, spec.search_size), np.bool_)
-        self._state: tuple[Any, ...] | None = None
-        self._dynamic: tuple[Any, ...] = ()
-        self._text_state: tuple[Any, ...] | None = None if spec.language else ()
-
-    def set_template(self, template: Template) -> None:
-        """Encode a template and keep its state; see `vt_models.tracker.tracker.Engine`."""
-        self._state = None
-        self._state = self._encode(template)
-        self._dynamic = self._state if self.spec.dynamic_template else ()
-
-    def set_dynamic(self, template: Template) -> None:
-        """Encode the dynamic template anew; see `vt_models.tracker.tracker.Engine`."""
-        self._dynamic = self._encode(template)
-
-    def set_text(self, ids: NDArray[np.int64], mask: NDArray[np.bool_]) -> None:
-        """Encode a text and keep its state; see `vt_models.tracker.tracker.Engine`."""
-        if self._text_graph is None:
-            raise InputError(f"{self.spec.name} takes no text")
-        self._text_state = None
-        with self._exact():
-            self._text_state = tuple(
-                self._text_graph(self._tensor(ids[None]), self._tensor(mask[None]))
-            )
-
-    def search(
-        self, crop: NDArray[np.uint8], mask: NDArray[np.bool_] | None = None
-    ) -> tuple[Array, ...]:
-        """Search a crop; see `vt_models.tracker.tracker.Engine`."""
-        if self._state is None:
-            raise InputError("search() before set_template()")
-        if self._text_state is None:
-            raise InputError("search() before set_text()")
-        inputs = [self._tensor(crop[None])]
-        if "search_mask" in self.spec.search_inputs:
-            inputs.append(self._tensor((self._no_padding if mask is None else mask)[None]))
-        with self._exact():
-            outputs = self._search_graph(*inputs, *self._state, *self._dynamic, *self._text_state)
-            return tuple(output.float().cpu().numpy() for output in outputs)
-
-    def _encode(self, template: Template) -> tuple[Any, ...]:
-        extras = template_extras(template, self.spec).values()
-        with self._exact():
-            return tuple(
-                self._template_graph(
-                    self._tensor(template.crops), *(self._tensor(extra) for extra in extras)
-                )
-            )
-
-    def _tensor(self, array: NDArray[Any]) -> torch.Tensor:
-        """A copy of an array on the device."""
-        return self._torch.from_numpy(array.copy()).to(self._device)
-
-    def _exact(self) -> ExactInference:
-        return ExactInference(self._torch)
-
-
-class ExactInference:
-    """Context: no gradients, and no TF32 on GPUs."""
-
-    def __init__(self, torch: Any) -> None:
-        self._contexts = (
-            torch.inference_mode(),
-            torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
-        )
-
-    def __enter__(self) -> None:
-        for context in self._contexts:
-            context.__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        for context in reversed(self._contexts):
-            context.__exit__(*error)
-
-
 def import_onnxruntime() -> Any:
-    """The onnxruntime module, or a BackendError that says how to get it."""
+    """Import onnxruntime; raise a BackendError that says how to get it if that fails."""
     try:
         import onnxruntime  # noqa: PLC0415 - loaded where it is used
     except ImportError as error:
@@ -443,24 +281,3 @@ def import_onnxruntime() -> Any:
             f"this needs onnxruntime, which cannot be imported ({error}); pip install onnxruntime"
         ) from error
     return onnxruntime
-
-
-def import_torch() -> Any:
-    """The torch module, or a BackendError that says how to get it."""
-    try:
-        import torch  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise BackendError(
-            f"this needs torch, which cannot be imported ({error}); "
-            "pip install 'vt_ros[train]', or use backend 'onnxruntime' with an exported model"
-        ) from error
-    return torch
-
-
-def _torch_device(torch: Any, device: Device) -> Any:
-    if device == "tensorrt":
-        raise BackendError("backend 'torch' has no TensorRT; use backend 'onnxruntime'")
-    present = torch.cuda.is_available()
-    if device == "cuda" and not present:
-        raise BackendError("device 'cuda' was asked for and torch sees no CUDA GPU; use 'cpu'")
-    return torch.device("cuda" if device == "cuda" or (device == "auto" and present) else "cpu")
