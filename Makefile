@@ -8,10 +8,11 @@ PYTHON ?= python3
 ARGS ?=
 SETUP = $(PYTHON) scripts/setup_env.py
 RUN = . .venv/bin/activate &&
+UNIT = $(RUN) python -m pytest -n auto -m "not slow and not ros and not train" --without-torch
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train-setup demo test test-slow lint bench bench-training clean distclean \
-	python-found
+.PHONY: help setup train-setup demo test test-unit test-slow coverage lint docs bench \
+	bench-training clean distclean python-found
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -31,13 +32,25 @@ test: python-found ## set up everything, lint, and run all tests that are not ma
 	@$(MAKE) --no-print-directory lint
 	@$(RUN) python -m pytest --junitxml=build/test_results.xml $(ARGS)
 
+test-unit: python-found ## the quick part without torch and without ROS processes, in parallel
+	@$(SETUP) unit
+	@$(UNIT) --junitxml=build/unit_test_results.xml $(ARGS)
+
+coverage: python-found ## the same, and how many lines it runs; fails below the floor in pyproject.toml
+	@$(SETUP) unit
+	@$(UNIT) --cov --cov-report=term:skip-covered --cov-report=html:build/coverage $(ARGS)
+
 test-slow: python-found ## run the tests marked slow: whole networks against the authors' numbers
 	@$(SETUP) test
 	@$(RUN) python -m pytest -m slow --junitxml=build/slow_test_results.xml $(ARGS)
 
-lint: python-found ## style (ruff) and types (mypy)
+lint: python-found ## style (ruff), spelling (codespell) and types (mypy)
 	@$(SETUP) lint
-	@$(RUN) ruff check . && ruff format --check . && mypy
+	@$(RUN) ruff check . && ruff format --check . && codespell && mypy
+
+docs: python-found ## build the documentation site in build/site; a broken link is an error
+	@$(SETUP) docs
+	@$(RUN) mkdocs build --strict $(ARGS)
 
 bench: python-found ## measure speed and accuracy on this machine
 	@$(SETUP) runtime

