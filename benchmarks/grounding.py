@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text to box: names and descriptions of things in pictures, and the sentences of the sequences.
+"""Text to box: names and descriptions of things in images, and the sentences of the sequences.
 
     python -m benchmarks.grounding --backend zero_shot --source CHECKPOINT
 
-A case is right if the back end's best box, whatever its score, has an IoU of 0.5 or more with the
+A case is right if the backend's best box, whatever its score, has an IoU of 0.5 or more with the
 object that the text means. Of two objects of a class, who always finds both and picks one at random
 has 0.5. Of things that are not there, how many are found all the same is counted. See
 docs/grounding.md.
@@ -23,9 +23,9 @@ import cv2
 from tqdm import tqdm
 
 from benchmarks.result_file import SHARED, measure_into
+from vt_models.datasets.folder import FolderDataset
 from vt_models.datasets.images import read_image
 from vt_models.errors import InputError
-from vt_models.evaluation.datasets import FolderDataset
 from vt_models.evaluation.provenance import command_line, provenance
 from vt_models.geometry.boxes import iou
 from vt_models.grounding import create_grounder, list_grounders
@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks.grounding", description=__doc__)
     add = parser.add_argument
     add("--backend", default="onnx", choices=list_grounders(), help="default: %(default)s")
-    add("--source", help="what it loads, see docs/grounding.md; default: what ships")
+    add("--source", help="what it loads, see docs/grounding.md; default: the bundled one")
     add("--device", default="auto", help="default: %(default)s")
     add("--threads", type=int, default=1, help="default: %(default)s")
     add("--per-kind", type=int, default=100, help="cases of each kind; default: %(default)s")
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         "--held-out",
         type=int,
         default=12,
-        help="one of so many photographs of the pack; every 12th is what `vt-models ground-train` "
+        help="one of so many images of the pack; every 12th is what `vt-models ground-train` "
         "leaves out; default: %(default)s",
     )
     add("--sequences", type=Path, default=SHARED / "sequences", help="default: %(default)s")
@@ -101,7 +101,7 @@ def _confusion(grounder: Grounder, args: argparse.Namespace) -> dict[str, Any]:
     for case in tqdm(chosen, unit="case", file=sys.stderr):
         try:
             outcomes.append(judge(grounder, case))
-        except InputError:  # too long for this back end, or none of its words
+        except InputError:  # too long for this backend, or none of its words
             refused[case.kind] += 1
     result = {kind: _rates([o for o in outcomes if o.case.kind == kind]) for kind in KINDS}
     result["all"] = _rates(outcomes)

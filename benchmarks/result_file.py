@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SHARED = Path(os.environ.get("VT_SHARED_DIR", "../shared"))
-"""Where sequences, peers and training images are by default."""
+"""Where sequences, baselines and training images are by default."""
 
 
 def measure_into(path: Path, measure: Callable[[], dict[str, Any]]) -> int:

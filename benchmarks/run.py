@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Speed and accuracy of every model and of the peers, in one run (`make bench`).
+"""Speed and accuracy of every model and of the baselines, in one run (`make bench`).
 
-    python -m benchmarks.run --root ../shared/sequences --peer-weights ../shared/peers
+    python -m benchmarks.run --root ../shared/sequences --baseline-weights ../shared/peers
 
 writes `speed.json` and `accuracy.json` into `benchmarks/results/local`, which git ignores; add
 `--output benchmarks/results` to make results to commit. Without sequences the speed is
@@ -21,9 +21,9 @@ import cv2
 from benchmarks.result_file import SHARED, measure_into
 from vt_models.api import create_tracker
 from vt_models.cli import bench as bench_command
-from vt_models.cli.eval import available_peers, split_names, to_text
-from vt_models.evaluation.baselines import PEERS, create_peer
-from vt_models.evaluation.datasets import FolderDataset
+from vt_models.cli.eval import available_baselines, split_names, to_text
+from vt_models.datasets.folder import FolderDataset
+from vt_models.evaluation.baselines import BASELINES, create_baseline
 from vt_models.evaluation.provenance import command_line, provenance
 from vt_models.evaluation.runs.runner import evaluate
 from vt_models.registry import get_spec, list_models
@@ -55,8 +55,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--only", choices=("speed", "accuracy"), help="default: both")
     add("--root", type=Path, default=SHARED / "sequences", help="default: %(default)s")
     add("--sequence", default="tlp_Bike", help="speed is measured on it; default: %(default)s")
-    add("--peers", type=split_names, default=list(PEERS), help=f"default: {','.join(PEERS)}")
-    add("--peer-weights", type=Path, default=SHARED / "peers", help="default: %(default)s")
+    add(
+        "--baselines",
+        type=split_names,
+        default=list(BASELINES),
+        help=f"default: {','.join(BASELINES)}",
+    )
+    add("--baseline-weights", type=Path, default=SHARED / "peers", help="default: %(default)s")
     add("--models", type=split_names, default=list_models(), help="default: all")
     add("--repeats", default="5", help="of the speed benchmark; default: %(default)s")
     add("--output", type=Path, default=RESULTS, help="directory; default: %(default)s")
@@ -67,7 +72,12 @@ def _speed(args: argparse.Namespace, has_sequences: bool) -> dict[str, Any]:
     parser = argparse.ArgumentParser()
     bench_command.add_arguments(parser)
     options = ["--models", ",".join(args.models), "--repeats", args.repeats]
-    options += ["--peers", ",".join(args.peers), "--peer-weights", str(args.peer_weights)]
+    options += [
+        "--baselines",
+        ",".join(args.baselines),
+        "--baseline-weights",
+        str(args.baseline_weights),
+    ]
     if has_sequences:
         options += ["--root", str(args.root), "--sequence", args.sequence]
     result = bench_command.bench(parser.parse_args(options))
@@ -76,7 +86,7 @@ def _speed(args: argparse.Namespace, has_sequences: bool) -> dict[str, Any]:
 
 
 def _accuracy(args: argparse.Namespace) -> dict[str, Any]:
-    """Every model that has weights, and the peers, over all sequences with one thread."""
+    """Every model that has weights, and the baselines, over all sequences with one thread."""
     about = provenance(command_line(), seed=0)
     cv2.setNumThreads(1)
     sequences = FolderDataset(args.root)
@@ -85,8 +95,8 @@ def _accuracy(args: argparse.Namespace) -> dict[str, Any]:
         for name in args.models
         if shipped_directory(get_spec(name)) is not None
     }
-    for name in available_peers(args.peers, args.peer_weights):
-        factories[name] = partial(create_peer, name, args.peer_weights)
+    for name in available_baselines(args.baselines, args.baseline_weights):
+        factories[name] = partial(create_baseline, name, args.baseline_weights)
     reports = [evaluate(factory, sequences, model=name) for name, factory in factories.items()]
     print(to_text(reports))
     return {
@@ -95,7 +105,7 @@ def _accuracy(args: argparse.Namespace) -> dict[str, Any]:
         "threads": 1,
         "sequences": {sequence.name: len(sequence) for sequence in sequences},
         "trackers": {report.model: report.to_dict() for report in reports},
-        "left_out": sorted({*args.models, *args.peers} - set(factories)),
+        "left_out": sorted({*args.models, *args.baselines} - set(factories)),
     }
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vt-models bench`: time per frame of the models, and of peers, in one run."""
+"""`vt-models bench`: time per frame of the models, and of baselines, in one run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import cv2
 
 from vt_models.cli.eval import split_names
-from vt_models.evaluation.baselines import PEERS, create_peer, missing_reason
-from vt_models.evaluation.datasets import open_dataset
+from vt_models.datasets.kinds import open_dataset
+from vt_models.evaluation.baselines import BASELINES, create_baseline, missing_reason
 from vt_models.evaluation.provenance import command_line, provenance
 from vt_models.evaluation.speed import (
-    Clip,
+    FrameClip,
     available_models,
     measure,
     sequence_clip,
@@ -42,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=int, default=1, help="of networks and OpenCV; default: %(default)s")
     add("--device", default="cpu", help="auto, cpu, cuda or tensorrt; default: %(default)s")
     add("--seed", type=int, default=0, help="of random weights; default: %(default)s")
-    add("--peers", type=split_names, default=[], help=f"also run, of: {','.join(PEERS)}")
-    add("--peer-weights", type=Path, help="folder of the peers' weight files")
+    add("--baselines", type=split_names, default=[], help=f"also run, of: {','.join(BASELINES)}")
+    add("--baseline-weights", type=Path, help="folder of the baselines' weight files")
     add("--output", type=Path, help="file to write the JSON object to")
     add("--json", action="store_true", help="one JSON object on standard output")
 
@@ -67,11 +67,11 @@ def bench(args: argparse.Namespace) -> dict[str, Any]:
     built, left_out = available_models(models, args.device, args.threads, args.seed)
     trackers: dict[str, SingleObjectTracker] = {name: made for name, (made, _) in built.items()}
     weights = {name: kind for name, (_, kind) in built.items()}
-    for name in args.peers:
-        reason = missing_reason(name, args.peer_weights)
+    for name in args.baselines:
+        reason = missing_reason(name, args.baseline_weights)
         if reason is None:
-            trackers[name] = create_peer(name, args.peer_weights, args.threads)
-            weights[name] = "peer"
+            trackers[name] = create_baseline(name, args.baseline_weights, args.threads)
+            weights[name] = "baseline"
         else:
             left_out[name] = reason
     for reason in left_out.values():
@@ -100,14 +100,14 @@ def to_text(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _clip(args: argparse.Namespace) -> Clip:
+def _clip(args: argparse.Namespace) -> FrameClip:
     if args.root is None:
         return synthetic_clip(args.frames, args.seed)
     dataset = open_dataset("folder", args.root, [args.sequence] if args.sequence else None)
     return sequence_clip(dataset[0], args.frames)
 
 
-def _describe(clip: Clip) -> dict[str, Any]:
+def _describe(clip: FrameClip) -> dict[str, Any]:
     height, width = clip.frames[0].shape[:2]
     return {
         "source": clip.source,

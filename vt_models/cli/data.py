@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vt-models data`: is a data set complete and readable? All problems at once, by file and line."""
+"""`vt-models data`: is a dataset complete and readable? All problems at once, by file and line."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Findings:
     """What there is, and what is wrong with it.
 
     Attributes:
-        entries: sequences or photographs.
-        images: frames or photographs.
+        entries: sequences or images.
+        images: frames or images.
         boxes: targets that are there.
-        absent, occluded: frames of which the data set says so.
+        absent, occluded: frames of which the dataset says so.
         texts: entries with a sentence.
         problems: messages.
     """
@@ -69,9 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `vt-models data`."""
     add = parser.add_argument
     kinds = sorted((*DATASETS, *IMAGE_SETS))
-    add("--dataset", required=True, choices=kinds, help="layout of the data set")
-    add("--root", required=True, type=Path, help="directory of the data set")
-    add("--split", help="part of the data set, see docs/datasets.md; default: the data set's own")
+    add("--dataset", required=True, choices=kinds, help="layout of the dataset")
+    add("--root", required=True, type=Path, help="directory of the dataset")
+    add("--split", help="part of the dataset, see docs/datasets.md; default: the dataset's own")
     add("--images", action="store_true", help="decode every image too")
     add("--jobs", type=int, default=1, help="processes; default: 1")
     add("--json", action="store_true", help="one JSON object on standard output")
@@ -91,10 +91,10 @@ def run(args: argparse.Namespace) -> int:
 def check(
     entries: Sequence[VideoSequence] | Sequence[AnnotatedImage], *, decode: bool, jobs: int = 1
 ) -> Findings:
-    """Read all sequences or photographs of a data set.
+    """Read all sequences or images of a dataset.
 
     Args:
-        entries: the data set.
+        entries: the dataset.
         decode: read every image as well.
         jobs: processes.
     """
@@ -104,7 +104,7 @@ def check(
         each: Iterable[Findings] = map(work, range(count))
         if jobs > 1:
             pool = stack.enter_context(ProcessPoolExecutor(jobs))
-            # The data set travels with each chunk.
+            # The dataset travels with each chunk.
             each = pool.map(work, range(count), chunksize=1 + count // (CHUNKS * jobs))
         for found in tqdm(each, total=count, unit="entry", file=sys.stderr):
             findings.add(found)

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", type=Path, required=True, help="folder of the image pack")
     add("--output", type=Path, required=True, help=".safetensors file for `train --start-from`")
     add("--teacher", default="asymtrack_lite0", help="trained tracker; default: %(default)s")
-    add("--teacher-weights", type=Path, help="its weights; default: those that ship")
+    add("--teacher-weights", type=Path, help="its weights; default: the bundled ones")
     add("--hold-out", nargs="*", default=[], metavar="VIDEO", help="videos to leave out")
     add("--samples", type=int, default=default.samples, help="windows; default: %(default)s")
     add("--max-minutes", type=float, help="end after this time, with the schedule completed")

@@ -137,7 +137,7 @@ def _weights(name: str) -> Check:
         directory = installed.find_weights(get_spec(name))
         if directory is None:
             remedy = "train (`vt-models train`) or import them (`vt-models weights import`)"
-            return Check(title, "absent", "none ship, none are installed", remedy)
+            return Check(title, "absent", "none are bundled, none are installed", remedy)
         found = exported.read_export(directory)
     except (VtModelsError, ImportError) as error:
         return Check(title, "error", str(error), "install the package, or these weights, again")
@@ -146,13 +146,13 @@ def _weights(name: str) -> Check:
 
 
 def _tracking() -> Check:
-    """Run the default model for a few frames, if its weights ship."""
+    """Run the default model for a few frames, if its weights are bundled."""
     name = list_models()[0]
     try:
         api: Any = import_module("vt_models.api")
         installed: Any = import_module("vt_models.runtime.installed_weights")
         if installed.find_weights(get_spec(name)) is None:
-            return Check("tracking", "absent", f"not tried: no weights ship for {name}")
+            return Check("tracking", "absent", f"not tried: no weights are bundled for {name}")
         parity: Any = import_module("vt_models.export.parity")
         frames, boxes = parity.synthetic_sequence()
         tracker = api.create_tracker(name, device="cpu")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vt-models ground`: a description and a picture in, boxes out."""
+"""`vt-models ground`: a description and an image in, boxes out."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `vt-models ground`."""
     add = parser.add_argument
     add("--backend", default="onnx", choices=list_grounders(), help="default: %(default)s")
-    add("--source", help="what the back end loads, see docs/grounding.md; default: what ships")
-    add("--image", required=True, type=Path, help="picture to search")
+    add("--source", help="what the backend loads, see docs/grounding.md; default: the bundled one")
+    add("--image", required=True, type=Path, help="image to search")
     add("--text", required=True, help='description, such as "the white car on the left"')
-    add("--threshold", type=float, help="lowest score that counts; default: the back end's")
+    add("--threshold", type=float, help="lowest score that counts; default: the backend's")
     add("--device", default="auto", help="auto, cpu, cuda or tensorrt; default: %(default)s")
     add("--threads", type=int, default=1, help="CPU threads of the network; default: 1")
-    add("--draw", type=Path, metavar="OUT.png", help="write the picture with the candidates")
+    add("--draw", type=Path, metavar="OUT.png", help="write the image with the candidates")
     add("--json", action="store_true", help="one JSON object on standard output")
 
 
@@ -91,7 +91,7 @@ def _read(path: Path) -> Frame:
 
 
 def _drawn(frame: Frame, candidates: tuple[Candidate, ...]) -> Frame:
-    """The picture with all candidates, the best one drawn last."""
+    """The image with all candidates, the best one drawn last."""
     for number, candidate in reversed(list(enumerate(candidates, 1))):
         frame = draw_box(frame, candidate.box, f"{number}: {candidate.score:.2f}")
     return frame

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size",
         type=parse_size,
         metavar="WxH",
-        help="of the pictures, pixels; default: the largest that the checkpoint's preprocessor "
+        help="of the images, pixels; default: the largest that the checkpoint's preprocessor "
         "makes, such as 1333x800; of trained weights 640x384",
     )
     add(
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     parity, (height, width) = manifest["parity"], manifest["canvas"]
     size = sum(entry["bytes"] for entry in manifest["files"].values())
     sys.stdout.write(
-        f"{directory}: {manifest['architecture']} for pictures of {width}x{height}, "
+        f"{directory}: {manifest['architecture']} for images of {width}x{height}, "
         f"{size / 1e6:.1f} MB, differs from torch by {parity['score_abs']:.1e} in scores and "
         f"{parity['box_abs']:.1e} of the canvas in boxes\n"
     )

@@ -36,12 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", type=Path, required=True, help="folder of the image pack")
     add("--text-weights", type=Path, required=True, help="of `vt-models shrink-text`")
     add("--output", type=Path, default=Path("runs") / NAME, help="default: %(default)s")
-    add("--samples", type=int, default=default.optim.samples, help="default: %(default)s pictures")
+    add("--samples", type=int, default=default.optim.samples, help="default: %(default)s images")
     add("--batch-size", type=int, default=default.optim.batch_size, help="default: %(default)s")
-    add("--size", type=int, default=default.size, help="of a picture; default: %(default)s pixels")
+    add("--size", type=int, default=default.size, help="of an image; default: %(default)s pixels")
     add("--seed", type=int, default=default.seed, help="default: %(default)s")
     add("--device", default="cpu", choices=("cpu", "cuda"), help="default: %(default)s")
-    add("--workers", type=int, default=1, help="processes that cut pictures; default: 1")
+    add("--workers", type=int, default=1, help="processes that cut images; default: 1")
     add("--threads", type=int, help="CPU threads of torch; default: torch's own choice")
     add("--max-minutes", type=float, help="end after this time, with the schedule completed")
 
@@ -61,15 +61,15 @@ def run(args: argparse.Namespace) -> int:
         net, pack, settings, args.output, args.workers, torch.device(args.device)
     )
     if trainer.resume():
-        sys.stderr.write(f"resumed {trainer.checkpoint} at {trainer.samples} pictures\n")
+        sys.stderr.write(f"resumed {trainer.checkpoint} at {trainer.samples} images\n")
     with (
-        RunBar(settings.optim.samples, limit, "picture", done=trainer.samples) as bar,
+        RunBar(settings.optim.samples, limit, "image", done=trainer.samples) as bar,
         stopped_by_signals(trainer.stop),
     ):
         for terms in trainer.run(limit):
             bar.show(trainer.samples, f"loss {terms['total']:.3f} iou {terms['iou']:.3f}")
     if trainer.stopped:
-        sys.stderr.write(f"stopped at {trainer.samples} pictures; the same command goes on there\n")
+        sys.stderr.write(f"stopped at {trainer.samples} images; the same command goes on there\n")
         return 130
     facts = {"settings": json.dumps(dataclasses.asdict(settings)), "samples": str(trainer.samples)}
     save_weights(to_tensors(trainer.averaged_net), args.output / WEIGHTS, NAME, facts)

@@ -14,6 +14,7 @@ import sys
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
+from vt_models.cli.options import with_current_names
 from vt_models.errors import VtModelsError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "track": Command("vt_models.cli.track", "track a target through a video or image folder"),
     "eval": Command("vt_models.cli.eval", "accuracy and speed on annotated sequences"),
-    "data": Command("vt_models.cli.data", "check that a data set is complete and readable"),
+    "data": Command("vt_models.cli.data", "check that a dataset is complete and readable"),
     "calibrate": Command(
         "vt_models.cli.calibrate", "fit a model's confidence and covariance to data"
     ),
@@ -46,7 +47,7 @@ COMMANDS = {
         "vt_models.cli.distill_text_encoder", "a small text encoder, taught by a large one"
     ),
     "export": Command("vt_models.cli.export", "make an ONNX export directory from weights"),
-    "ground": Command("vt_models.cli.ground", "find what a text describes in a picture"),
+    "ground": Command("vt_models.cli.ground", "find what a text describes in an image"),
     "ground-train": Command(
         "vt_models.cli.ground_train", "train the detector that finds things by name"
     ),
@@ -76,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     chosen = next((word for word in given if not word.startswith("-")), None)
+    given = with_current_names(chosen or "", given)
     try:
         args = _parser(chosen).parse_args(given)
         status: int = import_module(COMMANDS[args.command].module).run(args)

@@ -1,18 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What training commands check alike: what would only fail after minutes is refused first."""
+"""Options of several commands: earlier spellings, and checks before any work begins."""
 
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING
-
-import torch
 
 from vt_models.errors import InputError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
     from pathlib import Path
+
+_BASELINES = {"--peers": "--baselines", "--peer-weights": "--baseline-weights"}
+RENAMED_OPTIONS = {"eval": _BASELINES, "bench": _BASELINES}
+"""Earlier spellings by command; they work in this release and go with 0.2."""
+
+
+def with_current_names(command: str, words: Sequence[str]) -> list[str]:
+    """Replace options by their current spelling; each old one is a line on standard error.
+
+    Args:
+        command: a key of `RENAMED_OPTIONS`; others have no earlier spellings.
+        words: of the command line, as typed.
+    """
+    renamed = RENAMED_OPTIONS.get(command, {})
+    found = []
+    for word in words:
+        option, equals, value = word.partition("=")
+        current = renamed.get(option, option)
+        if current != option:
+            sys.stderr.write(f"{option} is now {current}; the old spelling goes with 0.2\n")
+        found.append(f"{current}{equals}{value}")
+    return found
 
 
 def check_counts(args: argparse.Namespace, **least: int) -> None:
@@ -44,6 +66,8 @@ def seconds_of(minutes: float | None) -> float:
 
 def check_cuda(device: str) -> None:
     """InputError where --device cuda was asked for and there is none."""
+    import torch  # noqa: PLC0415 - for training commands only
+
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch sees no CUDA GPU; use --device cpu.")
 

@@ -13,10 +13,21 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from vt_models.api import BACKENDS, create_tracker
-from vt_models.training.data.pseudo_label import PseudoSettings, find_videos, write_pseudo_pack
+from vt_models.auto_model import AUTO
+from vt_models.errors import InputError
+from vt_models.evaluation.baselines import BASELINES, create_baseline
+from vt_models.registry import list_models
+from vt_models.training.data.pseudo_label import (
+    InsideFrame,
+    PseudoSettings,
+    find_videos,
+    write_pseudo_pack,
+)
 
 if TYPE_CHECKING:
     import argparse
+
+    from vt_models.evaluation.runs.runner import SingleObjectTracker
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add, default = parser.add_argument, PseudoSettings()
     add("--videos", type=Path, required=True, help="folder of video files or of image folders")
     add("--output", type=Path, required=True, help="folder of the image pack to write")
-    add("--teacher", default="asymtrack_lite0", help="model that follows; default: %(default)s")
-    add("--weights", type=Path, help="its weights; default: what ships")
+    teacher_help = f"model or baseline ({', '.join(BASELINES)}) that follows; default: %(default)s"
+    add("--teacher", default="asymtrack_lite0", help=teacher_help)
+    add("--weights", type=Path, help="its weights, of a baseline their folder; default: bundled")
     add("--backend", default="onnxruntime", choices=BACKENDS)
     add("--device", default="auto", help="auto, cpu, cuda or tensorrt; default: %(default)s")
     add("--threads", type=int, help="CPU threads of the network; default: 1")
@@ -50,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     names = [field.name for field in dataclasses.fields(PseudoSettings)]
     settings = PseudoSettings(**{name: getattr(args, name) for name in names})
     videos = find_videos(args.videos)
-    teacher = create_tracker(args.teacher, args.weights, args.backend, args.device, args.threads)
+    teacher = _teacher(args)
     bar = partial(tqdm, desc="videos", file=sys.stderr)
     tally = write_pseudo_pack(teacher, videos, args.output, settings, bar)
     if args.json:
@@ -61,3 +73,26 @@ def run(args: argparse.Namespace) -> int:
             f"{tally.clips} clips of {tally.videos} videos in {args.output}\n"
         )
     return 0
+
+
+def _teacher(args: argparse.Namespace) -> SingleObjectTracker:
+    """The model or the baseline of that name."""
+    name = args.teacher
+    if name not in BASELINES:
+        if name not in (AUTO, *list_models()):
+            raise InputError(
+                f"no teacher called {name!r}; models: {', '.join(list_models())}; baselines: "
+                f"{', '.join(BASELINES)}"
+            )
+        return create_tracker(name, args.weights, args.backend, args.device, args.threads)
+    if args.backend != BACKENDS[0] or args.device not in ("auto", "cpu"):
+        raise InputError(
+            f"the baseline {name} runs as published, on the CPU: leave out --backend and --device, "
+            "which are for models"
+        )
+    files = [file for _, file in BASELINES[name].files]
+    if files and args.weights is None:
+        raise InputError(
+            f"the baseline {name} needs {', '.join(files)}: give their folder with --weights"
+        )
+    return InsideFrame(create_baseline(name, args.weights, args.threads or 1))

@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "with a language input",
     )
     add("--grounder", default="onnx", choices=list_grounders(), help="looks for --text")
-    add("--grounder-source", help="what it loads, see docs/grounding.md; default: what ships")
-    add("--weights", type=Path, help="export directory or .safetensors; default: what ships")
+    add("--grounder-source", help="what it loads, see docs/grounding.md; default: the bundled one")
+    add("--weights", type=Path, help="export directory or .safetensors; default: the bundled one")
     add("--backend", default="onnxruntime", choices=BACKENDS)
     add("--device", default="auto", help="auto, cpu, cuda or tensorrt; default: %(default)s")
     add("--threads", type=int, help="CPU threads of the network; default: 1")

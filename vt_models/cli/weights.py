@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     importing = actions.add_parser(
         "import",
         help="make a published checkpoint into a .safetensors file",
-        description="Make a checkpoint as its authors publish it into a .safetensors file. "
+        description="Make a checkpoint as published into a .safetensors file. "
         "Nothing in the checkpoint is executed.",
     )
     add = importing.add_argument

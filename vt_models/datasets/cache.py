@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Remembers what was read from a data set's annotation files, as JSON.
+"""Remembers what was read from a dataset's annotation files, as JSON.
 
 An entry is only as good as its key: the paths, sizes and modification times of everything it was
 made from (the folder of the frames among them, which changes when a frame comes or goes). A key
@@ -52,7 +52,7 @@ class IndexCache:
         A cache that cannot be written to is no error: reading again is always right.
 
         Args:
-            name: of the entry; unique for a data set, a split and a sequence.
+            name: of the entry; unique for a dataset, a split and a sequence.
             sources: files and directories that it is made from; one that is missing counts too.
             make: reads the sources; returns something that JSON can hold.
             use: makes the result out of that; an error in it means that the entry is damaged.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""COCO (Lin et al., ECCV 2014): photographs with boxes of objects, and captions.
+"""COCO (Lin et al., ECCV 2014): images with boxes of objects, and captions.
 
 ROOT/annotations/instances_train2017.json
                 /captions_train2017.json     optional
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedImage:
-    """One photograph and the M objects in it.
+    """One image and the M objects in it.
 
     Attributes:
         path: the file.

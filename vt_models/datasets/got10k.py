@@ -46,7 +46,7 @@ FULLY_VISIBLE = 8
 
 
 class Got10kDataset(SequenceDataset):
-    """GOT-10k. The target is absent where the data set says so or none of it is visible.
+    """GOT-10k. The target is absent where the dataset says so or none of it is visible.
 
     `labels` holds `visible` (share in [0, 1]) and `cut_by_image` (0 or 1). Splits: "val" (without
     one), "train", "test" (only the first box is public). `root` may also be the folder of a split.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every data set by the name of its kind."""
+"""Every dataset by the name of its kind."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ def open_dataset(
     cache: CacheChoice = True,
     needs_start: bool = True,
 ) -> SequenceDataset:
-    """Open the data set of videos at `root`.
+    """Open the dataset of videos at `root`.
 
     Args:
         kind: one of `DATASETS`.
-        root: directory of the data set.
+        root: directory of the dataset.
         names: the sequences to keep, in this order; None for all.
         split: one of the reader's `splits`; None for its default.
         cache: True: remember the annotations in the user's cache directory; False: nowhere; or the
@@ -69,12 +69,12 @@ def open_dataset(
         needs_start: refuse a sequence whose target is absent in the first frame.
 
     Raises:
-        DatasetError: unknown kind (the message lists the known ones), or from the data set.
+        DatasetError: unknown kind (the message lists the known ones), or from the dataset.
     """
     if kind not in DATASETS:
         hint = "; it has single images: open_images" if kind in IMAGE_SETS else ""
         raise DatasetError(
-            f"unknown data set kind {kind!r}; expected one of {', '.join(DATASETS)}{hint}"
+            f"unknown dataset kind {kind!r}; expected one of {', '.join(DATASETS)}{hint}"
         )
     return DATASETS[kind](root, names, split=split, cache=cache, needs_start=needs_start)
 
@@ -82,10 +82,10 @@ def open_dataset(
 def open_images(
     kind: str, root: Path | str, *, split: str | None = None, cache: CacheChoice = True
 ) -> CocoImages:
-    """Open the data set of single images at `root`; arguments as those of `open_dataset`.
+    """Open the dataset of single images at `root`; arguments as those of `open_dataset`.
 
     Raises:
-        DatasetError: unknown kind (the message lists the known ones), or from the data set.
+        DatasetError: unknown kind (the message lists the known ones), or from the dataset.
     """
     if kind not in IMAGE_SETS:
         raise DatasetError(

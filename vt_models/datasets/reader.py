@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the readers of all data sets of videos have in common."""
+"""What the readers of all datasets of videos have in common."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class SequenceDataset(Sequence[VideoSequence]):
     remembered in the index cache), an image when `VideoSequence.read_frame` is called. An instance
     holds paths and no open file, so it may be pickled or forked to any number of workers.
 
-    A reader of one data set says what its `kind` and `splits` are, and how to find and load.
+    A reader of one dataset says what its `kind` and `splits` are, and how to find and load.
     """
 
     kind: ClassVar[str]
@@ -65,7 +65,7 @@ class SequenceDataset(Sequence[VideoSequence]):
         """Find the sequences below `root`.
 
         Args:
-            root: directory of the data set.
+            root: directory of the dataset.
             names: the sequences to keep, in this order; None for all.
             split: one of `splits`; None for the reader's default, see docs/datasets.md.
             cache: where the index is kept, False for nowhere.

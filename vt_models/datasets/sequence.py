@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One annotated video, whatever data set it comes from."""
+"""One annotated video, whatever dataset it comes from."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ class VideoSequence:
     """One annotated video of N frames, of one target. It holds paths and numbers, no open file.
 
     Attributes:
-        name: unique in its data set.
+        name: unique in its dataset.
         frames: N image files in temporal order. `ARCHIVE.zip/NAME` is a member of an archive.
-        boxes: (N, 4) float64, x, y, w, h in pixels of the image, as published (some data sets
+        boxes: (N, 4) float64, x, y, w, h in pixels of the image, as published (some datasets
             count pixels from 1); a row of nan where there is no box to compare with.
         language: one sentence describing the target in the first frame, or None.
         absent: (N,) bool, the target is out of view or fully hidden; boxes are nan there. If not
             given: where boxes are nan.
-        occluded: (N,) bool, the data set says that something hides the target, be it in part.
+        occluded: (N,) bool, the dataset says that something hides the target, be it in part.
             If not given: nowhere.
-        attributes: the data set's words for the difficulties of the whole sequence.
-        category: class of the target in the data set's words, or None.
-        classes: everything the data set says about class and motion, the class first; () for
+        attributes: the dataset's words for the difficulties of the whole sequence.
+        category: class of the target in the dataset's words, or None.
+        classes: everything the dataset says about class and motion, the class first; () for
             nothing.
-        labels: further (N,) numbers, one a frame, by the data set's names.
+        labels: further (N,) numbers, one a frame, by the dataset's names.
 
     Raises:
         InputError: shapes that do not agree.

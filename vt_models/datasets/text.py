@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BoxFormat:
-    """What a line of a data set's box file may say.
+    """What a line of a dataset's box file may say.
 
     Attributes:
         nan: four nan stand for an absent target; otherwise nan is an error.

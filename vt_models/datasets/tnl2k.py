@@ -27,7 +27,7 @@ DEPTHS = ("*", "*/*", "*/*/*")
 class Tnl2kDataset(SequenceDataset):
     """TNL2K. The target is absent where its box has no size.
 
-    Frames are sorted by the numbers in their names; gaps are not looked for, because the data set
+    Frames are sorted by the numbers in their names; gaps are not looked for, because the dataset
     has some. Splits: "test", "train" (by the names of the folders above a sequence), "all"; without
     one: all that is there.
     """

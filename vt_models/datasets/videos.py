@@ -11,7 +11,6 @@ and a track's `sentence` are optional. A track must not go on across a cut.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from vt_models.datasets.json_lines import ANNOTATIONS, count_in, read_annotations
 from vt_models.datasets.reader import Entry, SequenceDataset
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.errors import DatasetError
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-
-ANNOTATIONS = "annotations.jsonl"
-SHOWN_PROBLEMS = 20
 
 
 @dataclass(frozen=True)
@@ -82,44 +79,24 @@ def read_annotated_videos(root: Path) -> list[AnnotatedVideo]:
         DatasetError: the file is missing, empty or not UTF-8, or some lines are wrong; the message
             names each problem with FILE:LINE.
     """
-    path = root / ANNOTATIONS
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise DatasetError(f"{path} does not exist; give the folder that holds it") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} cannot be read: {error}") from error
     videos: dict[str, AnnotatedVideo] = {}
-    problems = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            video = _parse(line, root, where)
-        except ValueError as error:
-            problems.append(f"{where}: {error}")
-            continue
+
+    def parse(record: dict[str, Any], where: str) -> AnnotatedVideo:
+        video = _parse(record, root, where)
         before = videos.setdefault(video.name, video)
         if before is not video:
-            problems.append(f"{where}: the name {video.name!r} is taken by {before.where}")
-    if problems:
-        more = len(problems) - SHOWN_PROBLEMS
-        shown = [*problems[:SHOWN_PROBLEMS], *([f"and {more} more lines"] if more > 0 else [])]
-        raise DatasetError("\n".join(shown))
-    if not videos:
-        raise DatasetError(f"{path} is empty; expected one JSON object a line, one a video")
+            raise ValueError(f"the name {video.name!r} is taken by {before.where}")
+        return video
+
+    if not read_annotations(root, parse):
+        raise DatasetError(
+            f"{root / ANNOTATIONS} is empty; expected one JSON object a line, one a video"
+        )
     return list(videos.values())
 
 
-def _parse(line: str, root: Path, where: str) -> AnnotatedVideo:
+def _parse(record: dict[str, Any], root: Path, where: str) -> AnnotatedVideo:
     """One line; ValueError says what is wrong with it."""
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"not JSON ({error})") from error
-    if not isinstance(record, dict):
-        raise ValueError(f"{type(record).__name__} instead of an object")  # noqa: TRY004
     file = record.get("video")
     if not isinstance(file, str) or not file:
         raise ValueError(f'"video" is {file!r}; expected the path of a file seen from the folder')
@@ -128,7 +105,7 @@ def _parse(line: str, root: Path, where: str) -> AnnotatedVideo:
         raise ValueError(f'"video" {file!r} leads out of the folder')
     if not path.is_file():
         raise ValueError(f"{path} does not exist")
-    width, height, frames = (_count(record, key) for key in ("width", "height", "frames"))
+    width, height, frames = (count_in(record, key) for key in ("width", "height", "frames"))
     cuts = record.get("cuts") or []
     whole = isinstance(cuts, list) and all(isinstance(cut, int) for cut in cuts)
     if not whole or any(not 0 < cut < frames for cut in cuts):
@@ -148,13 +125,6 @@ def _parse(line: str, root: Path, where: str) -> AnnotatedVideo:
                 f"track {track.id} goes on across the cut at frame {crossed[0]}; split it there"
             )
     return AnnotatedVideo(path.stem, path, width, height, frames, tracks, where)
-
-
-def _count(record: dict[str, Any], key: str) -> int:
-    value = record.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f'"{key}" is {value!r}; expected a whole number above 0')
-    return value
 
 
 def _track(entry: Any, frames: int, number: int) -> AnnotatedTrack:

@@ -44,7 +44,7 @@ class VotDataset(SequenceDataset):
     def _find(self) -> list[Entry]:
         there = [path.parent.name for path in self.root.glob("*/groundtruth.txt")]
         names = read_names(
-            self.root / "list.txt", there, "expected a data set as the VOT toolkit stores it"
+            self.root / "list.txt", there, "expected a dataset as the VOT toolkit stores it"
         )
         return [Entry(name, self.root / name) for name in names]
 

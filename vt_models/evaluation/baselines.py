@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other people's trackers behind this package's `init` / `update`, to measure in the same run.
+"""Baselines: published trackers behind this package's `init` / `update`, run beside its models.
 
 OpenCV's, and NanoTrack v3 in ONNX Runtime (`vt_models.evaluation.nanotrack`). OpenCV's trackers get
 the RGB frame converted to BGR inside `init` and `update`, so that the conversion counts in their
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 CvObject = Any
 
 
-class PeerTracker:
+class OpenCvTracker:
     """An OpenCV tracker with this package's `init` and `update`.
 
     The box given to `init` is rounded to whole pixels, as OpenCV demands. After an update in which
@@ -73,8 +73,8 @@ class PeerTracker:
 
 
 @dataclass(frozen=True)
-class PeerSpec:
-    """What a peer needs.
+class BaselineSpec:
+    """What a baseline needs.
 
     Attributes:
         build: makes the tracker from the paths of its files, by parameter name, and a number of
@@ -88,7 +88,7 @@ class PeerSpec:
 
 def _open_cv(
     title: str, files: Mapping[str, Path], _threads: int, has_score: bool = False
-) -> PeerTracker:
+) -> OpenCvTracker:
     """An OpenCV tracker; its threads are set for the whole process, with `cv2.setNumThreads`.
 
     Args:
@@ -98,69 +98,71 @@ def _open_cv(
             its trackers, with a constant 0 where there is none.
     """
     owner = _cv_module(title)
-    return PeerTracker(lambda: _create_cv_tracker(owner, title, files), has_score)
+    return OpenCvTracker(lambda: _create_cv_tracker(owner, title, files), has_score)
 
 
 def _nanotrack_v3(files: Mapping[str, Path], threads: int) -> NanoTrackV3:
     return NanoTrackV3(files["backbone"], files["head"], threads)
 
 
-PEERS: dict[str, PeerSpec] = {
-    "csrt": PeerSpec(partial(_open_cv, "TrackerCSRT")),
-    "kcf": PeerSpec(partial(_open_cv, "TrackerKCF")),
-    "nanotrack": PeerSpec(
+BASELINES: dict[str, BaselineSpec] = {
+    "csrt": BaselineSpec(partial(_open_cv, "TrackerCSRT")),
+    "kcf": BaselineSpec(partial(_open_cv, "TrackerKCF")),
+    "nanotrack": BaselineSpec(
         partial(_open_cv, "TrackerNano", has_score=True),
         (("backbone", "nanotrack_v2_backbone.onnx"), ("neckhead", "nanotrack_v2_head.onnx")),
     ),
-    "nanotrack_v3": PeerSpec(
+    "nanotrack_v3": BaselineSpec(
         _nanotrack_v3,
         (("backbone", "nanotrack_v3_backbone.onnx"), ("head", "nanotrack_v3_head.onnx")),
     ),
-    "vit": PeerSpec(partial(_open_cv, "TrackerVit", has_score=True), (("net", "vittrack.onnx"),)),
+    "vit": BaselineSpec(
+        partial(_open_cv, "TrackerVit", has_score=True), (("net", "vittrack.onnx"),)
+    ),
 }
 
 
-def create_peer(
+def create_baseline(
     name: str, weights: Path | str | None = None, threads: int = 1
 ) -> SingleObjectTracker:
-    """Build a peer.
+    """Build a baseline.
 
     Args:
-        name: a key of `PEERS`.
-        weights: directory with the files of `PEERS[name]`; not needed for CSRT and KCF.
-        threads: of a peer that runs in ONNX Runtime; OpenCV's are limited with
+        name: a key of `BASELINES`.
+        weights: directory with the files of `BASELINES[name]`; not needed for CSRT and KCF.
+        threads: of a baseline that runs in ONNX Runtime; OpenCV's are limited with
             `cv2.setNumThreads`.
 
     Raises:
         InputError: unknown name.
         BackendError: this OpenCV lacks the tracker, or a file is missing or not accepted.
     """
-    if name not in PEERS:
-        raise InputError(f"unknown peer {name!r}; expected one of {', '.join(PEERS)}")
+    if name not in BASELINES:
+        raise InputError(f"unknown baseline {name!r}; expected one of {', '.join(BASELINES)}")
     try:
-        peer = PEERS[name].build(_weight_files(PEERS[name], weights), threads)
+        baseline = BASELINES[name].build(_weight_files(BASELINES[name], weights), threads)
         # OpenCV reads its files at `init`.
-        peer.init(np.zeros((64, 64, 3), np.uint8), (16.0, 16.0, 32.0, 32.0))
+        baseline.init(np.zeros((64, 64, 3), np.uint8), (16.0, 16.0, 32.0, 32.0))
     except cv2.error as error:
-        raise BackendError(f"peer {name}: OpenCV {cv2.__version__} failed: {error}") from error
+        raise BackendError(f"baseline {name}: OpenCV {cv2.__version__} failed: {error}") from error
     except BackendError as error:
-        raise BackendError(f"peer {name}: {error}") from error
-    return peer
+        raise BackendError(f"baseline {name}: {error}") from error
+    return baseline
 
 
 def missing_reason(name: str, weights: Path | str | None = None) -> str | None:
-    """Why the peer `name` cannot run here, or None if it can; InputError for an unknown name."""
+    """Return why the baseline `name` cannot run here, or None; InputError for an unknown name."""
     try:
-        create_peer(name, weights)
+        create_baseline(name, weights)
     except BackendError as error:
         return str(error)
     return None
 
 
-def _weight_files(spec: PeerSpec, weights: Path | str | None) -> dict[str, Path]:
+def _weight_files(spec: BaselineSpec, weights: Path | str | None) -> dict[str, Path]:
     if spec.files and weights is None:
         wanted = ", ".join(file for _, file in spec.files)
-        raise BackendError(f"needs {wanted}; give their folder with --peer-weights")
+        raise BackendError(f"needs {wanted}; give their folder with --baseline-weights")
     folder = Path(weights) if weights is not None else Path()
     for _, file in spec.files:
         if not (folder / file).is_file():

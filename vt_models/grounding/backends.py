@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Back ends by name."""
+"""Backends by name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BACKENDS = {
 
 
 def list_grounders() -> list[str]:
-    """Names of the back ends, in alphabetical order."""
+    """Names of the backends, in alphabetical order."""
     return sorted(_BACKENDS)
 
 
@@ -43,19 +43,19 @@ def create_grounder(
         source: what to load. zero_shot: directory of a checkpoint, or "hub:OWNER/NAME", which may
             download. onnx: directory made by `vt-models ground-export`; None for the detector that
             ships. pjvlt: weights as for `create_tracker`, or "MODEL" or "MODEL:WEIGHTS"; None takes
-            what ships or is installed.
-        settings: what counts; the defaults take the back end's own threshold.
+            what is bundled or installed.
+        settings: what counts; the defaults take the backend's own threshold.
         device: "auto", "cpu" or "cuda"; for onnx and pjvlt also "tensorrt".
         threads: CPU threads of its network, so that tracking beside it keeps its own; None leaves
             them to the library. zero_shot sets torch's pool, which is one for the whole process.
 
     Raises:
         InputError: unknown name, device or number of threads.
-        WeightsError: the source is missing, damaged or not what this back end reads.
+        WeightsError: the source is missing, damaged or not what this backend reads.
         BackendError: a package is missing, or the device is not available.
     """
     if name not in _BACKENDS:
-        raise InputError(f"no grounding back end called {name!r}; one of {list_grounders()}")
+        raise InputError(f"no grounding backend called {name!r}; one of {list_grounders()}")
     module, function = _BACKENDS[name].split(":")
     detector: Detector = getattr(import_module(module), function)(source, device, threads)
     return Grounder(detector, settings)

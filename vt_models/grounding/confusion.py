@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures in which a description must tell look-alikes apart, made from annotated images.
+"""Images in which a description must tell look-alikes apart, made from annotated images.
 
 Nobody wrote sentences for the boxes of an image pack, so they are made from what is annotated and
 what is seen: a class name with a side, a colour or a size. Every case has at least one rival, an
@@ -9,20 +9,19 @@ case: sides need a gap, a vehicle has a colour if no other one there has any of 
 Beside them stand the simplest descriptions, to tell what is not seen from what is not told apart:
 names of things that are the only one of their class ("alone"), and of things that are not there.
 
-An image pack is a folder with `annotations.jsonl`, see `vt_models.training.data.targets`.
+An image pack is a folder with `annotations.jsonl`, see `vt_models.datasets.image_pack`.
 """
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from vt_models.datasets.image_pack import PackImage, is_held_out, read_image_pack
 from vt_models.datasets.images import read_image
-from vt_models.errors import DatasetError
 from vt_models.geometry.boxes import iou
 from vt_models.grounding.colours import colour_shares
 
@@ -34,7 +33,7 @@ KINDS = ("alone", "side", "size", "colour")
 
 _MOST_RIVALS = 3
 _SMALLEST = 24.0  # pixels; a smaller object is hard to see, let alone to describe
-_GAP = 0.25  # of the picture's width between the centres of left and right
+_GAP = 0.25  # of the image's width between the centres of left and right
 _ALIKE = 2.0  # left and right are at most this many times as large as each other, in area
 _LARGER = 4.0  # "the large one" is at least this many times as large
 _FILLED = 0.35  # of an object's pixels have its colour: windows, wheels and shadows have another
@@ -49,7 +48,7 @@ _MIDDLE = 0.8  # of an object's width and height is looked at
 
 @dataclass(frozen=True)
 class Case:
-    """One description in one picture.
+    """One description in one image.
 
     Attributes:
         image: file.
@@ -66,13 +65,13 @@ class Case:
     kind: str
 
     def read(self) -> Frame:
-        """The picture, (H, W, 3) uint8 RGB; DatasetError if it cannot be read."""
+        """The image, (H, W, 3) uint8 RGB; DatasetError if it cannot be read."""
         return read_image(self.image)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a back end made of a case.
+    """What a backend made of a case.
 
     Attributes:
         case: the case.
@@ -87,50 +86,41 @@ class Outcome:
     status: str
 
 
-def is_held_out(number: int, every: int) -> bool:
-    """Whether a photograph of a pack, counted from 0, is left to judge by: one of `every`.
-
-    >>> [number for number in range(30) if is_held_out(number, 12)]
-    [11, 23]
-    """
-    return every > 0 and number % every == every - 1
-
-
 def cases(root: str | Path, every: int = 1) -> Iterator[Case]:
     """All cases of an image pack, in its order.
 
-    Frames of clips are left out: twenty of one clip are one picture.
+    Frames of clips are left out: twenty of one clip are one image.
 
     Args:
         root: folder of the pack.
-        every: only one of so many photographs, see `is_held_out`.
+        every: only one of so many images, see `is_held_out`.
 
     Raises:
         DatasetError: no annotations, or they cannot be read.
     """
     root = Path(root)
-    for entry in _photographs(root, every):
+    for entry in _images(root, every):
         for name, boxes in _by_name(entry).items():
             if min(min(box[2:]) for box in boxes) < _SMALLEST:
                 continue
             if len(boxes) == 1:
-                yield Case(root / entry["image"], f"the {name}", boxes[0], (), "alone")
+                yield Case(root / entry.image, f"the {name}", boxes[0], (), "alone")
             if len(boxes) == 2:
-                yield from _pair(root / entry["image"], float(entry["width"]), name, boxes)
+                yield from _pair(root / entry.image, float(entry.width), name, boxes)
             if 2 <= len(boxes) <= _MOST_RIVALS + 1 and name in _VEHICLES:
-                yield from _coloured(root / entry["image"], name, boxes)
+                yield from _coloured(root / entry.image, name, boxes)
 
 
 @dataclass(frozen=True)
 class AbsentCase:
-    """A description of something that a picture does not show."""
+    """A description of something that an image does not show."""
 
     image: Path
     text: str
 
 
 def absent_cases(root: str | Path, every: int = 1) -> Iterator[AbsentCase]:
-    """A name for each picture that is annotated elsewhere in its `source` and not in it.
+    """A name for each image that is annotated elsewhere in its `source` and not in it.
 
     Args:
         root, every: as for `cases`.
@@ -139,21 +129,21 @@ def absent_cases(root: str | Path, every: int = 1) -> Iterator[AbsentCase]:
         DatasetError: no annotations, or they cannot be read.
     """
     root = Path(root)
-    entries = [(entry, set(_by_name(entry))) for entry in _photographs(root, every)]
+    entries = [(entry, set(_by_name(entry))) for entry in _images(root, every)]
     known: dict[str, set[str]] = defaultdict(set)
     for entry, names in entries:
-        known[entry.get("source", "")] |= names
+        known[entry.source] |= names
     for number, (entry, names) in enumerate(entries):
-        others = sorted(known[entry.get("source", "")] - names)
+        others = sorted(known[entry.source] - names)
         if names and others:
-            yield AbsentCase(root / entry["image"], f"the {others[number % len(others)]}")
+            yield AbsentCase(root / entry.image, f"the {others[number % len(others)]}")
 
 
 def judge(grounder: Grounder, case: Case) -> Outcome:
     """Run one case; the best box counts, whatever its score.
 
     Raises:
-        VtModelsError: the picture cannot be read, or the back end failed.
+        VtModelsError: the image cannot be read, or the backend failed.
     """
     grounding = grounder.find(case.read(), case.text)
     if grounding.best is None:
@@ -169,18 +159,17 @@ def judge(grounder: Grounder, case: Case) -> Outcome:
     )
 
 
-def _photographs(root: Path, every: int) -> Iterator[dict[str, Any]]:
-    found = (entry for entry in _entries(root / "annotations.jsonl") if "video" not in entry)
+def _images(root: Path, every: int) -> Iterator[PackImage]:
+    found = (entry for entry in read_image_pack(root) if entry.clip is None)
     return (entry for number, entry in enumerate(found) if is_held_out(number, every))
 
 
-def _by_name(entry: dict[str, Any]) -> dict[str, list[Box]]:
-    """Boxes of a picture by class name; those without a name are left out."""
+def _by_name(entry: PackImage) -> dict[str, list[Box]]:
+    """Boxes of an image by class name; those without a name are left out."""
     found: dict[str, list[Box]] = defaultdict(list)
-    for item in entry["boxes"]:
-        if item.get("name"):
-            x, y, w, h = item["bbox"]
-            found[item["name"]].append((float(x), float(y), float(w), float(h)))
+    for item in entry.objects:
+        if item.name:
+            found[item.name].append(item.box)
     return found
 
 
@@ -202,8 +191,8 @@ def _pair(image: Path, width: float, name: str, boxes: list[Box]) -> Iterator[Ca
 
 def _coloured(image: Path, name: str, boxes: list[Box]) -> Iterator[Case]:
     """Where one object has a colour that none of the others has."""
-    picture = read_image(image)
-    shares = [colour_shares(picture, box, _MIDDLE) for box in boxes]
+    frame = read_image(image)
+    shares = [colour_shares(frame, box, _MIDDLE) for box in boxes]
     for index, own in enumerate(shares):
         others = [share for place, share in enumerate(shares) if place != index]
         rivals = tuple(box for place, box in enumerate(boxes) if place != index)
@@ -218,15 +207,3 @@ def _area(box: Box) -> float:
 
 def _centre_x(box: Box) -> float:
     return box[0] + 0.5 * box[2]
-
-
-def _entries(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error}; give an image pack") from error
-    for number, line in enumerate(lines, 1):
-        try:
-            yield json.loads(line)
-        except ValueError as error:
-            raise DatasetError(f"{path}, line {number}: {error}") from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from vt_models.grounding.colours import COLOURS
 
 ANYTHING = "object"
-"""What the detector that ships was trained to call whatever has a name."""
+"""What the bundled detector was trained to call whatever has a name."""
 
 _SIDES = {
     "left": {"left", "leftmost"},

@@ -31,17 +31,17 @@ _MOST_WEIGHED = 50  # candidates whose sides, sizes and colours are looked at
 
 
 class Detector(Protocol):
-    """A back end: text and frame to boxes. One call at a time.
+    """A backend: text and frame to boxes. One call at a time.
 
     Attributes:
-        name: of the back end, for people.
+        name: of the backend, for people.
         default_threshold: the score from which on its boxes are worth believing.
         names_only: it knows what things are called and nothing of sides, sizes and colours.
     """
 
     @property
     def name(self) -> str:
-        """Of the back end, for people."""
+        """Of the backend, for people."""
 
     @property
     def default_threshold(self) -> float:
@@ -63,7 +63,7 @@ class Detector(Protocol):
             Candidates in pixels of the frame; they may leave it.
 
         Raises:
-            InputError: a text that this back end cannot use.
+            InputError: a text that this backend cannot use.
             GroundingCancelledError: `cancelled()` was true.
             BackendError: the network failed.
         """
@@ -73,7 +73,7 @@ class Grounder:
     """Finds what a text describes in a frame.
 
     Args:
-        detector: the back end; owned by this grounder.
+        detector: the backend; owned by this grounder.
         settings: what counts, and what cannot be told apart.
 
     Attributes:
@@ -89,17 +89,17 @@ class Grounder:
 
     @property
     def name(self) -> str:
-        """Name of the back end."""
+        """Name of the backend."""
         return self._detector.name
 
     @property
     def names_only(self) -> bool:
-        """The back end knows names only: sides, sizes and colours are judged by rules."""
+        """The backend knows names only: sides, sizes and colours are judged by rules."""
         return self._detector.names_only
 
     @property
     def threshold(self) -> float:
-        """The score that counts: of the settings, or the back end's own."""
+        """The score that counts: of the settings, or the backend's own."""
         threshold = self.settings.threshold
         return self._detector.default_threshold if threshold is None else threshold
 
@@ -115,7 +115,7 @@ class Grounder:
         Raises:
             InputError: a frame or a text that cannot be used.
             GroundingCancelledError: `cancelled()` returned True.
-            BackendError: the back end failed.
+            BackendError: the backend failed.
         """
         settings, threshold = self.settings, self.threshold
         frame = check_frame(frame)
@@ -196,7 +196,7 @@ def _decide(
     settings: GroundingSettings,
     run: tuple[str, float],
 ) -> Grounding:
-    """The answer; `run` is the back end's name and the seconds it took."""
+    """The answer; `run` is the backend's name and the seconds it took."""
     best = min(visible, key=_order, default=None)
     passing = [candidate for candidate in visible if candidate.score >= threshold]
     ranked = rank(passing, settings.nms_iou, settings.max_candidates)

@@ -94,7 +94,7 @@ _EXPECTED = _expectations()
 
 
 def _cut(cropper: Cropper, frame: NDArray[np.uint8], point: Point, side: float) -> Outline | None:
-    """Object and rest at one scale; None where the picture does not let itself be cut."""
+    """Object and rest at one scale; None where the image does not let itself be cut."""
     window = crop_window((point[0] - 0.5 * side, point[1] - 0.5 * side, side, side), _WINDOW)
     crop = cropper(frame, window)
     outside = window_padding(frame.shape, window, _SIDE)

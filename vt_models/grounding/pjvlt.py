@@ -2,7 +2,7 @@
 """A tracker with language finds its own target: the template masked, windows over the whole frame.
 
 What "template masked" means here: the network is shown a template of the mean colour of its
-training pictures, which is 0 in every channel once it is normalised (to half a grey level, as crops
+training images, which is 0 in every channel once it is normalised (to half a grey level, as crops
 are bytes). Its patch embedding then holds positions and a constant, the same for every target, and
 whatever tells one place of the frame from another comes from the words. Leaving the template's
 tokens out of the attention instead would be cleaner, but PJVLT's patch interaction (eq. 10) has a
@@ -155,7 +155,7 @@ def open_detector(source: str | Path | None, device: str, threads: int | None) -
     """A detector on weights of a model with language.
 
     Args:
-        source: None for what ships or is installed; "MODEL" for that of one model; an export
+        source: None for what is bundled or installed; "MODEL" for that of one model; an export
             directory; or "MODEL:WEIGHTS" with anything that `create_tracker` reads.
         device, threads: as for `create_tracker`.
 
@@ -189,9 +189,9 @@ def _model_with_weights() -> str:
         if find_weights(get_spec(model)) is not None:
             return model
     raise WeightsError(
-        f"no weights of a model with language ({', '.join(models)}) ship or are installed; train "
-        "pjvlt_tiny (`vt-models train recipes/pjvlt_tiny_pack.yaml`) and install the result "
-        "(`vt-models export pjvlt_tiny --weights FILE --install`), or use back end zero_shot or "
+        f"no weights of a model with language ({', '.join(models)}) are bundled or installed; "
+        "train pjvlt_tiny (`vt-models train recipes/pjvlt_tiny_pack.yaml`) and install the result "
+        "(`vt-models export pjvlt_tiny --weights FILE --install`), or use backend zero_shot or "
         "onnx (docs/grounding.md)"
     )
 

@@ -24,8 +24,8 @@ class Candidate:
 
     Attributes:
         box: x, y, w, h in pixels of the frame, inside it.
-        score: the back end's confidence in [0, 1]; comparable within one back end only.
-        label: the words that the box belongs to, as the back end has them; may be empty.
+        score: the backend's confidence in [0, 1]; comparable within one backend only.
+        label: the words that the box belongs to, as the backend has them; may be empty.
     """
 
     box: Box
@@ -45,10 +45,10 @@ class Grounding:
             empty.
         chosen: the first candidate where the status is "found", else None.
         reason: one sentence for an operator, with the numbers that decided.
-        backend: name of the back end.
+        backend: name of the backend.
         seconds: what the search took.
         best: the box with the highest score of all, whether it passed or not; None where the
-            back end proposed none.
+            backend proposed none.
     """
 
     status: Status

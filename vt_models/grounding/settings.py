@@ -23,7 +23,7 @@ class GroundingSettings:
     """Thresholds and limits of a `Grounder`.
 
     Attributes:
-        threshold: a candidate below this score does not count; None: the back end's own, because
+        threshold: a candidate below this score does not count; None: the backend's own, because
             their scores mean different things.
         ambiguity_margin: candidates whose score is above (1 - margin) times the best one's cannot
             be told apart from it; 0 always takes the best.

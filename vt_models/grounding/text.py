@@ -12,7 +12,7 @@ _JOINERS = "\u200c\u200d"  # part of words in Persian, Hindi and others
 
 
 def check_text(text: object, max_length: int = 1000) -> str:
-    """A description as the back ends get it: valid Unicode (NFC), on one line, bounded.
+    """A description as the backends get it: valid Unicode (NFC), on one line, bounded.
 
     Control characters and line breaks count as a space, and runs of white space become one space.
     Format characters (direction overrides, byte order marks, soft hyphens) are dropped, other than

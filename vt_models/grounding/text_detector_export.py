@@ -36,8 +36,8 @@ class TextDetectorGraph(DetectorGraph):
 
     def forward(self, image: Tensor, text_ids: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (1, N) and boxes (1, N, 4), the best first."""
-        pictures = (image.permute(0, 3, 1, 2).float() - INPUT_MEAN) / INPUT_STD
-        found = self.net(pictures, self.net.encode_text(text_ids, text_mask))
+        images = (image.permute(0, 3, 1, 2).float() - INPUT_MEAN) / INPUT_STD
+        found = self.net(images, self.net.encode_text(text_ids, text_mask))
         most = min(MOST, int(found.logits.shape[1]))
         scores, order = found.logits[..., 0].sigmoid().topk(most, dim=1)
         return scores, found.boxes.gather(1, order[..., None].expand(-1, -1, 4))
@@ -56,8 +56,8 @@ def export_text_detector(
 
     Args:
         net: the network; not changed.
-        directory: to create. A former export there is replaced; its other files are kept.
-        canvas: (height, width) of the pictures in pixels, multiples of 32.
+        directory: to create. A previous export there is replaced; its other files are kept.
+        canvas: (height, width) of the images in pixels, multiples of 32.
         threshold: the score from which on a box is worth believing.
         storage: of the weights, see `vt_models.export.weight_storage`.
         facts: more entries of `grounding.json`.
@@ -72,14 +72,14 @@ def export_text_detector(
     coarsest = STRIDES[-1]
     if min(canvas) < 2 * coarsest or canvas[0] % coarsest or canvas[1] % coarsest:
         raise InputError(
-            f"a picture of {canvas[1]}x{canvas[0]}: both sides must be multiples of {coarsest}, at "
+            f"an image of {canvas[1]}x{canvas[0]}: both sides must be multiples of {coarsest}, at "
             f"least {2 * coarsest}"
         )
     directory = Path(directory)
     check_target(directory, MANIFEST)
     deployed = copy.deepcopy(net).cpu().float().eval().requires_grad_(requires_grad=False)
-    picture, words = torch.zeros(1, 3, *canvas), torch.zeros(1, deployed.read.in_features)
-    fold_batch_norms(deployed, lambda: deployed(picture, words))
+    image, words = torch.zeros(1, 3, *canvas), torch.zeros(1, deployed.read.in_features)
+    fold_batch_norms(deployed, lambda: deployed(image, words))
     stored = round_weights(deployed, storage)
     module = TextDetectorGraph(deployed).eval()
     described = DetectorExport(

@@ -15,6 +15,7 @@ import pytest
 import vt_models
 from vt_models import InputError
 from vt_models.cli import doctor
+from vt_models.cli.export import with_settings
 from vt_models.cli.main import COMMANDS, main
 from vt_models.video import FrameSource
 
@@ -282,6 +283,14 @@ def test_settings_of_an_export_are_checked_first(setting, words, tmp_path, capsy
     assert words in said
     assert setting in said
     assert not output.exists()
+
+
+def test_export_set_with_the_old_name_is_accepted_with_a_warning(capsys) -> None:
+    spec = with_settings(vt_models.get_spec("asymtrack_t"), ["size_fit=0.3"])
+    assert spec.size_calibration == 0.3
+    assert capsys.readouterr().err == "warning: --set size_fit is now called size_calibration\n"
+    assert with_settings(spec, ["size_calibration=0.2"]).size_calibration == 0.2
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize("backend", ["torch", "onnxruntime"])

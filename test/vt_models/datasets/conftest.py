@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Miniature data sets in their published layouts, 32 x 24 pixels an image."""
+"""Miniature datasets in their published layouts, 32 x 24 pixels an image."""
 
 from __future__ import annotations
 
@@ -224,6 +224,20 @@ def _davis(tree: Tree) -> None:
     tree.text("ImageSets/2017/train.txt", "hike")
 
 
+def _videos(tree: Tree) -> None:
+    """One annotated video of six frames."""
+    (tree.root / "videos").mkdir()
+    path = str(tree.root / "videos" / "a.mp4")
+    writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"mp4v"), 25, (WIDTH, HEIGHT))
+    for number in range(6):
+        writer.write(np.full((HEIGHT, WIDTH, 3), 10 * number, np.uint8))
+    writer.release()
+    boxes = [[index + 1.0, 2.0, 12.0, 10.0] for index in range(6)]
+    video = {"video": "videos/a.mp4", "width": WIDTH, "height": HEIGHT, "frames": 6, "fps": 25}
+    tracks = [{"id": 1, "name": "car", "boxes": boxes}]
+    tree.text("annotations.jsonl", json.dumps({**video, "source": "test", "tracks": tracks}))
+
+
 BUILDERS = {
     "folder": _folder,
     "lasot": _lasot,
@@ -236,6 +250,7 @@ BUILDERS = {
     "nfs": _nfs,
     "vot": _vot,
     "davis": _davis,
+    "videos": _videos,
 }
 
 

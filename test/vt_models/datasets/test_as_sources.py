@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every data set of videos can be trained on."""
+"""Every dataset of videos can be trained on."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Damaged data sets: every reader names the file, and the line where there is one."""
+"""Damaged datasets: every reader names the file, and the line where there is one."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_an_unparsable_line(build, place, damage):
 
 
 @of([place for place in WITH_TEXT if place.kind not in ("folder", "uav123", "nfs", "vot")])
-def test_nan_is_no_absent_target_where_the_data_set_has_none(build, place):
+def test_nan_is_no_absent_target_where_the_dataset_has_none(build, place):
     tree = build(place.kind)
 
     def edit(lines):
@@ -254,7 +254,7 @@ def test_a_damaged_archive(build):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_folder_without_the_data_set(tmp_path, kind):
+def test_a_folder_without_the_dataset(tmp_path, kind):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match=str(tmp_path / "empty")):
         open_dataset(kind, tmp_path / "empty")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vt-models data` names everything that is wrong with a data set at once."""
+"""`vt-models data` names everything that is wrong with a dataset at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from vt_models.cli.main import main
 
 
-def test_a_sound_data_set_is_counted(build, capsys):
+def test_a_sound_dataset_is_counted(build, capsys):
     tree = build("lasot")
     words = ["data", "--dataset", "lasot", "--root", str(tree.root), "--split", "all"]
     assert main([*words, "--images", "--json"]) == 0
@@ -49,7 +49,7 @@ def test_all_problems_are_named(build, capsys, jobs):
     assert capsys.readouterr().out.splitlines()[0].endswith("1 problem")
 
 
-def test_photographs(tree, capsys):
+def test_images(tree, capsys):
     tree.frames("train2017/%012d.jpg", range(1, 3))
     images = [
         {"id": number, "file_name": f"{number:012d}.jpg", "width": 32, "height": 24 + number - 1}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each data set in its published layout: names, boxes, flags, frames, text."""
+"""Each dataset in its published layout: names, boxes, flags, frames, text."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Miniature data sets that the evaluation tests write to disk."""
+"""Miniature datasets that the evaluation tests write to disk."""
 
 from __future__ import annotations
 

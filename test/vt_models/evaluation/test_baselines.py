@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from vt_models.errors import BackendError, InputError
-from vt_models.evaluation import baselines as peers
-from vt_models.evaluation.baselines import PEERS, PeerTracker, create_peer, missing_reason
+from vt_models.evaluation import baselines
+from vt_models.evaluation.baselines import BASELINES, OpenCvTracker, create_baseline, missing_reason
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-PEER_WEIGHTS = Path(os.environ.get("VT_SHARED_DIR", REPOSITORY.parent / "shared")) / "peers"
+BASELINE_WEIGHTS = Path(os.environ.get("VT_SHARED_DIR", REPOSITORY.parent / "shared")) / "peers"
 
 
 class ScriptedCvTracker:
@@ -40,82 +40,84 @@ def textured_frame(shift: int) -> np.ndarray:
 
 
 def test_a_failure_keeps_the_last_box_with_score_zero():
-    peer = PeerTracker(ScriptedCvTracker)
+    baseline = OpenCvTracker(ScriptedCvTracker)
     frame = np.zeros((10, 10, 3), np.uint8)
-    peer.init(frame, (0.0, 0.0, 5.0, 5.0))
-    estimates = [peer.update(frame) for _ in range(3)]
+    baseline.init(frame, (0.0, 0.0, 5.0, 5.0))
+    estimates = [baseline.update(frame) for _ in range(3)]
     assert [estimate.box for estimate in estimates] == [(1, 2, 3, 4), (1, 2, 3, 4), (5, 6, 7, 8)]
     assert [estimate.score for estimate in estimates] == [1.0, 0.0, 1.0]
 
 
 def test_init_rounds_the_box_and_hands_over_bgr():
     made = []
-    peer = PeerTracker(lambda: made.append(ScriptedCvTracker()) or made[-1])
+    baseline = OpenCvTracker(lambda: made.append(ScriptedCvTracker()) or made[-1])
     frame = np.zeros((4, 4, 3), np.uint8)
     frame[..., 0] = 255
-    peer.init(frame, (1.6, 2.4, 3.5, 8.8))
+    baseline.init(frame, (1.6, 2.4, 3.5, 8.8))
     assert made[0].start == (2, 2, 4, 9)
     assert made[0].frame[0, 0].tolist() == [0, 0, 255]
 
 
 def test_init_starts_anew():
-    peer = PeerTracker(ScriptedCvTracker)
+    baseline = OpenCvTracker(ScriptedCvTracker)
     frame = np.zeros((4, 4, 3), np.uint8)
     for _ in range(2):
-        peer.init(frame, (0.0, 0.0, 2.0, 2.0))
-        assert peer.update(frame).box == (1, 2, 3, 4)
+        baseline.init(frame, (0.0, 0.0, 2.0, 2.0))
+        assert baseline.update(frame).box == (1, 2, 3, 4)
 
 
 def test_update_before_init_is_refused():
     with pytest.raises(InputError, match=r"init\(frame, box\) first"):
-        PeerTracker(ScriptedCvTracker).update(np.zeros((4, 4, 3), np.uint8))
+        OpenCvTracker(ScriptedCvTracker).update(np.zeros((4, 4, 3), np.uint8))
 
 
-@pytest.mark.parametrize("name", PEERS)
-def test_each_peer_follows_a_patch(name):
-    reason = missing_reason(name, PEER_WEIGHTS)
+@pytest.mark.parametrize("name", BASELINES)
+def test_each_baseline_follows_a_patch(name):
+    reason = missing_reason(name, BASELINE_WEIGHTS)
     if reason is not None:
         pytest.skip(reason)
-    peer = create_peer(name, PEER_WEIGHTS)
-    peer.init(textured_frame(0), (60.0, 40.0, 30.0, 30.0))
+    baseline = create_baseline(name, BASELINE_WEIGHTS)
+    baseline.init(textured_frame(0), (60.0, 40.0, 30.0, 30.0))
     for shift in range(2, 11, 2):
-        estimate = peer.update(textured_frame(shift))
+        estimate = baseline.update(textured_frame(shift))
     x, y, w, h = estimate.box
     assert abs(x + w / 2 - 85) < 8
     assert abs(y + h / 2 - 55) < 8
     assert 0.0 <= estimate.score <= 1.0
 
 
-def test_unknown_peers_list_the_known_ones():
-    with pytest.raises(InputError, match=f"'mosse'; expected one of {', '.join(PEERS)}"):
-        create_peer("mosse")
+def test_unknown_baselines_list_the_known_ones():
+    with pytest.raises(InputError, match=f"'mosse'; expected one of {', '.join(BASELINES)}"):
+        create_baseline("mosse")
 
 
 @pytest.mark.parametrize("name", ["nanotrack", "nanotrack_v3", "vit"])
 def test_missing_files_are_a_reason(name, tmp_path):
-    file = PEERS[name].files[0][1]
+    file = BASELINES[name].files[0][1]
     assert file in (missing_reason(name) or "")
     assert f"{tmp_path / file} does not exist" in (missing_reason(name, tmp_path) or "")
 
 
 def test_damaged_files_are_a_reason(tmp_path):
     (tmp_path / "vittrack.onnx").write_bytes(b"not a network")
-    with pytest.raises(BackendError, match="peer vit"):
-        create_peer("vit", tmp_path)
+    with pytest.raises(BackendError, match="baseline vit"):
+        create_baseline("vit", tmp_path)
 
 
 def test_an_opencv_without_the_tracker_is_a_reason(monkeypatch):
-    monkeypatch.setattr(peers, "cv2", type("Bare", (), {"__version__": "4.0", "error": cv2.error}))
+    monkeypatch.setattr(
+        baselines, "cv2", type("Bare", (), {"__version__": "4.0", "error": cv2.error})
+    )
     assert "OpenCV 4.0 has no TrackerCSRT" in (missing_reason("csrt") or "")
 
 
 def test_a_tracker_without_a_score_of_its_own_is_sure_while_it_finds_something():
     """OpenCV 5 gives getTrackingScore to every tracker, CSRT's is always 0."""
     try:
-        peer = create_peer("csrt")
+        baseline = create_baseline("csrt")
     except BackendError as error:
         pytest.skip(str(error))
     rng = np.random.default_rng(0)
     frame = rng.integers(0, 255, (120, 160, 3), np.uint8)
-    peer.init(frame, (40.0, 40.0, 40.0, 40.0))
-    assert peer.update(frame).score == 1.0
+    baseline.init(frame, (40.0, 40.0, 40.0, 40.0))
+    assert baseline.update(frame).score == 1.0

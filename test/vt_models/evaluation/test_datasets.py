@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder data set: what it reads, and that each kind of damage is named by file and line."""
+"""The folder dataset: what it reads, and that each kind of damage is named by file and line."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from vt_models.datasets.folder import FolderDataset
+from vt_models.datasets.images import read_image
+from vt_models.datasets.kinds import open_dataset
+from vt_models.datasets.text import read_boxes
 from vt_models.errors import DatasetError
-from vt_models.evaluation.datasets import FolderDataset, open_dataset, read_boxes, read_image
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,9 +14,9 @@ import pytest
 
 from vt_models.cli import eval as command
 from vt_models.errors import DatasetError, InputError
-from vt_models.evaluation import baselines as peers
+from vt_models.evaluation import baselines
 from vt_models.evaluation.reports import page as report_page
-from vt_models.evaluation.runs import trackers as entrants
+from vt_models.evaluation.runs import trackers as evaluated
 from vt_models.registry import UpdatePolicy
 from vt_models.tracker.tracker import Estimate
 
@@ -35,14 +35,14 @@ class StaticTracker:
 
 
 class FakeLongTerm:
-    """What the target keeper's report would say."""
+    """What the long-term tracker's report would say."""
 
     model = MODEL
     summary = dict.fromkeys(report_page.LONG_TERM.values(), 0.5)
     rows = ({"confidence": 0.9, "right": 1.0, "frames": 2},)
     numbers: ClassVar = {
-        "keeper": summary,
-        "bare": summary,
+        "long_term": summary,
+        "short_term": summary,
         "calibration": {"ece": 0.1, "frames": 2, "reliability": list(rows)},
     }
 
@@ -58,7 +58,7 @@ class FakeLongTerm:
 
 @pytest.fixture
 def run(monkeypatch, tmp_path, write_sequence):
-    """Run the command on a data set of two sequences, where every model is a static tracker."""
+    """Run the command on a dataset of two sequences, where every model is a static tracker."""
     write_sequence("one", ["5,5,10,10", "5,5,10,10"])
     write_sequence("two", ["5,5,10,10", "40,5,10,10"])
     made = []
@@ -67,7 +67,7 @@ def run(monkeypatch, tmp_path, write_sequence):
         made.append(args)
         return StaticTracker()
 
-    monkeypatch.setattr(entrants, "create_tracker", create_tracker)
+    monkeypatch.setattr(evaluated, "create_tracker", create_tracker)
 
     def run_command(*options: str) -> int:
         parser = argparse.ArgumentParser()
@@ -80,8 +80,8 @@ def run(monkeypatch, tmp_path, write_sequence):
 
 
 @pytest.fixture
-def static_peer(monkeypatch):
-    """Let the peer csrt be a tracker that never finds anything, whatever OpenCV offers."""
+def static_baseline(monkeypatch):
+    """Let the baseline csrt be a tracker that never finds anything, whatever OpenCV offers."""
 
     class Blind:
         def init(self, frame, box):
@@ -90,13 +90,13 @@ def static_peer(monkeypatch):
         def update(self, _frame):
             return False, (0, 0, 0, 0)
 
-    monkeypatch.setattr(peers, "_cv_module", lambda *_: None)
-    monkeypatch.setattr(peers, "_create_cv_tracker", lambda *_: Blind())
+    monkeypatch.setattr(baselines, "_cv_module", lambda *_: None)
+    monkeypatch.setattr(baselines, "_create_cv_tracker", lambda *_: Blind())
 
 
 @pytest.fixture
-def jumping_peer(monkeypatch):
-    """Let the peer csrt be a tracker that goes to where the target of "two" is."""
+def jumping_baseline(monkeypatch):
+    """Let the baseline csrt be a tracker that goes to where the target of "two" is."""
 
     class Jumping:
         def init(self, frame, box):
@@ -105,13 +105,13 @@ def jumping_peer(monkeypatch):
         def update(self, _frame):
             return True, (40, 5, 10, 10)
 
-    monkeypatch.setattr(peers, "_cv_module", lambda *_: None)
-    monkeypatch.setattr(peers, "_create_cv_tracker", lambda *_: Jumping())
+    monkeypatch.setattr(baselines, "_cv_module", lambda *_: None)
+    monkeypatch.setattr(baselines, "_create_cv_tracker", lambda *_: Jumping())
 
 
 @pytest.fixture
 def write_list(tmp_path, write_sequence):
-    """Add a third and a fourth video to the data set, and write a list of them."""
+    """Add a third and a fourth video to the dataset, and write a list of them."""
     write_sequence("walk.1", ["5,5,10,10", "5,5,10,10"])
     write_sequence("walk.2", ["5,5,10,10", "10,5,10,10"])
     write_sequence("other", ["5,5,10,10", "5,5,10,10"])
@@ -167,21 +167,22 @@ def test_passes_the_options_on(run):
     assert run.made == [(MODEL, "w", "torch", "cpu", 2, policy)]
 
 
-def test_peers_have_the_same_shape(run, capsys, static_peer):
-    run("--json", "--peers", "csrt")
+def test_baselines_have_the_same_shape(run, capsys, static_baseline):
+    run("--json", "--baselines", "csrt")
     report = json.loads(capsys.readouterr().out)
-    assert list(report["peers"]) == ["csrt"]
-    peer = report["peers"]["csrt"]
-    assert peer["model"] == "csrt"
-    assert list(peer["total"]) == [*METRICS, "ao_interval"]
+    assert list(report["baselines"]) == ["csrt"]
+    assert report["peers"] == report["baselines"], "the earlier key, for one release"
+    baseline = report["baselines"]["csrt"]
+    assert baseline["model"] == "csrt"
+    assert list(baseline["total"]) == [*METRICS, "ao_interval"]
     assert "ao_difference" not in report
     # the first tracker has 1 and 0, this one stays where it began too
-    assert peer["ao_difference"] == {"value": 0.0, "interval": [0.0, 0.0]}
-    assert list(peer["sequences"]) == ["one", "two"]
+    assert baseline["ao_difference"] == {"value": 0.0, "interval": [0.0, 0.0]}
+    assert list(baseline["sequences"]) == ["one", "two"]
 
 
-def test_peers_are_compared_in_the_text(run, capsys, static_peer):
-    run("--peers", "csrt")
+def test_baselines_are_compared_in_the_text(run, capsys, static_baseline):
+    run("--baselines", "csrt")
     *_, totals, differences = capsys.readouterr().out.split("\n\n")
     assert [line.split()[0] for line in totals.splitlines()] == ["total", MODEL, "csrt"]
     head, line = differences.splitlines()
@@ -189,16 +190,16 @@ def test_peers_are_compared_in_the_text(run, capsys, static_peer):
     assert line.split() == ["csrt", "0.000", "[0.000,", "0.000]"]
 
 
-def test_a_peer_that_cannot_run_is_left_out_with_a_message(run, capsys, tmp_path):
-    assert run("--json", "--peers", "vit", "--peer-weights", str(tmp_path / "nowhere")) == 0
+def test_a_baseline_that_cannot_run_is_left_out_with_a_message(run, capsys, tmp_path):
+    assert run("--json", "--baselines", "vit", "--baseline-weights", str(tmp_path / "nowhere")) == 0
     out, err = capsys.readouterr()
-    assert "peers" not in json.loads(out)
-    assert f"left out: peer vit: {tmp_path / 'nowhere' / 'vittrack.onnx'} does not exist" in err
+    assert "baselines" not in json.loads(out)
+    assert f"left out: baseline vit: {tmp_path / 'nowhere' / 'vittrack.onnx'} does not exist" in err
 
 
-def test_an_unknown_peer_is_an_error(run):
-    with pytest.raises(InputError, match="unknown peer 'mosse'"):
-        run("--peers", "mosse")
+def test_an_unknown_baseline_is_an_error(run):
+    with pytest.raises(InputError, match="unknown baseline 'mosse'"):
+        run("--baselines", "mosse")
 
 
 def test_only_the_named_sequences_run(run, capsys):
@@ -224,14 +225,14 @@ def test_writes_boxes_page_and_what_is_needed_to_go_on(run, tmp_path, capsys):
     ]
 
 
-def test_the_page_shows_the_numbers_of_the_command(run, tmp_path, capsys, static_peer):
-    run("--json", "--peers", "csrt", "--output", str(tmp_path / "out"))
+def test_the_page_shows_the_numbers_of_the_command(run, tmp_path, capsys, static_baseline):
+    run("--json", "--baselines", "csrt", "--output", str(tmp_path / "out"))
     printed = json.loads(capsys.readouterr().out)
     written = json.loads((tmp_path / "out" / "report.json").read_text())
-    ours, peer = written["trackers"]
+    ours, baseline = written["trackers"]
     assert ours["total"] == printed["total"]
     assert ours["sequences"] == printed["sequences"]
-    assert peer["total"] == printed["peers"]["csrt"]["total"]
+    assert baseline["total"] == printed["baselines"]["csrt"]["total"]
     about = written["about"]
     assert about["dataset"] == "folder"
     assert about["protocol"] == "ope"
@@ -268,7 +269,7 @@ def test_several_models_stand_side_by_side(run, capsys):
     run("--json", "--model", f"{MODEL},asymtrack_t")
     report = json.loads(capsys.readouterr().out)
     assert report["model"] == MODEL
-    assert list(report["peers"]) == ["asymtrack_t"]
+    assert list(report["baselines"]) == ["asymtrack_t"]
     with pytest.raises(InputError, match="--weights and --update belong to one model"):
         run("--model", f"{MODEL},asymtrack_t", "--weights", "w")
     with pytest.raises(InputError, match="names no model"):
@@ -291,7 +292,7 @@ def test_a_benchmark_scores_by_its_own_rules(run, capsys, tmp_path):
     assert table[0].split()[:3] == ["trackingnet", "rules", "success"]
 
 
-def test_a_data_set_brings_its_benchmark(run, capsys, tmp_path):
+def test_a_dataset_brings_its_benchmark(run, capsys, tmp_path):
     root = tmp_path / "otb" / "Crossing"
     (root / "img").mkdir(parents=True)
     for number in (1, 2):
@@ -339,9 +340,9 @@ def test_a_stream_is_scored_when_the_answer_is_known(run, capsys, tmp_path):
 
 
 @pytest.mark.parametrize("protocol", ["vot", "vot-restart"])
-def test_vot_has_runs_scores_files_and_a_page(run, capsys, tmp_path, static_peer, protocol):
+def test_vot_has_runs_scores_files_and_a_page(run, capsys, tmp_path, static_baseline, protocol):
     out = tmp_path / "out"
-    options = ("--protocol", protocol, "--eao-range", "1:2", "--peers", "csrt")
+    options = ("--protocol", protocol, "--eao-range", "1:2", "--baselines", "csrt")
     run("--json", *options, "--output", str(out))
     printed, err = capsys.readouterr()
     report = json.loads(printed)
@@ -349,14 +350,14 @@ def test_vot_has_runs_scores_files_and_a_page(run, capsys, tmp_path, static_peer
     assert report["eao_range"] == [1, 2]
     assert set(report["sequences"]) == {"one", "two"}
     assert 0.0 < report["total"]["eao"] < 1.0
-    assert report["peers"]["csrt"]["total"].keys() == report["total"].keys()
+    assert report["baselines"]["csrt"]["total"].keys() == report["total"].keys()
     assert f"result files: {out / protocol / MODEL}" in err
     files = [path.name for path in (out / protocol / MODEL / "baseline" / "one").iterdir()]
     assert len(files) == 2 * (2 if protocol == "vot" else 1)
     written = json.loads((out / "report.json").read_text())
     assert [one["total"] for one in written["trackers"]] == [
         report["total"],
-        report["peers"]["csrt"]["total"],
+        report["baselines"]["csrt"]["total"],
     ]
     assert "Expected average overlap" in (out / "report.html").read_text()
     run(*options, "--output", str(out))
@@ -433,7 +434,7 @@ def test_an_output_that_cannot_be_is_refused_before_anything_runs(run, tmp_path)
     assert not run.made
 
 
-def test_the_keeper_is_reported_beside_the_bare_tracker(run, capsys, tmp_path, monkeypatch):
+def test_long_term_option_reports_both_trackers(run, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(command, "long_term_report", lambda *_: FakeLongTerm())
     run("--json", "--long-term", "--output", str(tmp_path / "out"))
     assert json.loads(capsys.readouterr().out)["long_term"] == FakeLongTerm.numbers
@@ -460,16 +461,25 @@ def test_a_list_says_what_runs_and_what_kind_it_is(run, capsys, write_list):
     }
 
 
-def test_kinds_stand_side_by_side_for_all_trackers(run, capsys, write_list, jumping_peer, tmp_path):
-    options = ("--list", write_list(*ROWS), "--peers", "csrt", "--output", str(tmp_path / "out"))
+def test_kinds_stand_side_by_side_for_all_trackers(
+    run, capsys, write_list, jumping_baseline, tmp_path
+):
+    options = (
+        "--list",
+        write_list(*ROWS),
+        "--baselines",
+        "csrt",
+        "--output",
+        str(tmp_path / "out"),
+    )
     run("--json", *options)
     report = json.loads(capsys.readouterr().out)
-    peer = report["peers"]["csrt"]
-    assert peer["kinds"]["drone views"] == report["kinds"]["drone views"], "the other way round"
-    assert peer["kinds"]["<people>"] == {"videos": 1, "ao": 0.0, "ao_interval": None}
+    baseline = report["baselines"]["csrt"]
+    assert baseline["kinds"]["drone views"] == report["kinds"]["drone views"], "the other way round"
+    assert baseline["kinds"]["<people>"] == {"videos": 1, "ao": 0.0, "ao_interval": None}
     # video by video 1, -1, -1, -1/3, a mean of four draws is between -1 and 1
-    difference = peer["ao_difference"]
-    assert difference["value"] == pytest.approx(peer["total"]["ao"] - report["total"]["ao"])
+    difference = baseline["ao_difference"]
+    assert difference["value"] == pytest.approx(baseline["total"]["ao"] - report["total"]["ao"])
     low, high = difference["interval"]
     assert -1.0 <= low < difference["value"] < high <= 1.0
     assert "ao_difference" not in report
@@ -482,7 +492,7 @@ def test_kinds_stand_side_by_side_for_all_trackers(run, capsys, write_list, jump
         "alone": ["walk.2"],
     }
     assert ours["kinds"] == report["kinds"]
-    assert (theirs["kinds"], theirs["ao_difference"]) == (peer["kinds"], difference)
+    assert (theirs["kinds"], theirs["ao_difference"]) == (baseline["kinds"], difference)
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<h2>Kinds</h2>" in page
     for kind, count in (("drone views", 2), ("&lt;people&gt;", 1), ("alone", 1)):

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from vt_models.cli.main import main
+from vt_models.datasets.folder import FolderDataset
 from vt_models.errors import BackendError, InputError
-from vt_models.evaluation.baselines import create_peer, missing_reason
-from vt_models.evaluation.datasets import FolderDataset
+from vt_models.evaluation.baselines import create_baseline, missing_reason
 from vt_models.evaluation.nanotrack import NanoTrackV3, _Crop
 from vt_models.evaluation.runs.runner import evaluate
 from vt_models.geometry.boxes import iou
@@ -147,7 +147,7 @@ def test_template_is_padded_with_the_mean_colour_of_the_first_frame(tracker):
 @pytest.mark.parametrize("name", sorted(AO))
 def test_average_overlap_is_the_published_trackers(weights, shared_dir, name):
     dataset = FolderDataset(shared_dir / "sequences", [name])
-    report = evaluate(lambda: create_peer("nanotrack_v3", weights), dataset, progress=False)
+    report = evaluate(lambda: create_baseline("nanotrack_v3", weights), dataset, progress=False)
     assert report.total["ao"] == pytest.approx(AO[name], abs=0.01)
 
 
@@ -181,7 +181,7 @@ def test_truncated_file_is_named(copies, file, kept):
     data = (copies / file).read_bytes()
     (copies / file).write_bytes(data[: int(kept * len(data)) if kept < 1 else kept])
     reason = missing_reason("nanotrack_v3", copies) or ""
-    assert reason.startswith("peer nanotrack_v3: ")
+    assert reason.startswith("baseline nanotrack_v3: ")
     assert str(copies / file) in reason
 
 
@@ -202,7 +202,7 @@ def test_file_that_loads_and_does_not_run_is_a_reason(copies):
             constant.CopyFrom(onnx.numpy_helper.from_array(shape, constant.name))
     onnx.save(model, copies / HEAD)
     with pytest.raises(BackendError, match=HEAD):
-        create_peer("nanotrack_v3", copies)
+        create_baseline("nanotrack_v3", copies)
 
 
 def test_output_that_is_not_finite_keeps_the_box_with_score_zero(copies):
@@ -213,7 +213,7 @@ def test_output_that_is_not_finite_keeps_the_box_with_score_zero(copies):
             nan = np.full_like(onnx.numpy_helper.to_array(constant), np.nan)
             constant.CopyFrom(onnx.numpy_helper.from_array(nan, constant.name))
     onnx.save(model, copies / HEAD)
-    tracker = create_peer("nanotrack_v3", copies)
+    tracker = create_baseline("nanotrack_v3", copies)
     video, boxes = square_video(3)
     tracker.init(video[0], boxes[0])
     for frame in video[1:]:
@@ -222,23 +222,23 @@ def test_output_that_is_not_finite_keeps_the_box_with_score_zero(copies):
         assert iou(estimate.box, boxes[0]) > 0.9
 
 
-def test_eval_lists_it_under_peers(weights, tmp_path, write_sequence, capsys):
+def test_eval_lists_it_under_baselines(weights, tmp_path, write_sequence, capsys):
     write_sequence("one", ["5,5,30,30", "5,5,30,30", "5,5,30,30"])
     options = ["--dataset", "folder", "--root", str(tmp_path), "--no-cache", "--device", "cpu"]
-    options += ["--peers", "nanotrack_v3", "--peer-weights", str(weights), "--json"]
+    options += ["--baselines", "nanotrack_v3", "--baseline-weights", str(weights), "--json"]
     assert main(["eval", "--model", "asymtrack_lite0", *options]) == 0
-    peer = json.loads(capsys.readouterr().out)["peers"]["nanotrack_v3"]
-    assert peer["model"] == "nanotrack_v3"
-    assert 0.0 <= peer["total"]["ao"] <= 1.0
-    assert list(peer["sequences"]) == ["one"]
+    baseline = json.loads(capsys.readouterr().out)["baselines"]["nanotrack_v3"]
+    assert baseline["model"] == "nanotrack_v3"
+    assert 0.0 <= baseline["total"]["ao"] <= 1.0
+    assert list(baseline["sequences"]) == ["one"]
 
 
 def test_bench_lists_it_or_says_why_not(weights, tmp_path, capsys):
-    options = ["bench", "--models", "asymtrack_lite0", "--peers", "nanotrack_v3", "--json"]
-    options += ["--frames", "4", "--burn-in", "1", "--repeats", "1", "--peer-weights"]
+    options = ["bench", "--models", "asymtrack_lite0", "--baselines", "nanotrack_v3", "--json"]
+    options += ["--frames", "4", "--burn-in", "1", "--repeats", "1", "--baseline-weights"]
     assert main([*options, str(weights)]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["trackers"]["nanotrack_v3"]["weights"] == "peer"
+    assert result["trackers"]["nanotrack_v3"]["weights"] == "baseline"
     assert result["left_out"] == {}
     assert main([*options, str(tmp_path)]) == 0
     result = json.loads(capsys.readouterr().out)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from vt_models.cli import bench as bench_command
+from vt_models.datasets.folder import FolderDataset
 from vt_models.errors import BackendError, InputError
 from vt_models.evaluation import provenance, speed
-from vt_models.evaluation.datasets import FolderDataset
 from vt_models.evaluation.speed import available_models, measure, sequence_clip, synthetic_clip
 from vt_models.tracker.tracker import Estimate
 
@@ -102,11 +102,11 @@ def test_bench_writes_what_a_reader_needs(monkeypatch, tmp_path, capsys):
     bench_command.add_arguments(parser)
     file = tmp_path / "results" / "speed.json"
     options = ["--frames", "4", "--burn-in", "1", "--repeats", "2", "--output", str(file)]
-    options += ["--peers", "vit", "--peer-weights", str(tmp_path)]
+    options += ["--baselines", "vit", "--baseline-weights", str(tmp_path)]
     assert bench_command.run(parser.parse_args(options)) == 0
     out, err = capsys.readouterr()
     assert out.splitlines()[1].split()[0] == "m"
-    assert "left out: peer vit" in err
+    assert "left out: baseline vit" in err
     result = json.loads(file.read_text())
     assert {"command", "commit", "modified", "machine", "versions", "seed"} <= set(result)
     assert result["clip"]["source"] == "synthetic"

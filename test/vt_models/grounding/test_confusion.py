@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 BLUE, RED = (20, 40, 220), (220, 20, 30)
 
 
-def write_pack(root: Path, *pictures: dict[str, Any]) -> Path:
-    """Pictures of 200 x 100 pixels; a box has its colour in the key "rgb"."""
+def write_pack(root: Path, *images: dict[str, Any]) -> Path:
+    """Images of 200 x 100 pixels; a box has its colour in the key "rgb"."""
     lines = []
-    for number, entry in enumerate(pictures):
+    for number, entry in enumerate(images):
         image = np.full((100, 200, 3), 120, np.uint8)
         for item in entry["boxes"]:
             x, y, w, h = item["bbox"]
@@ -67,10 +67,10 @@ def test_what_is_alone_has_a_name_and_what_is_absent_another(tmp_path: Path) -> 
     assert alone["the car"].rivals == ()
     absent = list(absent_cases(pack))
     assert absent == list(absent_cases(pack))
-    by_picture = {case.image.name: case.text for case in absent}
-    assert by_picture["0.png"] in {"the cat", "the bus"}
-    assert by_picture["1.png"] in {"the car", "the dog"}
-    assert "2.png" not in by_picture, "nobody looked for anything else there"
+    by_image = {case.image.name: case.text for case in absent}
+    assert by_image["0.png"] in {"the cat", "the bus"}
+    assert by_image["1.png"] in {"the car", "the dog"}
+    assert "2.png" not in by_image, "nobody looked for anything else there"
     assert [case.image.name for case in cases(pack, every=3)] == ["2.png"]
     assert list(absent_cases(pack, every=4)) == []
 
@@ -102,7 +102,7 @@ def test_clothes_are_no_colour_of_people(tmp_path: Path) -> None:
         (((80.0, 20.0, 40.0, 40.0), 0.9), False, False),
     ],
 )
-def test_a_back_end_is_judged_by_its_best_box(
+def test_a_backend_is_judged_by_its_best_box(
     tmp_path: Path, fake: Any, answer: Any, precise: bool, wrong_one: bool
 ) -> None:
     pack = write_pack(tmp_path, {"boxes": [box("car", 10), box("car", 140)]})
@@ -115,10 +115,10 @@ def test_a_back_end_is_judged_by_its_best_box(
 
 
 def test_broken_packs_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="cannot be read"):
+    with pytest.raises(DatasetError, match="does not exist"):
         list(cases(tmp_path))
     (tmp_path / "annotations.jsonl").write_text("{")
-    with pytest.raises(DatasetError, match="line 1"):
+    with pytest.raises(DatasetError, match=r"annotations.jsonl:1: not JSON"):
         list(cases(tmp_path))
     with pytest.raises(DatasetError, match=r"none\.png"):
         Case(tmp_path / "none.png", "x", (0, 0, 1, 1), (), "side").read()

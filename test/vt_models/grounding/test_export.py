@@ -82,7 +82,7 @@ def agree(first: Any, second: Any, least_iou: float, score: float) -> None:
         ("owlv2", 160, 96, 0.9, 0.02),  # scaled
     ],
 )
-def test_both_back_ends_agree_on_a_frame(
+def test_both_backends_agree_on_a_frame(
     checkpoint: Callable[[str], Path],
     exported: Callable[[str], Path],
     architecture: str,
@@ -102,7 +102,7 @@ def test_both_back_ends_agree_on_a_frame(
 def test_a_frame_on_a_larger_canvas_is_as_in_a_batch_of_transformers(
     checkpoint: Callable[[str], Path], exported: Callable[[str], Path]
 ) -> None:
-    """Grounding DINO pads the smaller picture of a batch, and masks it, as the graph does."""
+    """Grounding DINO pads the smaller image of a batch, and masks it, as the graph does."""
     torch, library = pytest.importorskip("torch"), pytest.importorskip("transformers")
     frame, larger = smooth(112, 96), np.zeros((96, 160, 3), np.uint8)
     folder = checkpoint("grounding-dino")
@@ -220,7 +220,7 @@ def test_targets_and_sizes_that_cannot_be(
     from vt_models.grounding.zero_shot import open_detector  # noqa: PLC0415 - needs torch
 
     detector = open_detector(checkpoint("owlv2"), "cpu", 1)
-    with pytest.raises(InputError, match="takes pictures of 96x96"):
+    with pytest.raises(InputError, match="takes images of 96x96"):
         export.export_detector(detector, tmp_path / "out", (64, 64))
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ExportError, match="not empty"):

@@ -14,37 +14,37 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def picture(red: Any, tmp_path: Path) -> Path:
+def image(red: Any, tmp_path: Path) -> Path:
     """160 x 120 pixels with one red square at (20, 30)."""
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     cv2.imwrite(str(path), red.frame(160, 120, (20, 30, 10, 10))[..., ::-1])
     return path
 
 
-def ground(picture: Path, detector: Path, *more: str) -> int:
+def ground(image: Path, detector: Path, *more: str) -> int:
     return main(
-        ["ground", "--backend", "onnx", "--source", str(detector), "--image", str(picture), *more]
+        ["ground", "--backend", "onnx", "--source", str(detector), "--image", str(image), *more]
     )
 
 
 def test_one_box_is_found(
-    red_detector: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    red_detector: Path, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     drawn = tmp_path / "out.png"
-    assert ground(picture, red_detector, "--text", "the red one", "--draw", str(drawn)) == 0
+    assert ground(image, red_detector, "--text", "the red one", "--draw", str(drawn)) == 0
     out = capsys.readouterr().out
     assert "found 'the red one' with score" in out
     assert "20.0,30.0,10.0,10.0" in out
     image = cv2.imread(str(drawn))
     assert image.shape == (120, 160, 3)
-    assert (image != cv2.imread(str(picture))).any()
+    assert (image != cv2.imread(str(image))).any()
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
 
 
 def test_the_json_object_is_all_there_is_on_standard_output(
-    red_detector: Path, picture: Path, capsys: pytest.CaptureFixture[str]
+    red_detector: Path, image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ground(picture, red_detector, "--text", " the  red one", "--json") == 0
+    assert ground(image, red_detector, "--text", " the  red one", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["status"], found["text"], found["backend"]) == ("found", "the red one", "onnx")
     assert found["chosen"] == found["candidates"][0]
@@ -57,10 +57,10 @@ def test_the_json_object_is_all_there_is_on_standard_output(
 
 
 def test_nothing_found_is_status_1(
-    red_detector: Path, picture: Path, capsys: pytest.CaptureFixture[str]
+    red_detector: Path, image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = ("--text", "red", "--threshold", "1.0", "--json")
-    assert ground(picture, red_detector, *text) == 1
+    assert ground(image, red_detector, *text) == 1
     found = json.loads(capsys.readouterr().out)
     assert (found["status"], found["chosen"], found["candidates"]) == ("nothing", None, [])
 
@@ -91,12 +91,12 @@ def test_several_alike_are_status_1(
 )
 def test_errors_are_one_line_and_status_2(
     red_detector: Path,
-    picture: Path,
+    image: Path,
     capsys: pytest.CaptureFixture[str],
     more: tuple[str, ...],
     message: str,
 ) -> None:
-    assert ground(picture, red_detector, *more) == 2
+    assert ground(image, red_detector, *more) == 2
     error = capsys.readouterr().err
     assert message in error
     assert len(error.splitlines()) == 1

@@ -100,7 +100,7 @@ def test_boxes_are_cut_to_the_frame_and_useless_ones_dropped(fake: Any) -> None:
     ]
 
 
-def test_bad_frames_and_texts_are_refused_before_the_back_end(fake: Any) -> None:
+def test_bad_frames_and_texts_are_refused_before_the_backend(fake: Any) -> None:
     detector = fake()
     grounder = Grounder(detector)
     with pytest.raises(InputError, match="uint8"):
@@ -147,7 +147,7 @@ def test_waiting_and_running_searches_can_be_cancelled(fake: Any) -> None:
     assert grounder.find(FRAME, "third").status == "found"  # the turn was given back
 
 
-def test_a_failing_back_end_gives_its_turn_back(fake: Any) -> None:
+def test_a_failing_backend_gives_its_turn_back(fake: Any) -> None:
     detector = fake((LEFT, 0.9))
 
     def fail(cancelled: Any) -> None:
@@ -208,13 +208,13 @@ def test_every_default_is_in_its_range() -> None:
         setting_range("colour")
 
 
-def test_back_ends_have_names() -> None:
+def test_backends_have_names() -> None:
     assert list_grounders() == ["onnx", "pjvlt", "zero_shot"]
-    with pytest.raises(InputError, match="no grounding back end called 'clip'"):
+    with pytest.raises(InputError, match="no grounding backend called 'clip'"):
         create_grounder("clip")
 
 
-def test_importing_the_package_loads_no_library_of_a_back_end() -> None:
+def test_importing_the_package_loads_no_library_of_a_backend() -> None:
     code = (
         "import sys, vt_models.grounding; "
         "print([n for n in ('torch', 'transformers', 'onnxruntime', 'tokenizers') "

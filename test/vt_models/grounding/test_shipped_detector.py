@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What finds things without anything to install: the detector that ships, on real pictures."""
+"""What finds things without anything to install: the bundled detector, on real images."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from vt_models.datasets.folder import FolderDataset
 from vt_models.datasets.images import read_image
-from vt_models.evaluation.datasets import FolderDataset
 from vt_models.geometry.boxes import iou
 from vt_models.grounding import Grounder, GroundingSettings, create_grounder
 from vt_models.grounding.confusion import cases, judge
@@ -67,23 +67,23 @@ def test_it_finds_real_things_at_a_point(shared_dir: Path, sequence: str) -> Non
 
 @pytest.mark.parametrize("frame", ["black", "noise"])
 def test_it_finds_nothing_where_nothing_is(grounder: Grounder, frame: str) -> None:
-    picture: Any = np.zeros((240, 320, 3), np.uint8)
+    image: Any = np.zeros((240, 320, 3), np.uint8)
     if frame == "noise":
-        picture = np.random.default_rng(0).integers(0, 256, picture.shape, dtype=np.uint8)
+        image = np.random.default_rng(0).integers(0, 256, image.shape, dtype=np.uint8)
     for text in ("the dog", "the red car on the left"):
-        assert grounder.find(picture, text).status == "nothing"
+        assert grounder.find(image, text).status == "nothing"
 
 
 def test_the_same_question_has_the_same_answer(grounder: Grounder) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
-    first, second = (grounder.find(picture, "the dog") for _ in range(2))
+    image = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    first, second = (grounder.find(image, "the dog") for _ in range(2))
     assert first.best == second.best
 
 
-def test_it_tells_animals_and_cars_apart_in_pictures_that_it_never_saw(
+def test_it_tells_animals_and_cars_apart_in_images_that_it_never_saw(
     grounder: Grounder, shared_dir: Path
 ) -> None:
-    """63 of 77 when it was exported; chance finds the other thing of a picture as often."""
+    """63 of 77 when it was exported; chance finds the other thing of an image as often."""
     wanted = {"the dog", "the cat", "the horse", "the car"}
     chosen = [
         case
@@ -95,10 +95,10 @@ def test_it_tells_animals_and_cars_apart_in_pictures_that_it_never_saw(
     assert np.mean(right) > 0.7
 
 
-def test_the_tracker_that_reads_finds_by_words_with_what_ships(shared_dir: Path) -> None:
-    """Back end `pjvlt`: worse than the detector above, and far better than chance.
+def test_the_tracker_that_reads_finds_by_words_with_bundled_weights(shared_dir: Path) -> None:
+    """Backend `pjvlt`: worse than the detector above, and far better than chance.
 
-    Of these 16 pictures, which it never saw, 13 boxes were right when it was exported, and 14 times
+    Of these 16 images, which it never saw, 13 boxes were right when it was exported, and 14 times
     the thing's own name gave a higher score than another one.
     """
     names = ("the dog", "the cat", "the horse", "the car")

@@ -356,7 +356,7 @@ def test_another_architecture_is_refused(checkpoint: Callable[[str], Path], tmp_
     folder = tmp_path / "bert"
     shutil.copytree(checkpoint("owlv2"), folder)
     (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(WeightsError, match="is a 'bert'; this back end runs grounding-dino, owlv2"):
+    with pytest.raises(WeightsError, match="is a 'bert'; this backend runs grounding-dino, owlv2"):
         create_grounder("zero_shot", folder)
 
 

@@ -2,29 +2,29 @@
 """Clips in which a target disappears and returns, composed from short annotated clips.
 
 What is kept in the repository is the recipe, not data: a seed and the code below. The source is a
-pack in the layout of `vt_models.training.data.targets` (`annotations.jsonl` beside images), of
+pack in the layout of `vt_models.datasets.image_pack` (`annotations.jsonl` beside images), of
 which clips of one target are used. A clip is played forth and back as long as it is needed; the
 other scene and everything random come from the seed. Four ways to disappear:
 
 - occluder: a board with another scene's texture slides over the target, stays with it, slides off
-- cut: the picture is another scene for a while
+- cut: the image is another scene for a while
 - pan: the camera turns to another scene beside this one, and back
 - cover: something dark and blurred covers the lens
 """
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
 
+from vt_models.datasets.image_pack import PackImage, read_image_pack
+from vt_models.datasets.images import read_image
 from vt_models.errors import DatasetError
-from vt_models.evaluation.datasets import read_image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +68,7 @@ class SourceClip:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ClipRecipe:
     """All that determines a composed clip.
 
     Attributes:
@@ -93,7 +93,7 @@ class ComposedClip:
         stamps: (N,) float64 seconds.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: ClipRecipe) -> None:
         clip = recipe.clip
         self.name = f"{recipe.kind}-{clip.name}"
         self._recipe = recipe
@@ -208,7 +208,7 @@ def compose(
             f"frames with one target of {MIN_SIDE:g} to {MAX_SIDE:g} pixels in each"
         )
     rng = np.random.default_rng(seed)
-    recipes: dict[tuple[str, str], Recipe] = {}
+    recipes: dict[tuple[str, str], ClipRecipe] = {}
     queue: list[str] = []
     wanted = min(per_kind, sum(clip.source in sources for clip in clips))
     while len(recipes) < wanted * len(KINDS):
@@ -221,11 +221,11 @@ def compose(
 
 def _draw(
     kind: str, source: str, clips: list[SourceClip], sources: list[str], rng: np.random.Generator
-) -> Recipe:
+) -> ClipRecipe:
     others = [name for name in sources if name != source]
     other = others[int(rng.integers(len(others)))]
     direction = 1 if rng.random() < 0.5 else -1
-    return Recipe(kind, _one_of(clips, source, rng), _one_of(clips, other, rng), direction)
+    return ClipRecipe(kind, _one_of(clips, source, rng), _one_of(clips, other, rng), direction)
 
 
 def source_clips(root: Path) -> list[SourceClip]:
@@ -234,38 +234,26 @@ def source_clips(root: Path) -> list[SourceClip]:
     Raises:
         DatasetError: no annotations there, or a malformed line.
     """
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for record in _records(root / "annotations.jsonl"):
-        groups.setdefault(str(record["video"]), []).append(record)
-    clips = [_source_clip(root, name, records) for name, records in sorted(groups.items())]
+    groups: dict[str, list[PackImage]] = {}
+    for image in read_image_pack(root):
+        if image.clip is not None:
+            groups.setdefault(image.clip, []).append(image)
+    clips = [_source_clip(root, name, images) for name, images in sorted(groups.items())]
     return [clip for clip in clips if clip is not None]
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error}") from error
-    try:
-        records = [json.loads(line) for line in lines]
-        return [record for record in records if "video" in record]
-    except (ValueError, TypeError) as error:
-        raise DatasetError(f"{path}: not one JSON object a line: {error}") from error
-
-
-def _source_clip(root: Path, name: str, records: list[dict[str, Any]]) -> SourceClip | None:
+def _source_clip(root: Path, name: str, images: list[PackImage]) -> SourceClip | None:
     """The clip, None if it is not usable."""
-    records = sorted(records, key=lambda record: record["frame"])
-    if len(records) < MIN_FRAMES or any(len(record["boxes"]) != 1 for record in records):
+    images = sorted(images, key=lambda image: image.frame)
+    if len(images) < MIN_FRAMES or any(len(image.objects) != 1 for image in images):
         return None
-    boxes = np.array([record["boxes"][0]["bbox"] for record in records], np.float64)
+    boxes = np.array([image.objects[0].box for image in images], np.float64)
     sides = np.sqrt(boxes[:, 2] * boxes[:, 3])
     if sides.min() < MIN_SIDE or sides.max() > MAX_SIDE:
         return None
-    numbers = [record.get("orig_frame", record["frame"]) for record in records]
-    gap = float(np.median(np.diff(numbers)))
-    frames = tuple(root / record["image"] for record in records)
-    return SourceClip(name, records[0]["source"], frames, boxes, gap / FRAMES_PER_SECOND)
+    gap = float(np.median(np.diff([image.frame for image in images])))
+    frames = tuple(root / image.image for image in images)
+    return SourceClip(name, images[0].source, frames, boxes, gap / FRAMES_PER_SECOND)
 
 
 def _one_of(clips: list[SourceClip], source: str, rng: np.random.Generator) -> SourceClip:

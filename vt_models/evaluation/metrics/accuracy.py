@@ -72,12 +72,12 @@ def success_auc(overlaps: FloatArray) -> float:
     return float(np.mean(success_curve(overlaps)))
 
 
-def center_errors(predicted: FloatArray, truth: FloatArray) -> FloatArray:
+def centre_errors(predicted: FloatArray, truth: FloatArray) -> FloatArray:
     """Distance between the centres of (N, 4) boxes, (N,) pixels; inf for an unusable prediction."""
     return _distances(predicted, truth, np.float64(1))
 
 
-def norm_center_errors(predicted: FloatArray, truth: FloatArray) -> FloatArray:
+def norm_centre_errors(predicted: FloatArray, truth: FloatArray) -> FloatArray:
     """Centre errors in units of the target's size: x over its width, y over its height.
 
     TrackingNet (Mueller et al. 2018), equation 2; LaSOT uses the same.
@@ -100,7 +100,7 @@ def norm_precision_auc(norm_errors: FloatArray) -> float:
     toolkits print under the same name.
 
     Args:
-        norm_errors: (N,), from `norm_center_errors`.
+        norm_errors: (N,), from `norm_centre_errors`.
     """
     return float(np.mean(norm_errors[:, None] <= NORM_PRECISION_THRESHOLDS))
 
@@ -135,8 +135,8 @@ def score_sequence(predicted: FloatArray, truth: FloatArray) -> Accuracy:
         sr50=float(np.mean(tracked > 0.5)),
         sr75=float(np.mean(tracked > 0.75)),
         auc=success_auc(overlaps[present]),
-        precision=precision_rate(center_errors(predicted, truth)),
-        norm_precision=norm_precision_auc(norm_center_errors(predicted, truth)),
+        precision=precision_rate(centre_errors(predicted, truth)),
+        norm_precision=norm_precision_auc(norm_centre_errors(predicted, truth)),
     )
 
 
@@ -219,7 +219,7 @@ def _distances(
 ) -> FloatArray:
     usable = np.isfinite(predicted).all(axis=1) & (predicted[:, 2:] > 0).all(axis=1)
     with np.errstate(invalid="ignore", over="ignore"):
-        centers = predicted[:, :2] + predicted[:, 2:] / 2
+        centres = predicted[:, :2] + predicted[:, 2:] / 2
         # Both centres first, so that the error of equal boxes is exactly 0.
-        dx, dy = ((centers - (truth[:, :2] + truth[:, 2:] / 2)) / unit).T
+        dx, dy = ((centres - (truth[:, :2] + truth[:, 2:] / 2)) / unit).T
         return np.where(usable, np.hypot(dx, dy), np.inf)

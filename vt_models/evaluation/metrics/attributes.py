@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What makes a sequence hard, read from its boxes where the data set does not say.
+"""What makes a sequence hard, read from its boxes where the dataset does not say.
 
 The rules are those by which LaSOT (Fan et al. 2019, table 2) labels what can be computed.
 """
@@ -13,14 +13,14 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from vt_models.evaluation.datasets import VideoSequence
+    from vt_models.datasets.sequence import VideoSequence
 
 SMALL_AREA = 1000.0
 CHANGE = 2.0
 
 
 def sequence_attributes(sequence: VideoSequence) -> tuple[str, ...]:
-    """The data set's own words, or else `box_attributes`."""
+    """The dataset's own words, or else `box_attributes`."""
     return sequence.attributes or box_attributes(sequence.boxes)
 
 

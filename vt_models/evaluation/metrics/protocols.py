@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from vt_models.errors import InputError
 from vt_models.evaluation.metrics.accuracy import (
     PRECISION_THRESHOLD_PX,
-    center_errors,
-    norm_center_errors,
+    centre_errors,
+    norm_centre_errors,
     norm_precision_auc,
     precision_rate,
     success_auc,
@@ -105,7 +105,7 @@ def _otb(run: BoxRun) -> Numbers:
     return {
         "success": success_auc(overlaps),
         "success_50": float(np.mean(overlaps > 0.5)),
-        "precision": precision_rate(center_errors(predicted, truth)),
+        "precision": precision_rate(centre_errors(predicted, truth)),
     }
 
 
@@ -114,8 +114,8 @@ def _lasot(run: BoxRun) -> Numbers:
     predicted[0] = run.truth[0]
     present = np.isfinite(run.truth).all(axis=1)
     overlaps = np.where(present, iou(predicted, run.truth), -1.0)
-    errors = np.where(present, center_errors(predicted, run.truth), np.inf)
-    norm_errors = np.where(present, norm_center_errors(predicted, run.truth), np.inf)
+    errors = np.where(present, centre_errors(predicted, run.truth), np.inf)
+    norm_errors = np.where(present, norm_centre_errors(predicted, run.truth), np.inf)
     return {
         "success": float(np.mean(success_curve(overlaps))),
         "precision": precision_rate(errors),

@@ -37,6 +37,16 @@ def compare(report: Report, first: Report, kinds: Kinds) -> dict[str, Any]:
     return found
 
 
+def beside_first(trackers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the first tracker's JSON object, with the others by name under "baselines".
+
+    They stand under "peers", the key's earlier name, too; that goes with release 0.2.
+    """
+    first, *others = trackers
+    by_name = {one["model"]: one for one in others}
+    return {**first, **({"baselines": by_name, "peers": by_name} if others else {})}
+
+
 def scores_by_kind(report: Report, kinds: Kinds) -> dict[str, dict[str, Any]]:
     """Return {kind: {"videos": N, "ao": mean, "ao_interval": [low, high]}}, a kind like a total.
 

@@ -15,7 +15,7 @@ from vt_models.geometry.boxes import iou
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from vt_models.evaluation.datasets import VideoSequence
+    from vt_models.datasets.sequence import VideoSequence
 
 PANEL_WIDTH = 300
 AROUND = (-5, 0, 5)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report's page: one HTML text with its style, charts and pictures inside."""
+"""The report's page: one HTML text with its style, charts and images inside."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def page(data: Mapping[str, Any], strips: Sequence[Strips]) -> str:
 
     Args:
         data: what `report.write_report` writes as JSON.
-        strips: for each tracker its failures, each with the picture as a data URI.
+        strips: for each tracker its failures, each with the image as a data URI.
     """
     trackers = data["trackers"]
     sections = [
@@ -244,7 +244,8 @@ def _long_term(about: Mapping[str, Any] | None) -> str:
     if not about:
         return ""
     rows = [
-        [name, *(about[name][key] for key in LONG_TERM.values())] for name in ("keeper", "bare")
+        [name, *(about[name][key] for key in LONG_TERM.values())]
+        for name in ("long_term", "short_term")
     ]
     return f"<h2>Long term: {escape(about['model'])}</h2>" + table(["", *LONG_TERM], rows)
 
@@ -256,7 +257,7 @@ def _reliability(found: Mapping[str, Mapping[str, Any]]) -> str:
     return (
         "<h2>Reliability of the score</h2><p>How often a box with such a score had an IoU of 0.5 "
         "or more; darker bars hold more frames. An honest score lies on the diagonal. Calibrated: "
-        "the target keeper's confidence, over the frames in which it measured.</p>"
+        "the long-term tracker's confidence, over the frames in which it measured.</p>"
         f'<div class="charts">{"".join(charts)}</div>'
     )
 

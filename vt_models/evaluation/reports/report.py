@@ -16,9 +16,9 @@ from tqdm import tqdm
 from vt_models.evaluation.calibration import RIGHT_IOU, expected_calibration_error, reliability
 from vt_models.evaluation.metrics.accuracy import (
     NORM_PRECISION_THRESHOLDS,
-    center_errors,
+    centre_errors,
     mean_accuracy,
-    norm_center_errors,
+    norm_centre_errors,
     success_curve,
 )
 from vt_models.evaluation.metrics.attributes import sequence_attributes
@@ -29,7 +29,7 @@ from vt_models.files import write_text
 from vt_models.geometry.boxes import iou
 
 if TYPE_CHECKING:
-    from vt_models.evaluation.datasets import VideoSequence
+    from vt_models.datasets.sequence import VideoSequence
     from vt_models.evaluation.reports.comparison import Kinds
     from vt_models.evaluation.runs.runner import Report, SequenceResult
 
@@ -127,7 +127,7 @@ def collect(
 
 
 def _kept_reliability(long_term: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the keeper's confidence; nothing where it never measured."""
+    """Of the long-term tracker's confidence; nothing where it never measured."""
     found = long_term["calibration"]
     if found["ece"] is None:
         return {}
@@ -186,7 +186,7 @@ def _curves(pairs: Sequence[Pair]) -> dict[str, list[float]]:
     for sequence, result in pairs:
         present = np.isfinite(sequence.boxes).all(axis=1)
         boxes, truth = result.boxes[present], sequence.boxes[present]
-        pixels, relative = center_errors(boxes, truth), norm_center_errors(boxes, truth)
+        pixels, relative = centre_errors(boxes, truth), norm_centre_errors(boxes, truth)
         rows.append(
             (
                 success_curve(np.asarray(iou(boxes, truth), np.float64)),

@@ -37,7 +37,7 @@ def write_results(benchmark: str, report: Report, directory: Path) -> Path:
     `<sequence>.txt`. "got10k": `<tracker>/<sequence>/<sequence>_001.txt` and `_time.txt`, and
     `<tracker>.zip` with the same, to submit. "vot-lt": `<tracker>/longterm/<sequence>/
     <sequence>_001.txt`, `_001_confidence.value` and `_001_time.value`. Boxes are x,y,w,h a line, in
-    the coordinates of the data set's own first box.
+    the coordinates of the dataset's own first box.
 
     Returns:
         What is to be handed in: the zip where there is one, else the folder.

@@ -27,7 +27,7 @@ from vt_models.evaluation.runs.runner import (
 )
 
 if TYPE_CHECKING:
-    from vt_models.evaluation.datasets import VideoSequence
+    from vt_models.datasets.sequence import VideoSequence
     from vt_models.evaluation.runs.runner import SingleObjectTracker, Starter
 
 _ROUNDING = 1e-9

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vt_models.evaluation.metrics.box_runs import BoxRun, Scores
 from vt_models.evaluation.metrics.protocols import PROTOCOLS
-from vt_models.evaluation.reports.comparison import compare
+from vt_models.evaluation.reports.comparison import beside_first, compare
 from vt_models.evaluation.reports.report import write_report
 from vt_models.evaluation.reports.result_files import write_results
 from vt_models.evaluation.reports.tables import kinds_text, table, to_text
@@ -21,13 +21,13 @@ from vt_models.evaluation.runs.vot_runs import frame_size
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vt_models.evaluation.datasets import VideoSequence
+    from vt_models.datasets.sequence import VideoSequence
     from vt_models.evaluation.longterm.report import LongTermReport
     from vt_models.evaluation.reports.comparison import Kinds
     from vt_models.evaluation.runs.resume import Running
     from vt_models.evaluation.runs.runner import Starter
     from vt_models.evaluation.runs.stream import Stream
-    from vt_models.evaluation.runs.trackers import Entrant
+    from vt_models.evaluation.runs.trackers import EvaluatedTracker
 
 NEEDS_SIZE = ("got10k", "vot-lt")
 
@@ -43,7 +43,7 @@ class OnePass:
         protocol: the benchmark whose rules score too, one of `PROTOCOLS`; None for none.
         scores: by that benchmark's rules, by tracker; empty where no truth is public.
         starts: `start_overlaps` by tracker; empty where the true first boxes were given.
-        long_term: of the target keeper, if it ran.
+        long_term: of the long-term tracker, if it ran.
         kinds: names of the sequences by their kind; empty where no list says it.
     """
 
@@ -57,9 +57,8 @@ class OnePass:
     kinds: Kinds = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """The first report's object; the others follow by name under "peers", if there are any."""
-        first, *others = [self._to_dict(report) for report in self.reports]
-        result = {**first, **({"peers": {one["model"]: one for one in others}} if others else {})}
+        """The first tracker's JSON object with those of the others, see `beside_first`."""
+        result = beside_first([self._to_dict(report) for report in self.reports])
         if self.long_term is not None:
             result["long_term"] = self.long_term.to_dict()
         return result
@@ -130,7 +129,7 @@ class OnePass:
 
 
 def run_one_pass(
-    entrants: Sequence[Entrant],
+    trackers: Sequence[EvaluatedTracker],
     sequences: Sequence[VideoSequence],
     stream: Stream,
     protocol: str | None,
@@ -140,7 +139,7 @@ def run_one_pass(
     """Run every tracker over every sequence and score it.
 
     Args:
-        entrants: one or more trackers.
+        trackers: one or more trackers.
         sequences: the videos.
         stream: how the frames come.
         protocol: one of `PROTOCOLS`; None for the usual metrics alone.
@@ -148,18 +147,18 @@ def run_one_pass(
         start: how a tracker is started, picklable; its `repr` says how, in every process the same.
 
     Raises:
-        VtModelsError: what the data set or a tracker raises.
+        VtModelsError: what the dataset or a tracker raises.
     """
     reports = []
-    for entrant in entrants:
-        name = entrant.name
+    for tracker in trackers:
+        name = tracker.name
         settings = {
             **stream.settings(name),
             "start": "box" if start is start_on_truth else repr(start),
         }
         once = stream.runner(name, start)
-        run = running.resuming(entrant, settings, once, ONE_PASS, sequences)
-        reports.append(evaluate(entrant.factory, sequences, model=name, jobs=running.jobs, run=run))
+        run = running.resuming(tracker, settings, once, ONE_PASS, sequences)
+        reports.append(evaluate(tracker.factory, sequences, model=name, jobs=running.jobs, run=run))
     scores = {} if protocol is None else score_reports(protocol, reports, sequences)
     is_given = start is start_on_truth
     starts = {} if is_given else {one.model: start_overlaps(one, sequences) for one in reports}

@@ -22,13 +22,13 @@ from vt_models.errors import BackendError, InputError
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from vt_models.evaluation.datasets import VideoSequence
+    from vt_models.datasets.sequence import VideoSequence
     from vt_models.evaluation.runs.runner import SingleObjectTracker, TrackerFactory
 
 Result = TypeVar("Result")
 
 _AHEAD = 2
-"""Sequences in a process' hands or waiting for it; a lazy data set is read no further."""
+"""Sequences in a process' hands or waiting for it; a lazy dataset is read no further."""
 
 
 def run_all(
@@ -158,11 +158,11 @@ def _ctrl_c_waits() -> Iterator[None]:
     A terminal sends it to all of them; if they ended by it themselves, it would be chance whether
     this process saw the interruption or the death of a worker first.
     """
-    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
 def _run_in_worker(sequence: VideoSequence) -> Any:

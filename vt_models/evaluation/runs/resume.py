@@ -30,9 +30,9 @@ from vt_models.evaluation.runs.runner import SequenceResult, accuracy_of
 from vt_models.files import write_bytes
 
 if TYPE_CHECKING:
-    from vt_models.evaluation.datasets import VideoSequence
+    from vt_models.datasets.sequence import VideoSequence
     from vt_models.evaluation.runs.runner import SingleObjectTracker
-    from vt_models.evaluation.runs.trackers import Entrant
+    from vt_models.evaluation.runs.trackers import EvaluatedTracker
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 Result = TypeVar("Result")
@@ -142,7 +142,7 @@ class Running:
 
     def resuming(
         self,
-        entrant: Entrant,
+        tracker: EvaluatedTracker,
         settings: Mapping[str, object],
         run: Callable[[SingleObjectTracker, VideoSequence], Result],
         form: Form[Result],
@@ -151,14 +151,14 @@ class Running:
         """`run`, but for the sequences whose result is kept; says on standard error how many."""
         if self.directory is None:
             return run
-        text = run_settings(entrant.name, {**entrant.options, **settings}, entrant.weights)
-        resuming = ResumingRun(self.directory / entrant.name / "kept", text, run, form)
+        text = run_settings(tracker.name, {**tracker.options, **settings}, tracker.weights)
+        resuming = ResumingRun(self.directory / tracker.name / "kept", text, run, form)
         if self.fresh:
             resuming.forget()
         kept = resuming.count_kept(sequences)
         if kept:
             sys.stderr.write(
-                f"{entrant.name}: {kept} of {len(sequences)} sequences are kept in "
+                f"{tracker.name}: {kept} of {len(sequences)} sequences are kept in "
                 f"{resuming.directory} and not run again (--fresh runs them)\n"
             )
         return resuming

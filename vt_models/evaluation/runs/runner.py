@@ -29,7 +29,7 @@ from vt_models.files import write_text
 from vt_models.tracker.tracker import Tracker
 
 if TYPE_CHECKING:
-    from vt_models.evaluation.datasets import VideoSequence
+    from vt_models.datasets.sequence import VideoSequence
     from vt_models.geometry.boxes import Box
 
 Frame: TypeAlias = NDArray[np.uint8]
@@ -95,7 +95,7 @@ class Report:
 
     Attributes:
         model: name of the tracker.
-        results: one a sequence, in the order of the data set.
+        results: one a sequence, in the order of the dataset.
     """
 
     model: str
@@ -215,7 +215,7 @@ def accuracy_of(boxes: NDArray[np.float64], sequence: VideoSequence) -> Accuracy
 
 
 def located(error: VtModelsError, sequence: VideoSequence, index: int) -> VtModelsError:
-    """The error with the sequence, and the frame if it is not the data set that names a file."""
+    """The error with the sequence, and the frame if it is not the dataset that names a file."""
     if isinstance(error, DatasetError):
         return DatasetError(f"{sequence.name}: {error}")
     return VtModelsError(f"{sequence.name}, frame {index + 1}: {error}")
@@ -235,7 +235,7 @@ def evaluate(
     Args:
         tracker_factory: builds the tracker, once a process. With `jobs` > 1 it must be picklable
             (a module's function or `functools.partial`), because processes are spawned.
-        sequences: the videos; a lazy data set is loaded one at a time.
+        sequences: the videos; a lazy dataset is loaded one at a time.
         model: name for the report.
         jobs: processes; each runs whole sequences, with OpenCV limited to one thread. They compete
             for the processor, so time per frame is only worth quoting with `jobs` = 1.
@@ -245,7 +245,7 @@ def evaluate(
     Raises:
         InputError: no sequence, or `jobs` below 1.
         BackendError: a process was killed.
-        VtModelsError: what the data set or the tracker raises.
+        VtModelsError: what the dataset or the tracker raises.
     """
     results = run_all(
         tracker_factory, sequences, run, title=model, jobs=jobs, progress=progress, note=_score

@@ -11,7 +11,7 @@ import numpy as np
 from vt_models.geometry.boxes import iou
 
 if TYPE_CHECKING:
-    from vt_models.evaluation.datasets import VideoSequence
+    from vt_models.datasets.sequence import VideoSequence
     from vt_models.evaluation.runs.runner import Report
 
 FOUND_IOU = 0.5

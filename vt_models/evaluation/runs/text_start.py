@@ -20,7 +20,7 @@ from vt_models.grounding import Grounder, GroundingSettings, create_grounder, li
 if TYPE_CHECKING:
     import argparse
 
-    from vt_models.evaluation.datasets import VideoSequence
+    from vt_models.datasets.sequence import VideoSequence
     from vt_models.evaluation.runs.runner import SingleObjectTracker, Starter
     from vt_models.geometry.boxes import Box
 
@@ -34,7 +34,7 @@ class TextStart:
     Attributes:
         backend: one of `list_grounders()`.
         source: what it loads, see `create_grounder`.
-        threshold: a box below it does not start the tracker; None is the back end's own.
+        threshold: a box below it does not start the tracker; None is the backend's own.
         device, threads: see `create_grounder`.
     """
 
@@ -49,12 +49,12 @@ class TextStart:
         """Ground the sentence in the first frame and start on the best box.
 
         Returns:
-            That box, x, y, w, h in pixels; None where nothing passed the threshold or the back end
+            That box, x, y, w, h in pixels; None where nothing passed the threshold or the backend
             cannot use the sentence (too long for it), which is said on standard error.
 
         Raises:
             DatasetError: the sequence has no sentence, or its first image cannot be read.
-            VtModelsError: the back end cannot be loaded, or failed.
+            VtModelsError: the backend cannot be loaded, or failed.
         """
         if not sequence.language:
             raise DatasetError(
@@ -97,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="start on the true box, or on what the sequence's sentence finds; default: box",
     )
     add("--grounder", default="onnx", choices=list_grounders(), help="for --init text")
-    add("--grounder-source", help="what it loads, see docs/grounding.md; default: what ships")
+    add("--grounder-source", help="what it loads, see docs/grounding.md; default: the bundled one")
     add("--grounder-threshold", type=float, help="lowest score that starts; default: its own")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trackers of one evaluation: models of this package and peers, by name."""
+"""The trackers of one evaluation: models of this package and baselines, by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from vt_models.api import create_tracker
 from vt_models.auto_model import AUTO, choose_model
 from vt_models.errors import InputError
-from vt_models.evaluation.baselines import PEERS, create_peer, missing_reason
+from vt_models.evaluation.baselines import BASELINES, create_baseline, missing_reason
 from vt_models.registry import get_spec, parse_update_policy
 from vt_models.runtime.installed_weights import find_weights
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Entrant:
+class EvaluatedTracker:
     """A tracker that takes part.
 
     Attributes:
@@ -44,16 +44,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options that say which trackers run, and how."""
     add = parser.add_argument_group("trackers").add_argument
     add("--model", required=True, type=split_names, help="comma-separated; see `vt-models models`")
-    add("--weights", help="directory made by export, or .safetensors; default: shipped weights")
+    add("--weights", help="directory made by export, or .safetensors; default: bundled weights")
     add("--backend", default="onnxruntime", choices=("onnxruntime", "torch"))
     add("--device", default="auto", help="auto, cpu, cuda or tensorrt; default: %(default)s")
     add("--update", help="template update: a preset of the model, or INTERVAL:THRESHOLD")
     add("--threads", type=int, default=1, help="threads of networks and OpenCV; default: 1")
-    add("--peers", type=split_names, default=[], help=f"also run, of: {','.join(PEERS)}")
-    add("--peer-weights", type=Path, help="folder of the peers' weight files")
+    add("--baselines", type=split_names, default=[], help=f"also run, of: {','.join(BASELINES)}")
+    add("--baseline-weights", type=Path, help="folder of the baselines' weight files")
 
 
-def chosen(args: argparse.Namespace) -> list[Entrant]:
+def chosen(args: argparse.Namespace) -> list[EvaluatedTracker]:
     """Everybody who takes part, models first; what cannot run fails here and not an hour later.
 
     Raises:
@@ -74,7 +74,10 @@ def chosen(args: argparse.Namespace) -> list[Entrant]:
             model.factory()
     return [
         *models,
-        *(_peer(name, args) for name in available_peers(args.peers, args.peer_weights)),
+        *(
+            _baseline(name, args)
+            for name in available_baselines(args.baselines, args.baseline_weights)
+        ),
     ]
 
 
@@ -83,11 +86,11 @@ def split_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def available_peers(names: Iterable[str], weights: Path | None) -> list[str]:
+def available_baselines(names: Iterable[str], weights: Path | None) -> list[str]:
     """Those of `names` that can run here; why another cannot is said on standard error.
 
     Raises:
-        InputError: a name that is not a peer's.
+        InputError: a name that is not a baseline's.
     """
     available = []
     for name in dict.fromkeys(names):
@@ -99,17 +102,17 @@ def available_peers(names: Iterable[str], weights: Path | None) -> list[str]:
     return available
 
 
-def _model(name: str, args: argparse.Namespace) -> Entrant:
+def _model(name: str, args: argparse.Namespace) -> EvaluatedTracker:
     chosen_name = choose_model().name if name == AUTO else name
     update = None if args.update is None else parse_update_policy(args.update)
     settings = (args.backend, args.device, args.threads, update)
     factory = partial(create_tracker, chosen_name, args.weights, *settings)
     weights = Path(args.weights) if args.weights else find_weights(get_spec(chosen_name))
     options = {key: getattr(args, key) for key in ("backend", "device", "threads", "update")}
-    return Entrant(chosen_name, factory, () if weights is None else (weights,), options)
+    return EvaluatedTracker(chosen_name, factory, () if weights is None else (weights,), options)
 
 
-def _peer(name: str, args: argparse.Namespace) -> Entrant:
-    weights = tuple(args.peer_weights / file for _, file in PEERS[name].files)
-    factory = partial(create_peer, name, args.peer_weights, args.threads)
-    return Entrant(name, factory, weights, {"threads": args.threads})
+def _baseline(name: str, args: argparse.Namespace) -> EvaluatedTracker:
+    weights = tuple(args.baseline_weights / file for _, file in BASELINES[name].files)
+    factory = partial(create_baseline, name, args.baseline_weights, args.threads)
+    return EvaluatedTracker(name, factory, weights, {"threads": args.threads})

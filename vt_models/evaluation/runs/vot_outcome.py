@@ -18,6 +18,7 @@ from vt_models.evaluation.metrics.vot import (
     supervised_curve,
     supervised_scores,
 )
+from vt_models.evaluation.reports.comparison import beside_first
 from vt_models.evaluation.reports.page import vot_page
 from vt_models.evaluation.reports.report import write_page
 from vt_models.evaluation.reports.result_files import write_anchored, write_supervised
@@ -29,9 +30,9 @@ from vt_models.evaluation.runs.vot_runs import ANCHORED, SUPERVISED, run_anchore
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vt_models.evaluation.datasets import VideoSequence
+    from vt_models.datasets.sequence import VideoSequence
     from vt_models.evaluation.runs.resume import Running
-    from vt_models.evaluation.runs.trackers import Entrant
+    from vt_models.evaluation.runs.trackers import EvaluatedTracker
 
 Runs: TypeAlias = Any
 """AnchorRuns or SupervisedRun."""
@@ -91,13 +92,8 @@ class VotOutcome:
     results: Mapping[str, Sequence[Runs]]
 
     def to_dict(self) -> dict[str, Any]:
-        """{"model", "protocol", "eao_range", "total", "sequences"}, others under "peers"."""
-        about = {"protocol": self.protocol, "eao_range": list(self.eao_range)}
-        first, *others = [
-            {"model": name, **about, **VOT_KINDS[self.protocol].score(found, self.eao_range)}
-            for name, found in self.results.items()
-        ]
-        return {**first, **({"peers": {one["model"]: one for one in others}} if others else {})}
+        """{"model", "protocol", "eao_range", "total", "sequences"}, with others `beside_first`."""
+        return beside_first(self._trackers())
 
     def to_text(self) -> str:
         """Tables for the terminal."""
@@ -133,14 +129,16 @@ class VotOutcome:
         return [*lines, f"report: {path}"]
 
     def _trackers(self) -> list[dict[str, Any]]:
-        first = self.to_dict()
-        peers = first.pop("peers", {})
-        return [first, *peers.values()]
+        about = {"protocol": self.protocol, "eao_range": list(self.eao_range)}
+        return [
+            {"model": name, **about, **VOT_KINDS[self.protocol].score(found, self.eao_range)}
+            for name, found in self.results.items()
+        ]
 
 
 def run_vot(
     protocol: str,
-    entrants: Sequence[Entrant],
+    trackers: Sequence[EvaluatedTracker],
     sequences: Sequence[VideoSequence],
     eao_range: tuple[int, int] | None,
     running: Running,
@@ -149,14 +147,14 @@ def run_vot(
 
     Args:
         protocol: one of `VOT_KINDS`.
-        entrants: one or more trackers.
+        trackers: one or more trackers.
         sequences: the videos.
         eao_range: lengths in frames over which the curve is averaged; None: the kind's own.
         running: in how many processes, and where results are kept.
 
     Raises:
         InputError: all sequences are too short for the EAO.
-        VtModelsError: what the data set or a tracker raises.
+        VtModelsError: what the dataset or a tracker raises.
     """
     kind = VOT_KINDS[protocol]
     low, high = eao_range or kind.eao_range
@@ -167,14 +165,14 @@ def run_vot(
             "give a shorter --eao-range"
         )
     results = {}
-    for entrant in entrants:
+    for tracker in trackers:
         settings = {"protocol": protocol}
-        run = running.resuming(entrant, settings, kind.run, kind.form, sequences)
-        results[entrant.name] = run_all(
-            entrant.factory,
+        run = running.resuming(tracker, settings, kind.run, kind.form, sequences)
+        results[tracker.name] = run_all(
+            tracker.factory,
             sequences,
             run,
-            title=entrant.name,
+            title=tracker.name,
             jobs=running.jobs,
             note=lambda result: str(result.name),
         )

@@ -18,7 +18,7 @@ from vt_models.evaluation.runs.runner import located, start_at, to_box
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vt_models.evaluation.datasets import VideoSequence
+    from vt_models.datasets.sequence import VideoSequence
     from vt_models.evaluation.runs.runner import SingleObjectTracker
 
 Array: TypeAlias = NDArray[np.float64]

@@ -170,6 +170,7 @@ def pack(tmp_path_factory):
             assert cv2.imwrite(str(root / name), frame)
             boxes = [{"bbox": box, "name": "square"}]
             lines.append({"image": name, "source": f"s{video}", "boxes": boxes})
+            lines[-1] |= {"width": 160, "height": 120}
             lines[-1] |= {"video": f"v{video}", "frame": number, "orig_frame": 2 * number}
     (root / "annotations.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
     return root
@@ -221,10 +222,10 @@ def test_halves_share_no_target_video(pack) -> None:
 
 
 def test_a_pack_without_clips_is_named(tmp_path) -> None:
-    with pytest.raises(DatasetError, match="cannot be read"):
+    with pytest.raises(DatasetError, match="does not exist"):
         source_clips(tmp_path)
     (tmp_path / "annotations.jsonl").write_text("{broken\n")
-    with pytest.raises(DatasetError, match="JSON"):
+    with pytest.raises(DatasetError, match="jsonl:1: not JSON"):
         source_clips(tmp_path)
 
 

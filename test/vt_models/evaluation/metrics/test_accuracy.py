@@ -17,10 +17,10 @@ from vt_models.evaluation.metrics import accuracy as metrics
 from vt_models.evaluation.metrics.accuracy import (
     Accuracy,
     bootstrap_interval,
-    center_errors,
+    centre_errors,
     interval_or_none,
     mean_accuracy,
-    norm_center_errors,
+    norm_centre_errors,
     norm_precision_auc,
     precision_rate,
     score_sequence,
@@ -45,13 +45,13 @@ def test_success_is_strict_and_has_21_thresholds():
     assert success_auc(np.array([0.0, 0.5, 1.0])) == pytest.approx((10 + 20) / (3 * 21))
 
 
-def test_center_errors_by_hand():
+def test_centre_errors_by_hand():
     truth = boxes((10, 10, 20, 40), (10, 10, 20, 40))
     # the centre of the truth is 20, 30; those predicted are 23, 34 and 20, 30
     predicted = boxes((13, 14, 20, 40), (0, 20, 40, 20))
-    assert center_errors(predicted, truth).tolist() == [5.0, 0.0]
+    assert centre_errors(predicted, truth).tolist() == [5.0, 0.0]
     expected = math.hypot(3 / 20, 4 / 40)
-    assert norm_center_errors(predicted, truth).tolist() == pytest.approx([expected, 0.0])
+    assert norm_centre_errors(predicted, truth).tolist() == pytest.approx([expected, 0.0])
 
 
 def test_precision_counts_the_threshold_itself():

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vt_models.evaluation.datasets import VideoSequence
+from vt_models.datasets.sequence import VideoSequence
 from vt_models.evaluation.metrics.attributes import box_attributes, sequence_attributes
 
 START = (100.0, 100.0, 40.0, 40.0)
@@ -45,7 +45,7 @@ def test_a_jump_across_an_absence_is_no_fast_motion():
     assert box_attributes(boxes) == ("absent",)
 
 
-def test_the_data_set_knows_better():
+def test_the_dataset_knows_better():
     sequence = VideoSequence("s", (Path("1.jpg"),) * 2, np.array((START, START)))
     assert sequence_attributes(sequence) == ()
     boxes = np.array((START, (300.0, 100.0, 40.0, 40.0)))

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vt_models.errors import InputError
-from vt_models.evaluation.metrics.accuracy import center_errors, success_curve
+from vt_models.evaluation.metrics.accuracy import centre_errors, success_curve
 from vt_models.evaluation.metrics.box_runs import BoxRun
 from vt_models.evaluation.metrics.protocols import PROTOCOLS, got10k, lasot, otb, trackingnet
 from vt_models.geometry.boxes import iou
@@ -38,7 +38,7 @@ def test_otb_curves_are_those_of_the_got10k_package(toolkits):
         overlaps = np.asarray(iou(predicted, truth))
         expected = sequence["otb"]
         np.testing.assert_allclose(success_curve(overlaps), expected["success_curve"], atol=1e-6)
-        errors = center_errors(predicted, truth)
+        errors = centre_errors(predicted, truth)
         precision = np.mean(errors[:, None] <= np.arange(51), axis=0)
         np.testing.assert_allclose(precision, expected["precision_curve"], atol=1e-6)
 

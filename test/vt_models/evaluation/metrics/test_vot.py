@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vt_models.datasets.folder import FolderDataset
 from vt_models.errors import DatasetError, InputError, VtModelsError
-from vt_models.evaluation.datasets import FolderDataset
 from vt_models.evaluation.metrics import vot
 from vt_models.evaluation.metrics.vot_overlap import pixel_overlaps
 from vt_models.evaluation.runs import vot_runs

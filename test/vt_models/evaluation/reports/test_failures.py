@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vt_models.evaluation.datasets import FolderDataset
+from vt_models.datasets.folder import FolderDataset
 from vt_models.evaluation.reports.failures import (
     PANEL_WIDTH,
     TRACKER_COLOUR,

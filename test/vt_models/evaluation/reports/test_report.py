@@ -11,8 +11,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from vt_models.datasets.folder import FolderDataset
+from vt_models.datasets.sequence import VideoSequence
 from vt_models.evaluation.calibration import expected_calibration_error
-from vt_models.evaluation.datasets import FolderDataset, VideoSequence
 from vt_models.evaluation.reports.plots import COLOURS, Axis, Line, line_chart, reliability_chart
 from vt_models.evaluation.reports.report import SHOWN_FAILURES, collect, write_report
 from vt_models.evaluation.reports.tables import COLUMNS, INTERVAL
@@ -164,7 +165,12 @@ def test_the_page_has_every_part(tmp_path, reports, sequences):
         about={"command": "vt-models eval", "versions": {"numpy": "2"}},
         benchmark={"name": "otb", "totals": {"drifting": {"success": 0.123}}},
         stream={"drifting": {"fps": 30.0, "latency_ms": None, "processed": 0.5}},
-        long_term={"model": "drifting", "keeper": kept, "bare": kept, "calibration": calibration},
+        long_term={
+            "model": "drifting",
+            "long_term": kept,
+            "short_term": kept,
+            "calibration": calibration,
+        },
     )
     page = Page(text)
     assert page.headings == [

@@ -22,14 +22,14 @@ TIMES = ("ms_per_frame",)
 @pytest.fixture(autouse=True)
 def _ctrl_c_counts():
     """Programs that a shell starts in the background ignore it, and so would what they start."""
-    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGINT, former)
+    signal.signal(signal.SIGINT, previous)
 
 
 @pytest.fixture
 def root(tmp_path):
-    """Squares that cross a noisy picture, long enough to be killed in the middle."""
+    """Squares that cross a noisy image, long enough to be killed in the middle."""
     rng = np.random.default_rng(3)
     for number in range(SEQUENCES):
         folder = tmp_path / "data" / f"s{number}"
@@ -38,9 +38,9 @@ def root(tmp_path):
         lines = []
         for frame in range(FRAMES):
             x, y = 20 + frame, 30 + 5 * number
-            picture = background.copy()
-            cv2.rectangle(picture, (x, y), (x + 24, y + 24), (60, 220, 240), cv2.FILLED)
-            assert cv2.imwrite(str(folder / "img" / f"{frame + 1:06d}.jpg"), picture)
+            image = background.copy()
+            cv2.rectangle(image, (x, y), (x + 24, y + 24), (60, 220, 240), cv2.FILLED)
+            assert cv2.imwrite(str(folder / "img" / f"{frame + 1:06d}.jpg"), image)
             lines.append(f"{x},{y},25,25")
         (folder / "groundtruth.txt").write_text("\n".join(lines) + "\n")
     return tmp_path / "data"

@@ -9,9 +9,9 @@ from functools import partial
 import numpy as np
 import pytest
 
+from vt_models.datasets.folder import FolderDataset
 from vt_models.errors import BackendError, VtModelsError, WeightsError
-from vt_models.evaluation.baselines import create_peer
-from vt_models.evaluation.datasets import FolderDataset
+from vt_models.evaluation.baselines import create_baseline
 from vt_models.evaluation.runs.latency import Streaming
 from vt_models.evaluation.runs.resume import (
     ONE_PASS,
@@ -21,7 +21,7 @@ from vt_models.evaluation.runs.resume import (
     run_settings,
 )
 from vt_models.evaluation.runs.runner import evaluate, run_sequence
-from vt_models.evaluation.runs.trackers import Entrant
+from vt_models.evaluation.runs.trackers import EvaluatedTracker
 from vt_models.evaluation.runs.vot_runs import ANCHORED, run_anchored
 from vt_models.tracker.tracker import Estimate
 
@@ -127,17 +127,17 @@ def test_other_anchors_run_again(dataset, tmp_path, monkeypatch):
 
 
 def test_what_is_kept_is_counted_and_can_be_dropped(dataset, tmp_path, capsys):
-    entrant = Entrant("mine", Counting)
+    tracker = EvaluatedTracker("mine", Counting)
     evaluate(
         Counting,
         dataset,
-        run=Running(1, tmp_path).resuming(entrant, {}, run_sequence, ONE_PASS, dataset),
+        run=Running(1, tmp_path).resuming(tracker, {}, run_sequence, ONE_PASS, dataset),
         progress=False,
     )
     assert capsys.readouterr().err == ""
-    Running(1, tmp_path).resuming(entrant, {}, run_sequence, ONE_PASS, dataset)
+    Running(1, tmp_path).resuming(tracker, {}, run_sequence, ONE_PASS, dataset)
     assert "mine: 2 of 2 sequences are kept" in capsys.readouterr().err
-    Running(1, tmp_path, fresh=True).resuming(entrant, {}, run_sequence, ONE_PASS, dataset)
+    Running(1, tmp_path, fresh=True).resuming(tracker, {}, run_sequence, ONE_PASS, dataset)
     assert capsys.readouterr().err == ""
     assert not list((tmp_path / "mine" / "kept").iterdir())
 
@@ -171,7 +171,7 @@ def test_settings_tell_weights_and_options_apart(tmp_path):
 
 
 def test_two_processes_a_resumed_run_and_one_process_agree(dataset, tmp_path):
-    factory = partial(create_peer, "csrt")
+    factory = partial(create_baseline, "csrt")
     try:
         factory()
     except BackendError as error:

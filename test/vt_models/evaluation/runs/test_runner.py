@@ -13,9 +13,10 @@ from functools import partial
 import numpy as np
 import pytest
 
+from vt_models.datasets.folder import FolderDataset
+from vt_models.datasets.sequence import VideoSequence
 from vt_models.errors import BackendError, DatasetError, InputError, VtModelsError
-from vt_models.evaluation.baselines import create_peer
-from vt_models.evaluation.datasets import FolderDataset, VideoSequence
+from vt_models.evaluation.baselines import create_baseline
 from vt_models.evaluation.runs.runner import evaluate, run_sequence
 from vt_models.registry import get_spec
 from vt_models.tracker.tracker import Tracker
@@ -43,7 +44,7 @@ class StaticTracker:
 
 
 class TruthTracker:
-    """Reads the answers of the data set, in its order."""
+    """Reads the answers of the dataset, in its order."""
 
     def __init__(self, dataset):
         self._sequences = iter(dataset)
@@ -128,7 +129,7 @@ def test_saved_boxes_can_be_read_again(dataset, tmp_path):
 
 
 def test_processes_give_the_boxes_of_one_process(dataset):
-    factory = partial(create_peer, "csrt")
+    factory = partial(create_baseline, "csrt")
     try:
         factory()
     except BackendError as error:
@@ -143,8 +144,8 @@ def test_processes_give_the_boxes_of_one_process(dataset):
 
 
 def test_an_error_gets_out_of_a_process(dataset):
-    with pytest.raises(BackendError, match="peer vit: needs"):
-        evaluate(partial(create_peer, "vit"), dataset, jobs=2, progress=False)
+    with pytest.raises(BackendError, match="baseline vit: needs"):
+        evaluate(partial(create_baseline, "vit"), dataset, jobs=2, progress=False)
 
 
 def test_an_error_of_the_tracker_names_sequence_and_frame(dataset):
@@ -236,7 +237,7 @@ def test_a_process_that_dies_is_reported(dataset):
         evaluate(partial(os._exit, 1), dataset, jobs=2, progress=False)
 
 
-def test_a_lazy_data_set_is_not_read_ahead(dataset):
+def test_a_lazy_dataset_is_not_read_ahead(dataset):
     """When the first sequence fails, only those in hand or waiting next may have been read."""
     read = []
 
@@ -248,6 +249,6 @@ def test_a_lazy_data_set_is_not_read_ahead(dataset):
             read.append(index)
             return dataset[0]
 
-    with pytest.raises(InputError, match="unknown peer"):
-        evaluate(partial(create_peer, "nobody"), Lazy(), jobs=2, progress=False)
+    with pytest.raises(InputError, match="unknown baseline"):
+        evaluate(partial(create_baseline, "nobody"), Lazy(), jobs=2, progress=False)
     assert len(read) < 10

@@ -115,12 +115,12 @@ class SizedSequence(InMemorySequence):
 
 
 def sequence_of(name: str, truth: np.ndarray, anchors: dict[int, int]) -> InMemorySequence:
-    """A VOT sequence without pictures' content."""
+    """A VOT sequence without images' content."""
     sequence = SizedSequence(name, ["color"])
-    picture = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+    image = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
     for index, box in enumerate(truth):
         values = {"anchor": anchors.get(index, 0)}
-        sequence.append({"color": picture}, Rectangle(*box), values=values)
+        sequence.append({"color": image}, Rectangle(*box), values=values)
     return sequence
 
 
@@ -235,9 +235,9 @@ def long_term(rng: np.random.Generator) -> dict:
         absent, withheld = rng.random((2, count)) < 0.15
         absent[0] = False
         sequence = SizedSequence(name, ["color"])
-        picture = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+        image = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
         for box, gone in zip(truth, absent, strict=True):
-            sequence.append({"color": picture}, Special(0) if gone else Rectangle(*box))
+            sequence.append({"color": image}, Special(0) if gone else Rectangle(*box))
         regions = [Special(1)] + [
             Special(0) if none else Rectangle(*box)
             for box, none in zip(predicted[1:], withheld[1:], strict=True)

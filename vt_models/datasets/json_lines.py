@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Annotations in one file, one JSON object a line, of which all wrong lines are named at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vt_models.errors import DatasetError
+
+ANNOTATIONS = "annotations.jsonl"
+SHOWN_PROBLEMS = 20
+
+Item = TypeVar("Item")
+
+
+def read_annotations(root: Path, parse: Callable[[dict[str, Any], str], Item]) -> list[Item]:
+    """Read `annotations.jsonl` of a folder; blank lines are skipped.
+
+    Args:
+        root: the folder that holds the file.
+        parse: makes an item of the object of a line and of its FILE:LINE; it raises ValueError,
+            which says what is wrong with the object.
+
+    Raises:
+        DatasetError: the file is missing or not UTF-8, or some lines are wrong; the message names
+            each problem with FILE:LINE.
+    """
+    path = root / ANNOTATIONS
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path} does not exist; give the folder that holds it") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path} cannot be read: {error}") from error
+    items, problems = [], []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            record = _object(line)
+            items.append(parse(record, where))
+        except ValueError as error:
+            problems.append(f"{where}: {error}")
+    if problems:
+        more = len(problems) - SHOWN_PROBLEMS
+        shown = [*problems[:SHOWN_PROBLEMS], *([f"and {more} more lines"] if more > 0 else [])]
+        raise DatasetError("\n".join(shown))
+    return items
+
+
+def count_in(record: dict[str, Any], key: str) -> int:
+    """Return a number above 0 of an object; ValueError if it holds something else."""
+    value = record.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f'"{key}" is {value!r}; expected a whole number above 0')
+    return value
+
+
+def _object(line: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"not JSON ({error})") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{type(record).__name__} instead of an object")  # noqa: TRY004
+    return record
