@@ -34,6 +34,7 @@ from vt_models.nets.efficientnet import (
     EfficientNetLite0,
 )
 from vt_models.nets.layers import EfficientTemplateModulation, ObjectPerceptionEnhancement
+from vt_models.nets.pretrained import Depthwise
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,7 +61,7 @@ class SeparableBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.depthwise = nn.Sequential(
-            nn.Conv2d(channels, channels, 5, padding=2, groups=channels, bias=False),
+            Depthwise(channels, channels, 5, padding=2, groups=channels, bias=False),
             nn.BatchNorm2d(channels),
             nn.ReLU(inplace=True),
         )

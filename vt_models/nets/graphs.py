@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 
 class Normalise(nn.Module):
-    """(B, H, W, 3) uint8 RGB to (B, 3, H, W) float32."""
+    """(B, H, W, 3) uint8 RGB to (B, 3, H, W) float32.
+
+    A network that takes bytes as they are (mean 0, std 1/255) gets them: the three operations that
+    would give the same numbers are 3 % of asymtrack_nano's time.
+    """
 
     mean: Tensor
     std: Tensor
@@ -29,10 +33,12 @@ class Normalise(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1))
+        self.as_it_is = (spec.mean, spec.std) == ((0.0,) * 3, (1 / 255,) * 3)
 
     def forward(self, crop: Tensor) -> Tensor:
         """Normalise a batch of crops."""
-        return (crop.permute(0, 3, 1, 2).float() / 255.0 - self.mean) / self.std
+        crop = crop.permute(0, 3, 1, 2).float()
+        return crop if self.as_it_is else (crop / 255.0 - self.mean) / self.std
 
 
 class TemplateGraph(nn.Module):
