@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from vt_models.datasets.json_lines import ANNOTATIONS
 from vt_models.errors import InputError
 from vt_models.files import write_text
-from vt_models.geometry.boxes import iou
+from vt_models.geometry.boxes import clip_box, iou
+from vt_models.tracker.tracker import Estimate
 from vt_models.video import IMAGE_SUFFIXES, FrameSource
 
 if TYPE_CHECKING:
@@ -27,19 +29,20 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from vt_models.evaluation.runs.runner import SingleObjectTracker
     from vt_models.geometry.boxes import Box
-    from vt_models.tracker.tracker import Tracker
 
     Frame = NDArray[np.uint8]
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
-ANNOTATIONS = "annotations.jsonl"
 JPEG_QUALITY = 92
 LEAST_FRAMES = 6
 """Of a clip, and of what is kept of it."""
 LEAST_SIDE = 16.0
 LEAST_CONTRAST = 8.0
 """Standard deviation of the grey values of a region worth following."""
+LEAST_INSIDE = 2
+"""Pixels of a box that lie in its frame."""
 MOST_OVERLAP = 0.3
 """IoU of two regions of a clip."""
 CANDIDATES = 16
@@ -100,6 +103,25 @@ class PseudoTrack:
     score: float
 
 
+class InsideFrame:
+    """A tracker whose boxes end where the frame does, as those of models; baselines' may not.
+
+    A box that lies outside becomes one of 2 pixels at the edge, on which a tracker can start.
+    """
+
+    def __init__(self, tracker: SingleObjectTracker) -> None:
+        self._tracker = tracker
+
+    def init(self, frame: Frame, box: Box) -> None:
+        """Start on the target at `box` (x, y, w, h in pixels) of an (H, W, 3) RGB frame."""
+        self._tracker.init(frame, box)
+
+    def update(self, frame: Frame) -> Estimate:
+        """Find the target in the next (H, W, 3) RGB frame."""
+        found = self._tracker.update(frame)
+        return Estimate(clip_box(found.box, frame.shape, LEAST_INSIDE), found.score)
+
+
 @dataclass
 class Tally:
     """How much was tried and kept."""
@@ -112,7 +134,7 @@ class Tally:
 
 
 def follow(
-    tracker: Tracker, frames: list[Frame], box: Box, settings: PseudoSettings
+    tracker: SingleObjectTracker, frames: list[Frame], box: Box, settings: PseudoSettings
 ) -> PseudoTrack | None:
     """Follows a region of the first frame through a clip, as far as there is a way back.
 
@@ -139,7 +161,9 @@ def follow(
     return None
 
 
-def _pass(tracker: Tracker, frames: list[Frame], box: Box) -> tuple[list[Box], list[float]]:
+def _pass(
+    tracker: SingleObjectTracker, frames: list[Frame], box: Box
+) -> tuple[list[Box], list[float]]:
     tracker.init(frames[0], box)
     estimates = [tracker.update(frame) for frame in frames[1:]]
     boxes = [box, *(estimate.box for estimate in estimates)]
@@ -242,7 +266,7 @@ def _shrunk(frame: Frame, most: int) -> Frame:
 
 
 def write_pseudo_pack(
-    tracker: Tracker,
+    tracker: SingleObjectTracker,
     videos: list[tuple[str, Path]],
     output: Path,
     settings: PseudoSettings,
@@ -284,7 +308,7 @@ def write_pseudo_pack(
 
 
 def _label(
-    tracker: Tracker,
+    tracker: SingleObjectTracker,
     clip: list[tuple[int, Frame]],
     settings: PseudoSettings,
     rng: np.random.Generator,

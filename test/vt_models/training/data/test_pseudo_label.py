@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from vt_models.cli.main import main
 from vt_models.errors import InputError
 from vt_models.tracker.tracker import Estimate
 from vt_models.training.data.pseudo_label import (
+    InsideFrame,
     PseudoSettings,
     cut_clips,
     find_videos,
@@ -215,3 +217,55 @@ def test_the_default_labels_real_clips(
     assert all(max(image.shape) <= 384 for image in pack.images)
     for track in pack.tracks:
         assert 6 <= len(track.targets) <= 10
+
+
+def test_a_baseline_labels_a_video(
+    tmp_path: Path, shared_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = shared_dir / "peers"
+    if not (weights / "nanotrack_v3_head.onnx").is_file():
+        pytest.skip(f"no NanoTrack v3 in {weights}")
+    rng = np.random.default_rng(4)
+    scene = cv2.resize(rng.integers(0, 255, (30, 60, 3), dtype=np.uint8), (480, 240))
+    pan = [np.ascontiguousarray(scene[:, 3 * step : 3 * step + 360]) for step in range(8)]
+    _write_video(tmp_path / "videos" / "pan", pan)
+    words = ["pseudo-label", "--videos", str(tmp_path / "videos"), "--clips", "1", "--json"]
+    words += ["--teacher", "nanotrack_v3", "--weights", str(weights), "--length", "8"]
+    assert main([*words, "--output", str(tmp_path / "pack")]) == 0
+    assert json.loads(capsys.readouterr().out)["kept"] >= 1
+    for track in load_image_pack(tmp_path / "pack", min_side=1).tracks:
+        boxes = np.array([target.box for target in track.targets])
+        # The camera moves by 3 pixels a frame: so does, the other way, all that is seen.
+        moved = boxes[-1, :2] + boxes[-1, 2:] / 2 - boxes[0, :2] - boxes[0, 2:] / 2
+        assert moved == pytest.approx([-3 * (len(boxes) - 1), 0], abs=8)
+        assert (boxes[:, :2] >= 0).all()
+        assert (boxes[:, :2] + boxes[:, 2:] <= [360.01, 240.01]).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--teacher", "nowhere"], "no teacher called 'nowhere'; models: .*nanotrack_v3"),
+        (["--teacher", "nanotrack_v3"], "nanotrack_v3_head.onnx: give their folder with --weights"),
+        (["--teacher", "kcf", "--device", "cuda"], "kcf runs as published, on the CPU: leave out"),
+        (["--teacher", "kcf", "--backend", "torch"], "kcf runs as published, on the CPU"),
+        (["--teacher", "vit", "--weights", "nowhere"], "baseline vit: nowhere/vittrack.onnx does"),
+    ],
+)
+def test_teachers_that_cannot_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    _write_video(tmp_path / "videos" / "a", _frames(6))
+    words = ["pseudo-label", "--videos", str(tmp_path / "videos"), "--output", str(tmp_path)]
+    assert main([*words, *options]) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_boxes_of_baselines_end_where_the_frame_does() -> None:
+    frame = _frames(1)[0]
+    width = frame.shape[1]
+    tracker = InsideFrame(Shifting(30))
+    tracker.init(frame, (width - 70.0, -5.0, 30.0, 20.0))
+    assert tracker.update(frame) == Estimate((width - 40.0, 0.0, 30.0, 15.0), 0.9)
+    assert tracker.update(frame) == Estimate((width - 10.0, 0.0, 10.0, 15.0), 0.9)
+    assert tracker.update(frame) == Estimate((width - 2.0, 0.0, 2.0, 15.0), 0.9)
