@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may import what: arrows run one way inside vt_ros, and the packages keep their borders."""
+"""What may import what: arrows run one way in each package, and packages keep their borders."""
 
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -129,9 +131,10 @@ def importers(package: str, forbidden: set[str]) -> list[str]:
     ]
 
 
-def test_no_circle_between_the_modules_of_vt_ros() -> None:
-    graph = graph_of("vt_ros")
-    assert len(graph) > 25
+@pytest.mark.parametrize(("package", "least"), [("vt_models", 150), ("vt_ros", 25)])
+def test_modules_of_a_package_have_no_import_circle(package: str, least: int) -> None:
+    graph = graph_of(package)
+    assert len(graph) > least
     assert not circle_in(graph)
 
 
@@ -141,6 +144,37 @@ def test_no_circle_between_the_rooms_of_vt_ros() -> None:
 
 def test_vt_ros_imports_no_torch() -> None:
     assert not importers("vt_ros", TRAINING)
+
+
+WITHOUT_TORCH = ("evaluation", "geometry", "longterm", "runtime", "tracker")
+"""Rooms of vt_models that can be imported where torch is not installed."""
+
+
+def test_runtime_rooms_import_without_torch_except_the_torch_engine() -> None:
+    modules = [
+        module
+        for module in files_of("vt_models")
+        if module.startswith(tuple(f"vt_models.{room}" for room in WITHOUT_TORCH))
+    ]
+    assert len(modules) > 40
+    program = (
+        "import importlib, sys\n"
+        "for name in ('torch', 'torchvision', 'timm', 'transformers'):\n"
+        "    sys.modules[name] = None  # importing it raises ImportError\n"
+        "for module in sys.argv[1:]:\n"
+        "    try:\n"
+        "        importlib.import_module(module)\n"
+        "    except ImportError as error:\n"
+        "        print(module)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program, *modules],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.split() == ["vt_models.runtime.torch_engine"]
 
 
 def test_vt_models_imports_no_ros() -> None:

@@ -57,6 +57,22 @@ def test_public_names_are_there() -> None:
         vt_models.no_such_name  # noqa: B018
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("Target", "LongTermTracker"),
+        ("TargetEstimate", "LongTermEstimate"),
+        ("TargetSettings", "LongTermSettings"),
+        ("create_target", "create_long_term_tracker"),
+    ],
+)
+def test_deprecated_name_works_and_its_warning_names_the_new_one(old: str, new: str) -> None:
+    with pytest.warns(DeprecationWarning, match=rf"vt_models\.{old} is now .*vt_models\.{new};"):
+        found = getattr(vt_models, old)
+    assert found is getattr(vt_models, new)
+    assert old not in vt_models.__all__
+
+
 def test_importing_the_package_is_light(repository) -> None:
     code = (
         "import sys, vt_models; vt_models.list_models();"

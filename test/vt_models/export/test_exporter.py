@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import subprocess
 import sys
@@ -17,7 +18,6 @@ from vt_models import ExportError, Tracker, get_spec
 from vt_models.export.parity import check_engines, synthetic_sequence
 from vt_models.runtime.export_directory import read_export, sha256_of
 from vt_models.runtime.onnx_engine import OnnxEngine
-from vt_models.runtime.torch_engine import TorchEngine
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 onnx = pytest.importorskip("onnx", reason="needs the training packages")
@@ -26,6 +26,7 @@ from vt_models.export import exporter as export_module
 from vt_models.export.batch_norm_folding import fold_batch_norms
 from vt_models.export.exporter import export_model
 from vt_models.export.weight_storage import STORAGES, round_to_half, round_weights
+from vt_models.runtime.torch_engine import TorchEngine
 from vt_models.weights.tensors import load_weights
 
 if TYPE_CHECKING:
@@ -57,6 +58,15 @@ def test_an_export_is_complete_and_exact(small_model, tmp_path, storage) -> None
     assert [path.name for path in directory.parent.iterdir()] == ["out"]
     for key, value in net.state_dict().items():
         assert torch.equal(value, before[key])
+
+
+def test_export_writes_the_new_name_of_the_size_calibration(small_model, tmp_path) -> None:
+    net, spec = small_model
+    spec = dataclasses.replace(spec, size_calibration=0.25)
+    directory = export_model(net, spec, tmp_path / "out")
+    recorded = json.loads((directory / "model.json").read_text())["spec"]
+    assert recorded["size_calibration"] == 0.25
+    assert "size_fit" not in recorded
 
 
 @pytest.mark.parametrize("storage", ["float16", "float32"])
