@@ -64,8 +64,8 @@ def choose_model(
     """Choose a model for a machine.
 
     Args:
-        hardware: None looks at this machine.
-        has_weights: whether a model's weights are installed; None looks.
+        hardware: None probes this machine.
+        has_weights: whether a model's weights are installed; None checks the file system.
     """
     hardware = hardware or probe_hardware()
     has_weights = has_weights or _has_weights
@@ -82,7 +82,7 @@ def choose_model(
 
 
 def probe_hardware(root: Path = Path("/")) -> Hardware:
-    """Look at this machine.
+    """Probe this machine.
 
     Args:
         root: where its /proc and /dev are.
@@ -97,7 +97,7 @@ def probe_hardware(root: Path = Path("/")) -> Hardware:
 
 
 def _wanted(hardware: Hardware) -> tuple[tuple[str, ...], str]:
-    """The models that suit a machine, the best first, and why."""
+    """Return the models that suit a machine, the best first, and the reason."""
     if hardware.jetson:
         watts = _watts(hardware.power_mode)
         fitting = tuple(
@@ -116,7 +116,7 @@ def _wanted(hardware: Hardware) -> tuple[tuple[str, ...], str]:
 
 
 def _watts(power_mode: str | None) -> float:
-    """The power budget that a mode's name tells; an unknown one counts as 10 W."""
+    """Read the power budget, watts, off a mode's name; an unknown one counts as 10 W."""
     if power_mode is None:
         return 10.0
     if power_mode.upper().startswith("MAXN"):
@@ -130,7 +130,7 @@ def _has_weights(name: str) -> bool:
 
 
 def _jetson(root: Path) -> str | None:
-    """The board's name from the device tree; None if this is no Jetson."""
+    """Read the board's name from the device tree; None if this is no Jetson."""
     try:
         model = (root / "proc/device-tree/model").read_bytes().rstrip(b"\0").decode("utf-8")
     except (OSError, UnicodeDecodeError):
@@ -139,7 +139,7 @@ def _jetson(root: Path) -> str | None:
 
 
 def _memory_gib(root: Path) -> float:
-    """Main memory; 0 where the system does not say."""
+    """Read the size of main memory, GiB; 0 where the system does not say."""
     try:
         text = (root / "proc/meminfo").read_text(encoding="utf-8")
     except OSError:
@@ -149,7 +149,7 @@ def _memory_gib(root: Path) -> float:
 
 
 def _power_mode() -> str | None:
-    """What `nvpmodel -q` calls the present mode; None where it cannot be asked."""
+    """Ask `nvpmodel -q` for the present mode; None where it cannot be asked."""
     program = shutil.which("nvpmodel", path="/usr/sbin:/usr/bin:/sbin:/bin")
     if program is None:
         return None
@@ -164,7 +164,7 @@ def _power_mode() -> str | None:
 
 
 def _has_cuda(root: Path) -> bool:
-    """A GPU with its driver, and an ONNX Runtime that was built for it."""
+    """Check for a GPU with its driver, and an ONNX Runtime that was built for it."""
     if not any((root / path).exists() for path in ("proc/driver/nvidia/version", "dev/nvhost-gpu")):
         return False
     if find_spec("onnxruntime") is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every model by name: one frozen dataclass each, no numpy, no torch.
+"""Registry of models: one frozen dataclass each, without numpy and torch.
 
 >>> from vt_models.registry import get_spec
 >>> get_spec("asymtrack_t").search_size
@@ -25,7 +25,7 @@ _IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class UpdatePolicy:
-    """When a tracker replaces its dynamic template by a crop around the box it has just found.
+    """Rule by which a tracker replaces its dynamic template by a crop around the measured box.
 
     Attributes:
         name: of the setting, such as the data set the authors use it for.
@@ -39,13 +39,13 @@ class UpdatePolicy:
     threshold: float
 
     def is_due(self, frame_number: int, score: float) -> bool:
-        """Whether to update after the frame of this number (the first after `init` is 1)."""
+        """Return whether to update after this frame (the first after `init` has number 1)."""
         return self.interval > 0 and frame_number % self.interval == 0 and score > self.threshold
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """What a tracker must know about a model beside its weights.
+    """Specification of a model: what a tracker must know beside its weights.
 
     Attributes:
         name: the name users type.
@@ -57,7 +57,7 @@ class ModelSpec:
         decoder: "box" (one box and one score) or "dense" (a score map and a box map).
         anchor: where a crop is taken to lie when a box is mapped back: at its window, or (as the
             authors do, who ignore that the window was rounded to whole pixels) with its centre at
-            the former box's.
+            the previous box's.
         window_influence: dense only, weight of an added Hann window in [0, 1].
         window_multiplied: dense only, the score map is multiplied by a Hann window instead.
         size_smoothing: how fast the size follows, in [0, 1]; the rate is size_smoothing * score;
@@ -67,8 +67,8 @@ class ModelSpec:
             taken out of every later box; 0, as published, for nothing. Whether a shadow, a saddle
             or a raised arm belongs to a target depends on who drew the box, and the first box
             tells.
-        least_score: box only, a box with a lower score is not believed: the former one stays, with
-            that score; 0, as the authors have it, believes every box.
+        least_score: box only, a box with a lower score is not believed: the previous one stays,
+            with that score; 0, as published, believes every box.
         scale_penalty: dense only, strength of the penalty on a change of scale and aspect;
             0 disables it.
         clip_margin: pixels of a box that must stay inside the frame.
@@ -77,7 +77,7 @@ class ModelSpec:
         search_inputs: inputs of the search graph beside "search" and the states: "search_mask".
         dynamic_template: the search graph takes a second template state, which is replaced while
             tracking.
-        update_interval, update_threshold: see `UpdatePolicy`; the setting used unless told.
+        update_interval, update_threshold: of the default `UpdatePolicy`.
         update_presets: further settings by name.
         language: the network reads a text.
         text_length: word pieces a text is cut or padded to.
@@ -86,7 +86,7 @@ class ModelSpec:
         net: "module:function" that builds the torch network.
         miniature: "module:function" that builds the same network with few weights, for tests and
             dry runs; None where the network itself is small enough.
-        shipped_weights: directory under vt_models/weights/shipped, None where nothing ships.
+        shipped_weights: directory of the bundled weights under vt_models/weights/shipped, or None.
     """
 
     name: str
@@ -129,11 +129,11 @@ class ModelSpec:
 
     @property
     def update_policy(self) -> UpdatePolicy:
-        """The setting used unless told."""
+        """Update policy unless the caller chooses another."""
         return UpdatePolicy("default", self.update_interval, self.update_threshold)
 
     def at_search_size(self, size: int) -> ModelSpec:
-        """This model with search crops of another side, in pixels.
+        """Return this model with search crops of another side, in pixels.
 
         A target keeps its pixels; a smaller crop shows less around it. Only networks that take
         crops of any size, those of the family "asymtrack_lite", are of use then; they need a
@@ -391,12 +391,12 @@ _SPECS: dict[str, ModelSpec] = {
 
 
 def list_models() -> list[str]:
-    """Names of all models, the default first."""
+    """Return the names of all models, the default first."""
     return list(_SPECS)
 
 
 def get_spec(name: str) -> ModelSpec:
-    """The specification of the model called `name`.
+    """Return the specification of the model called `name`.
 
     Raises:
         InputError: no such model; the message lists the names, close matches first.
@@ -409,7 +409,7 @@ def get_spec(name: str) -> ModelSpec:
 
 
 def parse_update_policy(text: str) -> str | UpdatePolicy:
-    """What a command line says: a preset's name as it is, or "INTERVAL:THRESHOLD" as a policy.
+    """Parse a command line's setting: a preset's name, or "INTERVAL:THRESHOLD" as a policy.
 
     Raises:
         InputError: it has a colon and is not two numbers.
@@ -427,7 +427,7 @@ def parse_update_policy(text: str) -> str | UpdatePolicy:
 
 
 def find_update_policy(spec: ModelSpec, update: str | UpdatePolicy | None) -> UpdatePolicy:
-    """The setting that is meant: None for the model's own, a preset's name, or a policy itself.
+    """Resolve an update setting: None for the model's own, a preset's name, or a policy itself.
 
     Raises:
         InputError: no such preset, values out of range, or the model has no dynamic template.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights in the form that is stored: batch norms folded, values rounded to half (needs torch)."""
+"""Fold batch norms into the convolutions before them (needs torch)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def fold_batch_norms(module: nn.Module, run: Callable[[], object]) -> int:
 def _observe(
     module: nn.Module, run: Callable[[], object]
 ) -> list[tuple[nn.BatchNorm2d, nn.Conv2d]]:
-    """Pairs of a batch norm and the one convolution whose outputs it always got."""
+    """Find the pairs of a batch norm and the one convolution whose outputs it always got."""
     outputs: list[tuple[Tensor, nn.Conv2d]] = []  # keeps the tensors, so identities stay unique
     sources: dict[nn.BatchNorm2d, list[nn.Conv2d | None]] = {}
 

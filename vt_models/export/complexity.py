@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How large a network is and how much it computes: counted, not copied (needs torch)."""
+"""Count the parameters and multiply-accumulates of a network (needs torch)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Complexity:
-    """Of a network in the form it runs in.
+    """Size and cost of a network in the form it runs in.
 
     Attributes:
         parameters: numbers the network runs on that training learned, branches merged.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""torch network to an export directory of ONNX graphs, checked before it appears (needs torch).
+"""Export a torch network to a directory of ONNX graphs, checked before it appears.
 
 See `vt_models.runtime.export_directory` for the directory's contents.
 """
@@ -91,7 +91,7 @@ def export_model(
     Args:
         net: the network, on any device.
         spec: its specification.
-        directory: to create. A former export there is replaced; its other files are kept.
+        directory: to create. A previous export there is replaced; its other files are kept.
         storage: what the (folded) weights are rounded to and stored as, see
             `vt_models.export.weight_storage`; the comparison is with the torch network of rounded
             weights, and model.json says how far that is from the network as given. With "int8" the
@@ -140,7 +140,7 @@ def export_model(
 
 
 def _torch_weights(net: Any, spec: ModelSpec, built: Path, storage: Storage) -> bytes:
-    """The network as it was given, for the torch backend and for further training.
+    """Serialise the network as given, for the torch backend and for further training.
 
     With float16 storage kernels and matrices are stored as float16; norms and biases, which are
     few and sensitive, are not.
@@ -155,26 +155,26 @@ def _torch_weights(net: Any, spec: ModelSpec, built: Path, storage: Storage) -> 
 
 
 def check_target(directory: Path, manifest: str) -> None:
-    """ExportError if something other than an export, which holds `manifest`, would be replaced."""
+    """Raise ExportError if something other than an export (with `manifest`) would be replaced."""
     if directory.exists() and not directory.is_dir():
         raise ExportError(f"{directory} is a file; give a directory to create")
     if directory.is_dir() and any(directory.iterdir()) and not (directory / manifest).is_file():
         raise ExportError(
             f"{directory} is not empty and holds no {manifest}; give a new directory, or one of "
-            "a former export"
+            "a previous export"
         )
 
 
 def _deploy_copy(net: SiameseNet) -> Any:
-    """A merged copy on the CPU in evaluation mode."""
+    """Make a merged copy on the CPU in evaluation mode."""
     module: Any = copy.deepcopy(net)
     return module.cpu().float().eval().merge().requires_grad_(requires_grad=False)
 
 
 def example_graphs(net: Any, spec: ModelSpec) -> tuple[Graph, ...]:
-    """The search graph first, then those that give its states, with example inputs.
+    """Return the search graph, then those that give its states, with example inputs.
 
-    All of them are run, for the states.
+    All of them are run once, to have example states.
     """
     rng = np.random.default_rng(0)
     search = _noise(rng, 1, spec.search_size)
@@ -223,7 +223,7 @@ def _text_graph(net: Any, spec: ModelSpec) -> Graph:
 
 
 def _state_of(graph: Graph) -> tuple[Tensor, ...]:
-    """What a graph gives for its example inputs; ExportError if the names do not fit."""
+    """Run a graph on its example inputs; raise ExportError if the names do not fit."""
     with torch.no_grad():
         state: tuple[Tensor, ...] = graph.module(*graph.inputs)
     if len(state) != len(graph.output_names):
@@ -247,7 +247,7 @@ def onnx_bytes(graph: Graph, stored: Stored | None = None) -> bytes:
 
 
 def _export(graph: Graph) -> onnx.ModelProto:
-    """Through TorchScript, or through dynamo where torch no longer has that."""
+    """Export through TorchScript, or through dynamo where torch no longer has that."""
     try:
         return _export_with(graph, dynamo=False)
     except Exception as first:  # torch raises anything at all here
@@ -281,7 +281,7 @@ def _export_with(graph: Graph, *, dynamo: bool) -> onnx.ModelProto:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Standard output is for results; torch's notes go to standard error, warnings nowhere."""
+    """Send torch's notes to standard error, as standard output is for results; drop warnings."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")
         yield
@@ -293,7 +293,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _parity(plain: Any, stored: Any, spec: ModelSpec, built: Path) -> dict[str, float]:
-    """Errors of the graphs against the stored weights in torch, and those against the given."""
+    """Measure the graphs against the stored weights in torch, and these against those given."""
     engine = OnnxEngine(read_export(built), device="cpu", threads=1)
     measured = check_engines(spec, TorchEngine(stored, spec, "cpu"), engine)
     measured["output_abs_tolerance"] = OUTPUT_TOLERANCE
@@ -319,7 +319,7 @@ def _manifest(
     contents: dict[str, bytes],
     source: str | Path | None,
 ) -> dict[str, Any]:
-    """model.json without what is measured afterwards."""
+    """Make model.json without what is measured afterwards."""
     outputs, *states = (
         {
             name: list(tensor.shape)
@@ -343,7 +343,7 @@ def _manifest(
 
 
 def _weights_entry(net: SiameseNet, source: str | Path | None) -> dict[str, str]:
-    """Name and sha256 of the weights: of the file, or of the tensors in the order of their keys."""
+    """Describe the weights: sha256 of the file, or of the tensors in the order of their keys."""
     if source is not None and Path(source).is_file():
         path = Path(source)
         return {"source": path.name, "sha256": sha256_of(path.read_bytes()), "of": "file"}
@@ -360,7 +360,7 @@ def _weights_entry(net: SiameseNet, source: str | Path | None) -> dict[str, str]
 
 
 def producer() -> dict[str, str | None]:
-    """Versions of all that took part, the commit of this package if known, and the date."""
+    """Collect the versions of all packages used, the commit of this one if known, the date."""
     try:
         version = metadata.version("vt_ros")
     except metadata.PackageNotFoundError:
@@ -377,7 +377,7 @@ def producer() -> dict[str, str | None]:
 
 
 def _commit() -> str | None:
-    """Commit of the checkout this file is tracked in, with "-dirty" if it was changed since."""
+    """Return the commit of the checkout that tracks this file, "-dirty" if it was changed."""
     here = Path(__file__)
     tracked = ["git", "-C", str(here.parent), "ls-files", "--error-unmatch", here.name]
     describe = ["git", "-C", str(here.parent), "describe", "--always", "--dirty"]
@@ -400,7 +400,7 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def move_into_place(built: Path, directory: Path) -> None:
-    """Rename the finished directory to its name; a former one's other files are kept."""
+    """Rename the finished directory to its name; other files of a previous one are kept."""
     if not directory.exists():
         built.rename(directory)
         return
@@ -410,10 +410,10 @@ def move_into_place(built: Path, directory: Path) -> None:
                 shutil.copytree(item, built / item.name)
             else:
                 shutil.copy2(item, built / item.name)
-    former = built.with_name("former")
-    directory.rename(former)
+    previous = built.with_name("previous")
+    directory.rename(previous)
     try:
         built.rename(directory)
     except OSError:
-        former.rename(directory)
+        previous.rename(directory)
         raise

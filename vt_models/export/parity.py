@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Do two engines compute the same? Inputs, tolerances and the comparison."""
+"""Compare two engines: inputs, tolerances and the comparison itself."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Sequence(NamedTuple):
 
 
 def synthetic_sequence(length: int = 12, height: int = 240, width: int = 320) -> Sequence:
-    """A textured object that moves and grows over a textured background, the same every time."""
+    """Draw a textured object that moves and grows over a texture, the same every time."""
     rng = np.random.default_rng(20250301)
     background = _texture(rng, height, width)
     target = 255 - _texture(rng, height, width) // 2
@@ -82,7 +82,7 @@ def check_engines(spec: ModelSpec, reference: Engine, engine: Engine) -> dict[st
 
 
 def _output_difference(spec: ModelSpec, reference: Engine, engine: Engine) -> float:
-    """Largest absolute difference of the search outputs; NaN if one is not finite."""
+    """Compute the largest absolute difference of search outputs; NaN if one is not finite."""
     worst = 0.0
     for view in _views(spec):
         expected, found = (_outputs(spec, each, view) for each in (reference, engine))
@@ -100,12 +100,12 @@ def _outputs(spec: ModelSpec, engine: Engine, view: _View) -> tuple[NDArray[np.f
     if spec.dynamic_template:
         engine.set_dynamic(view.dynamic)
     if spec.language:
-        engine.set_text(*_words(spec))
+        engine.set_text(*_example_text(spec))
     return tuple(output.copy() for output in engine.search(view.search, view.mask))
 
 
-def _words(spec: ModelSpec) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Any five word pieces."""
+def _example_text(spec: ModelSpec) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return any five word pieces."""
     places = np.arange(spec.text_length)
     return places + 100, places < 5
 
@@ -124,7 +124,7 @@ class _View(NamedTuple):
 
 
 def _views(spec: ModelSpec) -> list[_View]:
-    """Noise, and two places of a synthetic sequence: inside, and where crops show padding."""
+    """Make views of noise, and of a synthetic sequence inside and where crops show padding."""
     rng = np.random.default_rng(7)
     views = len(spec.view_factors)
     shape = (views, spec.template_size, spec.template_size, 3)
@@ -159,14 +159,16 @@ def _template_of(spec: ModelSpec, frame: Frame, box: Box) -> Template:
 
 
 def _sequence_difference(spec: ModelSpec, reference: Engine, engine: Engine) -> float:
-    """Largest difference of a box coordinate, pixels, over a synthetic sequence.
+    """Compute the largest difference of a box coordinate, pixels, over a synthetic sequence.
 
     Dynamic templates are replaced every fourth frame whatever the score, and a text is read.
     """
     frames, boxes = synthetic_sequence()
     tracks = []
     for runner in (reference, engine):
-        tracker = Tracker(spec, runner, lambda _: _words(spec), UpdatePolicy("parity", 4, -1.0))
+        tracker = Tracker(
+            spec, runner, lambda _: _example_text(spec), UpdatePolicy("parity", 4, -1.0)
+        )
         tracker.init(frames[0], boxes[0], "any text" if spec.language else None)
         tracks.append([tracker.update(frame).box for frame in frames[1:]])
     return float(np.abs(np.array(tracks[0]) - np.array(tracks[1])).max())

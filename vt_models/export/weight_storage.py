@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the weights of an exported graph are stored; the arithmetic is float32 (needs torch).
+"""Store the weights of an exported graph small; the arithmetic is float32 (needs torch).
 
 The weights of the network are rounded to what will be stored, so that torch computes with the same
 numbers. Then the graph's initialisers become smaller, each followed by the nodes that give the
 float32 back; ONNX Runtime folds these while it loads.
 
-"int8" is for networks that would be too large to ship otherwise: a scale for each output channel of
-a matrix, row of an embedding or kernel, and all else as float16.
+"int8" is for networks that would be too large to bundle otherwise: a scale for each output channel
+of a matrix, row of an embedding or kernel, and all else as float16.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Scaled:
 
 @dataclass
 class Stored:
-    """What the weights of a network were rounded to.
+    """Weights of a network as they were rounded.
 
     Attributes:
         storage: of the weights.
@@ -131,7 +131,7 @@ def _as_bytes(
 
 
 def _as_half(tensor: onnx.TensorProto, values: NDArray[np.float32]) -> list[onnx.NodeProto]:
-    """Only where float16 holds the values exactly."""
+    """Store as float16 where that holds the values exactly; else leave the tensor."""
     with np.errstate(over="ignore"):
         half = values.astype(np.float16)
     if not np.array_equal(half, values):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boxes: small pure functions on numpy arrays.
+"""Boxes: pure functions on numpy arrays.
 
 Boxes are `xywh` floats (left, top, width, height) in pixels of the source image unless
 the name says otherwise: `_xyxy` are two corners, `_cxcywh` centre and size. Coordinates are
@@ -48,7 +48,7 @@ def _as_boxes(boxes: ArrayLike) -> NDArray[np.floating]:
 
 
 def xywh_to_xyxy(boxes: ArrayLike) -> NDArray[np.floating]:
-    """(..., 4) left, top, width, height to left, top, right, bottom.
+    """Convert (..., 4) left, top, width, height to left, top, right, bottom.
 
     >>> xywh_to_xyxy([1.0, 2.0, 3.0, 4.0])
     array([1., 2., 4., 6.])
@@ -58,35 +58,35 @@ def xywh_to_xyxy(boxes: ArrayLike) -> NDArray[np.floating]:
 
 
 def xyxy_to_xywh(boxes_xyxy: ArrayLike) -> NDArray[np.floating]:
-    """(..., 4) left, top, right, bottom to left, top, width, height."""
+    """Convert (..., 4) left, top, right, bottom to left, top, width, height."""
     array = _as_boxes(boxes_xyxy)
     return np.concatenate((array[..., :2], array[..., 2:] - array[..., :2]), axis=-1)
 
 
 def xywh_to_cxcywh(boxes: ArrayLike) -> NDArray[np.floating]:
-    """(..., 4) left, top, width, height to centre x, centre y, width, height."""
+    """Convert (..., 4) left, top, width, height to centre x, centre y, width, height."""
     array = _as_boxes(boxes)
     return np.concatenate((array[..., :2] + 0.5 * array[..., 2:], array[..., 2:]), axis=-1)
 
 
 def cxcywh_to_xywh(boxes_cxcywh: ArrayLike) -> NDArray[np.floating]:
-    """(..., 4) centre x, centre y, width, height to left, top, width, height."""
+    """Convert (..., 4) centre x, centre y, width, height to left, top, width, height."""
     array = _as_boxes(boxes_cxcywh)
     return np.concatenate((array[..., :2] - 0.5 * array[..., 2:], array[..., 2:]), axis=-1)
 
 
 def xyxy_to_cxcywh(boxes_xyxy: ArrayLike) -> NDArray[np.floating]:
-    """(..., 4) left, top, right, bottom to centre x, centre y, width, height."""
+    """Convert (..., 4) left, top, right, bottom to centre x, centre y, width, height."""
     return xywh_to_cxcywh(xyxy_to_xywh(boxes_xyxy))
 
 
 def cxcywh_to_xyxy(boxes_cxcywh: ArrayLike) -> NDArray[np.floating]:
-    """(..., 4) centre x, centre y, width, height to left, top, right, bottom."""
+    """Convert (..., 4) centre x, centre y, width, height to left, top, right, bottom."""
     return xywh_to_xyxy(cxcywh_to_xywh(boxes_cxcywh))
 
 
 def iou(boxes_a: ArrayLike, boxes_b: ArrayLike) -> NDArray[np.floating]:
-    """Intersection over union of xywh boxes, element by element.
+    """Compute the intersection over union of xywh boxes, element by element.
 
     Args:
         boxes_a: (..., 4) xywh.
@@ -114,7 +114,7 @@ def clip_box(box: Sequence[float], frame_shape: Sequence[int], margin: int = 10)
     """Keep at least `margin` pixels of an xywh box inside the frame (the authors' `clip_box`).
 
     x1 is limited to [0, W - margin], x2 to [margin, W], and the width is at least `margin`;
-    y alike. In a frame smaller than the margin the margin is the frame's own size, so that the
+    y likewise. In a frame smaller than the margin the margin is the frame's own size, so that the
     result lies inside the frame whatever the box was.
 
     Args:
@@ -168,10 +168,10 @@ def check_box(box: Sequence[float], frame_shape: Sequence[int]) -> Box:
 
 
 def crop_window(box: Sequence[float], factor: float) -> CropWindow:
-    """The square window around a box, in whole source pixels (the authors' `sample_target`).
+    """Compute the square window around a box in whole pixels (the authors' `sample_target`).
 
     side = ceil(sqrt(w * h) * factor); x1 = round(x + w / 2 - side / 2) with Python's rounding
-    of halves to even, y1 alike.
+    of halves to even, y1 likewise.
 
     Args:
         box: x, y, w, h in pixels, finite, w and h > 0.

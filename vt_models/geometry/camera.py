@@ -86,7 +86,7 @@ class Camera:
             raise InputError(f"binning is {self.binning}, expected 1 or more in x and y")
 
     def ray(self, u: float, v: float) -> Ray:
-        """Unit vector towards a pixel, in the optical frame.
+        """Compute the unit vector towards a pixel, in the optical frame.
 
         Args:
             u, v: pixels of the image; the centre of its first pixel is (0, 0), as in OpenCV.
@@ -105,7 +105,7 @@ class Camera:
         return _unit(x, y, 1.0)
 
     def angular_deviation(self, box: Box, covariance: NDArray[np.float64]) -> float:
-        """One standard deviation of the direction to a box's centre, radians.
+        """Compute one standard deviation of the direction to a box's centre, radians.
 
         The larger of the two axes of the ellipse that the centre's covariance makes on the unit
         sphere, linearised at the centre.
@@ -124,8 +124,8 @@ class Camera:
             (np.array(self.ray(u + step, v)) - here, np.array(self.ray(u, v + step)) - here), axis=1
         )
         jacobian /= step
-        spread = jacobian @ np.asarray(covariance, np.float64)[:2, :2] @ jacobian.T
-        return math.sqrt(max(0.0, float(np.linalg.eigvalsh(spread)[-1])))
+        on_sphere = jacobian @ np.asarray(covariance, np.float64)[:2, :2] @ jacobian.T
+        return math.sqrt(max(0.0, float(np.linalg.eigvalsh(on_sphere)[-1])))
 
     def _equidistant_ray(self, x: float, y: float) -> Ray:
         """Kannala and Brandt (2006) as OpenCV's fisheye: r = a (1 + k1 a^2 + ... + k4 a^8).
@@ -142,7 +142,7 @@ class Camera:
 
 
 def centre_pixel(box: Box) -> tuple[float, float]:
-    """Centre of a box as coordinates of pixel centres, where the first pixel has (0, 0).
+    """Return a box's centre in coordinates of pixel centres, where the first pixel has (0, 0).
 
     A box counts from the image's left and top border, which lie half a pixel before that.
     """
@@ -151,7 +151,7 @@ def centre_pixel(box: Box) -> tuple[float, float]:
 
 
 def angles_of(ray: Sequence[float]) -> tuple[float, float]:
-    """How far a direction is off the optical axis: to the right and downwards, radians."""
+    """Compute a direction's angles off the optical axis: to the right and downwards, radians."""
     x, y, z = ray
     return math.atan2(x, z), math.atan2(y, math.hypot(x, z))
 
@@ -162,7 +162,7 @@ def _unit(x: float, y: float, z: float) -> Ray:
 
 
 def _undistorted(distortion: Sequence[float], x: float, y: float) -> tuple[float, float]:
-    """Where a point of the image plane (z = 1) lies without distortion, by Newton's method.
+    """Undistort a point of the image plane (z = 1) by Newton's method.
 
     Raises:
         InputError: the distortion leads nothing there, or folds there.
@@ -190,7 +190,7 @@ def _undistorted(distortion: Sequence[float], x: float, y: float) -> tuple[float
 def _brown(
     distortion: Sequence[float], x: float, y: float
 ) -> tuple[tuple[float, float], tuple[float, float, float, float]]:
-    """The distorted point, and the Jacobian row by row (Brown 1966; OpenCV's calib3d, 8 values)."""
+    """Distort a point; also its Jacobian by rows (Brown 1966; OpenCV's calib3d, 8 values)."""
     k1, k2, p1, p2, k3, k4, k5, k6 = (*distortion, *(0.0,) * (8 - len(distortion)))
     r2 = x * x + y * y
     above, below = 1 + r2 * (k1 + r2 * (k2 + r2 * k3)), 1 + r2 * (k4 + r2 * (k5 + r2 * k6))
@@ -212,7 +212,7 @@ def _brown(
 
 
 def _invert(distortion: Sequence[float], radius: float) -> float:
-    """The angle in (0, pi] at which the equidistant polynomial has a value.
+    """Find the angle in (0, pi] at which the equidistant polynomial has a value.
 
     Raises:
         InputError: it has it nowhere before it stops growing.
@@ -236,7 +236,7 @@ def _invert(distortion: Sequence[float], radius: float) -> float:
 
 
 def _equidistant(distortion: Sequence[float], angle: float) -> tuple[float, float]:
-    """The polynomial and its derivative."""
+    """Evaluate the equidistant polynomial and its derivative."""
     square = angle * angle
     value, slope, power = 1.0, 1.0, 1.0
     for order, coefficient in enumerate(distortion, start=1):

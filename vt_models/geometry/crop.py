@@ -34,12 +34,12 @@ class Inside(NamedTuple):
     y2: int
 
     def is_empty(self) -> bool:
-        """True if the window shows nothing of the frame."""
+        """Return True if the window shows nothing of the frame."""
         return self.x2 <= self.x1 or self.y2 <= self.y1
 
 
 def inside_frame(window: CropWindow, frame_shape: Sequence[int]) -> Inside:
-    """The part of `window` that the crop takes from a frame of shape (H, W, ...)."""
+    """Return the part of `window` that the crop takes from a frame of shape (H, W, ...)."""
     height, width = frame_shape[:2]
     x2, y2 = window.x1 + window.side, window.y1 + window.side
     return Inside(
@@ -94,7 +94,7 @@ def crop(
 
 
 class Cropper:
-    """Cuts windows out of frames into buffers that are kept between calls.
+    """Cut windows out of frames into buffers that are kept between calls.
 
     Inside the frame this is one `cv2.resize` of a view. A window that leaves the frame is padded
     first; one that is so much larger than what it shows of the frame that padding would take
@@ -131,7 +131,7 @@ class Cropper:
     def _cut(
         self, frame: NDArray[np.uint8], window: CropWindow, output: NDArray[np.uint8]
     ) -> NDArray[np.uint8]:
-        """The crop, written to `output` where OpenCV can."""
+        """Cut the crop, into `output` where OpenCV can."""
         inside = inside_frame(window, frame.shape)
         if inside.is_empty():
             output.fill(0)
@@ -147,7 +147,7 @@ class Cropper:
     def _pad(
         self, view: NDArray[np.uint8], window: CropWindow, inside: Inside
     ) -> NDArray[np.uint8]:
-        """The whole window, (side, side, 3), with zeros outside the frame."""
+        """Pad the view to the whole window, (side, side, 3), with zeros outside the frame."""
         side = window.side
         if self._padded.size < side * side * 3:
             self._padded = np.empty(side * side * 3, np.uint8)
@@ -168,7 +168,7 @@ class _Taps(NamedTuple):
 
 
 def _taps(start: int, side: int, size: int, low: int, high: int) -> _Taps:
-    """Which pixels in [low, high) of an axis the outputs of a resized window mix.
+    """Compute which pixels in [low, high) of an axis the outputs of a resized window mix.
 
     Weights are OpenCV's 11-bit fixed point; those of pixels outside [low, high) are 0, as padding
     is. Only for windows at least twice the output (then no output reads beyond the window).
@@ -224,7 +224,7 @@ def _resize_sparse(
 def padding_mask(
     frame_shape: Sequence[int], box: Sequence[float], factor: float, size: int
 ) -> NDArray[np.bool_]:
-    """(size, size) bool, True where a crop shows padding (STARK's attention mask).
+    """Compute (size, size) bool, True where a crop shows padding (STARK's attention mask).
 
     Raises:
         InputError: the box is not finite or has no area.
@@ -233,7 +233,7 @@ def padding_mask(
 
 
 def window_padding(frame_shape: Sequence[int], window: CropWindow, size: int) -> NDArray[np.bool_]:
-    """(size, size) bool, True where a window's crop shows padding."""
+    """Compute (size, size) bool, True where a window's crop shows padding."""
     inside = inside_frame(window, frame_shape)
     columns = _shows_padding(inside.x1 - window.x1, inside.x2 - window.x1, window.side, size)
     rows = _shows_padding(inside.y1 - window.y1, inside.y2 - window.y1, window.side, size)
@@ -241,7 +241,7 @@ def window_padding(frame_shape: Sequence[int], window: CropWindow, size: int) ->
 
 
 def _shows_padding(start: int, stop: int, side: int, size: int) -> NDArray[np.bool_]:
-    """(size,) bool of one axis: does the output mix pixels outside [start, stop)?"""
+    """Compute (size,) bool of one axis: does an output pixel mix in some outside [start, stop)?"""
     padding = np.ones((side, 1), np.float64)
     padding[min(start, side) : max(stop, 0)] = 0.0
     return cv2.resize(padding, (1, size)).reshape(-1).astype(np.bool_)
