@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch.utils.data import Dataset
 
-from vt_models.grounding.confusion import is_held_out
+from vt_models.datasets.image_pack import is_held_out
 from vt_models.nets.text_detector import STRIDES, centres
 from vt_models.training.data.augmentation import View, box_in_view, crop_view, draw_colour
 from vt_models.training.data.descriptions import plain_name

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BLUE, RED = (20, 40, 220), (220, 20, 30)
+CLIP_FRAME = {"video": "clip", "source": "x", "frame": 0}
 
 
 def write_pack(root: Path, *images: dict[str, Any]) -> Path:
@@ -82,7 +83,7 @@ def test_words_that_fit_both_or_one_alone_make_no_case(tmp_path: Path) -> None:
         {"boxes": [box("car", 10, rgb=RED), box("car", 80, rgb=RED), box("car", 150)]},
         {"boxes": [box("car", 10, 8), box("car", 140, 40)]},
         {"boxes": [box("car", 100, 25), box("car", 100, 55)]},
-        {"boxes": [box("car", 10), box("car", 140)], "video": "clip"},
+        {**CLIP_FRAME, "boxes": [box("car", 10), box("car", 140)]},
     )
     assert list(cases(pack)) == []
 

@@ -21,15 +21,12 @@ import numpy as np
 
 from vt_models.datasets import IMAGE_SETS, FolderDataset, open_dataset, open_images
 from vt_models.datasets.frame_cache import CachedVideo
+from vt_models.datasets.image_pack import read_image_pack
 from vt_models.datasets.images import IMAGE_SUFFIXES
+from vt_models.datasets.json_lines import ANNOTATIONS
 from vt_models.datasets.text import read_lines
 from vt_models.datasets.video_list import VideoList, read_video_list
-from vt_models.datasets.videos import (
-    ANNOTATIONS,
-    AnnotatedVideo,
-    VideosDataset,
-    read_annotated_videos,
-)
+from vt_models.datasets.videos import AnnotatedVideo, VideosDataset, read_annotated_videos
 from vt_models.errors import DatasetError
 from vt_models.training.data.descriptions import sentence_of
 from vt_models.training.data.image_store import ImageFiles, ImageStore, PhotoTargets, VideoTargets
@@ -39,7 +36,6 @@ from vt_models.training.data.targets import (
     Track,
     annotated_in,
     decode_all,
-    read_records,
     stills_of,
     tracks_of,
 )
@@ -203,15 +199,15 @@ class _Reader:
         return is_wanted and not is_skipped and not is_held_out
 
     def _pack(self, config: SourceConfig, root: Path) -> Source:
-        records = read_records(root)
-        self.videos |= {r["source"] for r in records if "video" in r}
-        records = [r for r in records if "video" not in r or self._chosen(config, r["source"])]
+        records = read_image_pack(root)
+        self.videos |= {r.source for r in records if r.clip is not None}
+        records = [r for r in records if r.clip is None or self._chosen(config, r.source)]
         if config.in_memory:
             decoded = decode_all(root, records, lambda files: self.progress(files, config.called))
             images = self.store.add(decoded)
         else:
-            sizes = np.array([(r["width"], r["height"]) for r in records], np.int32)
-            images = self.store.add(ImageFiles(root, [r["image"] for r in records], sizes))
+            sizes = np.array([(r.width, r.height) for r in records], np.int32)
+            images = self.store.add(ImageFiles(root, [r.image for r in records], sizes))
         max_cover = config.max_cover or self.sampling.max_cover
         limits = (self.sampling.min_side, max_cover, images.start)
         return Source(
@@ -222,7 +218,7 @@ class _Reader:
             config.weight,
             config.max_gap or None,
             annotated=annotated_in(records, images.start),
-            videos=frozenset(r["source"] for r in records if "video" in r),
+            videos=frozenset(r.source for r in records if r.clip is not None),
         )
 
     def _images(self, config: SourceConfig, root: Path) -> Source:

@@ -1,21 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The targets that training pairs are drawn from, and the image pack, which holds some.
-
-An image pack is one JSON object a line in `annotations.jsonl` beside an `img` and a `video` folder:
-`image` (path), `width`, `height`, `source`, `boxes` (`bbox` [x, y, w, h] in pixels, `name`,
-optional `track` and `sentence`), and for frames of a clip `video`, `frame`, `orig_frame`.
-"""
+"""The targets that training pairs are drawn from, and the image pack, which holds some."""
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
+from vt_models.datasets.image_pack import PackImage, PackObject, read_image_pack
 from vt_models.datasets.images import read_image
 from vt_models.errors import DatasetError
 from vt_models.training.recipe.settings import MAX_COVER
@@ -187,10 +182,12 @@ def load_image_pack(
         DatasetError: Missing folder, malformed line, unreadable or wrongly sized image;
             the message names file and line.
     """
-    records = read_records(root, hold_out)
+    records = _without(hold_out, read_image_pack(root), root)
+    if not records:
+        raise DatasetError(f"{root} holds no images but of the videos to hold out.")
     if limit is not None:
-        clips = [r for r in records if "video" in r][:limit]
-        records = [r for r in records if "video" not in r][:limit] + clips
+        clips = [r for r in records if r.clip is not None][:limit]
+        records = [r for r in records if r.clip is None][:limit] + clips
     images = decode_all(root, records, progress)
     return ImagePack(
         images,
@@ -200,22 +197,9 @@ def load_image_pack(
     )
 
 
-def read_records(root: Path, hold_out: tuple[str, ...] = ()) -> list[dict[str, Any]]:
-    """The lines of an image pack's `annotations.jsonl`, checked.
-
-    Raises:
-        DatasetError: Missing folder or malformed line, nothing in it, or no such video to hold out.
-    """
-    path = root / "annotations.jsonl"
-    records = _without(hold_out, _read_annotations(path), root)
-    if not records:
-        raise DatasetError(f"{path} holds no images: nothing to train on.")
-    return records
-
-
 def decode_all(
     root: Path,
-    records: list[dict[str, Any]],
+    records: list[PackImage],
     progress: Callable[[Iterable[Path]], Iterable[Path]] = iter,
 ) -> list[np.ndarray]:
     """All images of an image pack, RGB.
@@ -223,11 +207,11 @@ def decode_all(
     Raises:
         DatasetError: An image that is unreadable or not of the annotated size; names it.
     """
-    paths = [root / r["image"] for r in records]
+    paths = [root / record.image for record in records]
     with ThreadPoolExecutor() as pool:
         images = list(pool.map(read_image, progress(paths)))
     for record, image, path in zip(records, images, paths, strict=True):
-        check_size(path, image, record["width"], record["height"])
+        check_size(path, image, record.width, record.height)
     return images
 
 
@@ -244,77 +228,36 @@ def check_size(path: Path, image: np.ndarray, width: int, height: int) -> None:
         )
 
 
-def _without(
-    hold_out: tuple[str, ...], records: list[dict[str, Any]], root: Path
-) -> list[dict[str, Any]]:
-    videos = {r["source"] for r in records if "video" in r}
+def _without(hold_out: tuple[str, ...], records: list[PackImage], root: Path) -> list[PackImage]:
+    videos = {r.source for r in records if r.clip is not None}
     unknown = sorted(set(hold_out) - videos)
     if unknown:
         raise DatasetError(
             f"{root} has no video {', '.join(unknown)} to hold out; it has "
             f"{', '.join(sorted(videos)) or 'none'}."
         )
-    return [r for r in records if "video" not in r or r["source"] not in hold_out]
-
-
-def _read_annotations(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        raise DatasetError(f"{path} does not exist: give the folder that holds annotations.jsonl.")
-    with path.open(encoding="utf-8") as lines:
-        return [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
-
-
-def _parse(line: str, where: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-        for box in record["boxes"]:
-            _check_bbox(box["bbox"])
-        sizes = {"width": int(record["width"]), "height": int(record["height"])}
-        if "video" in record:
-            record["source"] = str(record["source"])
-            record["orig_frame"] = _frame_number(record)
-        return {"image": str(record["image"])} | record | sizes
-    except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{where}: not a usable annotation ({error!r}).") from error
-
-
-def _frame_number(record: dict[str, Any]) -> int:
-    """Position in the original video, or in the clip where that is not known."""
-    frame = record.get("orig_frame")
-    return int(record["frame"] if frame is None else frame)
-
-
-def _check_bbox(bbox: list[float]) -> None:
-    values = [float(v) for v in bbox]
-    if len(values) != 4 or not np.isfinite(values).all():
-        raise ValueError(f"bbox {bbox} is not four finite numbers")
-
-
-def _usable(box: dict[str, Any], record: dict[str, Any], min_side: float, max_cover: float) -> bool:
-    _, _, w, h = box["bbox"]
-    covers = w * h / (record["width"] * record["height"])
-    fits = covers < max_cover or max_cover >= 1
-    return min(w, h) >= min_side and not box.get("difficult") and fits
+    return [r for r in records if r.clip is None or r.source not in hold_out]
 
 
 def _targets(
-    record: dict[str, Any], number: int, min_side: float, max_cover: float
-) -> Iterable[tuple[dict[str, Any], Target]]:
-    for box in record["boxes"]:
-        if _usable(box, record, min_side, max_cover):
-            x, y, w, h = map(float, box["bbox"])
-            scene = record["source"] if "video" in record else record["image"]
-            name, sentence = box.get("name") or "", box.get("sentence") or ""
-            yield box, Target(number, (x, y, w, h), name, scene, sentence)
+    record: PackImage, number: int, min_side: float, max_cover: float
+) -> Iterable[tuple[PackObject, Target]]:
+    for item in record.objects:
+        _, _, w, h = item.box
+        covers = w * h / (record.width * record.height)
+        fits = covers < max_cover or max_cover >= 1
+        if min(w, h) >= min_side and not item.is_difficult and fits:
+            scene = record.image if record.clip is None else record.source
+            yield item, Target(number, item.box, item.name, scene, item.sentence)
 
 
 def stills_of(
-    records: list[dict[str, Any]], min_side: float, max_cover: float = MAX_COVER, first: int = 0
+    records: list[PackImage], min_side: float, max_cover: float = MAX_COVER, first: int = 0
 ) -> list[Target]:
     """Targets of the photographs of an image pack.
 
     Args:
-        records: From `read_records`.
+        records: From `read_image_pack`.
         min_side: Boxes with a shorter side, in pixels, are left out.
         max_cover: So are boxes that cover this share of their image.
         first: Number of the first record's image.
@@ -322,31 +265,31 @@ def stills_of(
     return [
         target
         for number, record in enumerate(records, first)
-        if "video" not in record
+        if record.clip is None
         for _, target in _targets(record, number, min_side, max_cover)
     ]
 
 
-def annotated_in(records: list[dict[str, Any]], first: int = 0) -> list[Annotated]:
+def annotated_in(records: list[PackImage], first: int = 0) -> list[Annotated]:
     """All that is annotated in the images of an image pack; `source` is the group.
 
     Args:
-        records: From `read_records`.
+        records: From `read_image_pack`.
         first: Number of the first record's image.
     """
-    found = []
-    for number, record in enumerate(records, first):
-        objects = []
-        for box in record["boxes"]:
-            x, y, w, h = map(float, box["bbox"])
-            objects.append((str(box.get("name") or ""), (x, y, w, h)))
-        group, is_video = str(record.get("source", "")), "video" in record
-        found.append(Annotated(number, group, tuple(objects), is_video))
-    return found
+    return [
+        Annotated(
+            number,
+            record.source,
+            tuple((item.name, item.box) for item in record.objects),
+            record.clip is not None,
+        )
+        for number, record in enumerate(records, first)
+    ]
 
 
 def tracks_of(
-    records: list[dict[str, Any]], min_side: float, max_cover: float = MAX_COVER, first: int = 0
+    records: list[PackImage], min_side: float, max_cover: float = MAX_COVER, first: int = 0
 ) -> list[Track]:
     """Tracks of an image pack; arguments as those of `stills_of`.
 
@@ -354,11 +297,10 @@ def tracks_of(
     """
     found: dict[str, list[tuple[int, Target]]] = defaultdict(list)
     for number, record in enumerate(records, first):
-        if "video" not in record:
+        if record.clip is None:
             continue
-        for box, target in _targets(record, number, min_side, max_cover):
-            key = f"{record['source']}/{box.get('track', 0)}"
-            found[key].append((record["orig_frame"], target))
+        for item, target in _targets(record, number, min_side, max_cover):
+            found[f"{record.source}/{item.track}"].append((record.frame, target))
     tracks = []
     for key, entries in sorted(found.items()):
         entries.sort(key=lambda entry: entry[0])
