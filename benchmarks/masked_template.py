@@ -35,7 +35,7 @@ from vt_models.runtime.torch_engine import TorchEngine
 from vt_models.text import Tokenizer
 from vt_models.tracker.tracker import Tracker
 from vt_models.training.losses.families import centre_loss
-from vt_models.training.recipe.loader import LossConfig
+from vt_models.training.recipe.settings import LossConfig
 
 if TYPE_CHECKING:
     from vt_models.geometry.boxes import Box

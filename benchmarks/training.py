@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vt_models.training.data.targets import ImagePack
-    from vt_models.training.recipe.loader import Recipe
+    from vt_models.training.recipe.settings import Recipe
 
 RECIPES = [
     "asymtrack_lite0_pack",

@@ -18,7 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from vt_models.api import create_model
-from vt_models.cli.options import check_counts, check_cuda, seconds_of
+from vt_models.cli.options import add_training_device, check_counts, seconds_of, training_device
 from vt_models.datasets.video_list import read_video_list
 from vt_models.errors import InputError, TrainingError, WeightsError
 from vt_models.registry import get_spec
@@ -27,7 +27,8 @@ from vt_models.training.data.sources import open_sources, open_validation, parse
 from vt_models.training.distillation.teacher import load_teacher
 from vt_models.training.distributed import SOLO, Team, joined, team_from_environment
 from vt_models.training.progress import Hooks, Progress
-from vt_models.training.recipe.loader import Recipe, load_recipe, to_dict
+from vt_models.training.recipe.loader import load_recipe
+from vt_models.training.recipe.settings import Recipe, to_dict
 from vt_models.training.run_bar import RunBar
 from vt_models.training.signals import stopped_by_signals
 from vt_models.training.trainer import DivergedError, Trainer, seed_everything
@@ -64,15 +65,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of sequences, or of annotated videos, to validate on at intervals",
     )
     add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="replace a setting")
-    add("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    add_training_device(add)
     add("--workers", type=int, help="processes that cut crops; default: 1, with a GPU up to 8")
-    add("--threads", type=int, help="CPU threads of torch; default: torch's own choice")
     time_help = "end after this time, that before a resumption included, with schedules completed"
     add("--max-minutes", type=float, help=time_help)
     add("--start-from", type=Path, help="weights of the same model to start from (STARK's stage 1)")
     backbone_help = "published weights of the backbone to start from, of the recipe's `pretrained`"
     add("--backbone-weights", type=Path, metavar="FILE", help=backbone_help)
-    text_help = "text encoder to start from: published, or of `vt-models shrink-text`"
+    text_help = "text encoder to start from: published, or of `vt-models distill-text-encoder`"
     add("--text-weights", type=Path, help=text_help)
     teacher_help = "NanoTrack v3's .safetensors, where the recipe's loss.teacher is not 0"
     add("--teacher-weights", type=Path, metavar="FILE", help=teacher_help)
@@ -201,10 +201,9 @@ def _save_trained(trainer: Trainer, path: Path) -> None:
 
 def _device(name: str, team: Team) -> torch.device:
     """The CPU, or this process's own GPU."""
-    check_cuda(name)
-    count = torch.cuda.device_count()
-    if name == "cpu" or count == 0:
+    if training_device(name) == "cpu":
         return torch.device("cpu")
+    count = torch.cuda.device_count()
     if team.local_size > count:
         raise InputError(
             f"{team.local_size} processes on this machine, but torch sees {count} GPUs: start one "

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from vt_models.errors import RecipeError
 
 if TYPE_CHECKING:
-    from vt_models.training.recipe.loader import OptimConfig
+    from vt_models.training.recipe.settings import OptimConfig
 
 OF_THE_RECIPE = ("peak_lr", "weight_decay", "fused", "foreach")
 """Settings of a parameter group that a checkpoint does not bring back."""

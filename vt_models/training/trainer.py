@@ -44,7 +44,7 @@ from vt_models.training.optimizer import (
     what_learns,
 )
 from vt_models.training.progress import Hooks, Meter
-from vt_models.training.recipe.loader import Recipe, to_dict
+from vt_models.training.recipe.settings import Recipe, to_dict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

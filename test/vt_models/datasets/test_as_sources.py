@@ -9,7 +9,7 @@ import pytest
 from vt_models.datasets import DATASETS
 from vt_models.training.data.sampling import PairSampler
 from vt_models.training.data.sources import open_sources
-from vt_models.training.recipe.loader import Recipe, SamplingConfig, SourceConfig
+from vt_models.training.recipe.settings import Recipe, SamplingConfig, SourceConfig
 
 SPLITS = {"got10k": "val"}
 """Where the miniature does not have the training split."""

@@ -28,13 +28,13 @@ from vt_models.training.data.sampling import PairSampler
 from vt_models.training.data.targets import ImagePack, Target, Track, load_image_pack
 from vt_models.training.optimizer import make_optimizer
 from vt_models.training.progress import Hooks
-from vt_models.training.recipe.loader import (
+from vt_models.training.recipe.loader import load_recipe
+from vt_models.training.recipe.settings import (
     AugmentConfig,
     LossConfig,
     OptimConfig,
     Recipe,
     SamplingConfig,
-    load_recipe,
 )
 from vt_models.training.trainer import Trainer
 

@@ -22,7 +22,7 @@ from vt_models.training.data.batches import BatchNumbers
 from vt_models.training.data.targets import load_image_pack
 from vt_models.training.distributed import Team, team_from_environment
 from vt_models.training.progress import Hooks, Progress
-from vt_models.training.recipe.loader import OptimConfig, Recipe, SamplingConfig
+from vt_models.training.recipe.settings import OptimConfig, Recipe, SamplingConfig
 from vt_models.training.trainer import Trainer, seed_everything
 
 pytestmark = pytest.mark.train

@@ -30,7 +30,8 @@ from vt_models.training.data.pairs import PairDataset
 from vt_models.training.data.targets import load_image_pack
 from vt_models.training.optimizer import learning_rate_scale
 from vt_models.training.progress import Hooks
-from vt_models.training.recipe.loader import OptimConfig, load_recipe
+from vt_models.training.recipe.loader import load_recipe
+from vt_models.training.recipe.settings import OptimConfig
 from vt_models.training.trainer import (
     DataWorkerError,
     DivergedError,

@@ -16,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-    from vt_models.training.recipe.loader import AugmentConfig
+    from vt_models.training.recipe.settings import AugmentConfig
 
 Box = tuple[float, float, float, float]
 

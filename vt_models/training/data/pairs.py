@@ -32,7 +32,7 @@ from vt_models.training.data.text_queries import NamedObjects, Wanted, window_ar
 if TYPE_CHECKING:
     from vt_models.registry import ModelSpec
     from vt_models.training.data.targets import Target, TrainingData
-    from vt_models.training.recipe.loader import Recipe
+    from vt_models.training.recipe.settings import Recipe
 
 Sample = dict[str, np.ndarray]
 LABEL_ATTEMPTS = 10

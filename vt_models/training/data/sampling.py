@@ -19,7 +19,7 @@ from vt_models.training.data.targets import Target
 
 if TYPE_CHECKING:
     from vt_models.training.data.targets import Numbered, Source, Track, TrainingData
-    from vt_models.training.recipe.loader import SamplingConfig
+    from vt_models.training.recipe.settings import SamplingConfig
 
 
 @dataclass(frozen=True, slots=True)

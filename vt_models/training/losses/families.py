@@ -27,7 +27,7 @@ from vt_models.training.losses.cells import (
     centred_inside,
     corners,
 )
-from vt_models.training.recipe.loader import LossConfig
+from vt_models.training.recipe.settings import LossConfig
 
 if TYPE_CHECKING:
     from vt_models.registry import ModelSpec

@@ -18,28 +18,7 @@ import yaml
 
 from vt_models.errors import RecipeError
 from vt_models.training.recipe.rules import check_rules
-from vt_models.training.recipe.settings import (
-    AugmentConfig,
-    LossConfig,
-    OptimConfig,
-    PruningConfig,
-    Recipe,
-    SamplingConfig,
-    SourceConfig,
-    to_dict,
-)
-
-__all__ = [
-    "AugmentConfig",
-    "LossConfig",
-    "OptimConfig",
-    "PruningConfig",
-    "Recipe",
-    "SamplingConfig",
-    "SourceConfig",
-    "load_recipe",
-    "to_dict",
-]
+from vt_models.training.recipe.settings import Recipe
 
 Section = TypeVar("Section")
 BASE = "base"

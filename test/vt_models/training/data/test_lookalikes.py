@@ -19,7 +19,7 @@ from vt_models.training.data.lookalikes import (
 )
 from vt_models.training.data.sampling import PairSampler
 from vt_models.training.data.targets import ImagePack, Target, load_image_pack
-from vt_models.training.recipe.loader import SamplingConfig
+from vt_models.training.recipe.settings import SamplingConfig
 
 SIZE = 128
 

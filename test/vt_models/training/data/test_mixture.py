@@ -25,7 +25,8 @@ from vt_models.training.data.pairs import PairDataset
 from vt_models.training.data.sampling import Pair, PairSampler
 from vt_models.training.data.sources import open_sources, parse_roots
 from vt_models.training.data.targets import load_image_pack
-from vt_models.training.recipe.loader import Recipe, SamplingConfig, load_recipe
+from vt_models.training.recipe.loader import load_recipe
+from vt_models.training.recipe.settings import Recipe, SamplingConfig
 from vt_models.training.trainer import Trainer
 
 pytestmark = pytest.mark.train

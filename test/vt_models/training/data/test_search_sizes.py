@@ -19,7 +19,8 @@ from vt_models.training.data.batches import BatchNumbers, make_loader
 from vt_models.training.data.pairs import PairDataset
 from vt_models.training.data.targets import ImagePack, Target, load_image_pack
 from vt_models.training.distributed import Team
-from vt_models.training.recipe.loader import Recipe, load_recipe
+from vt_models.training.recipe.loader import load_recipe
+from vt_models.training.recipe.settings import Recipe
 from vt_models.training.trainer import Trainer, seed_everything
 
 pytestmark = pytest.mark.train

@@ -21,7 +21,8 @@ from vt_models.training.data import image_store as store
 from vt_models.training.data.sampling import PairSampler
 from vt_models.training.data.sources import open_sources, open_validation, parse_roots
 from vt_models.training.data.targets import Mixture
-from vt_models.training.recipe.loader import Recipe, SamplingConfig, SourceConfig, load_recipe
+from vt_models.training.recipe.loader import load_recipe
+from vt_models.training.recipe.settings import Recipe, SamplingConfig, SourceConfig
 
 HIDDEN = (3, 6)
 

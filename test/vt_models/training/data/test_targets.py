@@ -14,7 +14,7 @@ import pytest
 from vt_models.errors import DatasetError
 from vt_models.training.data.sampling import PairSampler
 from vt_models.training.data.targets import ImagePack, load_image_pack
-from vt_models.training.recipe.loader import SamplingConfig
+from vt_models.training.recipe.settings import SamplingConfig
 
 
 def test_reads_stills_and_tracks(mini_pack: Path) -> None:

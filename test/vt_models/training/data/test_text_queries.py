@@ -20,8 +20,7 @@ from vt_models.training.data.augmentation import View, box_in_view
 from vt_models.training.data.pairs import PairDataset
 from vt_models.training.data.targets import Annotated, ImagePack, Target, load_image_pack
 from vt_models.training.data.text_queries import NamedObjects, Wanted, share_inside, window_around
-from vt_models.training.recipe.loader import Recipe
-from vt_models.training.recipe.settings import AugmentConfig, SamplingConfig
+from vt_models.training.recipe.settings import AugmentConfig, Recipe, SamplingConfig
 
 if TYPE_CHECKING:
     from pathlib import Path

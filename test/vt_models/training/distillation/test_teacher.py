@@ -32,7 +32,8 @@ from vt_models.training.distillation.teacher import (
     teacher_loss,
 )
 from vt_models.training.losses.families import Truth, dense_loss
-from vt_models.training.recipe.loader import LossConfig, load_recipe
+from vt_models.training.recipe.loader import load_recipe
+from vt_models.training.recipe.settings import LossConfig
 from vt_models.training.trainer import Trainer, seed_everything
 
 pytestmark = pytest.mark.train

@@ -30,7 +30,7 @@ from vt_models.training.losses.families import (
     sbt_loss,
     stark_loss,
 )
-from vt_models.training.recipe.loader import LossConfig
+from vt_models.training.recipe.settings import LossConfig
 
 pytestmark = pytest.mark.train
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from vt_models.errors import RecipeError
-from vt_models.training.recipe.loader import load_recipe, to_dict
+from vt_models.training.recipe.loader import load_recipe
+from vt_models.training.recipe.settings import to_dict
 
 
 def _write(folder: Path, text: str) -> Path:

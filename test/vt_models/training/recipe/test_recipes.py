@@ -10,7 +10,8 @@ import pytest
 
 from vt_models.datasets.video_list import read_video_list
 from vt_models.registry import get_spec, list_models
-from vt_models.training.recipe.loader import Recipe, load_recipe
+from vt_models.training.recipe.loader import load_recipe
+from vt_models.training.recipe.settings import Recipe
 
 FOLDER = Path(__file__).parents[4] / "recipes"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
