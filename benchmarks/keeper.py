@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the target keeper costs a frame beside the network, on one core.
+"""Measure what the long-term tracker costs a frame beside the network, on one core.
 
     python -m benchmarks.keeper --output benchmarks/results/keeper.json
 
 The tracker's engine is one that answers at once, so that what is measured is all but the network:
-the tracker's own crop and decoding, and with the keeper around it. Noise is added to one image,
+the short-term tracker's crop and decoding, and with the long-term tracker around it. Noise is added to one image,
 so that no frame repeats another. Processor time, so that other programs do not count.
 """
 
@@ -69,21 +69,21 @@ def _benchmark() -> dict[str, Any]:
 
 
 def _measure(size: tuple[int, int]) -> dict[str, float]:
-    """Median milliseconds of processor time a frame: the tracker alone, what the keeper adds."""
+    """Median milliseconds of processor time a frame: short-term alone, what long-term adds."""
     frames = _frames(size)
     side = size[1] / 6.0
     box = (size[0] / 2 - side / 2, size[1] / 2 - side / 2, side, side)
     alone = Tracker(get_spec("asymtrack_lite0"), Instant())
     alone.init(frames[0], box)
-    bare = _median(alone.update, frames)
-    result = {"tracker": bare}
+    alone_ms = _median(alone.update, frames)
+    result = {"tracker": alone_ms}
     for state, score in ((State.TRACKING, 0.99), (State.UNCERTAIN, 0.5), (State.COASTING, 0.01)):
         engine = Instant()
         settings = LongTermSettings(coast_frames=10000, coast_seconds=60.0, unclear_frames=100000)
         target = create_long_term_tracker(Tracker(get_spec("asymtrack_lite0"), engine), settings)
         target.init(frames[0], box)
         engine.score = score
-        result[state.name.lower()] = _median(target.update, frames) - bare
+        result[state.name.lower()] = _median(target.update, frames) - alone_ms
         if target.state is not state:
             raise RuntimeError(f"expected {state.name}, is {target.state.name}")
     return result
