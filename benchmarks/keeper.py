@@ -4,8 +4,8 @@
     python -m benchmarks.keeper --output benchmarks/results/keeper.json
 
 The tracker's engine is one that answers at once, so that what is measured is all but the network:
-the short-term tracker's crop and decoding, and with the long-term tracker around it. Noise is added to one image,
-so that no frame repeats another. Processor time, so that other programs do not count.
+the short-term tracker's crop and decoding, and with the long-term tracker around it. Noise is added
+to one image, so that no frame repeats another. Processor time, so that other programs do not count.
 """
 
 from __future__ import annotations
