@@ -3,10 +3,14 @@
 
 Labels say which box is right and that every other place is wrong. A trained tracker says more: how
 much each place looks like the target, and which box a place that is a little off should give
-(knowledge distillation, Hinton et al., 2015; for boxes: Chen et al., NeurIPS 2017).
+(knowledge distillation, Hinton et al., 2015; boxes bounded by the teacher: Chen et al., NeurIPS
+2017).
 
 The teacher is believed where it agrees with the truth only. Pairs in which its best box misses the
-target, or in which it finds a target that is not there, teach nothing.
+target, or in which it finds a target that is not there, teach nothing, and no box does that is
+worse than the student's. On 416 pairs of the image pack, augmented by the project's recipe, the
+teacher's best box has a mean IoU of 0.53 with the truth, that of the trained `asymtrack_lite0` 0.73
+(which knows these pairs); without most of the augmentation 0.71 and 0.78.
 """
 
 from __future__ import annotations
@@ -175,7 +179,8 @@ def teacher_loss(
     crop. Scores are interpolated to the cells: each cell's is judged by the Kullback-Leibler
     divergence from the teacher's probability, weighted by the higher of both, so that what neither
     takes for the target hardly counts. Boxes are judged by GIoU and L1 from that of the nearest
-    point, where the teacher is confident, weighted by its probability.
+    point, where the teacher is confident, weighted by its probability, and only where its box has a
+    higher IoU with the truth than the student's: labels are the better teacher of boxes.
 
     Each pair's terms are divided by its own number of such cells, so that small targets count as
     large ones, and by counts of the truth of the whole step: parts of a batch add up.
@@ -191,7 +196,9 @@ def teacher_loss(
     Returns:
         `total`, to be added to the family's loss; and, detached, `teacher` (the same without its
         weight), `teacher_score`, `teacher_giou`, `teacher_l1`, `teacher_right` (share of the pairs
-        in which it is believed), and `teacher_iou` with the truth, mean over present targets.
+        in which it is believed), `teacher_better` (share of the present targets in whose cells its
+        boxes are better than the student's), and `teacher_iou` with the truth, mean over present
+        targets.
     """
     every = whole or truth
     pairs, targets = len(every.box), every.present.sum().clamp(min=1)
@@ -210,6 +217,9 @@ def teacher_loss(
     share = sure / sure.sum((1, 2), keepdim=True).clamp(min=CONFIDENT) / targets
     found = outputs["boxes"].float().permute(0, 2, 3, 1)
     given = _to_cells(maps.boxes).permute(0, 2, 3, 1)
+    goal = truth.box[:, None, None]
+    better = iou_and_giou(given, goal)[0] > iou_and_giou(found.detach(), goal)[0]
+    share = share * better
     # Elsewhere the student's box takes the teacher's place: no loss, no gradient.
     given = torch.where(share[..., None] > 0, given, found.detach())
     giou = ((1 - iou_and_giou(found, given)[1]) * share).sum()
@@ -217,7 +227,7 @@ def teacher_loss(
 
     total = config.score * score + config.giou * giou + config.l1 * l1
     terms = {"": total, "_score": score, "_giou": giou, "_l1": l1}
-    terms |= {"_right": right.sum() / pairs, "_iou": iou.sum() / targets}
+    terms |= {"_right": right.sum() / pairs, "_better": share.sum(), "_iou": iou.sum() / targets}
     logged = {f"teacher{name}": term.detach() for name, term in terms.items()}
     return {"total": config.teacher * total, **logged}
 

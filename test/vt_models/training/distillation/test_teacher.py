@@ -116,6 +116,23 @@ def test_pairs_in_which_the_teacher_is_wrong_teach_nothing() -> None:
     assert terms["teacher_iou"].item() == pytest.approx(2 / 3, abs=1e-5)
 
 
+def test_boxes_worse_than_the_students_teach_nothing() -> None:
+    truth = _truth()
+    maps = _maps_of(truth)
+    student = _student_of(maps)
+    boxes = maps.boxes.clone()
+    boxes[:2, 2] *= 1.3  # IoU 0.77
+    maps = TeacherMaps(maps.score, boxes)
+    student["boxes"] = student["boxes"].clone()
+    student["boxes"][::2, 3] *= 1.1  # IoU 0.91
+    student["boxes"].requires_grad_()
+    terms = teacher_loss(student, maps, truth, CONFIG)
+    (gradient,) = torch.autograd.grad(terms["total"], student["boxes"])
+    assert gradient.flatten(1).any(1).tolist() == [False, False, True, False]
+    assert terms["teacher_right"] == 1
+    assert terms["teacher_better"].item() == pytest.approx(0.25, abs=1e-5)
+
+
 def test_an_absent_target_teaches_low_scores_only() -> None:
     truth = Truth(_truth().box, torch.zeros(4, dtype=torch.bool))
     maps = _maps_of(truth)
@@ -295,7 +312,7 @@ def test_the_command_trains_with_a_teacher_on_real_pairs(
     values = {
         tag: board.Scalars(tag)[-1].value for tag in board.Tags()["scalars"] if "teacher" in tag
     }
-    names = ("", "_score", "_giou", "_l1", "_right", "_iou")
+    names = ("", "_score", "_giou", "_l1", "_right", "_better", "_iou")
     assert values.keys() == {f"train/teacher{name}" for name in names}
     assert values["train/teacher"] > 0
     assert 0.1 < values["train/teacher_right"] <= 1
