@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import tempfile
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vt_models.auto_model import AUTO, choose_model
 from vt_models.errors import BackendError, InputError, WeightsError
+from vt_models.nets.builders import find_builder
 from vt_models.registry import ModelSpec, UpdatePolicy, find_update_policy, get_spec
 from vt_models.runtime.engine import Engine, check_device, check_threads, import_torch
 from vt_models.runtime.export_directory import TOKENIZER, TORCH_WEIGHTS, ExportedModel, read_export
@@ -86,7 +86,7 @@ def create_model(name: str, weights: str | Path | None = None) -> nn.Module:
         WeightsError: the file is missing, damaged or of another model.
     """
     spec = get_spec(name)
-    net = _build(spec.name, spec.net)
+    net = _build(spec)
     if weights is not None:
         from vt_models.weights.tensors import load_weights  # noqa: PLC0415 - needs torch
 
@@ -99,19 +99,17 @@ def create_miniature(name: str) -> nn.Module:
 
     It is for tests and dry runs, and finds nothing. Same arguments and errors as `create_model`.
     """
-    spec = get_spec(name)
-    return _build(spec.name, spec.miniature or spec.net)
+    return _build(get_spec(name), miniature=True)
 
 
-def _build(name: str, reference: str) -> nn.Module:
-    """Build the network that a registry entry names as "module:function", in evaluation mode."""
+def _build(spec: ModelSpec, miniature: bool = False) -> nn.Module:
+    """Build a model's network, or its miniature, in evaluation mode."""
     import_torch()
-    module, function = reference.split(":")
     try:
-        build = getattr(import_module(module), function)
+        build = find_builder(spec, miniature)
     except ModuleNotFoundError as error:
         raise BackendError(
-            f"{name} needs the Python package {error.name!r}; pip install 'vt_ros[train]'"
+            f"{spec.name} needs the Python package {error.name!r}; pip install 'vt_ros[train]'"
         ) from error
     net: nn.Module = build()
     return net.eval()

@@ -49,7 +49,8 @@ class ModelSpec:
 
     Attributes:
         name: the name users type.
-        family: which paper's loop and which losses it belongs to.
+        family: which paper's loop and losses it belongs to, and the file of its network:
+            `vt_models.nets.FAMILY` registers what builds it (`vt_models.nets.builders`).
         template_size, search_size: side of the square crops, pixels.
         template_factor, search_factor: side of the crop window = ceil(sqrt(w * h) * factor).
         context_factors: further views of the template, of the same size at these factors.
@@ -83,9 +84,6 @@ class ModelSpec:
         text_length: word pieces a text is cut or padded to.
         paper, url: where the method is published.
         licence: of the published code and checkpoints that the name stands for.
-        net: "module:function" that builds the torch network.
-        miniature: "module:function" that builds the same network with few weights, for tests and
-            dry runs; None where the network itself is small enough.
         shipped_weights: directory of the bundled weights under vt_models/weights/shipped, or None.
     """
 
@@ -98,7 +96,6 @@ class ModelSpec:
     mean: Triple
     std: Triple
     decoder: Decoder
-    net: str
     paper: str
     url: str
     licence: str
@@ -119,7 +116,6 @@ class ModelSpec:
     update_presets: tuple[UpdatePolicy, ...] = ()
     language: bool = False
     text_length: int = 0
-    miniature: str | None = None
     shipped_weights: str | None = None
 
     @property
@@ -160,7 +156,7 @@ _ASYMTRACK_PAPER = (
 _ASYMTRACK_URL = "https://github.com/jiawen-zhu/AsymTrack"
 
 
-def _asymtrack(name: str, variant: str, template_size: int, search_size: int) -> ModelSpec:
+def _asymtrack(name: str, template_size: int, search_size: int) -> ModelSpec:
     """One of the three variants of the paper."""
     return ModelSpec(
         name=name,
@@ -173,7 +169,6 @@ def _asymtrack(name: str, variant: str, template_size: int, search_size: int) ->
         std=_IMAGENET_STD,
         decoder="box",
         anchor="centre",
-        net=f"vt_models.nets.asymtrack:asymtrack_{variant}",
         paper=_ASYMTRACK_PAPER,
         url=_ASYMTRACK_URL,
         licence="none stated by the authors",
@@ -200,7 +195,6 @@ _ASYMTRACK_LITE0 = ModelSpec(
     # 135 pixels have AO 0.499 with 10 and 0.627 with 2, the 16 development sequences 0.722 both.
     clip_margin=2,
     template_inputs=("template_box",),
-    net="vt_models.nets.asymtrack_lite:asymtrack_lite0",
     paper=f"after {_ASYMTRACK_PAPER}; EfficientNet-Lite0 backbone",
     url=_ASYMTRACK_URL,
     licence="Apache-2.0",
@@ -215,7 +209,6 @@ _ASYMTRACK_NANO = replace(
     # Bytes as they are.
     mean=(0.0, 0.0, 0.0),
     std=(1.0 / 255.0, 1.0 / 255.0, 1.0 / 255.0),
-    net="vt_models.nets.asymtrack_nano:asymtrack_nano",
     paper=f"after {_ASYMTRACK_PAPER}; NanoTrack v3's backbone",
     shipped_weights=None,
 )
@@ -238,8 +231,6 @@ _PROCONTEXT = ModelSpec(
     update_interval=100,
     update_threshold=0.7,
     update_presets=(UpdatePolicy("paper", 1, 0.7),),
-    net="vt_models.nets.procontext:procontext",
-    miniature="vt_models.nets.procontext:procontext_miniature",
     paper="ProContEXT: Exploring Progressive Context Transformer for Tracking, ICASSP 2023",
     url="https://github.com/jp-lan/ProContEXT",
     licence="MIT",
@@ -257,8 +248,6 @@ _PROCONTEXT_TINY = replace(
     size_calibration=0.5,
     clip_margin=2,
     shipped_weights="procontext_tiny",
-    net="vt_models.nets.procontext:procontext_tiny",
-    miniature=None,
     paper=f"after {_PROCONTEXT.paper}; EfficientNet-Lite0 tokens",
     licence="Apache-2.0",
 )
@@ -277,8 +266,6 @@ _PJVLT = ModelSpec(
     window_multiplied=True,
     language=True,
     text_length=40,
-    net="vt_models.nets.pjvlt:pjvlt",
-    miniature="vt_models.nets.pjvlt:pjvlt_miniature",
     paper=(
         "Progressive Semantic-Visual Alignment and Refinement for Vision-Language Tracking, "
         "IEEE TCSVT 2024"
@@ -298,8 +285,6 @@ _PJVLT_TINY = replace(
     size_calibration=0.5,
     clip_margin=2,
     shipped_weights="pjvlt_tiny",
-    net="vt_models.nets.pjvlt:pjvlt_tiny",
-    miniature="vt_models.nets.pjvlt:pjvlt_tiny_miniature",
     paper=f"after {_PJVLT.paper}; EfficientNet-Lite0 tokens, a small text encoder",
     licence="Apache-2.0",
 )
@@ -319,8 +304,6 @@ def _sbt(variant: str) -> ModelSpec:
         decoder="dense",
         anchor="centre",
         window_influence=0.49,
-        net=f"vt_models.nets.sbt:sbt_{variant}",
-        miniature=f"vt_models.nets.sbt:sbt_{variant}_miniature",
         paper="Correlation-Aware Deep Tracking, CVPR 2022",
         url="https://github.com/phiphiphi31/SBT",
         licence="none stated by the authors",
@@ -362,8 +345,6 @@ def _stark(variant: str, updates: tuple[UpdatePolicy, ...] = ()) -> ModelSpec:
         update_interval=200 if updates else 0,
         update_threshold=0.5 if updates else 0.0,
         update_presets=updates,
-        net=f"vt_models.nets.stark:stark_{variant}",
-        miniature=f"vt_models.nets.stark:stark_{variant}_miniature",
         paper="Learning Spatio-Temporal Transformer for Visual Tracking, ICCV 2021",
         url="https://github.com/researchmm/Stark",
         licence="MIT",
@@ -375,9 +356,9 @@ _SPECS: dict[str, ModelSpec] = {
     for spec in (
         _ASYMTRACK_LITE0,
         _ASYMTRACK_NANO,
-        replace(_asymtrack("asymtrack_t", "tiny", 128, 256), shipped_weights="asymtrack_t"),
-        _asymtrack("asymtrack_s", "small", 128, 256),
-        _asymtrack("asymtrack_b", "base", 192, 384),
+        replace(_asymtrack("asymtrack_t", 128, 256), shipped_weights="asymtrack_t"),
+        _asymtrack("asymtrack_s", 128, 256),
+        _asymtrack("asymtrack_b", 192, 384),
         _PROCONTEXT,
         _PROCONTEXT_TINY,
         _PJVLT,

@@ -8,6 +8,7 @@ import pytest
 
 import vt_models
 from vt_models import InputError, get_spec, list_models
+from vt_models.nets.builders import find_builder, register_model, registered
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -82,3 +83,26 @@ def test_importing_the_package_is_light(repository) -> None:
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=repository
     )
     assert result.stdout.strip() == "[]"
+
+
+def test_builders_and_specifications_belong_together() -> None:
+    """Each specification finds its builder in its family's module; no builder is left over."""
+    pytest.importorskip("torch", reason="needs the training packages")
+    builds = [find_builder(get_spec(name)) for name in list_models()]
+    assert [build.__name__ for build in builds] == list_models()
+    families = [build.__module__ for build in builds]
+    assert families == [f"vt_models.nets.{get_spec(name).family}" for name in list_models()]
+    models, miniatures = registered()
+    assert models == set(list_models())
+    small = {"asymtrack_lite0", "asymtrack_nano", "procontext_tiny"}
+    small |= {"asymtrack_t", "asymtrack_s", "asymtrack_b"}
+    assert miniatures == set(list_models()) - small
+    for name in list_models():
+        build = find_builder(get_spec(name), miniature=True)
+        assert build.__name__ == (f"{name}_miniature" if name in miniatures else name)
+
+
+def test_register_model_twice_is_refused() -> None:
+    pytest.importorskip("torch", reason="needs the training packages")
+    with pytest.raises(ValueError, match=r"asymtrack\.asymtrack_t is registered already"):
+        register_model(find_builder(get_spec("asymtrack_t")))

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vt_models.nets.builders import register_model
 from vt_models.nets.heads import CornerHead, locate
 from vt_models.nets.layers import (
     EfficientTemplateModulation,
@@ -438,16 +439,19 @@ def tokens(x: Tensor) -> Tensor:
     return x.flatten(2).transpose(1, 2)
 
 
-def asymtrack_tiny() -> AsymTrack:
+@register_model
+def asymtrack_t() -> AsymTrack:
     """AsymTrack-T: template 128, search 256, 3.05 M parameters, table 1."""
     return AsymTrack(((1, 6), (1, 6), (1,)))
 
 
-def asymtrack_small() -> AsymTrack:
+@register_model
+def asymtrack_s() -> AsymTrack:
     """AsymTrack-S: template 128, search 256, 3.36 M parameters, table 1."""
     return AsymTrack(((1, 6), (1, 6), (1, 6, 1)))
 
 
-def asymtrack_base() -> AsymTrack:
+@register_model
+def asymtrack_b() -> AsymTrack:
     """AsymTrack-B: the layout of S on a template of 192 and a search region of 384, table 1."""
     return AsymTrack(((1, 6), (1, 6), (1, 6, 1)))

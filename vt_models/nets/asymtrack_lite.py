@@ -6,7 +6,7 @@ modulate the search branch (ETM, eq. 4 to 7), and both branches share a re-param
 enhancement (OPE, eq. 8) that is one 3x3 convolution after `merge`.
 
 What differs, and why: the backbone is a convolutional one up to stride 16 for which weights are at
-hand (EfficientNet-Lite0 with ImageNet weights, or see `vt_models.nets.asymtrack_nano`); the
+hand (EfficientNet-Lite0 with ImageNet weights, or NanoTrack v3's, see `AsymTrackNano`); the
 template also enters through pixel-wise cosine similarities between the
 cells of both branches, which use the pretrained features from the first step on, where
 ETM alone has to learn matching from scratch; the head is dense (a score and a box for each cell of
@@ -28,12 +28,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vt_models.nets.efficientnet import (
-    STRIDE8_CHANNELS,
-    STRIDE16_CHANNELS,
-    EfficientNetLite0,
-)
+from vt_models.nets import efficientnet, mobilenet
+from vt_models.nets.builders import register_model
+from vt_models.nets.efficientnet import EfficientNetLite0
 from vt_models.nets.layers import EfficientTemplateModulation, ObjectPerceptionEnhancement
+from vt_models.nets.mobilenet import NanoTrackBackbone
 from vt_models.nets.pretrained import Depthwise
 
 if TYPE_CHECKING:
@@ -239,7 +238,7 @@ class AsymTrackLite0(AsymTrackLite):
     backbone: EfficientNetLite0
 
     def __init__(self) -> None:
-        channels = (STRIDE8_CHANNELS, STRIDE16_CHANNELS)
+        channels = (efficientnet.STRIDE8_CHANNELS, efficientnet.STRIDE16_CHANNELS)
         super().__init__(EfficientNetLite0(), channels, channels16=96, channels8=64)
 
     def load_imagenet_backbone(self, file: Path) -> None:
@@ -249,6 +248,28 @@ class AsymTrackLite0(AsymTrackLite):
             WeightsError: Another file.
         """
         self.backbone.load_imagenet(file)
+
+
+class AsymTrackNano(AsymTrackLite):
+    """On NanoTrack v3's backbone: 96 channels at stride 16, 48 at stride 8; input RGB bytes.
+
+    The backbone was trained on BGR; `load_nanotrack_backbone` swaps the input channels of its first
+    kernels, so that no operation is spent on it.
+    """
+
+    backbone: NanoTrackBackbone
+
+    def __init__(self, channels16: int = 96, channels8: int = 48) -> None:
+        channels = (mobilenet.STRIDE8_CHANNELS, mobilenet.STRIDE16_CHANNELS)
+        super().__init__(NanoTrackBackbone(), channels, channels16, channels8)
+
+    def load_nanotrack_backbone(self, file: Path) -> None:
+        """Load the backbone of NanoTrack v3's published weights, for RGB input.
+
+        Raises:
+            WeightsError: Another file; see `NanoTrackBackbone.load_nanotrack`.
+        """
+        self.backbone.load_nanotrack(file, rgb=True)
 
 
 def sides_to_boxes(sides: Tensor) -> Tensor:
@@ -286,6 +307,13 @@ def box_coverage(box: Tensor, cells: int) -> Tensor:
     return (covered(y, h)[:, :, None] * covered(x, w)[:, None, :])[:, None]
 
 
+@register_model
 def asymtrack_lite0() -> AsymTrackLite0:
     """The default model."""
     return AsymTrackLite0()
+
+
+@register_model
+def asymtrack_nano() -> AsymTrackNano:
+    """The small model: 96 channels at stride 16, 48 at stride 8, 8 prototypes."""
+    return AsymTrackNano()

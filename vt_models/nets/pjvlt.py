@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vt_models.nets.bert import Bert, BertConfig, mean_word, padding_bias
+from vt_models.nets.builders import register_model
 from vt_models.nets.centre_head import CentreHead, CentreMaps
 from vt_models.nets.vit import VisionTransformer, ViTConfig
 
@@ -389,6 +390,7 @@ class ChannelPatchInteraction(nn.Module):
         return interacted + communicated + aligned
 
 
+@register_model
 def pjvlt() -> Pjvlt:
     """The paper's: ViT-B/16, BERT-base uncased, template 128, search 256, 241 M parameters."""
     return Pjvlt(
@@ -400,12 +402,13 @@ def pjvlt() -> Pjvlt:
     )
 
 
+@register_model
 def pjvlt_tiny() -> Pjvlt:
     """The same on a narrow ViT behind EfficientNet-Lite0 and a small BERT, for one core.
 
     The visual half is ``procontext_tiny``'s with six blocks, for its reasons. The language half is
-    one that ``vt-models shrink-text`` makes of MiniLM-L6, whose 23 M parameters would be three
-    quarters of the network. A small network on few data cannot afford to forget its pretrained
+    one that ``vt-models distill-text-encoder`` makes of MiniLM-L6, whose 23 M parameters would be
+    three quarters of the network. A small network on few data cannot afford to forget its pretrained
     stem, hence the form "add".
     """
     return Pjvlt(
@@ -427,6 +430,7 @@ def pjvlt_tiny() -> Pjvlt:
     )
 
 
+@register_model
 def pjvlt_miniature() -> Pjvlt:
     """``pjvlt`` with four narrow layers and the crops and the vocabulary of the full one."""
     return Pjvlt(
@@ -439,6 +443,7 @@ def pjvlt_miniature() -> Pjvlt:
     )
 
 
+@register_model
 def pjvlt_tiny_miniature() -> Pjvlt:
     """``pjvlt_tiny`` likewise: four narrow blocks, two language layers."""
     return Pjvlt(

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from vt_models.nets.builders import register_model
 from vt_models.nets.centre_head import CentreHead, CentreMaps
 from vt_models.nets.vit import VisionTransformer, ViTConfig
 
@@ -129,6 +130,7 @@ class ProContEXT(nn.Module):
         return ()
 
 
+@register_model
 def procontext() -> ProContEXT:
     """The published network: ViT-B/16, templates 192, search 384, 92.7 M parameters."""
     return ProContEXT(
@@ -142,6 +144,7 @@ def procontext() -> ProContEXT:
     )
 
 
+@register_model
 def procontext_miniature() -> ProContEXT:
     """The published layout with 117,000 parameters: same crops, views and prunings, four blocks."""
     return ProContEXT(
@@ -159,6 +162,7 @@ def procontext_miniature() -> ProContEXT:
     )
 
 
+@register_model
 def procontext_tiny() -> ProContEXT:
     """A network of ViT-Ti's width that one core runs: templates 128, search 256.
 

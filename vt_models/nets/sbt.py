@@ -24,6 +24,7 @@ from timm.layers import DropPath, trunc_normal_
 from timm.models.pvt_v2 import OverlapPatchEmbed
 from torch import Tensor, nn
 
+from vt_models.nets.builders import register_model
 from vt_models.nets.layers import MapLinear
 
 if TYPE_CHECKING:
@@ -372,41 +373,49 @@ _LARGE = SBTConfig((64, 128, 320), (3, 4, 18), (6, 8, 10, 12, 14, 16, 18))
 _MINIATURE_CHANNELS = (8, 16, 40)
 
 
+@register_model
 def sbt_light() -> SBT:
     """SBT light: 3.8 M parameters, 3.3 GMACs for a pair."""
     return SBT(_LIGHT)
 
 
+@register_model
 def sbt_small() -> SBT:
     """SBT small: 13.8 M parameters, 12.3 GMACs for a pair."""
     return SBT(_SMALL)
 
 
+@register_model
 def sbt_base() -> SBT:
     """SBT base: 22.0 M parameters, 20.3 GMACs for a pair."""
     return SBT(_BASE)
 
 
+@register_model
 def sbt_large() -> SBT:
     """SBT large: 35.3 M parameters, 33.7 GMACs for a pair."""
     return SBT(_LARGE)
 
 
+@register_model
 def sbt_light_miniature() -> SBT:
     """The blocks of light with few channels."""
     return SBT(replace(_LIGHT, channels=_MINIATURE_CHANNELS))
 
 
+@register_model
 def sbt_small_miniature() -> SBT:
     """The blocks of small with few channels; the same network as light's miniature."""
     return SBT(replace(_SMALL, channels=_MINIATURE_CHANNELS))
 
 
+@register_model
 def sbt_base_miniature() -> SBT:
     """The blocks of base with few channels."""
     return SBT(replace(_BASE, channels=_MINIATURE_CHANNELS))
 
 
+@register_model
 def sbt_large_miniature() -> SBT:
     """The blocks of large with few channels."""
     return SBT(replace(_LARGE, channels=_MINIATURE_CHANNELS))

@@ -30,6 +30,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.ops import FrozenBatchNorm2d
 
 from vt_models.errors import WeightsError
+from vt_models.nets.builders import register_model
 from vt_models.nets.heads import CornerHead, locate
 from vt_models.nets.positions import sine_positions
 
@@ -499,31 +500,37 @@ class ScoreHead(nn.Module):
         return self.layers[-1](x)[:, 0]
 
 
+@register_model
 def stark_s50() -> Stark:
     """STARK-S50: ResNet-50, one template; 28.1 M parameters."""
     return Stark(StarkConfig())
 
 
+@register_model
 def stark_st50() -> Stark:
     """STARK-ST50: ResNet-50, first and dynamic template, score head; 28.2 M parameters."""
     return Stark(StarkConfig(temporal=True))
 
 
+@register_model
 def stark_st101() -> Stark:
     """STARK-ST101: ResNet-101, first and dynamic template, score head; 47.2 M parameters."""
     return Stark(StarkConfig(blocks=(3, 4, 23), temporal=True))
 
 
+@register_model
 def stark_s50_miniature() -> Stark:
     """STARK-S50 with 0.1 M weights, for tests and dry runs."""
     return Stark(_miniature(1))
 
 
+@register_model
 def stark_st50_miniature() -> Stark:
     """STARK-ST50 with 0.1 M weights, for tests and dry runs."""
     return Stark(replace(_miniature(1), temporal=True))
 
 
+@register_model
 def stark_st101_miniature() -> Stark:
     """STARK-ST101 with 0.1 M weights, for tests and dry runs."""
     return Stark(replace(_miniature(2), temporal=True))

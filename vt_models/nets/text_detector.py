@@ -34,7 +34,7 @@ NAME = "text_detector"
 """What weights files and exports call this network."""
 STRIDES = (8, 16, 32)
 TEXT = BertConfig(dim=192, depth=3, heads=6, hidden=768, embedding=64, positions=64)
-"""The text encoder that `vt-models shrink-text` makes."""
+"""The text encoder that `vt-models distill-text-encoder` makes."""
 RARE = 0.01
 """What every score is before training: hardly any place shows what a text says."""
 

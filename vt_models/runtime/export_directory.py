@@ -34,9 +34,7 @@ TOKENIZER = "tokenizer.json"
 # Former names of fields of a specification; exports that have them are read all the same.
 _RENAMED_FIELDS = {"size_fit": "size_calibration"}
 # What a user may not change by editing model.json: these belong to this version of the code.
-_CODE_FIELDS = frozenset(
-    {"name", "net", "miniature", "shipped_weights", "paper", "url", "licence", "update_presets"}
-)
+_CODE_FIELDS = frozenset({"name", "shipped_weights", "paper", "url", "licence", "update_presets"})
 
 
 @dataclass(frozen=True, slots=True)

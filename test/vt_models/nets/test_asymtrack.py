@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.train
 
 BUILD = {
-    "tiny": asymtrack.asymtrack_tiny,
-    "small": asymtrack.asymtrack_small,
-    "base": asymtrack.asymtrack_base,
+    "tiny": asymtrack.asymtrack_t,
+    "small": asymtrack.asymtrack_s,
+    "base": asymtrack.asymtrack_b,
 }
 SIZES = {"tiny": (128, 256), "small": (128, 256), "base": (192, 384)}
 COUNTED = (nn.Conv2d, nn.Linear, nn.LayerNorm, nn.BatchNorm2d)
@@ -63,7 +63,7 @@ def test_merged_state_dict_is_the_published_deploy_form_without_batch_norms(
 
 
 def test_follows_the_net_protocol() -> None:
-    assert isinstance(asymtrack.asymtrack_tiny(), SiameseNet)
+    assert isinstance(asymtrack.asymtrack_t(), SiameseNet)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_searching_computes_nothing_of_the_template(variant: str) -> None:
 
 @torch.no_grad()
 def test_each_pair_of_a_batch_is_on_its_own() -> None:
-    net = noisy(asymtrack.asymtrack_tiny().eval())
+    net = noisy(asymtrack.asymtrack_t().eval())
     templates, searches = torch.rand(3, 3, 128, 128), torch.rand(3, 3, 256, 256)
 
     together = net(templates, searches)["box"]
@@ -148,7 +148,7 @@ def test_each_pair_of_a_batch_is_on_its_own() -> None:
 
 @torch.no_grad()
 def test_merging_twice_changes_nothing() -> None:
-    net = noisy(asymtrack.asymtrack_tiny().eval())
+    net = noisy(asymtrack.asymtrack_t().eval())
     template, search = torch.rand(1, 3, 128, 128), torch.rand(1, 3, 256, 256)
     before = net(template, search)["box"]
     once = copy.deepcopy(net).merge()
@@ -160,7 +160,7 @@ def test_merging_twice_changes_nothing() -> None:
 
 def test_a_training_step_reaches_every_parameter_but_the_template_s_projection() -> None:
     """As published, the prototype is detached: `pre_kernels` never gets a gradient."""
-    net = noisy(asymtrack.asymtrack_tiny().train())
+    net = noisy(asymtrack.asymtrack_t().train())
 
     outputs = net(torch.rand(2, 3, 128, 128), torch.rand(2, 3, 256, 256))
     (outputs["box"] ** 2).sum().backward()
@@ -184,7 +184,7 @@ def test_the_template_s_projection_learns_where_the_prototype_is_not_detached() 
 
 
 def test_fresh_parameters_start_where_the_authors_have_them() -> None:
-    net = asymtrack.asymtrack_small()
+    net = asymtrack.asymtrack_s()
 
     for name, parameter in net.named_parameters():
         if name.endswith("gamma_1"):

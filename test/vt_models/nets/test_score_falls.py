@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="needs the training packages")
 
 import torch.nn.functional as F
 
-from vt_models.nets.asymtrack import asymtrack_tiny
+from vt_models.nets.asymtrack import asymtrack_t
 
 pytestmark = pytest.mark.train
 
@@ -40,7 +40,7 @@ def test_score_falls_when_background_takes_the_target_s_place() -> None:
 def trained() -> Any:
     """AsymTrack-T after a few steps with the paper's losses."""
     torch.manual_seed(0)
-    net = asymtrack_tiny().train()
+    net = asymtrack_t().train()
     optimiser = torch.optim.AdamW(net.parameters(), lr=5e-4)
     generator = torch.Generator().manual_seed(0)
     for _ in range(STEPS):
