@@ -101,9 +101,10 @@ def _signals_complete(finished: Future) -> Iterator[None]:
             if not finished.done():
                 finished.set_result(EXIT_OK)
 
+    # The pipe first: a signal that comes between the two would find a handler that does nothing.
+    previous = signal.set_wakeup_fd(write_end)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _done_by_the_watcher)
-    previous = signal.set_wakeup_fd(write_end)
     watcher = threading.Thread(target=watch, name="signals", daemon=True)
     watcher.start()
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node that runs for days in its process."""
+"""A node in its process: it runs for days, and ends by a signal at any moment."""
 
 from __future__ import annotations
 
@@ -49,3 +49,36 @@ def test_run_for_many_callbacks_adds_none_to_the_future(ros):
     command = [sys.executable, "-c", COUNTING.format(domain=ros.domain)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert result.stdout.split() == ["7", "1"], result.stderr
+
+
+EARLY_SIGNAL = """
+import os, signal
+os.environ["ROS_DOMAIN_ID"] = "{domain}"
+from rclpy.node import Node
+from vt_ros.common import process
+
+set_handler = signal.signal
+
+def set_handler_and_signal(number, handler):
+    previous = set_handler(number, handler)
+    os.kill(os.getpid(), number)
+    return previous
+
+class Program(Node):
+    def __init__(self, finished):
+        super().__init__("program")
+
+    def close(self):
+        pass
+
+signal.signal = set_handler_and_signal
+print(process.run(Program, []))
+"""
+
+
+@pytest.mark.ros
+def test_run_ends_by_a_signal_that_comes_with_its_handler(ros):
+    """No moment is left in which a signal is taken and does nothing."""
+    command = [sys.executable, "-c", EARLY_SIGNAL.format(domain=ros.domain)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.stdout.split() == ["0"], result.stderr
