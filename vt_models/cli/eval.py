@@ -11,20 +11,33 @@ from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 
+from vt_models.cli.options import (
+    add_baselines,
+    add_grounding,
+    add_inference,
+    add_json,
+    add_weights,
+    check_counts,
+    split_names,
+)
 from vt_models.datasets.kinds import DATASETS, open_dataset
 from vt_models.datasets.video_list import read_video_list
 from vt_models.errors import InputError
 from vt_models.evaluation.longterm.report import long_term_report
 from vt_models.evaluation.metrics.protocols import PROTOCOLS
 from vt_models.evaluation.provenance import command_line, provenance
-from vt_models.evaluation.reports.tables import COLUMNS, to_text
-from vt_models.evaluation.runs import stream as stream_options
-from vt_models.evaluation.runs import text_start as text_init
-from vt_models.evaluation.runs import trackers as tracker_options
 from vt_models.evaluation.runs.one_pass import OnePass, run_one_pass
-from vt_models.evaluation.runs.resume import Running, files_digest
-from vt_models.evaluation.runs.trackers import available_baselines, split_names
-from vt_models.evaluation.runs.vot_outcome import VOT_KINDS, VotOutcome, run_vot
+from vt_models.evaluation.runs.resume import RunOptions, files_digest
+from vt_models.evaluation.runs.runner import start_on_truth
+from vt_models.evaluation.runs.streaming import Streaming
+from vt_models.evaluation.runs.text_start import TextStart
+from vt_models.evaluation.runs.trackers import (
+    EvaluatedTracker,
+    evaluated_baselines,
+    evaluated_model,
+)
+from vt_models.evaluation.runs.vot_outcome import PROTOCOL as VOT
+from vt_models.evaluation.runs.vot_outcome import VotOutcome, run_vot
 
 if TYPE_CHECKING:
     import argparse
@@ -33,10 +46,8 @@ if TYPE_CHECKING:
     from vt_models.datasets.reader import SequenceDataset
     from vt_models.datasets.sequence import VideoSequence
     from vt_models.evaluation.longterm.report import LongTermReport
-    from vt_models.evaluation.runs.trackers import EvaluatedTracker
+    from vt_models.evaluation.runs.runner import Starter
     from vt_models.tracker.tracker import Tracker
-
-__all__ = ["COLUMNS", "add_arguments", "available_baselines", "run", "split_names", "to_text"]
 
 OWN_PROTOCOLS = {
     "got10k": "got10k",
@@ -51,11 +62,18 @@ OWN_PROTOCOLS = {
 }
 """By the kind of the dataset; the others have none."""
 NO_PROTOCOL = "ope"
+EVERY_TRACKER = ""
+"""Key of a latency that holds for all."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `vt-models eval`."""
-    tracker_options.add_arguments(parser)
+    add = parser.add_argument_group("trackers").add_argument
+    add("--model", required=True, type=split_names, help="comma-separated; see `vt-models models`")
+    add_weights(add)
+    add_inference(add)
+    add("--update", help="template update: a preset of the model, or INTERVAL:THRESHOLD")
+    add_baselines(add)
     add = parser.add_argument_group("videos").add_argument
     add("--dataset", required=True, choices=sorted(DATASETS), help="layout of the dataset")
     add("--root", required=True, type=Path, help="directory of the dataset")
@@ -72,41 +90,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("scores").add_argument
     add(
         "--protocol",
-        choices=(NO_PROTOCOL, *PROTOCOLS, *VOT_KINDS),
+        choices=(NO_PROTOCOL, *PROTOCOLS, VOT),
         help=f"whose rules; {NO_PROTOCOL}: the usual metrics alone; default: the dataset's own",
     )
-    add("--eao-range", metavar="LOW:HIGH", help="lengths in frames of VOT's EAO; default: by year")
+    add("--eao-range", metavar="LOW:HIGH", help="lengths in frames of VOT's EAO; default: 115:755")
     add("--long-term", action="store_true", help="also run the long-term tracker: loss and return")
-    text_init.add_arguments(parser)
-    stream_options.add_arguments(parser)
+    add = parser.add_argument_group("start").add_argument
+    add(
+        "--init",
+        default="box",
+        choices=("box", "text"),
+        help="start on the true box, or on what the sequence's sentence finds; default: box",
+    )
+    add_grounding(add, "what finds the target for --init text")
+    add("--grounding-threshold", type=float, help="lowest score that starts; default: its own")
+    add = parser.add_argument_group("as a stream").add_argument
+    add("--stream", type=float, metavar="FPS", help="frames as a camera delivers them")
+    add("--latency", metavar="MS", help="with --stream: MS or NAME=MS,...; default: measured")
     add = parser.add_argument_group("work and results").add_argument
     add("--jobs", type=int, default=1, help="processes, each running whole sequences; default: 1")
     add("--output", type=Path, help="directory for report.html, boxes and result files")
     add("--fresh", action="store_true", help="run again what --output holds from a previous run")
-    add("--json", action="store_true", help="one JSON object on standard output")
+    add_json(add)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run `vt-models eval`; raises VtModelsError for what the command line prints in one line."""
-    if args.threads < 1:
-        raise InputError(f"--threads is {args.threads}; expected 1 or more")
+    check_counts(args, threads=1, jobs=1)
     protocol = args.protocol or OWN_PROTOCOLS.get(args.dataset, NO_PROTOCOL)
     eao_range = _eao_range(args.eao_range, protocol)
-    _refuse_what_does_not_fit(args, protocol)
+    _refuse_contradictions(args, protocol)
     cv2.setNumThreads(args.threads)
-    trackers = tracker_options.chosen(args)
-    stream = stream_options.chosen(args, [tracker.name for tracker in trackers])
+    trackers = _trackers(args)
+    streams = _streams(args, [tracker.name for tracker in trackers])
     sequences, kinds = _open(args)
     if args.output is not None:
         _make_folder(args.output)
-    running = Running(args.jobs, args.output, args.fresh)
+    options = RunOptions(args.jobs, args.output, args.fresh)
     outcome: OnePass | VotOutcome
-    if protocol in VOT_KINDS:
-        outcome = run_vot(protocol, trackers, sequences, eao_range, running)
+    if protocol == VOT:
+        outcome = run_vot(trackers, sequences, options, eao_range)
     else:
         rules = None if protocol == NO_PROTOCOL else protocol
-        start = text_init.starter(args)
-        outcome = run_one_pass(trackers, sequences, stream, rules, running, start)
+        outcome = run_one_pass(trackers, sequences, options, rules, streams, _start(args))
         if args.long_term:
             outcome = replace(outcome, long_term=_long_term(trackers[0], sequences))
         outcome = replace(outcome, kinds=kinds)
@@ -116,6 +142,80 @@ def run(args: argparse.Namespace) -> int:
     text = json.dumps(outcome.to_dict(), indent=2) if args.json else outcome.to_text()
     sys.stdout.write(text + "\n")
     return 0
+
+
+def _trackers(args: argparse.Namespace) -> list[EvaluatedTracker]:
+    """Everything that is evaluated, models first; what cannot run fails here, not an hour later."""
+    names = list(dict.fromkeys(args.model))
+    if not names:
+        raise InputError("--model names no model; see `vt-models models`")
+    if len(names) > 1 and (args.weights or args.update):
+        raise InputError(
+            f"--weights and --update belong to one model, got {', '.join(names)}; "
+            "run them one after the other"
+        )
+    models = [
+        evaluated_model(name, args.weights, args.backend, args.device, args.threads, args.update)
+        for name in names
+    ]
+    if len(models) > 1:
+        for model in models:
+            model.factory()
+    return [*models, *evaluated_baselines(args.baselines, args.baseline_weights, args.threads)]
+
+
+def _start(args: argparse.Namespace) -> Starter:
+    """How trackers are started; a detector is loaded once, so that its errors come at once."""
+    if args.init == "box":
+        return start_on_truth
+    backend, source = args.grounding_backend, args.grounding_source
+    start = TextStart(backend, source, args.grounding_threshold, args.device, args.threads)
+    start.load()
+    return start
+
+
+def _streams(args: argparse.Namespace, trackers: Sequence[str]) -> dict[str, Streaming]:
+    """How the frames come to each tracker; empty where every frame is handed over."""
+    if args.stream is None:
+        if args.latency is not None:
+            raise InputError("--latency is for --stream FPS; add that or leave it out")
+        return {}
+    if not 0.0 < args.stream < float("inf"):
+        raise InputError(f"--stream is {args.stream:g}; expected frames a second, above 0")
+    given = {} if args.latency is None else parse_latency(args.latency)
+    latencies = {name: given.get(name, given.get(EVERY_TRACKER)) for name in trackers}
+    unknown = set(given) - {EVERY_TRACKER, *trackers}
+    missing = [name for name, latency in latencies.items() if latency is None]
+    if unknown or (missing and given):
+        wrong = f"names {', '.join(sorted(unknown))}" if unknown else f"lacks {', '.join(missing)}"
+        raise InputError(f"--latency {args.latency} {wrong}; expected {', '.join(trackers)}")
+    if missing and args.jobs > 1:
+        raise InputError(
+            f"--jobs {args.jobs} falsifies a measured latency; use --jobs 1 or give --latency"
+        )
+    return {
+        name: Streaming(1.0 / args.stream, None if latency is None else latency / 1e3)
+        for name, latency in latencies.items()
+    }
+
+
+def parse_latency(text: str) -> dict[str, float]:
+    """`"33"` to `{"": 33.0}`, `"a=8,b=22.5"` to `{"a": 8.0, "b": 22.5}`, milliseconds.
+
+    Raises:
+        InputError: what is not a number of 0 or more.
+    """
+    found = {}
+    for part in text.split(","):
+        name, sign, number = part.rpartition("=")
+        try:
+            found[name.strip() if sign else EVERY_TRACKER] = float(number)
+        except ValueError:
+            raise InputError(f"--latency {text!r}; expected MS or NAME=MS,NAME=MS") from None
+    bad = [value for value in found.values() if not 0.0 <= value < float("inf")]
+    if bad:
+        raise InputError(f"--latency {text!r}; expected milliseconds, 0 or more")
+    return found
 
 
 def _open(args: argparse.Namespace) -> tuple[SequenceDataset, dict[str, list[str]]]:
@@ -135,7 +235,7 @@ def _open(args: argparse.Namespace) -> tuple[SequenceDataset, dict[str, list[str
 
 
 def _long_term(tracker: EvaluatedTracker, sequences: Sequence[VideoSequence]) -> LongTermReport:
-    """Of the long-term tracker around the first tracker, which is a model: baselines come later."""
+    """Of the first tracker, which is a model: baselines come later."""
     secret = [one.name for one in sequences if not one.is_annotated]
     if secret:
         raise InputError(f"--long-term needs the truth, which is not public for {secret[0]}")
@@ -154,8 +254,8 @@ def _eao_range(text: str | None, protocol: str) -> tuple[int, int] | None:
     """`"115:755"` to (115, 755)."""
     if text is None:
         return None
-    if protocol not in VOT_KINDS:
-        raise InputError(f"--eao-range is for --protocol {' or '.join(VOT_KINDS)}, not {protocol}")
+    if protocol != VOT:
+        raise InputError(f"--eao-range is for --protocol {VOT}, not {protocol}")
     low, sign, high = text.partition(":")
     try:
         found = int(low), int(high)
@@ -166,7 +266,7 @@ def _eao_range(text: str | None, protocol: str) -> tuple[int, int] | None:
     return found
 
 
-def _refuse_what_does_not_fit(args: argparse.Namespace, protocol: str) -> None:
+def _refuse_contradictions(args: argparse.Namespace, protocol: str) -> None:
     """InputError for options that contradict each other."""
     given = {
         "--stream": args.stream is not None,
@@ -174,7 +274,7 @@ def _refuse_what_does_not_fit(args: argparse.Namespace, protocol: str) -> None:
         "--long-term": args.long_term,
     }
     chosen = [name for name, there in given.items() if there]
-    if chosen and protocol in VOT_KINDS:
+    if chosen and protocol == VOT:
         raise InputError(
             f"{chosen[0]} does not go with --protocol {protocol}; add --protocol {NO_PROTOCOL}"
         )

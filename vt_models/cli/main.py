@@ -9,6 +9,7 @@ or a missing part, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from importlib import import_module, metadata
@@ -43,7 +44,7 @@ COMMANDS = {
     "distill-backbone": Command(
         "vt_models.cli.distill_backbone", "a backbone without weights learns from a tracker"
     ),
-    "shrink-text": Command(
+    "distill-text-encoder": Command(
         "vt_models.cli.distill_text_encoder", "a small text encoder, taught by a large one"
     ),
     "export": Command("vt_models.cli.export", "make an ONNX export directory from weights"),
@@ -75,9 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: without the program's name; default: `sys.argv[1:]`.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = with_current_names(sys.argv[1:] if arguments is None else arguments)
     chosen = next((word for word in given if not word.startswith("-")), None)
-    given = with_current_names(chosen or "", given)
+    log = logging.getLogger("vt_models")
+    handler = logging.StreamHandler()  # standard error, where no reader of --json looks
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
     try:
         args = _parser(chosen).parse_args(given)
         status: int = import_module(COMMANDS[args.command].module).run(args)
@@ -94,6 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader went away (`vt-models ... | head`): that is its right.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    finally:
+        log.removeHandler(handler)
     return status
 
 

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import zipfile
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -16,6 +17,7 @@ from vt_models.cli import eval as command
 from vt_models.errors import DatasetError, InputError
 from vt_models.evaluation import baselines
 from vt_models.evaluation.reports import page as report_page
+from vt_models.evaluation.reports.tables import COLUMNS
 from vt_models.evaluation.runs import trackers as evaluated
 from vt_models.registry import UpdatePolicy
 from vt_models.tracker.tracker import Estimate
@@ -137,7 +139,7 @@ ROWS = (
 def test_prints_a_table_with_a_total(run, capsys):
     assert run() == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == [MODEL, *" ".join(command.COLUMNS).split()]
+    assert lines[0].split() == [MODEL, *" ".join(COLUMNS).split()]
     assert [line.split()[:3] for line in lines[1:3]] == [
         ["one", "1.000", "-"],
         ["two", "0.000", "-"],
@@ -164,7 +166,7 @@ def test_passes_the_options_on(run):
         *("--update", "25:0.5"),
     )
     policy = UpdatePolicy("25:0.5", 25, 0.5)
-    assert run.made == [(MODEL, "w", "torch", "cpu", 2, policy)]
+    assert run.made == [(MODEL, Path("w"), "torch", "cpu", 2, policy)]
 
 
 def test_baselines_have_the_same_shape(run, capsys, static_baseline):
@@ -190,11 +192,13 @@ def test_baselines_are_compared_in_the_text(run, capsys, static_baseline):
     assert line.split() == ["csrt", "0.000", "[0.000,", "0.000]"]
 
 
-def test_a_baseline_that_cannot_run_is_left_out_with_a_message(run, capsys, tmp_path):
+def test_a_baseline_that_cannot_run_is_left_out_with_a_message(run, capsys, caplog, tmp_path):
     assert run("--json", "--baselines", "vit", "--baseline-weights", str(tmp_path / "nowhere")) == 0
-    out, err = capsys.readouterr()
-    assert "baselines" not in json.loads(out)
-    assert f"left out: baseline vit: {tmp_path / 'nowhere' / 'vittrack.onnx'} does not exist" in err
+    assert "baselines" not in json.loads(capsys.readouterr().out)
+    assert (
+        f"left out: baseline vit: {tmp_path / 'nowhere' / 'vittrack.onnx'} does not exist"
+        in caplog.text
+    )
 
 
 def test_an_unknown_baseline_is_an_error(run):
@@ -240,29 +244,31 @@ def test_the_page_shows_the_numbers_of_the_command(run, tmp_path, capsys, static
     assert {"command", "commit", "machine", "versions", "date"} <= set(about)
 
 
-def test_a_second_run_takes_what_is_there(run, tmp_path, capsys, monkeypatch):
+def test_a_second_run_takes_what_is_there(run, tmp_path, capsys, caplog, monkeypatch):
+    caplog.set_level("INFO")
     output = ("--json", "--output", str(tmp_path / "out"))
     run(*output)
     first = json.loads(capsys.readouterr().out)
     starts = []
     monkeypatch.setattr(StaticTracker, "init", lambda *_: starts.append(1))
     run(*output)
-    out, err = capsys.readouterr()
-    assert json.loads(out) == first
-    assert "2 of 2 sequences are kept" in err
+    assert json.loads(capsys.readouterr().out) == first
+    assert "2 of 2 sequences are kept" in caplog.text
     assert not starts
 
 
-def test_fresh_runs_again(run, tmp_path, capsys):
+def test_fresh_runs_again(run, tmp_path, caplog):
+    caplog.set_level("INFO")
     run("--output", str(tmp_path / "out"))
     run("--fresh", "--output", str(tmp_path / "out"))
-    assert "are kept" not in capsys.readouterr().err
+    assert "are kept" not in caplog.text
 
 
-def test_other_options_run_again(run, tmp_path, capsys):
+def test_other_options_run_again(run, tmp_path, caplog):
+    caplog.set_level("INFO")
     run("--output", str(tmp_path / "out"))
     run("--output", str(tmp_path / "out"), "--stream", "10", "--latency", "5")
-    assert "are kept" not in capsys.readouterr().err
+    assert "are kept" not in caplog.text
 
 
 def test_several_models_stand_side_by_side(run, capsys):
@@ -336,24 +342,24 @@ def test_a_stream_is_scored_when_the_answer_is_known(run, capsys, tmp_path):
     assert report["stream"] == {"fps": 10.0, "latency_ms": 150.0, "processed": 1.0}
     run(*options)
     assert "given latency 150 ms, 100.0% of frames processed" in capsys.readouterr().out
-    assert "As a stream of 10 images a second" in (tmp_path / "out" / "report.html").read_text()
+    assert "As a stream of 10 frames a second" in (tmp_path / "out" / "report.html").read_text()
 
 
-@pytest.mark.parametrize("protocol", ["vot", "vot-restart"])
-def test_vot_has_runs_scores_files_and_a_page(run, capsys, tmp_path, static_baseline, protocol):
+def test_vot_has_runs_scores_files_and_a_page(run, capsys, caplog, tmp_path, static_baseline):
+    caplog.set_level("INFO")
     out = tmp_path / "out"
-    options = ("--protocol", protocol, "--eao-range", "1:2", "--baselines", "csrt")
+    options = ("--protocol", "vot", "--eao-range", "1:2", "--baselines", "csrt")
     run("--json", *options, "--output", str(out))
     printed, err = capsys.readouterr()
     report = json.loads(printed)
-    assert report["protocol"] == protocol
+    assert report["protocol"] == "vot"
     assert report["eao_range"] == [1, 2]
     assert set(report["sequences"]) == {"one", "two"}
     assert 0.0 < report["total"]["eao"] < 1.0
     assert report["baselines"]["csrt"]["total"].keys() == report["total"].keys()
-    assert f"result files: {out / protocol / MODEL}" in err
-    files = [path.name for path in (out / protocol / MODEL / "baseline" / "one").iterdir()]
-    assert len(files) == 2 * (2 if protocol == "vot" else 1)
+    assert f"result files: {out / 'vot' / MODEL}" in err
+    files = [path.name for path in (out / "vot" / MODEL / "baseline" / "one").iterdir()]
+    assert len(files) == 2 * 2
     written = json.loads((out / "report.json").read_text())
     assert [one["total"] for one in written["trackers"]] == [
         report["total"],
@@ -361,16 +367,16 @@ def test_vot_has_runs_scores_files_and_a_page(run, capsys, tmp_path, static_base
     ]
     assert "Expected average overlap" in (out / "report.html").read_text()
     run(*options, "--output", str(out))
-    text, err = capsys.readouterr()
-    assert "2 of 2 sequences are kept" in err
-    assert text.split("\n\n")[-1].splitlines()[0].split()[:3] == [f"{protocol},", "1:2", "eao"]
+    text = capsys.readouterr().out
+    assert "2 of 2 sequences are kept" in caplog.text
+    assert text.split("\n\n")[-1].splitlines()[0].split()[:3] == ["vot,", "1:2", "eao"]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--latency", "5"], "--latency is for --stream"),
-        (["--stream", "0"], "--stream is 0; expected images a second"),
+        (["--stream", "0"], "--stream is 0; expected frames a second"),
         (["--stream", "30", "--latency", "fast"], "expected MS or NAME=MS"),
         (["--stream", "30", "--latency", "-1"], "expected milliseconds, 0 or more"),
         (["--stream", "30", "--latency", "x=3"], "names x; expected asymtrack_lite0"),
@@ -416,7 +422,7 @@ def test_a_start_that_was_found_is_measured(run, capsys, tmp_path, monkeypatch):
         tracker.init(None, (5.0, 5.0, 10.0, 20.0))
         return 5.0, 5.0, 10.0, 20.0
 
-    monkeypatch.setattr(command.text_init, "starter", lambda _: start)
+    monkeypatch.setattr(command, "_start", lambda _: start)
     run("--json", "--init", "text", "--output", str(tmp_path / "out"))
     report = json.loads(capsys.readouterr().out)
     assert report["start"] == {"iou": 0.25, "found": 0.5, "sequences": {"one": 0.5, "two": 0.0}}

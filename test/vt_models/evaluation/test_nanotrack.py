@@ -234,7 +234,7 @@ def test_eval_lists_it_under_baselines(weights, tmp_path, write_sequence, capsys
 
 
 def test_bench_lists_it_or_says_why_not(weights, tmp_path, capsys):
-    options = ["bench", "--models", "asymtrack_lite0", "--baselines", "nanotrack_v3", "--json"]
+    options = ["bench", "--model", "asymtrack_lite0", "--baselines", "nanotrack_v3", "--json"]
     options += ["--frames", "4", "--burn-in", "1", "--repeats", "1", "--baseline-weights"]
     assert main([*options, str(weights)]) == 0
     result = json.loads(capsys.readouterr().out)

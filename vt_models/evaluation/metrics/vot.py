@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VOT short-term scores: of runs from anchors (since 2020), and of runs with restarts (before).
+"""VOT short-term scores of runs from anchors, as since 2020.
 
 Kristan et al., "The eighth visual object tracking VOT2020 challenge results", section 2, and
 vot-toolkit, whose numbers these are on the same boxes. Overlaps are those of pixels: a box is
@@ -8,34 +8,25 @@ rounded to whole ones and cut at the image's edges.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vt_models.errors import InputError
 from vt_models.evaluation.metrics.vot_overlap import pixel_overlaps
-from vt_models.evaluation.runs.vot_runs import (
-    FAILED,
-    STARTED,
-    TRACKED,
-    AnchorRun,
-    AnchorRuns,
-    SupervisedRun,
-)
+
+if TYPE_CHECKING:
+    from vt_models.evaluation.runs.vot_runs import AnchorRun, AnchorRuns
 
 Array: TypeAlias = NDArray[np.float64]
 Scores: TypeAlias = dict[str, "dict[str, float] | dict[str, dict[str, float]]"]
 
 FAILURE_OVERLAP = 0.1
 GRACE = 10
-BURN_IN = 10
 EAO_RANGE = (115, 755)
 """Lengths in frames over which VOT-ST2020 to 2022 average the curve."""
-SUPERVISED_RANGE = (100, 356)
-"""The same for VOT2017 and 2018; 2015 and 2016: 108 to 371, 2019: 46 to 291."""
 
 
 def anchored_scores(
@@ -100,50 +91,6 @@ def anchored_curve(results: Sequence[AnchorRuns], length: int) -> Array:
     return np.divide(total, active, out=np.zeros(length), where=active > 0)
 
 
-def supervised_scores(
-    results: Sequence[SupervisedRun], eao_range: tuple[int, int] = SUPERVISED_RANGE
-) -> Scores:
-    """Accuracy, failures and EAO of runs with restarts (VOT2013 to 2019).
-
-    Accuracy: mean overlap without the 10 frames from each start; sequences weighted by length, as
-    are the failures a sequence. EAO: mean of `supervised_curve` over the lengths `eao_range`, both
-    included, which each year has its own; 0 where no piece between restarts was that long.
-
-    Raises:
-        InputError: no result.
-    """
-    _check_range(results, eao_range)
-    sequences = {result.name: _supervised(result) for result in results}
-    lengths = np.array([len(result.truth) for result in results], np.float64)
-    columns = np.array([list(numbers.values()) for numbers in sequences.values()])
-    accuracy, failures = (columns * lengths[:, None]).sum(axis=0) / lengths.sum()
-    low, high = eao_range
-    part = supervised_curve(results)[low : high + 1]
-    total = {
-        "eao": float(np.mean(part)) if len(part) else 0.0,
-        "accuracy": float(accuracy),
-        "failures": float(failures),
-    }
-    return {"total": total, "sequences": sequences}
-
-
-def supervised_curve(results: Sequence[SupervisedRun]) -> Array:
-    """(L,) expected average overlap over the L frames of the longest piece between restarts.
-
-    A piece that ended in a failure goes on with zeros, one that ended with the video does not.
-    """
-    pieces = list(itertools.chain.from_iterable(_pieces(result) for result in results))
-    longest = max(len(overlaps) for overlaps, _ in pieces)
-    total, active = np.zeros(longest), np.zeros(longest)
-    for overlaps, failed in pieces:
-        reach = longest if failed else len(overlaps)
-        padded = np.concatenate((overlaps, np.zeros(longest - len(overlaps))))
-        means = np.concatenate((padded[:1], np.cumsum(padded[1:]) / np.arange(1, longest)))
-        total[:reach] += means[:reach]
-        active[:reach] += 1
-    return total / active
-
-
 def _judge(run: AnchorRun, result: AnchorRuns) -> tuple[Array, int]:
     """Overlaps of a run, 0 in its first frame, and the number of frames before its failure."""
     step = 1 if run.forward else -1
@@ -160,33 +107,12 @@ def _judge(run: AnchorRun, result: AnchorRuns) -> tuple[Array, int]:
     return overlaps, len(overlaps)
 
 
-def _supervised(result: SupervisedRun) -> dict[str, float]:
-    overlaps = pixel_overlaps(result.boxes, result.truth, result.size)
-    counts = result.codes == TRACKED
-    for start in np.flatnonzero(result.codes == STARTED):
-        counts[start : start + BURN_IN] = False
-    accuracy = float(overlaps[counts].mean()) if counts.any() else 0.0
-    return {"accuracy": accuracy, "failures": float((result.codes == FAILED).sum())}
-
-
-def _pieces(result: SupervisedRun) -> list[tuple[Array, bool]]:
-    overlaps = pixel_overlaps(result.boxes, result.truth, result.size)
-    starts = np.flatnonzero(result.codes == STARTED)
-    ends = np.flatnonzero(result.codes == FAILED)
-    pieces = [(overlaps[a:b], True) for a, b in zip(starts, ends, strict=False)]
-    if len(starts) > len(ends):
-        pieces.append((overlaps[starts[-1] :], False))
-    return pieces
-
-
-def _check_range(
-    results: Sequence[AnchorRuns] | Sequence[SupervisedRun], eao_range: tuple[int, int]
-) -> None:
+def _check_range(results: Sequence[AnchorRuns], eao_range: tuple[int, int]) -> None:
     if not results:
         raise InputError("no run to score")
     low, high = eao_range
     if not 0 < low < high:
         raise InputError(f"EAO over the lengths {low} to {high}; expected 0 < first < last")
-    bare = [r.name for r in results if isinstance(r, AnchorRuns) and not r.runs]
-    if bare:
-        raise InputError(f"no run from an anchor in {', '.join(bare)}")
+    empty = [result.name for result in results if not result.runs]
+    if empty:
+        raise InputError(f"no run from an anchor in {', '.join(empty)}")

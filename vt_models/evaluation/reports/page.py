@@ -18,7 +18,7 @@ from vt_models.evaluation.reports.html import (
 )
 from vt_models.evaluation.reports.plots import FRACTION, Axis, Line, line_chart, reliability_chart
 from vt_models.evaluation.reports.tables import COLUMNS, INTERVAL
-from vt_models.evaluation.runs.starts import starts_text
+from vt_models.evaluation.runs.text_start import starts_text
 
 if TYPE_CHECKING:
     from vt_models.evaluation.reports.failures import Failure
@@ -97,8 +97,7 @@ def vot_page(data: Mapping[str, Any]) -> str:
             for name, count in data["frames"].items()
         ]
         head = ["sequence (frames)", *(one["model"] for one in trackers)]
-        best = none if key == "failures" else best_of_row
-        sections.append(f"<h2>Sequences: {escape(key)}</h2>{table(head, rows, best)}")
+        sections.append(f"<h2>Sequences: {escape(key)}</h2>{table(head, rows, best_of_row)}")
     return document(_title(data), [*sections, about_list(data.get("about"))])
 
 
@@ -157,7 +156,7 @@ def _stream(about: Mapping[str, Mapping[str, Any]] | None) -> str:
         latency = "as measured" if given is None else f"{given:g} ms"
         parts.append(f"{name}: {latency}, {one['processed']:.1%} of frames processed")
     fps = next(iter(about.values()))["fps"]
-    text = f"As a stream of {fps:g} images a second, with the latency of {'; '.join(parts)}."
+    text = f"As a stream of {fps:g} frames a second, with the latency of {'; '.join(parts)}."
     return f"<p>{escape(text)}</p>"
 
 

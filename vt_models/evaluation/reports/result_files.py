@@ -12,14 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vt_models.errors import InputError
-from vt_models.evaluation.runs.vot_runs import TRACKED
 from vt_models.files import write_bytes, write_text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from vt_models.evaluation.runs.runner import Report
-    from vt_models.evaluation.runs.vot_runs import AnchorRuns, SupervisedRun
+    from vt_models.evaluation.runs.vot_runs import AnchorRuns
 
 Array: TypeAlias = NDArray[np.float64]
 Files: TypeAlias = dict[str, str]
@@ -64,25 +63,6 @@ def write_anchored(results: Iterable[AnchorRuns], tracker: str, directory: Path)
         for run in result.runs:
             name = f"baseline/{result.name}/{result.name}_{run.anchor:08d}"
             files |= _vot_files(name, [_VOT_STARTED, *_regions(run.boxes[1:])], run.seconds)
-    return _write_folder(files, directory / tracker)
-
-
-def write_supervised(results: Iterable[SupervisedRun], tracker: str, directory: Path) -> Path:
-    """Write VOT's `<tracker>/baseline/<sequence>/<sequence>_001.txt` and `_001_time.value`.
-
-    A line is 1 where the run was started, 2 where it failed, 0 where it waited, else x,y,w,h.
-
-    Returns:
-        The tracker's folder.
-    """
-    files: Files = {}
-    for result in results:
-        boxes = _regions(result.boxes)
-        lines = [
-            box if code == TRACKED else str(code)
-            for box, code in zip(boxes, result.codes, strict=True)
-        ]
-        files |= _vot_files(f"baseline/{result.name}/{result.name}_001", lines, result.seconds)
     return _write_folder(files, directory / tracker)
 
 

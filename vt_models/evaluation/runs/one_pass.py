@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vt_models.evaluation.metrics.box_runs import BoxRun, Scores
@@ -13,9 +14,16 @@ from vt_models.evaluation.reports.comparison import beside_first, compare
 from vt_models.evaluation.reports.report import write_report
 from vt_models.evaluation.reports.result_files import write_results
 from vt_models.evaluation.reports.tables import kinds_text, table, to_text
-from vt_models.evaluation.runs.resume import ONE_PASS
-from vt_models.evaluation.runs.runner import Report, evaluate, start_on_truth
-from vt_models.evaluation.runs.starts import start_overlaps, starts_text
+from vt_models.evaluation.runs.resume import resumable
+from vt_models.evaluation.runs.runner import (
+    Report,
+    SequenceResult,
+    evaluate,
+    run_sequence,
+    start_on_truth,
+)
+from vt_models.evaluation.runs.streaming import streams_text
+from vt_models.evaluation.runs.text_start import start_overlaps, starts_text
 from vt_models.evaluation.runs.vot_runs import frame_size
 
 if TYPE_CHECKING:
@@ -24,9 +32,9 @@ if TYPE_CHECKING:
     from vt_models.datasets.sequence import VideoSequence
     from vt_models.evaluation.longterm.report import LongTermReport
     from vt_models.evaluation.reports.comparison import Kinds
-    from vt_models.evaluation.runs.resume import Running
-    from vt_models.evaluation.runs.runner import Starter
-    from vt_models.evaluation.runs.stream import Stream
+    from vt_models.evaluation.runs.resume import RunOptions
+    from vt_models.evaluation.runs.runner import SequenceRunner, Starter
+    from vt_models.evaluation.runs.streaming import Streaming
     from vt_models.evaluation.runs.trackers import EvaluatedTracker
 
 NEEDS_SIZE = ("got10k", "vot-lt")
@@ -39,7 +47,7 @@ class OnePass:
     Attributes:
         reports: one a tracker, the first is the model in question.
         sequences: what they ran over.
-        stream: how the frames came.
+        streams: how the frames came, by tracker; empty where every frame was handed over.
         protocol: the benchmark whose rules score too, one of `PROTOCOLS`; None for none.
         scores: by that benchmark's rules, by tracker; empty where no truth is public.
         starts: `start_overlaps` by tracker; empty where the true first boxes were given.
@@ -49,7 +57,7 @@ class OnePass:
 
     reports: Sequence[Report]
     sequences: Sequence[VideoSequence]
-    stream: Stream
+    streams: Mapping[str, Streaming]
     protocol: str | None
     scores: Mapping[str, Scores]
     starts: Mapping[str, Mapping[str, Any]]
@@ -72,8 +80,8 @@ class OnePass:
             totals = [(name, scores["total"]) for name, scores in self.scores.items()]
             columns = {key: key for key in totals[0][1]}
             parts.append(table(f"{self.protocol} rules", columns, totals))
-        if self.stream.fps is not None:
-            parts.append(self.stream.to_text(self.reports))
+        if self.streams:
+            parts.append(streams_text(self.streams, self.reports))
         if self.starts:
             parts.append(starts_text(self.starts))
         if self.long_term is not None:
@@ -106,8 +114,8 @@ class OnePass:
         result = {**report.to_dict(), **compare(report, self.reports[0], self.kinds)}
         if report.model in self.scores:
             result["benchmark"] = {"name": self.protocol, **self.scores[report.model]}
-        if self.stream.fps is not None:
-            result["stream"] = self.stream.about(report)
+        if report.model in self.streams:
+            result["stream"] = self.streams[report.model].about(report)
         if report.model in self.starts:
             result["start"] = self.starts[report.model]
         return result
@@ -118,8 +126,8 @@ class OnePass:
         if self.scores:
             totals = {name: scores["total"] for name, scores in self.scores.items()}
             more["benchmark"] = {"name": self.protocol, "totals": totals}
-        if self.stream.fps is not None:
-            more["stream"] = {report.model: self.stream.about(report) for report in self.reports}
+        if self.streams:
+            more["stream"] = {one.model: self.streams[one.model].about(one) for one in self.reports}
         if self.starts:
             more["start"] = dict(self.starts)
         if self.long_term is not None:
@@ -131,38 +139,42 @@ class OnePass:
 def run_one_pass(
     trackers: Sequence[EvaluatedTracker],
     sequences: Sequence[VideoSequence],
-    stream: Stream,
-    protocol: str | None,
-    running: Running,
+    options: RunOptions,
+    protocol: str | None = None,
+    streams: Mapping[str, Streaming] | None = None,
     start: Starter = start_on_truth,
 ) -> OnePass:
     """Run every tracker over every sequence and score it.
 
     Args:
-        trackers: one or more trackers.
+        trackers: one or more.
         sequences: the videos.
-        stream: how the frames come.
+        options: in how many processes, and where results are kept.
         protocol: one of `PROTOCOLS`; None for the usual metrics alone.
-        running: in how many processes, and where results are kept.
+        streams: how the frames come, by every tracker's name; None hands every frame over.
         start: how a tracker is started, picklable; its `repr` says how, in every process the same.
 
     Raises:
         VtModelsError: what the dataset or a tracker raises.
     """
+    streams = streams or {}
+    is_given = start is start_on_truth
     reports = []
     for tracker in trackers:
-        name = tracker.name
-        settings = {
-            **stream.settings(name),
-            "start": "box" if start is start_on_truth else repr(start),
-        }
-        once = stream.runner(name, start)
-        run = running.resuming(tracker, settings, once, ONE_PASS, sequences)
-        reports.append(evaluate(tracker.factory, sequences, model=name, jobs=running.jobs, run=run))
+        run: SequenceRunner = partial(run_sequence, start=start)
+        settings: dict[str, object] = {"fps": None, "latency_ms": None}
+        if tracker.name in streams:
+            stream = streams[tracker.name]
+            run, settings = replace(stream, start=start), {**stream.settings}
+        settings["start"] = "box" if is_given else repr(start)
+        run = resumable(run, SequenceResult, tracker, sequences, settings, options)
+        report = evaluate(
+            tracker.factory, sequences, model=tracker.name, jobs=options.jobs, run=run
+        )
+        reports.append(report)
     scores = {} if protocol is None else score_reports(protocol, reports, sequences)
-    is_given = start is start_on_truth
     starts = {} if is_given else {one.model: start_overlaps(one, sequences) for one in reports}
-    return OnePass(reports, sequences, stream, protocol, scores, starts)
+    return OnePass(reports, sequences, streams, protocol, scores, starts)
 
 
 def score_reports(

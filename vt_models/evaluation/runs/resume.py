@@ -12,12 +12,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import sys
+import logging
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 from urllib.parse import quote
 
 import numpy as np
@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 import vt_models
 from vt_models.errors import WeightsError
 from vt_models.evaluation.provenance import machine, versions
-from vt_models.evaluation.runs.runner import SequenceResult, accuracy_of
 from vt_models.files import write_bytes
 
 if TYPE_CHECKING:
@@ -35,59 +34,43 @@ if TYPE_CHECKING:
     from vt_models.evaluation.runs.trackers import EvaluatedTracker
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
-Result = TypeVar("Result")
+Result = TypeVar("Result", bound="StoredResult")
 
+_LOG = logging.getLogger(__name__)
 UNRELATED = ("datasets", "longterm", "training")
 """Packages whose code does not decide what a tracker answers to given frames and boxes."""
 
 
-@dataclass(frozen=True)
-class Form(Generic[Result]):
-    """How a kind of result becomes arrays and back; functions of a module, to be picklable.
+class StoredResult(Protocol):
+    """A result that can be kept: `SequenceResult` and `AnchorRuns` are such."""
 
-    Attributes:
-        pack: the arrays of a result.
-        unpack: a result from a sequence and such arrays; KeyError or ValueError for others.
-        depends: what else of a sequence decides its result, JSON-serialisable.
-    """
+    def to_arrays(self) -> Arrays:
+        """Return what `from_arrays` makes the result of again."""
 
-    pack: Callable[[Result], Arrays]
-    unpack: Callable[[VideoSequence, Arrays], Result]
-    depends: Callable[[VideoSequence], object] | None = None
+    @classmethod
+    def from_arrays(cls, sequence: VideoSequence, arrays: Arrays) -> Any:
+        """Make the result again; KeyError or ValueError for other arrays."""
 
-
-def pack_one_pass(result: SequenceResult) -> Arrays:
-    """Arrays of one run over one sequence."""
-    return {"boxes": result.boxes, "scores": result.scores, "seconds": result.seconds}
-
-
-def unpack_one_pass(sequence: VideoSequence, arrays: Arrays) -> SequenceResult:
-    """The run again, scored anew."""
-    boxes, scores, seconds = (arrays[name] for name in ("boxes", "scores", "seconds"))
-    count = len(sequence)
-    if boxes.shape != (count, 4) or scores.shape != (count,) or seconds.ndim != 1:
-        raise ValueError(f"boxes {boxes.shape}, scores {scores.shape} for {count} frames")
-    return SequenceResult(sequence.name, boxes, scores, seconds, accuracy_of(boxes, sequence))
-
-
-ONE_PASS = Form(pack_one_pass, unpack_one_pass)
+    @staticmethod
+    def depends_on(sequence: VideoSequence) -> object:
+        """Return what decides the result beside frames, boxes and sentence, JSON-serialisable."""
 
 
 @dataclass(frozen=True)
-class ResumingRun(Generic[Result]):
+class ResumableRun(Generic[Result]):
     """Runs a sequence, or takes what is kept of it; `run` of `runner.run_all`.
 
     Attributes:
         directory: where results are kept, `<sequence>.npz`; one tracker each.
         settings: text that is equal where the results are, see `run_settings`.
         run: what is done with a sequence of which nothing is kept.
-        form: of the results.
+        result: class of the results.
     """
 
     directory: Path
     settings: str
     run: Callable[[SingleObjectTracker, VideoSequence], Result]
-    form: Form[Result]
+    result: type[Result]
 
     def __call__(self, tracker: SingleObjectTracker, sequence: VideoSequence) -> Result:
         """The kept result or a new one, which is written at once; the tracker may stay unused."""
@@ -95,11 +78,13 @@ class ResumingRun(Generic[Result]):
         arrays = _load(path, key)
         if arrays is not None:
             try:
-                return self.form.unpack(sequence, arrays)
+                kept: Result = self.result.from_arrays(sequence, arrays)
             except (KeyError, ValueError):
-                arrays = None
+                pass
+            else:
+                return kept
         result = self.run(tracker, sequence)
-        _save(path, key, self.form.pack(result))
+        _save(path, key, result.to_arrays())
         return result
 
     def count_kept(self, sequences: Sequence[VideoSequence]) -> int:
@@ -121,13 +106,13 @@ class ResumingRun(Generic[Result]):
         return self.directory / f"{quote(sequence.name, safe=' ')}.npz"
 
     def _key(self, sequence: VideoSequence) -> str:
-        more = None if self.form.depends is None else self.form.depends(sequence)
+        more = self.result.depends_on(sequence)
         text = "\n".join((self.settings, _describe(sequence), json.dumps(more)))
         return _digest(text.encode())
 
 
 @dataclass(frozen=True)
-class Running:
+class RunOptions:
     """How an evaluation is carried out.
 
     Attributes:
@@ -140,28 +125,38 @@ class Running:
     directory: Path | None = None
     fresh: bool = False
 
-    def resuming(
-        self,
-        tracker: EvaluatedTracker,
-        settings: Mapping[str, object],
-        run: Callable[[SingleObjectTracker, VideoSequence], Result],
-        form: Form[Result],
-        sequences: Sequence[VideoSequence],
-    ) -> Callable[[SingleObjectTracker, VideoSequence], Result]:
-        """`run`, but for the sequences whose result is kept; says on standard error how many."""
-        if self.directory is None:
-            return run
-        text = run_settings(tracker.name, {**tracker.options, **settings}, tracker.weights)
-        resuming = ResumingRun(self.directory / tracker.name / "kept", text, run, form)
-        if self.fresh:
-            resuming.forget()
-        kept = resuming.count_kept(sequences)
-        if kept:
-            sys.stderr.write(
-                f"{tracker.name}: {kept} of {len(sequences)} sequences are kept in "
-                f"{resuming.directory} and not run again (--fresh runs them)\n"
-            )
-        return resuming
+
+def resumable(
+    run: Callable[[SingleObjectTracker, VideoSequence], Result],
+    result: type[Result],
+    tracker: EvaluatedTracker,
+    sequences: Sequence[VideoSequence],
+    settings: Mapping[str, object],
+    options: RunOptions,
+) -> Callable[[SingleObjectTracker, VideoSequence], Result]:
+    """Return `run`, or where `options` name a directory one that keeps results and takes kept ones.
+
+    Args:
+        run: what is done with a sequence.
+        result: class of what it returns.
+        tracker: that runs.
+        sequences: that it runs over; how many are kept already is logged.
+        settings: what else decides the results, JSON-serialisable.
+        options: of the evaluation.
+    """
+    if options.directory is None:
+        return run
+    text = run_settings(tracker.name, {**tracker.options, **settings}, tracker.weights)
+    kept_run = ResumableRun(options.directory / tracker.name / "kept", text, run, result)
+    if options.fresh:
+        kept_run.forget()
+    kept = kept_run.count_kept(sequences)
+    if kept:
+        _LOG.info(
+            "%s: %d of %d sequences are kept in %s and not run again (--fresh runs them)",
+            *(tracker.name, kept, len(sequences), kept_run.directory),
+        )
+    return kept_run
 
 
 def run_settings(tracker: str, options: Mapping[str, object], weights: Sequence[Path]) -> str:

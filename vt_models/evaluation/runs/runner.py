@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -73,7 +73,7 @@ class SequenceResult:
         boxes: (N, 4) float64 x, y, w, h in pixels; the first is the true box the run began with.
         scores: (N,) float64 confidences; the first is 1.
         seconds: (K,) float64 duration of each `update`, without reading the image. K is N - 1, or
-            less where frames were skipped (`latency.Streaming`).
+            less where frames were skipped (`streaming.Streaming`).
         accuracy: against the ground truth; None where that is kept secret.
     """
 
@@ -87,6 +87,30 @@ class SequenceResult:
         """Metrics by their JSON names, with `ms_per_frame`, the mean duration of an update."""
         metrics = {} if self.accuracy is None else asdict(self.accuracy)
         return {**metrics, "ms_per_frame": 1e3 * float(np.mean(self.seconds))}
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what `from_arrays` makes the result of again."""
+        return {"boxes": self.boxes, "scores": self.scores, "seconds": self.seconds}
+
+    @classmethod
+    def from_arrays(
+        cls, sequence: VideoSequence, arrays: Mapping[str, NDArray[Any]]
+    ) -> SequenceResult:
+        """Make the result of a run over `sequence` again, and score it anew.
+
+        Raises:
+            KeyError, ValueError: the arrays are not those of such a run.
+        """
+        boxes, scores, seconds = (arrays[name] for name in ("boxes", "scores", "seconds"))
+        count = len(sequence)
+        if boxes.shape != (count, 4) or scores.shape != (count,) or seconds.ndim != 1:
+            raise ValueError(f"boxes {boxes.shape}, scores {scores.shape} for {count} frames")
+        return cls(sequence.name, boxes, scores, seconds, accuracy_of(boxes, sequence))
+
+    @staticmethod
+    def depends_on(_sequence: VideoSequence) -> object:
+        """Return what decides the result beside frames, boxes and sentence: nothing."""
+        return None
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,20 +9,26 @@ boxes that cannot be told apart are no reason to stop: the better one starts.
 
 from __future__ import annotations
 
-import sys
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from vt_models.errors import DatasetError, InputError
-from vt_models.evaluation.runs.runner import start_at, start_on_truth
-from vt_models.grounding import Grounder, GroundingSettings, create_grounder, list_grounders
+from vt_models.evaluation.runs.runner import start_at
+from vt_models.geometry.boxes import iou
+from vt_models.grounding import Grounder, GroundingSettings, create_grounder
 
 if TYPE_CHECKING:
-    import argparse
+    from collections.abc import Mapping, Sequence
 
     from vt_models.datasets.sequence import VideoSequence
-    from vt_models.evaluation.runs.runner import SingleObjectTracker, Starter
+    from vt_models.evaluation.runs.runner import Report, SingleObjectTracker
     from vt_models.geometry.boxes import Box
+
+FOUND_IOU = 0.5
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass
@@ -50,7 +56,7 @@ class TextStart:
 
         Returns:
             That box, x, y, w, h in pixels; None where nothing passed the threshold or the backend
-            cannot use the sentence (too long for it), which is said on standard error.
+            cannot use the sentence (too long for it), which is logged.
 
         Raises:
             DatasetError: the sequence has no sentence, or its first image cannot be read.
@@ -63,7 +69,7 @@ class TextStart:
         try:
             grounding = self.load().find(sequence.read_frame(0), sequence.language)
         except InputError as error:
-            sys.stderr.write(f"{sequence.name} is a miss: {error}\n")
+            _LOG.warning("%s is a miss: %s", sequence.name, error)
             return None
         if grounding.chosen is None:
             return None
@@ -87,30 +93,28 @@ class TextStart:
         return {**self.__dict__, "_grounder": None}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of `vt-models eval` that concern the start."""
-    add = parser.add_argument
-    add(
-        "--init",
-        default="box",
-        choices=("box", "text"),
-        help="start on the true box, or on what the sequence's sentence finds; default: box",
-    )
-    add("--grounder", default="onnx", choices=list_grounders(), help="for --init text")
-    add("--grounder-source", help="what it loads, see docs/grounding.md; default: the bundled one")
-    add("--grounder-threshold", type=float, help="lowest score that starts; default: its own")
+def start_overlaps(report: Report, sequences: Sequence[VideoSequence]) -> dict[str, Any]:
+    """Compare the boxes that runs began with to the true first boxes; IoU 0 where none was found.
 
+    Args:
+        report: of runs over `sequences`, in their order.
+        sequences: the true first box of each is known.
 
-def starter(args: argparse.Namespace) -> Starter:
-    """What the options ask for.
-
-    Raises:
-        VtModelsError: the grounder cannot be loaded, which is found out before anything runs.
+    Returns:
+        {"iou": the mean, "found": the share with an IoU of 0.5 or more, "sequences": {name: IoU}}.
     """
-    if args.init == "box":
-        return start_on_truth
-    start = TextStart(
-        args.grounder, args.grounder_source, args.grounder_threshold, args.device, args.threads
+    overlaps = {
+        result.name: float(iou(result.boxes[0], sequences[index].boxes[0]))
+        for index, result in enumerate(report.results)
+    }
+    values = np.array(list(overlaps.values()))
+    found = float(np.mean(values >= FOUND_IOU))
+    return {"iou": float(values.mean()), "found": found, "sequences": overlaps}
+
+
+def starts_text(starts: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a sentence on each tracker's `start_overlaps`, by its name."""
+    return "\n".join(
+        f"{name}: first box found in {one['found']:.1%} of the sequences, mean IoU {one['iou']:.3f}"
+        for name, one in starts.items()
     )
-    start.load()
-    return start

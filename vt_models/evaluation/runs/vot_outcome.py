@@ -3,78 +3,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from vt_models.errors import InputError
-from vt_models.evaluation.metrics.vot import (
-    EAO_RANGE,
-    SUPERVISED_RANGE,
-    anchored_curve,
-    anchored_scores,
-    supervised_curve,
-    supervised_scores,
-)
+from vt_models.evaluation.metrics.vot import EAO_RANGE, anchored_curve, anchored_scores
 from vt_models.evaluation.reports.comparison import beside_first
 from vt_models.evaluation.reports.page import vot_page
 from vt_models.evaluation.reports.report import write_page
-from vt_models.evaluation.reports.result_files import write_anchored, write_supervised
+from vt_models.evaluation.reports.result_files import write_anchored
 from vt_models.evaluation.reports.tables import table
 from vt_models.evaluation.runs.parallel import run_all
-from vt_models.evaluation.runs.resume import Form
-from vt_models.evaluation.runs.vot_runs import ANCHORED, SUPERVISED, run_anchored, run_supervised
+from vt_models.evaluation.runs.resume import resumable
+from vt_models.evaluation.runs.vot_runs import AnchorRuns, run_anchored
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from vt_models.datasets.sequence import VideoSequence
-    from vt_models.evaluation.runs.resume import Running
+    from vt_models.evaluation.runs.resume import RunOptions
     from vt_models.evaluation.runs.trackers import EvaluatedTracker
 
-Runs: TypeAlias = Any
-"""AnchorRuns or SupervisedRun."""
-
-
-@dataclass(frozen=True)
-class VotKind:
-    """One of VOT's two ways.
-
-    Attributes:
-        run: what is done with a sequence.
-        form: how its results are kept.
-        eao_range: lengths in frames, if the user names none.
-        score, curve, write: of the results.
-    """
-
-    run: Callable[..., Runs]
-    form: Form[Runs]
-    eao_range: tuple[int, int]
-    score: Callable[[Sequence[Runs], tuple[int, int]], Mapping[str, Any]]
-    curve: Callable[[Sequence[Runs], int], np.ndarray]
-    write: Callable[[Sequence[Runs], str, Path], Path]
-
-
-def _supervised_curve(results: Sequence[Runs], length: int) -> np.ndarray:
-    return supervised_curve(results)[:length]
-
-
-VOT_KINDS = {
-    "vot": VotKind(
-        run_anchored, ANCHORED, EAO_RANGE, anchored_scores, anchored_curve, write_anchored
-    ),
-    "vot-restart": VotKind(
-        run_supervised,
-        SUPERVISED,
-        SUPERVISED_RANGE,
-        supervised_scores,
-        _supervised_curve,
-        write_supervised,
-    ),
-}
-"""By the name of their protocol."""
+PROTOCOL = "vot"
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,14 +33,12 @@ class VotOutcome:
     """Results of all trackers over the same sequences.
 
     Attributes:
-        protocol: one of `VOT_KINDS`.
         eao_range: lengths in frames, both included.
         results: one a sequence, by tracker; the first is the model in question.
     """
 
-    protocol: str
     eao_range: tuple[int, int]
-    results: Mapping[str, Sequence[Runs]]
+    results: Mapping[str, Sequence[AnchorRuns]]
 
     def to_dict(self) -> dict[str, Any]:
         """{"model", "protocol", "eao_range", "total", "sequences"}, with others `beside_first`."""
@@ -105,22 +54,21 @@ class VotOutcome:
         ]
         low, high = self.eao_range
         totals = [(tracker["model"], tracker["total"]) for tracker in trackers]
-        return "\n\n".join([*parts, table(f"{self.protocol}, {low}:{high}", columns, totals)])
+        return "\n\n".join([*parts, table(f"{PROTOCOL}, {low}:{high}", columns, totals)])
 
     def save(self, directory: Path, about: Mapping[str, Any]) -> list[str]:
         """Write result files, `report.json` and the page; what to open, a line each."""
-        kind = VOT_KINDS[self.protocol]
         lines = []
         for name, found in self.results.items():
-            path = kind.write(found, name, directory / self.protocol)
+            path = write_anchored(found, name, directory / PROTOCOL)
             lines.append(f"result files: {path}")
         curves = {
-            name: kind.curve(found, self.eao_range[1] + 1).tolist()
+            name: anchored_curve(found, self.eao_range[1] + 1).tolist()
             for name, found in self.results.items()
         }
         data = {
             "about": dict(about),
-            "protocol": self.protocol,
+            "protocol": PROTOCOL,
             "eao_range": list(self.eao_range),
             "frames": {one.name: len(one.truth) for one in next(iter(self.results.values()))},
             "trackers": [{**one, "curve": curves[one["model"]]} for one in self._trackers()],
@@ -129,35 +77,32 @@ class VotOutcome:
         return [*lines, f"report: {path}"]
 
     def _trackers(self) -> list[dict[str, Any]]:
-        about = {"protocol": self.protocol, "eao_range": list(self.eao_range)}
+        about = {"protocol": PROTOCOL, "eao_range": list(self.eao_range)}
         return [
-            {"model": name, **about, **VOT_KINDS[self.protocol].score(found, self.eao_range)}
+            {"model": name, **about, **anchored_scores(found, self.eao_range)}
             for name, found in self.results.items()
         ]
 
 
 def run_vot(
-    protocol: str,
     trackers: Sequence[EvaluatedTracker],
     sequences: Sequence[VideoSequence],
-    eao_range: tuple[int, int] | None,
-    running: Running,
+    options: RunOptions,
+    eao_range: tuple[int, int] | None = None,
 ) -> VotOutcome:
     """Run every tracker over every sequence as VOT does.
 
     Args:
-        protocol: one of `VOT_KINDS`.
-        trackers: one or more trackers.
+        trackers: one or more.
         sequences: the videos.
-        eao_range: lengths in frames over which the curve is averaged; None: the kind's own.
-        running: in how many processes, and where results are kept.
+        options: in how many processes, and where results are kept.
+        eao_range: lengths in frames over which the curve is averaged; default: `EAO_RANGE`.
 
     Raises:
         InputError: all sequences are too short for the EAO.
         VtModelsError: what the dataset or a tracker raises.
     """
-    kind = VOT_KINDS[protocol]
-    low, high = eao_range or kind.eao_range
+    low, high = eao_range or EAO_RANGE
     longest = max(len(sequences[index]) for index in range(len(sequences)))
     if longest <= low:
         raise InputError(
@@ -166,14 +111,14 @@ def run_vot(
         )
     results = {}
     for tracker in trackers:
-        settings = {"protocol": protocol}
-        run = running.resuming(tracker, settings, kind.run, kind.form, sequences)
+        settings = {"protocol": PROTOCOL}
+        run = resumable(run_anchored, AnchorRuns, tracker, sequences, settings, options)
         results[tracker.name] = run_all(
             tracker.factory,
             sequences,
             run,
             title=tracker.name,
-            jobs=running.jobs,
-            note=lambda result: str(result.name),
+            jobs=options.jobs,
+            note=lambda result: result.name,
         )
-    return VotOutcome(protocol, (low, high), results)
+    return VotOutcome((low, high), results)

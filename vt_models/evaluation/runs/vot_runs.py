@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs as VOT wants them: from anchors (since 2020), or set back after each failure (before)."""
+"""Runs as VOT has wanted them since 2020: from anchors, forwards or backwards."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vt_models.errors import DatasetError, InputError, VtModelsError
-from vt_models.evaluation.metrics.vot_overlap import is_box, pixel_overlaps
-from vt_models.evaluation.runs.resume import Arrays, Form
 from vt_models.evaluation.runs.runner import located, start_at, to_box
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from vt_models.datasets.sequence import VideoSequence
@@ -24,11 +23,6 @@ if TYPE_CHECKING:
 Array: TypeAlias = NDArray[np.float64]
 
 ANCHOR_STEP = 50
-RESTART_GAP = 5
-
-UNKNOWN, STARTED, FAILED = 0, 1, 2
-"""Codes of a frame in a supervised run: skipped, started here, lost here."""
-TRACKED = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,26 +58,33 @@ class AnchorRuns:
     size: tuple[int, int]
     runs: tuple[AnchorRun, ...]
 
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays of all runs, one after the other."""
+        return {
+            "size": np.array(self.size),
+            "anchors": np.array([(run.anchor, run.forward, len(run.boxes)) for run in self.runs]),
+            "boxes": np.concatenate([run.boxes for run in self.runs]),
+            "seconds": np.concatenate([run.seconds for run in self.runs]),
+        }
 
-@dataclass(frozen=True, eq=False)
-class SupervisedRun:
-    """One run over N frames that was started anew after each failure.
+    @classmethod
+    def from_arrays(cls, sequence: VideoSequence, arrays: Mapping[str, NDArray[Any]]) -> AnchorRuns:
+        """Make the runs over `sequence` again; KeyError or ValueError for other arrays."""
+        anchors, (width, height) = arrays["anchors"], arrays["size"]
+        cuts = np.cumsum(anchors[:, 2])[:-1]
+        pieces = zip(
+            anchors, np.split(arrays["boxes"], cuts), np.split(arrays["seconds"], cuts), strict=True
+        )
+        runs = tuple(
+            AnchorRun(int(anchor), bool(forward), boxes, seconds)
+            for (anchor, forward, _), boxes, seconds in pieces
+        )
+        return cls(sequence.name, sequence.boxes, (int(width), int(height)), runs)
 
-    Attributes:
-        name: of the sequence.
-        truth: (N, 4) x, y, w, h in pixels, nan where the target is absent.
-        size: width and height of the frames.
-        boxes: (N, 4), nan where `codes` is not TRACKED.
-        codes: (N,) UNKNOWN, STARTED, FAILED or TRACKED.
-        seconds: (N,) duration of each step, 0 where nothing was done.
-    """
-
-    name: str
-    truth: Array
-    size: tuple[int, int]
-    boxes: Array
-    codes: NDArray[np.int64]
-    seconds: Array
+    @staticmethod
+    def depends_on(sequence: VideoSequence) -> object:
+        """Return the anchors, which come from a file of the sequence."""
+        return sequence_anchors(sequence)
 
 
 def default_anchors(truth: Array, step: int = ANCHOR_STEP) -> dict[int, bool]:
@@ -152,83 +153,10 @@ def run_anchored(
     return AnchorRuns(sequence.name, sequence.boxes, frame_size(sequence), tuple(runs))
 
 
-def run_supervised(tracker: SingleObjectTracker, sequence: VideoSequence) -> SupervisedRun:
-    """Run with supervision: where nothing overlaps any more, start again 5 frames later.
-
-    A frame without a target is no failure, and no start.
-
-    Raises:
-        DatasetError: an unreadable image.
-        VtModelsError: from the tracker, with the sequence and the frame number added.
-    """
-    size, count = frame_size(sequence), len(sequence)
-    boxes, seconds = np.full((count, 4), np.nan), np.zeros(count)
-    codes = np.full(count, UNKNOWN, np.int64)
-    present = is_box(sequence.boxes)
-    start, running = 0, False
-    for index in range(count):
-        if not running:
-            if index >= start and present[index]:
-                seconds[index] = _start(tracker, sequence, index)
-                codes[index], running = STARTED, True
-            continue
-        box, seconds[index] = _update(tracker, sequence, index)
-        truth = sequence.boxes[index]
-        if present[index] and pixel_overlaps(box[None], truth[None], size)[0] <= 0:
-            codes[index], running, start = FAILED, False, index + RESTART_GAP
-        else:
-            codes[index], boxes[index] = TRACKED, box
-    return SupervisedRun(sequence.name, sequence.boxes, size, boxes, codes, seconds)
-
-
 def frame_size(sequence: VideoSequence) -> tuple[int, int]:
     """Width and height of the first frame, pixels."""
     height, width = sequence.read_frame(0).shape[:2]
     return int(width), int(height)
-
-
-def pack_anchored(result: AnchorRuns) -> Arrays:
-    """Arrays of all runs over one sequence, one after the other."""
-    return {
-        "size": np.array(result.size),
-        "anchors": np.array([(run.anchor, run.forward, len(run.boxes)) for run in result.runs]),
-        "boxes": np.concatenate([run.boxes for run in result.runs]),
-        "seconds": np.concatenate([run.seconds for run in result.runs]),
-    }
-
-
-def unpack_anchored(sequence: VideoSequence, arrays: Arrays) -> AnchorRuns:
-    """The runs again."""
-    anchors = arrays["anchors"]
-    cuts = np.cumsum(anchors[:, 2])[:-1]
-    pieces = zip(
-        anchors, np.split(arrays["boxes"], cuts), np.split(arrays["seconds"], cuts), strict=True
-    )
-    runs = tuple(
-        AnchorRun(int(anchor), bool(forward), boxes, seconds)
-        for (anchor, forward, _), boxes, seconds in pieces
-    )
-    return AnchorRuns(sequence.name, sequence.boxes, _size(arrays), runs)
-
-
-def pack_supervised(result: SupervisedRun) -> Arrays:
-    """Arrays of one run."""
-    return {
-        "size": np.array(result.size),
-        "boxes": result.boxes,
-        "codes": result.codes,
-        "seconds": result.seconds,
-    }
-
-
-def unpack_supervised(sequence: VideoSequence, arrays: Arrays) -> SupervisedRun:
-    """The run again."""
-    boxes, codes, seconds = (arrays[name] for name in ("boxes", "codes", "seconds"))
-    return SupervisedRun(sequence.name, sequence.boxes, _size(arrays), boxes, codes, seconds)
-
-
-ANCHORED = Form(pack_anchored, unpack_anchored, sequence_anchors)
-SUPERVISED = Form(pack_supervised, unpack_supervised)
 
 
 def _run(
@@ -265,8 +193,3 @@ def _update(
     except VtModelsError as error:
         raise located(error, sequence, index) from error
     return np.asarray(box, np.float64), time.perf_counter() - begin
-
-
-def _size(arrays: Arrays) -> tuple[int, int]:
-    width, height = arrays["size"]
-    return int(width), int(height)

@@ -17,7 +17,7 @@ from vt_models.errors import DatasetError, InputError, VtModelsError
 from vt_models.evaluation.metrics import vot
 from vt_models.evaluation.metrics.vot_overlap import pixel_overlaps
 from vt_models.evaluation.runs import vot_runs
-from vt_models.evaluation.runs.vot_runs import AnchorRun, AnchorRuns, SupervisedRun
+from vt_models.evaluation.runs.vot_runs import AnchorRun, AnchorRuns
 from vt_models.tracker.tracker import Estimate
 
 ABSENT = (math.nan,) * 4
@@ -61,33 +61,6 @@ def test_pixel_overlaps_are_those_of_vot_toolkit(toolkits):
             predicted[0] = np.nan
             found = pixel_overlaps(predicted, world, tuple(toolkits["size"]))
             np.testing.assert_allclose(found, run["overlaps"], atol=1e-6)
-
-
-def test_runs_with_restarts_score_as_in_vot_toolkit(toolkits):
-    about = toolkits["supervised"]
-    results = []
-    for sequence in about["sequences"]:
-        codes = [int(r[0]) if len(r) == 1 else vot_runs.TRACKED for r in sequence["record"]]
-        boxes = [r if len(r) == 4 else ABSENT for r in sequence["record"]]
-        truth, size = np.array(sequence["truth"]), tuple(toolkits["size"])
-        results.append(
-            SupervisedRun(
-                sequence["name"],
-                truth,
-                size,
-                np.array(boxes),
-                np.array(codes),
-                np.zeros(len(codes)),
-            )
-        )
-    scores = vot.supervised_scores(results, (about["low"], about["high"]))
-    for sequence in about["sequences"]:
-        found = scores["sequences"][sequence["name"]]
-        assert found["accuracy"] == pytest.approx(sequence["accuracy"], abs=1e-6)
-        assert found["failures"] == sequence["failures"]
-    for key in ("eao", "accuracy", "failures"):
-        assert scores["total"][key] == pytest.approx(about["total"][key], abs=1e-6)
-    np.testing.assert_allclose(vot.supervised_curve(results), about["total"]["curve"], atol=1e-6)
 
 
 def overlap(first, second, size=(100, 80)):
@@ -206,17 +179,6 @@ def test_runs_go_both_ways(tmp_path, write_sequence):
     assert [run.anchor for run in vot_runs.run_anchored(tracker, sequence).runs] == [1]
 
 
-def test_a_lost_target_is_given_again_after_five_frames(tmp_path, write_sequence):
-    lines = ["5,5,10,10", "5,5,10,10", *["40,30,10,10"] * 8]
-    lines[4] = "nan,nan,nan,nan"
-    write_sequence("s", lines)
-    tracker = Static()
-    result = vot_runs.run_supervised(tracker, FolderDataset(tmp_path)[0])
-    assert result.codes.tolist() == [1, 3, 2, 0, 0, 0, 0, 1, 3, 3]
-    assert ((result.seconds > 0) == (result.codes > 0)).all()
-    assert tracker.begins == [(5.0, 5.0, 10.0, 10.0), (40.0, 30.0, 10.0, 10.0)]
-
-
 def test_an_error_of_the_tracker_names_sequence_and_frame(tmp_path, write_sequence):
     class Failing(Static):
         def update(self, _frame):
@@ -224,23 +186,18 @@ def test_an_error_of_the_tracker_names_sequence_and_frame(tmp_path, write_sequen
 
     write_sequence("s", ["5,5,10,10"] * 4)
     sequence = FolderDataset(tmp_path)[0]
-    for run in (vot_runs.run_anchored, vot_runs.run_supervised):
-        with pytest.raises(VtModelsError, match="s, frame 2: no luck"):
-            run(Failing(), sequence)
+    with pytest.raises(VtModelsError, match="s, frame 2: no luck"):
+        vot_runs.run_anchored(Failing(), sequence)
 
 
 def test_kept_runs_come_back_as_they_were(tmp_path, write_sequence):
     write_sequence("s", [f"{x},5,10,10" for x in range(5, 45, 5)])
     sequence = FolderDataset(tmp_path)[0]
     runs = vot_runs.run_anchored(Static(), sequence, {0: True, 5: True, 7: False})
-    again = vot_runs.unpack_anchored(sequence, vot_runs.pack_anchored(runs))
+    again = AnchorRuns.from_arrays(sequence, runs.to_arrays())
     assert again.size == runs.size
     for one, two in zip(runs.runs, again.runs, strict=True):
         assert (one.anchor, one.forward) == (two.anchor, two.forward)
         np.testing.assert_array_equal(one.boxes, two.boxes)
         np.testing.assert_array_equal(one.seconds, two.seconds)
     assert vot.anchored_scores([again], (2, 6)) == vot.anchored_scores([runs], (2, 6))
-    restarted = vot_runs.run_supervised(Static(), sequence)
-    arrays = vot_runs.pack_supervised(restarted)
-    found = vot.supervised_scores([vot_runs.unpack_supervised(sequence, arrays)], (1, 3))
-    assert found == vot.supervised_scores([restarted], (1, 3))

@@ -10,13 +10,9 @@ import numpy as np
 import pytest
 
 from vt_models.errors import InputError
-from vt_models.evaluation.reports.result_files import (
-    write_anchored,
-    write_results,
-    write_supervised,
-)
+from vt_models.evaluation.reports.result_files import write_anchored, write_results
 from vt_models.evaluation.runs.runner import Report, SequenceResult
-from vt_models.evaluation.runs.vot_runs import AnchorRun, AnchorRuns, SupervisedRun
+from vt_models.evaluation.runs.vot_runs import AnchorRun, AnchorRuns
 
 BOXES = np.array([[1.5, 2.0, 30.25, 40.0], [2.0, -3.1234, 30.0, 41.0], [3.0, 4.0, 5.0, 6.0]])
 
@@ -81,16 +77,6 @@ def test_vot_from_anchors(tmp_path):
     lines = (folder / "baseline/a/a_00000005.txt").read_text().splitlines()
     assert lines == ["1", "2.0000,-3.1234,30.0000,41.0000", "3.0000,4.0000,5.0000,6.0000"]
     assert len((folder / "baseline/a/a_00000005_time.value").read_text().split()) == 3
-
-
-def test_vot_with_restarts(tmp_path):
-    boxes = np.vstack((BOXES, BOXES))
-    run = SupervisedRun("a", boxes, (64, 48), boxes, np.array([1, 3, 2, 0, 1, 3]), np.full(6, 0.25))
-    folder = write_supervised([run], "mine", tmp_path)
-    assert files_below(folder) == ["baseline/a/a_001.txt", "baseline/a/a_001_time.value"]
-    lines = (folder / "baseline/a/a_001.txt").read_text().splitlines()
-    moved = ["2.0000,-3.1234,30.0000,41.0000", "3.0000,4.0000,5.0000,6.0000"]
-    assert lines == ["1", moved[0], "2", "0", "1", moved[1]]
 
 
 def test_votlt_has_confidences_and_unknown_regions(tmp_path):

@@ -12,17 +12,17 @@ import pytest
 from vt_models.datasets.folder import FolderDataset
 from vt_models.errors import BackendError, VtModelsError, WeightsError
 from vt_models.evaluation.baselines import create_baseline
-from vt_models.evaluation.runs.latency import Streaming
 from vt_models.evaluation.runs.resume import (
-    ONE_PASS,
-    ResumingRun,
-    Running,
+    ResumableRun,
+    RunOptions,
     files_digest,
+    resumable,
     run_settings,
 )
-from vt_models.evaluation.runs.runner import evaluate, run_sequence
+from vt_models.evaluation.runs.runner import SequenceResult, evaluate, run_sequence
+from vt_models.evaluation.runs.streaming import Streaming
 from vt_models.evaluation.runs.trackers import EvaluatedTracker
-from vt_models.evaluation.runs.vot_runs import ANCHORED, run_anchored
+from vt_models.evaluation.runs.vot_runs import AnchorRuns, run_anchored
 from vt_models.tracker.tracker import Estimate
 
 
@@ -64,7 +64,7 @@ def run_again(dataset, tmp_path, monkeypatch):
     def run(tracker=Counting, settings="s", jobs=1):
         monkeypatch.setattr(Counting, "starts", 0)
         monkeypatch.setattr(tracker, "starts", 0)
-        keeping = ResumingRun(tmp_path / "kept", settings, run_sequence, ONE_PASS)
+        keeping = ResumableRun(tmp_path / "kept", settings, run_sequence, SequenceResult)
         report = evaluate(tracker, dataset, run=keeping, jobs=jobs, progress=False)
         return report, tracker.starts
 
@@ -118,7 +118,7 @@ def test_another_sentence_runs_again(run_again, dataset):
 def test_other_anchors_run_again(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(Counting, "starts", 0)
     sequence, anchors = dataset[0], dataset.root / "a" / "anchor.value"
-    kept = ResumingRun(tmp_path / "kept", "s", run_anchored, ANCHORED)
+    kept = ResumableRun(tmp_path / "kept", "s", run_anchored, AnchorRuns)
     for text, starts in (("1\n0\n0\n0\n", 1), ("1\n0\n0\n0\n", 1), ("1\n0\n0\n-1\n", 3)):
         anchors.write_text(text)
         result = kept(Counting(), sequence)
@@ -126,20 +126,22 @@ def test_other_anchors_run_again(dataset, tmp_path, monkeypatch):
     assert [run.anchor for run in result.runs] == [0, 3]
 
 
-def test_what_is_kept_is_counted_and_can_be_dropped(dataset, tmp_path, capsys):
+def test_what_is_kept_is_counted_and_can_be_dropped(dataset, tmp_path, caplog):
+    caplog.set_level("INFO")
     tracker = EvaluatedTracker("mine", Counting)
-    evaluate(
-        Counting,
-        dataset,
-        run=Running(1, tmp_path).resuming(tracker, {}, run_sequence, ONE_PASS, dataset),
-        progress=False,
-    )
-    assert capsys.readouterr().err == ""
-    Running(1, tmp_path).resuming(tracker, {}, run_sequence, ONE_PASS, dataset)
-    assert "mine: 2 of 2 sequences are kept" in capsys.readouterr().err
-    Running(1, tmp_path, fresh=True).resuming(tracker, {}, run_sequence, ONE_PASS, dataset)
-    assert capsys.readouterr().err == ""
+
+    def run(options):
+        return resumable(run_sequence, SequenceResult, tracker, dataset, {}, options)
+
+    evaluate(Counting, dataset, run=run(RunOptions(1, tmp_path)), progress=False)
+    assert caplog.text == ""
+    run(RunOptions(1, tmp_path))
+    assert "mine: 2 of 2 sequences are kept" in caplog.text
+    caplog.clear()
+    run(RunOptions(1, tmp_path, fresh=True))
+    assert caplog.text == ""
     assert not list((tmp_path / "mine" / "kept").iterdir())
+    assert run(RunOptions(1, None)) is run_sequence
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 not a zip", None])
@@ -177,7 +179,7 @@ def test_two_processes_a_resumed_run_and_one_process_agree(dataset, tmp_path):
     except BackendError as error:
         pytest.skip(str(error))
     streamed = Streaming(0.1, 0.15)
-    kept = ResumingRun(tmp_path / "kept", "s", streamed, ONE_PASS)
+    kept = ResumableRun(tmp_path / "kept", "s", streamed, SequenceResult)
     shared, resumed = (
         evaluate(factory, dataset, jobs=jobs, run=kept, progress=False) for jobs in (2, 1)
     )

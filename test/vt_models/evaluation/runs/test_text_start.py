@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from vt_models.cli import eval as command
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.errors import DatasetError, WeightsError
 from vt_models.evaluation.runs import text_start as text_init
@@ -91,11 +92,11 @@ def test_nothing_found_is_a_miss_in_all_frames(
 
 
 def test_a_sentence_that_cannot_be_used_is_a_miss_and_said(
-    monkeypatch: pytest.MonkeyPatch, sequence: VideoSequence, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, sequence: VideoSequence, caplog: pytest.LogCaptureFixture
 ) -> None:
     long = replace(sequence, language="x" * 5000)
     assert start(monkeypatch, (TRUE, 0.9))(StandStill(), long) is None
-    assert "clip is a miss: the text has 5000 characters" in capsys.readouterr().err
+    assert "clip is a miss: the text has 5000 characters" in caplog.text
 
 
 def test_a_sequence_without_a_sentence_is_an_error(
@@ -115,23 +116,24 @@ def test_it_is_sent_to_processes_without_its_network(
     assert copy(StandStill(), sequence) == TRUE
 
 
+def arguments(*options: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    needed = ["--model", "m", "--dataset", "folder", "--root", ".", "--device", "cpu"]
+    return parser.parse_args([*needed, *options])
+
+
 def test_options(monkeypatch: pytest.MonkeyPatch) -> None:
     start(monkeypatch)
-    parser = argparse.ArgumentParser()
-    text_init.add_arguments(parser)
-    more = argparse.Namespace(device="cpu", threads=2)
-    assert text_init.starter(parser.parse_args([], more)) is start_on_truth
-    options = ["--init", "text", "--grounder", "onnx", "--grounder-source", "D"]
-    args = parser.parse_args([*options, "--grounder-threshold", "0.2"], more)
-    assert text_init.starter(args) == TextStart("onnx", "D", 0.2, "cpu", 2)
+    assert command._start(arguments()) is start_on_truth
+    options = ["--init", "text", "--grounding-backend", "onnx", "--grounding-source", "D"]
+    args = arguments(*options, "--grounding-threshold", "0.2", "--threads", "2")
+    assert command._start(args) == TextStart("onnx", "D", 0.2, "cpu", 2)
 
 
 def test_a_grounder_that_cannot_be_loaded_is_refused_before_anything_runs(
     tmp_path: Path,
 ) -> None:
-    parser = argparse.ArgumentParser()
-    text_init.add_arguments(parser)
-    options = ["--init", "text", "--grounder", "onnx", "--grounder-source", str(tmp_path)]
-    args = parser.parse_args(options, argparse.Namespace(device="cpu", threads=1))
+    options = ["--init", "text", "--grounding-backend", "onnx", "--grounding-source", str(tmp_path)]
     with pytest.raises(WeightsError, match="vt-models ground-export"):
-        text_init.starter(args)
+        command._start(arguments(*options))

@@ -27,8 +27,10 @@ from vt_models.evaluation.runs.runner import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from vt_models.datasets.sequence import VideoSequence
-    from vt_models.evaluation.runs.runner import SingleObjectTracker, Starter
+    from vt_models.evaluation.runs.runner import Report, SingleObjectTracker, Starter
 
 _ROUNDING = 1e-9
 """In periods: 3 x 0.1 s is the time of a frame that comes every 0.3 s."""
@@ -117,3 +119,34 @@ class Streaming:
 
     def _next(self, free_at: float, last: int) -> int:
         return next_frame(free_at, last, self.period)
+
+    @property
+    def settings(self) -> dict[str, float | None]:
+        """What decides the boxes, JSON-serialisable; a latency of None is measured."""
+        latency = None if self.latency is None else round(1e3 * self.latency, 6)
+        return {"fps": round(1.0 / self.period, 9), "latency_ms": latency}
+
+    def about(self, report: Report) -> dict[str, float | None]:
+        """Return the settings, and which share of the frames of a run was processed."""
+        taken = sum(len(result.seconds) for result in report.results)
+        frames = sum(len(result.boxes) - 1 for result in report.results)
+        return {**self.settings, "processed": taken / frames}
+
+
+def streams_text(streams: Mapping[str, Streaming], reports: Sequence[Report]) -> str:
+    """Say of each tracker its latency and how many frames it processed, a line each.
+
+    Args:
+        streams: by the tracker's name.
+        reports: of runs with them.
+    """
+    fps = next(iter(streams.values())).settings["fps"]
+    lines = [f"stream of {fps:g} frames a second, scored when the answer is known"]
+    for report in reports:
+        about = streams[report.model].about(report)
+        given = about["latency_ms"]
+        seconds = np.concatenate([result.seconds for result in report.results])
+        measured = f"measured latency {1e3 * seconds.mean():.1f} ms"
+        latency = measured if given is None else f"given latency {given:g} ms"
+        lines.append(f"{report.model}: {latency}, {about['processed']:.1%} of frames processed")
+    return "\n".join(lines)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from vt_models.datasets.folder import FolderDataset
 from vt_models.errors import InputError
-from vt_models.evaluation.runs.latency import Streaming, known_answers, next_frame
 from vt_models.evaluation.runs.runner import evaluate, run_sequence
+from vt_models.evaluation.runs.streaming import Streaming, known_answers, next_frame
 from vt_models.tracker.tracker import Estimate
 
 
