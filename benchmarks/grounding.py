@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Text to box: names and descriptions of things in images, and the sentences of the sequences.
 
-    python -m benchmarks.grounding --backend zero_shot --source CHECKPOINT
+    python -m benchmarks.grounding --grounding-backend zero_shot --grounding-source CHECKPOINT
 
 A case is right if the backend's best box, whatever its score, has an IoU of 0.5 or more with the
 object that the text means. Of two objects of a class, who always finds both and picks one at random
@@ -23,12 +23,13 @@ import cv2
 from tqdm import tqdm
 
 from benchmarks.result_file import SHARED, measure_into
+from vt_models.cli.options import add_grounding, with_current_names
 from vt_models.datasets.folder import FolderDataset
 from vt_models.datasets.images import read_image
 from vt_models.errors import InputError
 from vt_models.evaluation.provenance import command_line, provenance
 from vt_models.geometry.boxes import iou
-from vt_models.grounding import create_grounder, list_grounders
+from vt_models.grounding import create_grounder
 from vt_models.grounding.confusion import KINDS, Outcome, absent_cases, cases, judge
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; 2 and one line on standard error where that is impossible."""
-    args = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    args = _parser().parse_args(with_current_names(["ground", *given])[1:])
     cv2.setNumThreads(1)
     return measure_into(args.output, lambda: _benchmark(args))
 
@@ -45,8 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks.grounding", description=__doc__)
     add = parser.add_argument
-    add("--backend", default="onnx", choices=list_grounders(), help="default: %(default)s")
-    add("--source", help="what it loads, see docs/grounding.md; default: the bundled one")
+    add_grounding(add, "what is measured")
     add("--device", default="auto", help="default: %(default)s")
     add("--threads", type=int, default=1, help="default: %(default)s")
     add("--per-kind", type=int, default=100, help="cases of each kind; default: %(default)s")
@@ -66,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _benchmark(args: argparse.Namespace) -> dict[str, Any]:
     about = provenance(command_line(), args.seed)
-    grounder = create_grounder(args.backend, args.source, device=args.device, threads=args.threads)
+    grounder = create_grounder(
+        args.grounding_backend, args.grounding_source, device=args.device, threads=args.threads
+    )
     confusion = _confusion(grounder, args)
     absent = _absent(grounder, args)
     sentences = _sentences(grounder, args.sequences)
@@ -79,8 +82,8 @@ def _benchmark(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "benchmark": "grounding",
         **about,
-        "backend": args.backend,
-        "source": args.source,
+        "backend": args.grounding_backend,
+        "source": args.grounding_source,
         "threshold": grounder.threshold,
         "confusion": confusion,
         "absent": absent,

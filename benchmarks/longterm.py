@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,8 @@ import cv2
 
 from benchmarks.result_file import SHARED, measure_into
 from vt_models.api import create_tracker
-from vt_models.cli.eval import available_baselines, split_names
+from vt_models.cli.options import split_names, with_current_names
 from vt_models.datasets.folder import FolderDataset
-from vt_models.evaluation.baselines import create_baseline
 from vt_models.evaluation.longterm.compose import compose
 from vt_models.evaluation.longterm.metrics import (
     Run,
@@ -33,12 +33,14 @@ from vt_models.evaluation.longterm.metrics import (
     summary,
 )
 from vt_models.evaluation.provenance import command_line, provenance
+from vt_models.evaluation.runs.trackers import evaluated_baselines
 from vt_models.longterm import LongTermSettings, create_long_term_tracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from vt_models.evaluation.longterm.metrics import Clip, LongTermEvaluated
+    from vt_models.evaluation.runs.runner import TrackerFactory
 
 SEQUENCES = ["tld_car", "uav123_group2_2", "otb_Jogging1"]
 BASELINES = ["csrt", "nanotrack", "nanotrack_v3"]
@@ -47,7 +49,8 @@ COLUMNS = ("f_score", "precision", "recall", "false_tracking", "found", "seconds
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; 2 and one line on standard error where that is impossible."""
-    args = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    args = _parser().parse_args(with_current_names(["bench", *given])[1:])
     cv2.setNumThreads(1)
     return measure_into(args.output, lambda: _benchmark(args))
 
@@ -102,11 +105,13 @@ def _trackers(args: argparse.Namespace) -> dict[str, Callable[[], LongTermEvalua
         "short_term": lambda: ShortTermAdapter(tracker()),
         "short_term, lost after 5 below 0.2": lambda: ShortTermAdapter(tracker(), 0.2, 5),
     }
-    for name in available_baselines(args.baselines, args.baseline_weights):
-        trackers[name] = lambda name=name: ShortTermAdapter(
-            create_baseline(name, args.baseline_weights)
-        )  # type: ignore[misc]
+    for baseline in evaluated_baselines(args.baselines, args.baseline_weights):
+        trackers[baseline.name] = partial(_adapted, baseline.factory)
     return trackers
+
+
+def _adapted(factory: TrackerFactory) -> ShortTermAdapter:
+    return ShortTermAdapter(factory())
 
 
 def _accuracy(

@@ -21,11 +21,13 @@ import cv2
 from benchmarks.result_file import SHARED, measure_into
 from vt_models.api import create_tracker
 from vt_models.cli import bench as bench_command
-from vt_models.cli.eval import available_baselines, split_names, to_text
+from vt_models.cli.options import split_names, with_current_names
 from vt_models.datasets.folder import FolderDataset
-from vt_models.evaluation.baselines import BASELINES, create_baseline
+from vt_models.evaluation.baselines import BASELINES
 from vt_models.evaluation.provenance import command_line, provenance
-from vt_models.evaluation.runs.runner import evaluate
+from vt_models.evaluation.reports.tables import to_text
+from vt_models.evaluation.runs.runner import TrackerFactory, evaluate
+from vt_models.evaluation.runs.trackers import evaluated_baselines
 from vt_models.registry import get_spec, list_models
 from vt_models.runtime.installed_weights import shipped_directory
 
@@ -34,7 +36,8 @@ RESULTS = Path("benchmarks/results/local")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmarks; 2 and one line on standard error where that is impossible."""
-    args = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    args = _parser().parse_args(with_current_names(["bench", *given])[1:])
     has_sequences = args.root.is_dir()
     if not has_sequences:
         print(
@@ -62,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"default: {','.join(BASELINES)}",
     )
     add("--baseline-weights", type=Path, default=SHARED / "peers", help="default: %(default)s")
-    add("--models", type=split_names, default=list_models(), help="default: all")
+    add("--model", type=split_names, default=list_models(), help="comma-separated; default: all")
     add("--repeats", default="5", help="of the speed benchmark; default: %(default)s")
     add("--output", type=Path, default=RESULTS, help="directory; default: %(default)s")
     return parser
@@ -71,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 def _speed(args: argparse.Namespace, has_sequences: bool) -> dict[str, Any]:
     parser = argparse.ArgumentParser()
     bench_command.add_arguments(parser)
-    options = ["--models", ",".join(args.models), "--repeats", args.repeats]
+    options = ["--model", ",".join(args.model), "--repeats", args.repeats, "--device", "cpu"]
     options += [
         "--baselines",
         ",".join(args.baselines),
@@ -90,13 +93,13 @@ def _accuracy(args: argparse.Namespace) -> dict[str, Any]:
     about = provenance(command_line(), seed=0)
     cv2.setNumThreads(1)
     sequences = FolderDataset(args.root)
-    factories = {
+    factories: dict[str, TrackerFactory] = {
         name: partial(create_tracker, name, device="cpu", threads=1)
-        for name in args.models
+        for name in args.model
         if shipped_directory(get_spec(name)) is not None
     }
-    for name in available_baselines(args.baselines, args.baseline_weights):
-        factories[name] = partial(create_baseline, name, args.baseline_weights)
+    baselines = evaluated_baselines(args.baselines, args.baseline_weights)
+    factories |= {baseline.name: baseline.factory for baseline in baselines}
     reports = [evaluate(factory, sequences, model=name) for name, factory in factories.items()]
     print(to_text(reports))
     return {
@@ -105,7 +108,7 @@ def _accuracy(args: argparse.Namespace) -> dict[str, Any]:
         "threads": 1,
         "sequences": {sequence.name: len(sequence) for sequence in sequences},
         "trackers": {report.model: report.to_dict() for report in reports},
-        "left_out": sorted({*args.models, *args.baselines} - set(factories)),
+        "left_out": sorted({*args.model, *args.baselines} - set(factories)),
     }
 
 

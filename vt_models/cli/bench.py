@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 
-from vt_models.cli.eval import split_names
+from vt_models.cli.options import add_baselines, add_inference, add_json, split_names
 from vt_models.datasets.kinds import open_dataset
-from vt_models.evaluation.baselines import BASELINES, create_baseline, missing_reason
+from vt_models.evaluation.baselines import create_baseline, missing_reason
 from vt_models.evaluation.provenance import command_line, provenance
 from vt_models.evaluation.speed import (
     FrameClip,
@@ -33,19 +33,17 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `vt-models bench`."""
     add = parser.add_argument
-    add("--models", type=split_names, help="comma-separated names; default: all")
+    add("--model", type=split_names, help="comma-separated; default: all")
     add("--root", type=Path, help="folder of sequences; default: a synthetic video")
     add("--sequence", help="name of the sequence; default: the first in --root")
     add("--frames", type=int, default=60, help="length of the clip; default: %(default)s")
     add("--repeats", type=int, default=5, help="runs of each tracker; default: %(default)s")
     add("--burn-in", type=int, default=10, help="updates not counted; default: %(default)s")
-    add("--threads", type=int, default=1, help="of networks and OpenCV; default: %(default)s")
-    add("--device", default="cpu", help="auto, cpu, cuda or tensorrt; default: %(default)s")
+    add_inference(add, backend=False)
     add("--seed", type=int, default=0, help="of random weights; default: %(default)s")
-    add("--baselines", type=split_names, default=[], help=f"also run, of: {','.join(BASELINES)}")
-    add("--baseline-weights", type=Path, help="folder of the baselines' weight files")
+    add_baselines(add)
     add("--output", type=Path, help="file to write the JSON object to")
-    add("--json", action="store_true", help="one JSON object on standard output")
+    add_json(add)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,7 +61,7 @@ def bench(args: argparse.Namespace) -> dict[str, Any]:
     about = provenance(command_line(), args.seed)
     cv2.setNumThreads(args.threads)
     clip = _clip(args)
-    models = list_models() if args.models is None else args.models
+    models = list_models() if args.model is None else args.model
     built, left_out = available_models(models, args.device, args.threads, args.seed)
     trackers: dict[str, SingleObjectTracker] = {name: made for name, (made, _) in built.items()}
     weights = {name: kind for name, (_, kind) in built.items()}

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from vt_models.api import create_tracker
-from vt_models.cli.eval import split_names
+from vt_models.cli.options import add_inference, add_json, add_weights, split_names
 from vt_models.datasets.kinds import open_dataset
 from vt_models.errors import InputError, WeightsError
 from vt_models.evaluation.calibration import (
@@ -50,18 +50,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--names", type=split_names, help="comma-separated names of sequences; default: all")
     add("--pack", type=Path, help="training pack: add composed clips with departures to the fit")
     add("--seed", type=int, default=0, help="of the composed clips; default: %(default)s")
-    add("--weights", type=Path, help="export directory; default: bundled or installed weights")
-    add("--device", default="cpu", help="auto, cpu, cuda or tensorrt; default: %(default)s")
+    add_weights(add)
+    add_inference(add, backend=False)
     add("--diagram", type=Path, help="PNG to draw the reliability diagram to")
     add("--dry-run", action="store_true", help="measure only, leave model.json as it is")
-    add("--json", action="store_true", help="one JSON object on standard output")
+    add_json(add)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run `vt-models calibrate`; raises VtModelsError for what is printed in one line."""
-    cv2.setNumThreads(1)
+    cv2.setNumThreads(args.threads)
     directory = _directory(args.model, args.weights)
-    tracker = create_tracker(args.model, directory, device=args.device, threads=1)
+    tracker = create_tracker(args.model, directory, device=args.device, threads=args.threads)
     sequences = open_dataset("folder", args.sequences, args.names)
     real = collect(tracker, [TimedSequence(sequence) for sequence in sequences])
     composed: list[Samples] = []

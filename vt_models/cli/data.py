@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
+from vt_models.cli.options import add_json
 from vt_models.datasets.kinds import DATASETS, IMAGE_SETS, open_dataset, open_images
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.errors import DatasetError, InputError
@@ -74,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--split", help="part of the dataset, see docs/datasets.md; default: the dataset's own")
     add("--images", action="store_true", help="decode every image too")
     add("--jobs", type=int, default=1, help="processes; default: 1")
-    add("--json", action="store_true", help="one JSON object on standard output")
+    add_json(add)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -16,10 +16,11 @@ from tqdm import tqdm
 
 from vt_models.api import create_model
 from vt_models.cli.options import (
+    add_training_device,
     check_counts,
-    check_cuda,
     check_weights_file,
     seconds_of,
+    training_device,
 )
 from vt_models.errors import InputError
 from vt_models.registry import ModelSpec, get_spec
@@ -56,14 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--lr", type=float, default=default.lr, help="peak learning rate; default: %(default)s")
     add("--seed", type=int, default=default.seed, help="default: %(default)s")
     add("--compile", action="store_true", help="faster steps after a minute of compilation")
-    add("--device", default="cpu", choices=("cpu", "cuda"), help="default: %(default)s")
     add("--workers", type=int, default=1, help="processes that cut windows; default: %(default)s")
-    add("--threads", type=int, help="CPU threads of torch; default: torch's own choice")
+    add_training_device(add)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs `vt-models distill-backbone`; Ctrl-C writes what was learned so far."""
-    settings, device = _checked(args), torch.device(args.device)
+    settings, device = _checked(args), torch.device(training_device(args.device))
     prepare_cpu(args.threads)
     seed_everything(settings.seed)
     spec = get_spec(args.model)
@@ -118,7 +118,7 @@ def _checked(args: argparse.Namespace) -> BackboneSettings:
     if not 0 < args.lr < math.inf:
         raise InputError(f"--lr is {args.lr}; expected more than 0.")
     check_weights_file(args.output)
-    check_cuda(args.device)
+    training_device(args.device)
     return BackboneSettings(
         samples=args.samples,
         max_seconds=seconds_of(args.max_minutes),

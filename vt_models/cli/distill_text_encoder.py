@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vt-models shrink-text`: a small text encoder for a tracker, taught by MiniLM."""
+"""`vt-models distill-text-encoder`: a small text encoder for a tracker, taught by MiniLM."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LAST_STEPS = 50
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the options of `vt-models shrink-text`."""
+    """Declares the options of `vt-models distill-text-encoder`."""
     add, default = parser.add_argument, ShrinkSettings()
     add("teacher", type=Path, help="model.safetensors of all-MiniLM-L6-v2")
     add("--output", type=Path, required=True, help=".safetensors file to write")
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs `vt-models shrink-text`."""
+    """Runs `vt-models distill-text-encoder`."""
     settings = _checked(args)
     texts_at_hand = read_sentences(args.sentences)
     keep_freed_memory()

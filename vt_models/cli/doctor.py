@@ -10,6 +10,7 @@ import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from vt_models.cli.options import add_json
 from vt_models.errors import VtModelsError
 from vt_models.registry import get_spec, list_models
 
@@ -38,7 +39,7 @@ class Check(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `vt-models doctor`."""
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    add_json(parser.add_argument)
 
 
 def run(args: argparse.Namespace) -> int:

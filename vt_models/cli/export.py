@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vt_models.cli.options import add_json
 from vt_models.errors import InputError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"how trackers treat what these weights find, instead of the model's own value: "
         f"{', '.join(_SETTINGS)}; may be given several times",
     )
-    add("--json", action="store_true", help="one JSON object on standard output")
+    add_json(add)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 
+from vt_models.cli.options import add_grounding, add_inference, add_json
 from vt_models.errors import InputError
-from vt_models.grounding.backends import create_grounder, list_grounders
+from vt_models.grounding.backends import create_grounder
 from vt_models.grounding.settings import GroundingSettings
 from vt_models.grounding.text import check_text
 from vt_models.video import draw_box, write_image
@@ -26,15 +27,15 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `vt-models ground`."""
     add = parser.add_argument
-    add("--backend", default="onnx", choices=list_grounders(), help="default: %(default)s")
-    add("--source", help="what the backend loads, see docs/grounding.md; default: the bundled one")
+    add_grounding(add, "what looks for the text")
     add("--image", required=True, type=Path, help="image to search")
     add("--text", required=True, help='description, such as "the white car on the left"')
-    add("--threshold", type=float, help="lowest score that counts; default: the backend's")
-    add("--device", default="auto", help="auto, cpu, cuda or tensorrt; default: %(default)s")
-    add("--threads", type=int, default=1, help="CPU threads of the network; default: 1")
+    add(
+        "--grounding-threshold", type=float, help="lowest score that counts; default: the backend's"
+    )
+    add_inference(add, backend=False)
     add("--draw", type=Path, metavar="OUT.png", help="write the image with the candidates")
-    add("--json", action="store_true", help="one JSON object on standard output")
+    add_json(add)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,11 +43,15 @@ def run(args: argparse.Namespace) -> int:
 
     Raises VtModelsError for what the command line prints in one line.
     """
-    settings = GroundingSettings(threshold=args.threshold)
+    settings = GroundingSettings(threshold=args.grounding_threshold)
     text = check_text(args.text, settings.max_text_length)
     frame = _read(args.image)
     grounder = create_grounder(
-        args.backend, args.source, settings=settings, device=args.device, threads=args.threads
+        args.grounding_backend,
+        args.grounding_source,
+        settings=settings,
+        device=args.device,
+        threads=args.threads,
     )
     grounding = grounder.find(frame, text)
     if args.draw is not None:

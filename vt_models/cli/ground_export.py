@@ -8,6 +8,7 @@ import json
 import sys
 from pathlib import Path
 
+from vt_models.cli.options import add_json
 from vt_models.errors import InputError
 
 DEFAULT_CANVAS = (384, 640)
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="score that counts where nobody sets one; only for trained weights, default: "
         f"{DEFAULT_THRESHOLD}",
     )
-    add("--json", action="store_true", help="one JSON object on standard output")
+    add_json(add)
 
 
 def parse_size(text: str) -> tuple[int, int]:

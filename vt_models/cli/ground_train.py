@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vt_models.cli.options import check_counts, check_cuda, seconds_of
+from vt_models.cli.options import add_training_device, check_counts, seconds_of, training_device
 from vt_models.errors import InputError
 from vt_models.nets.bert import load_text_weights
 from vt_models.nets.text_detector import NAME, STRIDES, TextDetector
@@ -34,15 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options of `vt-models ground-train`."""
     add, default = parser.add_argument, DetectorSettings()
     add("--data", type=Path, required=True, help="folder of the image pack")
-    add("--text-weights", type=Path, required=True, help="of `vt-models shrink-text`")
+    add("--text-weights", type=Path, required=True, help="of `vt-models distill-text-encoder`")
     add("--output", type=Path, default=Path("runs") / NAME, help="default: %(default)s")
     add("--samples", type=int, default=default.optim.samples, help="default: %(default)s images")
     add("--batch-size", type=int, default=default.optim.batch_size, help="default: %(default)s")
     add("--size", type=int, default=default.size, help="of an image; default: %(default)s pixels")
     add("--seed", type=int, default=default.seed, help="default: %(default)s")
-    add("--device", default="cpu", choices=("cpu", "cuda"), help="default: %(default)s")
     add("--workers", type=int, default=1, help="processes that cut images; default: 1")
-    add("--threads", type=int, help="CPU threads of torch; default: torch's own choice")
+    add_training_device(add)
     add("--max-minutes", type=float, help="end after this time, with the schedule completed")
 
 
@@ -58,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     load_text_weights(net.language, args.text_weights)
     pack = load_image_pack(args.data)
     trainer = DetectorTrainer(
-        net, pack, settings, args.output, args.workers, torch.device(args.device)
+        net, pack, settings, args.output, args.workers, torch.device(training_device(args.device))
     )
     if trainer.resume():
         sys.stderr.write(f"resumed {trainer.checkpoint} at {trainer.samples} images\n")
@@ -79,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _checked(args: argparse.Namespace) -> DetectorSettings:
     check_counts(args, samples=1, batch_size=2, workers=0, threads=1)
-    check_cuda(args.device)
+    training_device(args.device)
     if args.size < 2 * STRIDES[-1] or args.size % (2 * STRIDES[-1]):
         raise InputError(f"--size is {args.size}; expected a multiple of {2 * STRIDES[-1]}")
     default = DetectorSettings()

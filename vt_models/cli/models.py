@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from vt_models.api import BACKENDS
+from vt_models.cli.options import add_json
 from vt_models.errors import BackendError
 from vt_models.registry import ModelSpec, get_spec, list_models
 from vt_models.runtime.installed_weights import installed_directory, shipped_directory
@@ -22,7 +23,7 @@ _HEADER = ("model", "crops", "Mparam", "GMAC", "weights", "reads", "paper")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `vt-models models`."""
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    add_json(parser.add_argument)
 
 
 def run(args: argparse.Namespace) -> int:

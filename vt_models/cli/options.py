@@ -1,40 +1,129 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options of several commands: earlier spellings, and checks before any work begins."""
+"""Options that several commands share: one spelling, one description, one check each."""
 
 from __future__ import annotations
 
 import math
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vt_models.errors import InputError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
+    Add = Callable[..., argparse.Action]
+
+BACKENDS = ("onnxruntime", "torch")
+"""Those of `vt_models.api`, which loads OpenCV."""
+GROUNDERS = ("onnx", "pjvlt", "zero_shot")
+"""`vt_models.grounding.list_grounders()`, which loads numpy."""
+
+RENAMED_COMMANDS = {"shrink-text": "distill-text-encoder"}
 _BASELINES = {"--peers": "--baselines", "--peer-weights": "--baseline-weights"}
-RENAMED_OPTIONS = {"eval": _BASELINES, "bench": _BASELINES}
+_GROUNDING = {"--grounder": "--grounding-backend", "--grounder-source": "--grounding-source"}
+RENAMED_OPTIONS = {
+    "eval": {
+        **_BASELINES,
+        **_GROUNDING,
+        "--grounder-threshold": "--grounding-threshold",
+        "--models": "--model",
+    },
+    "bench": {**_BASELINES, "--models": "--model"},
+    "track": _GROUNDING,
+    "ground": {
+        "--backend": "--grounding-backend",
+        "--source": "--grounding-source",
+        "--threshold": "--grounding-threshold",
+    },
+}
 """Earlier spellings by command; they work in this release and go with 0.2."""
 
 
-def with_current_names(command: str, words: Sequence[str]) -> list[str]:
-    """Replace options by their current spelling; each old one is a line on standard error.
+def with_current_names(words: Sequence[str]) -> list[str]:
+    """Replace a command and options by their current spelling; a line on standard error for each.
 
     Args:
-        command: a key of `RENAMED_OPTIONS`; others have no earlier spellings.
         words: of the command line, as typed.
     """
-    renamed = RENAMED_OPTIONS.get(command, {})
-    found = []
-    for word in words:
-        option, equals, value = word.partition("=")
-        current = renamed.get(option, option)
-        if current != option:
-            sys.stderr.write(f"{option} is now {current}; the old spelling goes with 0.2\n")
-        found.append(f"{current}{equals}{value}")
+    found = list(words)
+    place = next((index for index, word in enumerate(found) if not word.startswith("-")), None)
+    if place is None:
+        return found
+    command = found[place] = _current(found[place], RENAMED_COMMANDS)
+    for index in range(place + 1, len(found)):
+        option, equals, value = found[index].partition("=")
+        found[index] = _current(option, RENAMED_OPTIONS.get(command, {})) + equals + value
     return found
+
+
+def _current(word: str, renamed: dict[str, str]) -> str:
+    if word not in renamed:
+        return word
+    sys.stderr.write(f"{word} is now {renamed[word]}; the old spelling goes with 0.2\n")
+    return renamed[word]
+
+
+def split_names(text: str) -> list[str]:
+    """`"a, b"` to `["a", "b"]`."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def add_weights(add: Add, of: str = "of the model") -> None:
+    """Declare --weights."""
+    add(
+        "--weights",
+        type=Path,
+        help=f"{of}: export directory or .safetensors; default: bundled or installed weights",
+    )
+
+
+def add_inference(add: Add, *, backend: bool = True) -> None:
+    """Declare how networks run: --backend, --device, --threads."""
+    if backend:
+        add("--backend", default=BACKENDS[0], choices=BACKENDS, help="default: %(default)s")
+    add("--device", default="auto", help="auto, cpu, cuda or tensorrt; default: %(default)s")
+    add("--threads", type=int, default=1, help="CPU threads; default: %(default)s")
+
+
+def add_training_device(add: Add) -> None:
+    """Declare --device and --threads of commands that train with torch."""
+    add(
+        "--device",
+        default="auto",
+        choices=("auto", "cpu", "cuda"),
+        help="default: %(default)s, a GPU where torch sees one",
+    )
+    add("--threads", type=int, help="CPU threads of torch; default: torch's own choice")
+
+
+def add_grounding(add: Add, purpose: str) -> None:
+    """Declare what finds a target by its description: --grounding-backend, --grounding-source."""
+    add(
+        "--grounding-backend",
+        default=GROUNDERS[0],
+        choices=GROUNDERS,
+        help=f"{purpose}; default: %(default)s",
+    )
+    add("--grounding-source", help="what it loads, see docs/grounding.md; default: the bundled one")
+
+
+def add_baselines(add: Add) -> None:
+    """Declare --baselines and --baseline-weights."""
+    add(
+        "--baselines",
+        type=split_names,
+        default=[],
+        help="also run published trackers: csrt, kcf, nanotrack, nanotrack_v3, vit",
+    )
+    add("--baseline-weights", type=Path, help="folder of the baselines' weight files")
+
+
+def add_json(add: Add) -> None:
+    """Declare --json."""
+    add("--json", action="store_true", help="one JSON object on standard output")
 
 
 def check_counts(args: argparse.Namespace, **least: int) -> None:
@@ -64,12 +153,19 @@ def seconds_of(minutes: float | None) -> float:
     return 60.0 * minutes
 
 
-def check_cuda(device: str) -> None:
-    """InputError where --device cuda was asked for and there is none."""
+def training_device(device: str) -> str:
+    """Return "cpu" or "cuda" for the value of --device; auto is a GPU where torch sees one.
+
+    Raises:
+        InputError: --device cuda was asked for and there is none.
+    """
     import torch  # noqa: PLC0415 - for training commands only
 
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch sees no CUDA GPU; use --device cpu.")
+    return device
 
 
 def check_weights_file(output: Path) -> None:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from vt_models.api import BACKENDS, create_tracker
+from vt_models.api import create_tracker
 from vt_models.auto_model import AUTO
+from vt_models.cli.options import BACKENDS, add_inference, add_json, add_weights
 from vt_models.errors import InputError
 from vt_models.evaluation.baselines import BASELINES, create_baseline
 from vt_models.registry import list_models
@@ -37,10 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--output", type=Path, required=True, help="folder of the image pack to write")
     teacher_help = f"model or baseline ({', '.join(BASELINES)}) that follows; default: %(default)s"
     add("--teacher", default="asymtrack_lite0", help=teacher_help)
-    add("--weights", type=Path, help="its weights, of a baseline their folder; default: bundled")
-    add("--backend", default="onnxruntime", choices=BACKENDS)
-    add("--device", default="auto", help="auto, cpu, cuda or tensorrt; default: %(default)s")
-    add("--threads", type=int, help="CPU threads of the network; default: 1")
+    add_weights(add, "of the teacher")
+    add_inference(add)
     add("--clips", type=int, default=default.clips, help="of each video; default: %(default)s")
     add("--length", type=int, default=default.length, help="frames a clip; default: %(default)s")
     add("--stride", type=int, default=default.stride, help="take every such frame; default: 1")
@@ -54,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--score", type=float, default=default.score, help="lowest mean; default: %(default)s")
     add("--max-side", type=int, default=default.max_side, help="pixels; default: %(default)s")
     add("--seed", type=int, default=default.seed, help="of the regions; default: %(default)s")
-    add("--json", action="store_true", help="one JSON object on standard output")
+    add_json(add)
 
 
 def run(args: argparse.Namespace) -> int:

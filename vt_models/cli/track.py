@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from vt_models.api import BACKENDS, create_tracker
+from vt_models.api import create_tracker
+from vt_models.cli.options import add_grounding, add_inference, add_json, add_weights
 from vt_models.errors import InputError
-from vt_models.grounding import create_grounder, list_grounders
+from vt_models.grounding import create_grounder
 from vt_models.registry import parse_update_policy
 from vt_models.tracker.tracker import Estimate, Tracker
 from vt_models.video import FrameSource, VideoWriter, draw_box
@@ -46,15 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the target in words: looked for where no --box is given, and read by models "
         "with a language input",
     )
-    add("--grounder", default="onnx", choices=list_grounders(), help="looks for --text")
-    add("--grounder-source", help="what it loads, see docs/grounding.md; default: the bundled one")
-    add("--weights", type=Path, help="export directory or .safetensors; default: the bundled one")
-    add("--backend", default="onnxruntime", choices=BACKENDS)
-    add("--device", default="auto", help="auto, cpu, cuda or tensorrt; default: %(default)s")
-    add("--threads", type=int, help="CPU threads of the network; default: 1")
+    add_grounding(add, "what finds --text where no --box is given")
+    add_weights(add)
+    add_inference(add)
     add("--update", help="template update: a preset of the model, or INTERVAL:THRESHOLD")
     add("--output", type=Path, action="append", default=[], help="OUT.mp4 or OUT.csv; repeatable")
-    add("--json", action="store_true", help="one JSON object on standard output")
+    add_json(add)
 
 
 def parse_box(text: str) -> Box:
@@ -105,7 +103,7 @@ def _start(
     if args.text is None:
         raise InputError("give the target's --box X,Y,W,H in the first frame, or --text")
     grounder = create_grounder(
-        args.grounder, args.grounder_source, device=args.device, threads=args.threads
+        args.grounding_backend, args.grounding_source, device=args.device, threads=args.threads
     )
     first = next(iter(source), None)
     if first is None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vt_models.cli.options import add_json
 from vt_models.errors import VtModelsError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("file", type=Path, metavar="FILE", help="the checkpoint, for instance .pth.tar")
     add("--model", required=True, help="name of the model, see `vt-models models`")
     add("--output", required=True, type=Path, help="the .safetensors file to write")
-    add("--json", action="store_true", help="one JSON object on standard output")
+    add_json(add)
 
     verifying = actions.add_parser(
         "verify",
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add = verifying.add_argument
     add("directories", type=Path, nargs="*", metavar="DIR", help="default: all that are here")
-    add("--json", action="store_true", help="one JSON object on standard output")
+    add_json(add)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import argparse
 import csv
 import importlib
 import json
+import logging
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -13,10 +15,12 @@ import numpy as np
 import pytest
 
 import vt_models
-from vt_models import InputError
-from vt_models.cli import doctor
+from vt_models import InputError, api
+from vt_models.cli import doctor, options
 from vt_models.cli.export import with_settings
 from vt_models.cli.main import COMMANDS, main
+from vt_models.evaluation.baselines import BASELINES
+from vt_models.grounding import list_grounders
 from vt_models.video import FrameSource
 
 if TYPE_CHECKING:
@@ -352,3 +356,60 @@ def test_main_old_spelling_of_an_option_works_and_names_the_new_one(
     first, second = capsys.readouterr().err.splitlines()
     assert "--peers is now --baselines" in first
     assert "--peer-weights is now --baseline-weights" in second
+
+
+def test_main_old_name_of_a_command_works_and_names_the_new_one(monkeypatch, capsys) -> None:
+    pytest.importorskip("torch", reason="needs the training packages")
+    monkeypatch.setattr("vt_models.cli.distill_text_encoder.run", lambda args: 0)
+    assert main(["shrink-text", "teacher.safetensors", "--output", "out.safetensors"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "shrink-text is now distill-text-encoder" in line
+
+
+@pytest.mark.parametrize("renamed", sorted(options.RENAMED_OPTIONS))
+def test_renamed_options_lead_to_options_that_exist(renamed, capsys) -> None:
+    with pytest.raises(SystemExit):
+        main([renamed, "--help"])
+    text = capsys.readouterr().out
+    for old, new in options.RENAMED_OPTIONS[renamed].items():
+        assert f"{new} " in text
+        assert old not in text.replace(f"--grounding{old[1:]}", "")
+
+
+def test_with_current_names_leaves_values_and_other_commands_alone(capsys) -> None:
+    words = ["track", "x.mp4", "--backend", "torch", "--text", "a--peers=1"]
+    assert options.with_current_names(words) == words
+    assert options.with_current_names([]) == []
+    assert capsys.readouterr().err == ""
+
+
+def test_shared_options_name_what_the_packages_have() -> None:
+    assert tuple(list_grounders()) == options.GROUNDERS
+    assert api.BACKENDS == options.BACKENDS
+    parser = argparse.ArgumentParser()
+    options.add_baselines(parser.add_argument)
+    text = " ".join(parser.format_help().split())
+    assert f"published trackers: {', '.join(BASELINES)}" in text
+
+
+@pytest.mark.parametrize(("option", "default"), [("--device", "auto"), ("--backend", None)])
+def test_every_command_spells_and_defaults_an_option_alike(option, default) -> None:
+    for name, command in COMMANDS.items():
+        if name in ("train", "distill-backbone", "ground-train"):
+            pytest.importorskip("torch", reason="needs the training packages")
+        parser = argparse.ArgumentParser()
+        importlib.import_module(command.module).add_arguments(parser)
+        action = parser._option_string_actions.get(option)
+        if action is not None:
+            assert action.default == (default or options.BACKENDS[0]), name
+
+
+def test_a_log_of_the_library_goes_to_standard_error(monkeypatch, capsys) -> None:
+    def run(args):
+        logging.getLogger("vt_models.anything").info("kept %d", 2)
+        return 0
+
+    monkeypatch.setattr("vt_models.cli.models.run", run)
+    assert main(["models"]) == main(["models"]) == 0
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "kept 2\nkept 2\n")

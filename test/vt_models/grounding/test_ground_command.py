@@ -23,7 +23,16 @@ def image(red: Any, tmp_path: Path) -> Path:
 
 def ground(image: Path, detector: Path, *more: str) -> int:
     return main(
-        ["ground", "--backend", "onnx", "--source", str(detector), "--image", str(image), *more]
+        [
+            "ground",
+            "--grounding-backend",
+            "onnx",
+            "--grounding-source",
+            str(detector),
+            "--image",
+            str(image),
+            *more,
+        ]
     )
 
 
@@ -59,7 +68,7 @@ def test_the_json_object_is_all_there_is_on_standard_output(
 def test_nothing_found_is_status_1(
     red_detector: Path, image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = ("--text", "red", "--threshold", "1.0", "--json")
+    text = ("--text", "red", "--grounding-threshold", "1.0", "--json")
     assert ground(image, red_detector, *text) == 1
     found = json.loads(capsys.readouterr().out)
     assert (found["status"], found["chosen"], found["candidates"]) == ("nothing", None, [])
@@ -80,11 +89,11 @@ def test_several_alike_are_status_1(
     [
         (("--text", " "), "holds no word"),
         (("--text", "x" * 10240), "10240 characters"),
-        (("--text", "red", "--threshold", "2"), "threshold is 2.0"),
+        (("--text", "red", "--grounding-threshold", "2"), "threshold is 2.0"),
         (("--text", "red", "--draw", "out.xyz"), "OpenCV writes no such images"),
         (("--text", "red", "--image", "nowhere.png"), "nowhere.png does not exist"),
         (("--text", "red", "--image", __file__), "not an image"),
-        (("--text", "red", "--source", "nowhere"), "does not exist"),
+        (("--text", "red", "--grounding-source", "nowhere"), "does not exist"),
         (("--text", "red", "--device", "tpu"), "no device called 'tpu'"),
         (("--text", "red", "--threads", "0"), "threads must be"),
     ],
@@ -114,7 +123,15 @@ def clip(red: Any, tmp_path: Path) -> Path:
 
 
 def track(clip: Path, detector: Path, *more: str) -> int:
-    words = ["track", str(clip), "--grounder", "onnx", "--grounder-source", str(detector), "--json"]
+    words = [
+        "track",
+        str(clip),
+        "--grounding-backend",
+        "onnx",
+        "--grounding-source",
+        str(detector),
+        "--json",
+    ]
     return main([*words, *more])
 
 
