@@ -90,3 +90,19 @@ def test_jazzy_job_sources_ros_wherever_it_calls_make() -> None:
     for step in jobs_of(WORKFLOWS[0])["jazzy"]["steps"]:
         if called_targets(step.get("run", "")):
             assert step["run"].startswith("source /opt/ros/jazzy/setup.bash")
+
+
+def test_commit_hooks_run_the_pinned_tools_of_make_lint() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    pinned = re.findall(
+        r"^([a-z-]+)==", (ROOT / "requirements" / "lint.txt").read_text("utf-8"), re.MULTILINE
+    )
+    hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
+    assert {hook["id"] for hook in hooks} == {"ruff", "ruff-format", "codespell", "mypy"}
+    for hook in hooks:
+        tool = Path(hook["entry"].split()[0])
+        assert hook["language"] == "system"
+        assert tool.parent == Path(".venv/bin")
+        assert tool.name in pinned
+        assert re.search(rf"^lint:.*\n.*\n.*\b{tool.name}\b", makefile, re.MULTILINE)
