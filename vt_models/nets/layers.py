@@ -66,7 +66,9 @@ class ObjectPerceptionEnhancement(nn.Module):
         """The (C, C, 3, 3) kernel that all branches together amount to."""
         if self.rbr_reparam is not None:
             return self.rbr_reparam.weight
-        semantic = torch.stack([conv.weight for conv in self.rbr_conv]).sum(0)
+        # Added one after the other: the gradient of torch.stack(...).sum(0) is one block of memory
+        # for all branches, which clipping would scale once for each of them.
+        semantic = sum(conv.weight for conv in self.rbr_conv)
         local = -torch.sigmoid(self.theta) * semantic.sum((2, 3), keepdim=True)
         return semantic + F.pad(local, (1, 1, 1, 1))
 

@@ -119,3 +119,13 @@ def test_gradient_of_the_prototype_is_a_setting(detach: bool) -> None:
     assert (module.pre_kernels.weight.grad is None) == detach
     assert (z.grad is None) == detach
     assert module.conv_att.weight_linear.weight.grad is not None
+
+
+def test_enhancement_gradients_of_the_branches_are_tensors_of_their_own() -> None:
+    """Clipping and accumulation change gradients in place: shared memory would change thrice."""
+    module, x = enhancement(), torch.randn(2, 8, 6, 6)
+    module(x).square().sum().backward()
+    once = [conv.weight.grad.clone() for conv in module.rbr_conv]
+    module(x).square().sum().backward()
+    for conv, gradient in zip(module.rbr_conv, once, strict=True):
+        torch.testing.assert_close(conv.weight.grad, 2 * gradient)
