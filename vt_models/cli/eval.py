@@ -34,6 +34,7 @@ from vt_models.evaluation.runs.text_start import TextStart
 from vt_models.evaluation.runs.trackers import (
     EvaluatedTracker,
     evaluated_baselines,
+    evaluated_custom,
     evaluated_model,
 )
 from vt_models.evaluation.runs.vot_outcome import PROTOCOL as VOT
@@ -64,54 +65,6 @@ OWN_PROTOCOLS = {
 NO_PROTOCOL = "ope"
 EVERY_TRACKER = ""
 """Key of a latency that holds for all."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of `vt-models eval`."""
-    add = parser.add_argument_group("trackers").add_argument
-    add("--model", required=True, type=split_names, help="comma-separated; see `vt-models models`")
-    add_weights(add)
-    add_inference(add)
-    add("--update", help="template update: a preset of the model, or INTERVAL:THRESHOLD")
-    add_baselines(add)
-    add = parser.add_argument_group("videos").add_argument
-    add("--dataset", required=True, choices=sorted(DATASETS), help="layout of the dataset")
-    add("--root", required=True, type=Path, help="directory of the dataset")
-    add("--split", help="part of the dataset, see docs/datasets.md; default: the dataset's own")
-    add("--sequences", type=split_names, help="comma-separated names; default: all")
-    add(
-        "--list",
-        type=Path,
-        metavar="FILE",
-        help="run the videos of a list and report AO by kind; tab-separated text with a header: "
-        "video, kind and, if wanted, use (validate or withhold), see docs/datasets.md",
-    )
-    add("--no-cache", action="store_true", help="keep no index of the dataset's annotations")
-    add = parser.add_argument_group("scores").add_argument
-    add(
-        "--protocol",
-        choices=(NO_PROTOCOL, *PROTOCOLS, VOT),
-        help=f"whose rules; {NO_PROTOCOL}: the usual metrics alone; default: the dataset's own",
-    )
-    add("--eao-range", metavar="LOW:HIGH", help="lengths in frames of VOT's EAO; default: 115:755")
-    add("--long-term", action="store_true", help="also run the long-term tracker: loss and return")
-    add = parser.add_argument_group("start").add_argument
-    add(
-        "--init",
-        default="box",
-        choices=("box", "text"),
-        help="start on the true box, or on what the sequence's sentence finds; default: box",
-    )
-    add_grounding(add, "what finds the target for --init text")
-    add("--grounding-threshold", type=float, help="lowest score that starts; default: its own")
-    add = parser.add_argument_group("as a stream").add_argument
-    add("--stream", type=float, metavar="FPS", help="frames as a camera delivers them")
-    add("--latency", metavar="MS", help="with --stream: MS or NAME=MS,...; default: measured")
-    add = parser.add_argument_group("work and results").add_argument
-    add("--jobs", type=int, default=1, help="processes, each running whole sequences; default: 1")
-    add("--output", type=Path, help="directory for report.html, boxes and result files")
-    add("--fresh", action="store_true", help="run again what --output holds from a previous run")
-    add_json(add)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -147,8 +100,10 @@ def run(args: argparse.Namespace) -> int:
 def _trackers(args: argparse.Namespace) -> list[EvaluatedTracker]:
     """Everything that is evaluated, models first; what cannot run fails here, not an hour later."""
     names = list(dict.fromkeys(args.model))
-    if not names:
-        raise InputError("--model names no model; see `vt-models models`")
+    if not names and not args.tracker:
+        raise InputError("nothing to evaluate: give --model (see `vt-models models`) or --tracker")
+    if args.long_term and not names:
+        raise InputError("--long-term runs around a model of this package: give --model too")
     if len(names) > 1 and (args.weights or args.update):
         raise InputError(
             f"--weights and --update belong to one model, got {', '.join(names)}; "
@@ -158,10 +113,15 @@ def _trackers(args: argparse.Namespace) -> list[EvaluatedTracker]:
         evaluated_model(name, args.weights, args.backend, args.device, args.threads, args.update)
         for name in names
     ]
-    if len(models) > 1:
-        for model in models:
-            model.factory()
-    return [*models, *evaluated_baselines(args.baselines, args.baseline_weights, args.threads)]
+    custom = [evaluated_custom(reference) for reference in dict.fromkeys(args.tracker)]
+    if len(models) + len(custom) > 1:
+        for tracker in (*models, *custom):
+            tracker.factory()
+    return [
+        *models,
+        *custom,
+        *evaluated_baselines(args.baselines, args.baseline_weights, args.threads),
+    ]
 
 
 def _start(args: argparse.Namespace) -> Starter:

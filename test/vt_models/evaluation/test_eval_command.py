@@ -278,7 +278,7 @@ def test_several_models_stand_side_by_side(run, capsys):
     assert list(report["baselines"]) == ["asymtrack_t"]
     with pytest.raises(InputError, match="--weights and --update belong to one model"):
         run("--model", f"{MODEL},asymtrack_t", "--weights", "w")
-    with pytest.raises(InputError, match="names no model"):
+    with pytest.raises(InputError, match="nothing to evaluate: give --model"):
         run("--model", ",")
 
 

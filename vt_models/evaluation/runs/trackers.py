@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from vt_models.api import create_tracker
 from vt_models.auto_model import AUTO, choose_model
 from vt_models.evaluation.baselines import BASELINES, create_baseline, missing_reason
+from vt_models.evaluation.custom_tracker import CustomTracker, source_file
 from vt_models.registry import get_spec, parse_update_policy
 from vt_models.runtime.installed_weights import find_weights
 
@@ -64,6 +65,22 @@ def evaluated_model(
     found = Path(weights) if weights else find_weights(get_spec(model))
     options = {"backend": backend, "device": device, "threads": threads, "update": update}
     return EvaluatedTracker(model, factory, () if found is None else (found,), options)
+
+
+def evaluated_custom(reference: str) -> EvaluatedTracker:
+    """Describe a tracker of the user's own; its name is that of the class.
+
+    Args:
+        reference: `module:Class`, see `CustomTracker`. Its file belongs to what decides its
+            answers: a run is not resumed after that has changed.
+
+    Raises:
+        InputError: there is no such class, or it lacks a method.
+    """
+    file = source_file(reference)
+    factory = partial(CustomTracker, reference)
+    name = reference.partition(":")[2]
+    return EvaluatedTracker(name, factory, () if file is None else (file,), {"class": reference})
 
 
 def evaluated_baselines(
