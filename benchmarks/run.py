@@ -21,6 +21,7 @@ import cv2
 from benchmarks.result_file import SHARED, measure_into
 from vt_models.api import create_tracker
 from vt_models.cli import bench as bench_command
+from vt_models.cli.main import declare
 from vt_models.cli.options import split_names, with_current_names
 from vt_models.datasets.folder import FolderDataset
 from vt_models.evaluation.baselines import BASELINES
@@ -73,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _speed(args: argparse.Namespace, has_sequences: bool) -> dict[str, Any]:
     parser = argparse.ArgumentParser()
-    bench_command.add_arguments(parser)
+    declare("bench", parser)
     options = ["--model", ",".join(args.model), "--repeats", args.repeats, "--device", "cpu"]
     options += [
         "--baselines",

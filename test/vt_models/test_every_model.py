@@ -8,6 +8,8 @@ model's miniature: the same modules with few random weights, so only the plumbin
 from __future__ import annotations
 
 import dataclasses
+import json
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,11 +97,15 @@ def test_the_whole_network_follows_the_protocol(spec: ModelSpec) -> None:
     assert tuple(net.output_names) == expected
 
 
-def test_it_can_be_counted(spec: ModelSpec) -> None:
+def test_measure_gives_the_numbers_that_are_written_down(spec: ModelSpec) -> None:
     found = measure(spec)
     assert found.parameters > 100_000
     assert found.frame_gmacs > 0.01
     assert found.target_gmacs > 0.0
+    written = json.loads((files("vt_models") / "complexity.json").read_text(encoding="utf-8"))
+    remedy = "run `python -m vt_models.export.complexity`"
+    assert list(written) == list_models(), remedy
+    assert dataclasses.asdict(found) == pytest.approx(written[spec.name], rel=1e-9), remedy
 
 
 def test_a_miniature_has_the_same_protocol_and_fewer_weights(

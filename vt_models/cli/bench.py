@@ -5,12 +5,10 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 
-from vt_models.cli.options import add_baselines, add_inference, add_json, split_names
 from vt_models.datasets.kinds import open_dataset
 from vt_models.evaluation.baselines import create_baseline, missing_reason
 from vt_models.evaluation.provenance import command_line, provenance
@@ -28,22 +26,6 @@ if TYPE_CHECKING:
     import argparse
 
     from vt_models.evaluation.runs.runner import SingleObjectTracker
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of `vt-models bench`."""
-    add = parser.add_argument
-    add("--model", type=split_names, help="comma-separated; default: all")
-    add("--root", type=Path, help="folder of sequences; default: a synthetic video")
-    add("--sequence", help="name of the sequence; default: the first in --root")
-    add("--frames", type=int, default=60, help="length of the clip; default: %(default)s")
-    add("--repeats", type=int, default=5, help="runs of each tracker; default: %(default)s")
-    add("--burn-in", type=int, default=10, help="updates not counted; default: %(default)s")
-    add_inference(add, backend=False)
-    add("--seed", type=int, default=0, help="of random weights; default: %(default)s")
-    add_baselines(add)
-    add("--output", type=Path, help="file to write the JSON object to")
-    add_json(add)
 
 
 def run(args: argparse.Namespace) -> int:

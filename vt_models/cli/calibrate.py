@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 
 from vt_models.api import create_tracker
-from vt_models.cli.options import add_inference, add_json, add_weights, split_names
 from vt_models.datasets.kinds import open_dataset
 from vt_models.errors import InputError, WeightsError
 from vt_models.evaluation.calibration import (
@@ -40,21 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vt_models.longterm.calibration import Calibration
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of `vt-models calibrate`."""
-    add = parser.add_argument
-    add("--model", required=True, help="name of the model, see `vt-models models`")
-    add("--sequences", required=True, type=Path, help="folder of annotated sequences")
-    add("--names", type=split_names, help="comma-separated names of sequences; default: all")
-    add("--pack", type=Path, help="training pack: add composed clips with departures to the fit")
-    add("--seed", type=int, default=0, help="of the composed clips; default: %(default)s")
-    add_weights(add)
-    add_inference(add, backend=False)
-    add("--diagram", type=Path, help="PNG to draw the reliability diagram to")
-    add("--dry-run", action="store_true", help="measure only, leave model.json as it is")
-    add_json(add)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,14 +9,12 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
-from vt_models.cli.options import add_json
-from vt_models.datasets.kinds import DATASETS, IMAGE_SETS, open_dataset, open_images
+from vt_models.datasets.kinds import DATASETS, open_dataset, open_images
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.errors import DatasetError, InputError
 
@@ -64,18 +62,6 @@ class Findings:
         count = len(self.problems)
         said = f"{count} problem{'s' if count != 1 else ''}" if count else "no problem"
         return "\n".join([f"{counts or 'nothing'}: {said}", *self.problems])
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of `vt-models data`."""
-    add = parser.add_argument
-    kinds = sorted((*DATASETS, *IMAGE_SETS))
-    add("--dataset", required=True, choices=kinds, help="layout of the dataset")
-    add("--root", required=True, type=Path, help="directory of the dataset")
-    add("--split", help="part of the dataset, see docs/datasets.md; default: the dataset's own")
-    add("--images", action="store_true", help="decode every image too")
-    add("--jobs", type=int, default=1, help="processes; default: 1")
-    add_json(add)
 
 
 def run(args: argparse.Namespace) -> int:

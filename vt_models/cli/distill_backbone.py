@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from vt_models.api import create_model
 from vt_models.cli.options import (
-    add_training_device,
     check_counts,
     check_weights_file,
     seconds_of,
@@ -40,25 +39,6 @@ if TYPE_CHECKING:
 
 SHOW_EVERY = 50
 """Steps between reports, and what is reported is the mean over them."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the options of `vt-models distill-backbone`."""
-    add, default = parser.add_argument, BackboneSettings()
-    add("model", help="whose backbone learns, such as asymtrack_t")
-    add("--data", type=Path, required=True, help="folder of the image pack")
-    add("--output", type=Path, required=True, help=".safetensors file for `train --start-from`")
-    add("--teacher", default="asymtrack_lite0", help="trained tracker; default: %(default)s")
-    add("--teacher-weights", type=Path, help="its weights; default: the bundled ones")
-    add("--hold-out", nargs="*", default=[], metavar="VIDEO", help="videos to leave out")
-    add("--samples", type=int, default=default.samples, help="windows; default: %(default)s")
-    add("--max-minutes", type=float, help="end after this time, with the schedule completed")
-    add("--batch-size", type=int, default=default.batch_size, help="default: %(default)s")
-    add("--lr", type=float, default=default.lr, help="peak learning rate; default: %(default)s")
-    add("--seed", type=int, default=default.seed, help="default: %(default)s")
-    add("--compile", action="store_true", help="faster steps after a minute of compilation")
-    add("--workers", type=int, default=1, help="processes that cut windows; default: %(default)s")
-    add_training_device(add)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,26 +33,6 @@ if TYPE_CHECKING:
 
 LAST_STEPS = 50
 """The mean over these is reported."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the options of `vt-models distill-text-encoder`."""
-    add, default = parser.add_argument, ShrinkSettings()
-    add("teacher", type=Path, help="model.safetensors of all-MiniLM-L6-v2")
-    add("--output", type=Path, required=True, help=".safetensors file to write")
-    add("--model", default="pjvlt_tiny", help="whose text encoder it is; default: %(default)s")
-    add(
-        "--sentences",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="texts to learn from beside made-up phrases: every string of a .json file, every "
-        "line of another; may be given several times",
-    )
-    add("--steps", type=int, default=default.steps, help="default: %(default)s")
-    add("--batch-size", type=int, default=default.batch_size, help="default: %(default)s")
-    add("--seed", type=int, default=default.seed, help="default: %(default)s")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,19 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 import cv2
 
 from vt_models.cli.options import (
-    add_baselines,
-    add_grounding,
-    add_inference,
-    add_json,
-    add_weights,
     check_counts,
-    split_names,
 )
-from vt_models.datasets.kinds import DATASETS, open_dataset
+from vt_models.datasets.kinds import open_dataset
 from vt_models.datasets.video_list import read_video_list
 from vt_models.errors import InputError
 from vt_models.evaluation.longterm.report import long_term_report
-from vt_models.evaluation.metrics.protocols import PROTOCOLS
 from vt_models.evaluation.provenance import command_line, provenance
 from vt_models.evaluation.runs.one_pass import OnePass, run_one_pass
 from vt_models.evaluation.runs.resume import RunOptions, files_digest

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 
-from vt_models.cli.options import add_grounding, add_inference, add_json
 from vt_models.errors import InputError
 from vt_models.grounding.backends import create_grounder
 from vt_models.grounding.settings import GroundingSettings
@@ -22,20 +21,6 @@ if TYPE_CHECKING:
 
     from vt_models.grounding.grounder import Frame
     from vt_models.grounding.results import Candidate, Grounding
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of `vt-models ground`."""
-    add = parser.add_argument
-    add_grounding(add, "what looks for the text")
-    add("--image", required=True, type=Path, help="image to search")
-    add("--text", required=True, help='description, such as "the white car on the left"')
-    add(
-        "--grounding-threshold", type=float, help="lowest score that counts; default: the backend's"
-    )
-    add_inference(add, backend=False)
-    add("--draw", type=Path, metavar="OUT.png", help="write the image with the candidates")
-    add_json(add)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vt_models.cli.options import add_training_device, check_counts, seconds_of, training_device
+from vt_models.cli.options import check_counts, seconds_of, training_device
 from vt_models.errors import InputError
 from vt_models.nets.bert import load_text_weights
 from vt_models.nets.text_detector import NAME, STRIDES, TextDetector
@@ -28,21 +28,6 @@ if TYPE_CHECKING:
     import argparse
 
 WEIGHTS = "weights.safetensors"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the options of `vt-models ground-train`."""
-    add, default = parser.add_argument, DetectorSettings()
-    add("--data", type=Path, required=True, help="folder of the image pack")
-    add("--text-weights", type=Path, required=True, help="of `vt-models distill-text-encoder`")
-    add("--output", type=Path, default=Path("runs") / NAME, help="default: %(default)s")
-    add("--samples", type=int, default=default.optim.samples, help="default: %(default)s images")
-    add("--batch-size", type=int, default=default.optim.batch_size, help="default: %(default)s")
-    add("--size", type=int, default=default.size, help="of an image; default: %(default)s pixels")
-    add("--seed", type=int, default=default.seed, help="default: %(default)s")
-    add("--workers", type=int, default=1, help="processes that cut images; default: 1")
-    add_training_device(add)
-    add("--max-minutes", type=float, help="end after this time, with the schedule completed")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vt-models`, also `python -m vt_models`: registers the commands and turns errors into one line.
 
-A command's module is imported only when that command runs. It has `add_arguments(parser)` and
-`run(args) -> int`. Exit status: 0 done, 1 a check failed or a training run broke off, 2 bad input
-or a missing part, 130 interrupted.
+A command's module is imported only when that command runs. It has `run(args) -> int`, and
+`add_arguments(parser)` where that is not in `vt_models.cli.arguments`. Exit status: 0 done, 1 a
+check failed or a training run broke off, 2 bad input or a missing part, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
+from vt_models.cli import arguments
 from vt_models.cli.options import with_current_names
 from vt_models.errors import VtModelsError
 
@@ -70,13 +71,13 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status.
 
     Args:
-        arguments: without the program's name; default: `sys.argv[1:]`.
+        words: without the program's name; default: `sys.argv[1:]`.
     """
-    given = with_current_names(sys.argv[1:] if arguments is None else arguments)
+    given = with_current_names(sys.argv[1:] if words is None else words)
     chosen = next((word for word in given if not word.startswith("-")), None)
     log = logging.getLogger("vt_models")
     handler = logging.StreamHandler()  # standard error, where no reader of --json looks
@@ -111,8 +112,14 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
     for name, command in COMMANDS.items():
         sub = commands.add_parser(name, help=command.help, description=command.help)
         if name == chosen:
-            import_module(command.module).add_arguments(sub)
+            declare(name, sub)
     return parser
+
+
+def declare(name: str, parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the command `name`, a key of `COMMANDS`."""
+    quick = getattr(arguments, f"declare_{name.replace('-', '_')}", None)
+    (quick or import_module(COMMANDS[name].module).add_arguments)(parser)
 
 
 def _version() -> str:

@@ -20,19 +20,24 @@ BACKENDS = ("onnxruntime", "torch")
 """Those of `vt_models.api`, which loads OpenCV."""
 GROUNDERS = ("onnx", "pjvlt", "zero_shot")
 """`vt_models.grounding.list_grounders()`, which loads numpy."""
+BASELINES = ("csrt", "kcf", "nanotrack", "nanotrack_v3", "vit")
+"""Those of `vt_models.evaluation.baselines`, which loads OpenCV."""
 
 RENAMED_COMMANDS = {"shrink-text": "distill-text-encoder"}
-_BASELINES = {"--peers": "--baselines", "--peer-weights": "--baseline-weights"}
-_GROUNDING = {"--grounder": "--grounding-backend", "--grounder-source": "--grounding-source"}
+_RENAMED_BASELINES = {"--peers": "--baselines", "--peer-weights": "--baseline-weights"}
+_RENAMED_GROUNDING = {
+    "--grounder": "--grounding-backend",
+    "--grounder-source": "--grounding-source",
+}
 RENAMED_OPTIONS = {
     "eval": {
-        **_BASELINES,
-        **_GROUNDING,
+        **_RENAMED_BASELINES,
+        **_RENAMED_GROUNDING,
         "--grounder-threshold": "--grounding-threshold",
         "--models": "--model",
     },
-    "bench": {**_BASELINES, "--models": "--model"},
-    "track": _GROUNDING,
+    "bench": {**_RENAMED_BASELINES, "--models": "--model"},
+    "track": _RENAMED_GROUNDING,
     "ground": {
         "--backend": "--grounding-backend",
         "--source": "--grounding-source",
@@ -116,7 +121,7 @@ def add_baselines(add: Add) -> None:
         "--baselines",
         type=split_names,
         default=[],
-        help="also run published trackers: csrt, kcf, nanotrack, nanotrack_v3, vit",
+        help=f"also run published trackers: {', '.join(BASELINES)}",
     )
     add("--baseline-weights", type=Path, help="folder of the baselines' weight files")
 

@@ -7,14 +7,13 @@ import dataclasses
 import json
 import sys
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from vt_models.api import create_tracker
 from vt_models.auto_model import AUTO
-from vt_models.cli.options import BACKENDS, add_inference, add_json, add_weights
+from vt_models.cli.options import BACKENDS
 from vt_models.errors import InputError
 from vt_models.evaluation.baselines import BASELINES, create_baseline
 from vt_models.registry import list_models
@@ -29,31 +28,6 @@ if TYPE_CHECKING:
     import argparse
 
     from vt_models.evaluation.runs.runner import SingleObjectTracker
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the options of `vt-models pseudo-label`."""
-    add, default = parser.add_argument, PseudoSettings()
-    add("--videos", type=Path, required=True, help="folder of video files or of image folders")
-    add("--output", type=Path, required=True, help="folder of the image pack to write")
-    teacher_help = f"model or baseline ({', '.join(BASELINES)}) that follows; default: %(default)s"
-    add("--teacher", default="asymtrack_lite0", help=teacher_help)
-    add_weights(add, "of the teacher")
-    add_inference(add)
-    add("--clips", type=int, default=default.clips, help="of each video; default: %(default)s")
-    add("--length", type=int, default=default.length, help="frames a clip; default: %(default)s")
-    add("--stride", type=int, default=default.stride, help="take every such frame; default: 1")
-    add("--regions", type=int, default=default.regions, help="tried a clip; default: %(default)s")
-    add(
-        "--threshold",
-        type=float,
-        default=default.threshold,
-        help="keep what comes back to its start with this IoU; default: %(default)s",
-    )
-    add("--score", type=float, default=default.score, help="lowest mean; default: %(default)s")
-    add("--max-side", type=int, default=default.max_side, help="pixels; default: %(default)s")
-    add("--seed", type=int, default=default.seed, help="of the regions; default: %(default)s")
-    add_json(add)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -16,7 +16,6 @@ import numpy as np
 from tqdm import tqdm
 
 from vt_models.api import create_tracker
-from vt_models.cli.options import add_grounding, add_inference, add_json, add_weights
 from vt_models.errors import InputError
 from vt_models.grounding import create_grounder
 from vt_models.registry import parse_update_policy
@@ -34,35 +33,6 @@ class _Track(NamedTuple):
 
     estimates: list[Estimate]
     seconds: list[float]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of `vt-models track`."""
-    add = parser.add_argument
-    add("video", type=Path, metavar="VIDEO", help="video file, or folder of images")
-    add("--model", default="asymtrack_lite0", help="or auto; default: %(default)s")
-    add("--box", type=parse_box, help="x,y,w,h of the target in the first frame")
-    add(
-        "--text",
-        help="the target in words: looked for where no --box is given, and read by models "
-        "with a language input",
-    )
-    add_grounding(add, "what finds --text where no --box is given")
-    add_weights(add)
-    add_inference(add)
-    add("--update", help="template update: a preset of the model, or INTERVAL:THRESHOLD")
-    add("--output", type=Path, action="append", default=[], help="OUT.mp4 or OUT.csv; repeatable")
-    add_json(add)
-
-
-def parse_box(text: str) -> Box:
-    """Turn "x,y,w,h" into four floats."""
-    try:
-        x, y, w, h = (float(part) for part in text.split(","))
-    except ValueError:
-        message = f"expected four numbers x,y,w,h, got {text!r}"
-        raise argparse.ArgumentTypeError(message) from None
-    return x, y, w, h
 
 
 def run(args: argparse.Namespace) -> int:

@@ -18,14 +18,19 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from vt_models.api import create_model
-from vt_models.cli.options import add_training_device, check_counts, seconds_of, training_device
+from vt_models.cli.options import check_counts, seconds_of, training_device
 from vt_models.datasets.video_list import read_video_list
 from vt_models.errors import InputError, TrainingError, WeightsError
 from vt_models.registry import get_spec
 from vt_models.training.cpu import prepare_cpu
 from vt_models.training.data.sources import open_sources, open_validation, parse_roots
 from vt_models.training.distillation.teacher import load_teacher
-from vt_models.training.distributed import SOLO, Team, joined, team_from_environment
+from vt_models.training.distributed import (
+    SINGLE_PROCESS,
+    ProcessGroup,
+    joined,
+    process_group_from_environment,
+)
 from vt_models.training.progress import Hooks, Progress
 from vt_models.training.recipe.loader import load_recipe
 from vt_models.training.recipe.settings import Recipe, to_dict
@@ -52,87 +57,65 @@ _FREE_SPACE = "Free some space"
 _NO_MEMORY = (errno.ENOMEM, errno.EAGAIN)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the options of `vt-models train`."""
-    add = parser.add_argument
-    add("recipe", type=Path, help="YAML recipe, see recipes/")
-    data_help = "folder of the image pack, or NAME=DIR of each of the recipe's sources"
-    add("--data", action="append", default=[], metavar="[NAME=]DIR", help=data_help)
-    add("--output", type=Path, help="run directory; default: runs/<name of the recipe>")
-    add(
-        "--validate-on",
-        type=Path,
-        help="folder of sequences, or of annotated videos, to validate on at intervals",
-    )
-    add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="replace a setting")
-    add_training_device(add)
-    add("--workers", type=int, help="processes that cut crops; default: 1, with a GPU up to 8")
-    time_help = "end after this time, that before a resumption included, with schedules completed"
-    add("--max-minutes", type=float, help=time_help)
-    add("--start-from", type=Path, help="weights of the same model to start from (STARK's stage 1)")
-    backbone_help = "published weights of the backbone to start from, of the recipe's `pretrained`"
-    add("--backbone-weights", type=Path, metavar="FILE", help=backbone_help)
-    text_help = "text encoder to start from: published, or of `vt-models distill-text-encoder`"
-    add("--text-weights", type=Path, help=text_help)
-    teacher_help = "NanoTrack v3's .safetensors, where the recipe's loss.teacher is not 0"
-    add("--teacher-weights", type=Path, metavar="FILE", help=teacher_help)
-    add("--restart", action="store_true", help="ignore the checkpoint of an earlier run")
-    add("--json", action="store_true", help="one JSON object on standard output at the end")
-
-
 def run(args: argparse.Namespace) -> int:
     """Runs `vt-models train`; a second call after a kill continues where the first one was."""
     recipe = load_recipe(args.recipe, args.set)
     check_counts(args, workers=0, threads=1)
     limit = seconds_of(args.max_minutes)
-    team = team_from_environment()
-    device = _device(args.device, team)
+    processes = process_group_from_environment()
+    device = _device(args.device, processes)
     prepare_cpu(args.threads)
     directory = args.output or Path("runs") / args.recipe.stem
     directory.mkdir(parents=True, exist_ok=True)
-    with joined(team, device):
-        trainer, validation = _trainer(args, recipe, directory, device, team)
-        _train(trainer, validation, limit, team)
+    with joined(processes, device):
+        trainer, validation = _trainer(args, recipe, directory, device, processes)
+        _train(trainer, validation, limit, processes)
         if not trainer.finished:
-            _say(f"stopped at {trainer.samples} samples; the same command continues there", team)
+            _say(
+                f"stopped at {trainer.samples} samples; the same command continues there", processes
+            )
             return 130
         final = directory / FINAL_WEIGHTS
-        if team.first:
+        if processes.first:
             _save_trained(trainer, final)
             (directory / LATEST_WEIGHTS).unlink(missing_ok=True)
-        _say(f"weights: {final}", team)
-        if args.json and team.first:
+        _say(f"weights: {final}", processes)
+        if args.json and processes.first:
             print(json.dumps({"weights": str(final), "samples": trainer.samples}))  # noqa: T201
-        team.wait()
+        processes.wait()
     return 0
 
 
 def _trainer(
-    args: argparse.Namespace, recipe: Recipe, directory: Path, device: torch.device, team: Team
+    args: argparse.Namespace,
+    recipe: Recipe,
+    directory: Path,
+    device: torch.device,
+    processes: ProcessGroup,
 ) -> tuple[Trainer, SequenceDataset | None]:
     """The trainer at the last checkpoint where there is one, and the sequences to validate on."""
     teacher = load_teacher(args.teacher_weights, recipe, device)
-    data = open_sources(recipe, parse_roots(args.data, recipe), _bar(team))
+    data = open_sources(recipe, parse_roots(args.data, recipe), _bar(processes))
     for source in data.sources:
         _say(
             f"{source.name}: {len(source.images)} images, {len(source.stills)} targets in stills, "
             f"{len(source.tracks)} tracks",
-            team,
+            processes,
         )
     if recipe.validation:
         count = len(read_video_list(Path(recipe.validation)).names)
-        _say(f"{recipe.validation}: {len(data.left_out)} of {count} videos left out", team)
-    _say(f"{getattr(data.images, 'nbytes', 0) / 1e9:.2f} GB of images in memory", team)
+        _say(f"{recipe.validation}: {len(data.left_out)} of {count} videos left out", processes)
+    _say(f"{getattr(data.images, 'nbytes', 0) / 1e9:.2f} GB of images in memory", processes)
     validation = open_validation(args.validate_on, recipe, data) if args.validate_on else None
     seed_everything(recipe.seed)
     net = _new_net(recipe, args.start_from, args.backbone_weights)
     if args.text_weights is not None:
         _load_text_weights(net, recipe.model, args.text_weights)
-    workers = _default_workers(device, team) if args.workers is None else args.workers
-    trainer = Trainer(net, recipe, data, directory, device, workers, team, teacher=teacher)
+    workers = _default_workers(device, processes) if args.workers is None else args.workers
+    trainer = Trainer(net, recipe, data, directory, device, workers, processes, teacher=teacher)
     if not args.restart and trainer.resume():
-        _say(f"resumed {trainer.checkpoint_path} at {trainer.samples} samples", team)
-    team.require_same(
+        _say(f"resumed {trainer.checkpoint_path} at {trainer.samples} samples", processes)
+    processes.require_same(
         trainer.samples,
         f"The processes are at different samples: {directory} must be on a file system that all "
         "machines share",
@@ -140,17 +123,19 @@ def _trainer(
     return trainer, validation
 
 
-def _train(trainer: Trainer, validation: SequenceDataset | None, limit: float, team: Team) -> None:
+def _train(
+    trainer: Trainer, validation: SequenceDataset | None, limit: float, processes: ProcessGroup
+) -> None:
     """Runs the trainer; the first process shows and logs what it does."""
     try:
         with ExitStack() as stack:
-            hooks = _shown(trainer, validation, limit, stack) if team.first else Hooks()
+            hooks = _shown(trainer, validation, limit, stack) if processes.first else Hooks()
             # Of several processes none ends at once: a cluster's signal reaches them directly and
             # through torchrun, which kills them itself if they take too long.
-            stack.enter_context(stopped_by_signals(trainer.stop, second_ends=team.size == 1))
+            stack.enter_context(stopped_by_signals(trainer.stop, second_ends=processes.size == 1))
             trainer.run(hooks, limit)
     except DivergedError:
-        if team.first:
+        if processes.first:
             raise
         sys.exit(DivergedError.exit_status)  # all processes know it, one says it
     except OSError as error:
@@ -182,9 +167,9 @@ def _broken_off(trainer: Trainer, what: str, remedy: str) -> TrainingError:
     )
 
 
-def _default_workers(device: torch.device, team: Team) -> int:
+def _default_workers(device: torch.device, processes: ProcessGroup) -> int:
     """One feeds a CPU; a GPU wants its share of the cores but the one that drives it."""
-    share = len(os.sched_getaffinity(0)) // team.local_size
+    share = len(os.sched_getaffinity(0)) // processes.local_size
     return 1 if device.type == "cpu" else max(1, min(MOST_WORKERS, share - 1))
 
 
@@ -199,19 +184,19 @@ def _save_trained(trainer: Trainer, path: Path) -> None:
         raise _broken_off(trainer, str(error), _FREE_SPACE) from error
 
 
-def _device(name: str, team: Team) -> torch.device:
+def _device(name: str, processes: ProcessGroup) -> torch.device:
     """The CPU, or this process's own GPU."""
     if training_device(name) == "cpu":
         return torch.device("cpu")
     count = torch.cuda.device_count()
-    if team.local_size > count:
+    if processes.local_size > count:
         raise InputError(
-            f"{team.local_size} processes on this machine, but torch sees {count} GPUs: start one "
-            f"a GPU (--nproc-per-node {count})."
+            f"{processes.local_size} processes on this machine, but torch sees {count} "
+            f"GPUs: start one a GPU (--nproc-per-node {count})."
         )
-    torch.cuda.set_device(team.local_rank)
+    torch.cuda.set_device(processes.local_rank)
     torch.backends.cudnn.benchmark = True  # every step has the same shapes
-    return torch.device("cuda", team.local_rank)
+    return torch.device("cuda", processes.local_rank)
 
 
 def _new_net(recipe: Recipe, start: Path | None, backbone: Path | None) -> nn.Module:
@@ -294,15 +279,15 @@ def _hooks(
     return Hooks(on_progress, on_validate, on_save, _say)
 
 
-def _bar(team: Team) -> Callable[[Iterable[Item], str], Iterable[Item]]:
+def _bar(processes: ProcessGroup) -> Callable[[Iterable[Item], str], Iterable[Item]]:
     """A progress bar around what is read, in the first process."""
 
     def wrap(items: Iterable[Item], what: str) -> Iterable[Item]:
-        return tqdm(items, desc=what, leave=False, disable=not team.first)
+        return tqdm(items, desc=what, leave=False, disable=not processes.first)
 
     return wrap
 
 
-def _say(text: str, team: Team = SOLO) -> None:
-    if team.first:
+def _say(text: str, processes: ProcessGroup = SINGLE_PROCESS) -> None:
+    if processes.first:
         tqdm.write(text, file=sys.stderr)

@@ -1,9 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Count the parameters and multiply-accumulates of a network (needs torch)."""
+"""Count the parameters and multiply-accumulates of a network (needs torch).
+
+    python -m vt_models.export.complexity
+
+counts every registered model and writes `vt_models/complexity.json`, which `vt-models models` shows
+without torch. Run it after a change of a network; a test counts again.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import sys
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vt_models.api import create_model
 from vt_models.export.exporter import example_graphs
+from vt_models.files import write_text
+from vt_models.registry import get_spec, list_models
 from vt_models.runtime.export_directory import SEARCH_GRAPH
 
 if TYPE_CHECKING:
@@ -54,3 +66,16 @@ def _gmacs(module: Any, inputs: tuple[Any, ...]) -> float:
         module(*inputs)
     total: int = counter.get_total_flops()
     return total / 2e9
+
+
+def main() -> int:
+    """Count all models and write the file."""
+    found = {name: asdict(measure(get_spec(name))) for name in list_models()}
+    path = Path(str(files("vt_models"))) / "complexity.json"
+    write_text(path, json.dumps(found, indent=2) + "\n")
+    sys.stdout.write(f"{path}: {len(found)} models\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

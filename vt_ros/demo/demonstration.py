@@ -34,7 +34,7 @@ from vision_msgs.msg import Detection2DArray
 
 from vt_interfaces.msg import TrackStatus
 from vt_interfaces.srv import SetTarget
-from vt_models.cli.track import parse_box
+from vt_models.cli.arguments import parse_box
 from vt_models.grounding import list_grounders
 from vt_ros.common.convert import (
     STATE_NAMES,

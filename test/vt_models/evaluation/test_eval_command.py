@@ -14,6 +14,7 @@ from typing import ClassVar
 import pytest
 
 from vt_models.cli import eval as command
+from vt_models.cli.main import declare
 from vt_models.errors import DatasetError, InputError
 from vt_models.evaluation import baselines
 from vt_models.evaluation.reports import page as report_page
@@ -73,7 +74,7 @@ def run(monkeypatch, tmp_path, write_sequence):
 
     def run_command(*options: str) -> int:
         parser = argparse.ArgumentParser()
-        command.add_arguments(parser)
+        declare("eval", parser)
         root = ["--model", MODEL, "--dataset", "folder", "--root", str(tmp_path)]
         return command.run(parser.parse_args([*root, *options]))
 
@@ -565,7 +566,7 @@ def test_a_list_and_names_contradict_each_other(run, write_list):
 
 def test_help_says_what_a_list_is():
     parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
+    declare("eval", parser)
     text = " ".join(parser.format_help().split())
     assert "--list FILE" in text
     assert "with a header: video, kind and" in text

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from vt_models.cli import bench as bench_command
+from vt_models.cli.main import declare
 from vt_models.datasets.folder import FolderDataset
 from vt_models.errors import BackendError, InputError
 from vt_models.evaluation import provenance, speed
@@ -99,7 +100,7 @@ def test_bench_writes_what_a_reader_needs(monkeypatch, tmp_path, capsys):
     slow = (SlowTracker("m", []), "shipped")
     monkeypatch.setattr(bench_command, "available_models", lambda *_: ({"m": slow}, {}))
     parser = argparse.ArgumentParser()
-    bench_command.add_arguments(parser)
+    declare("bench", parser)
     file = tmp_path / "results" / "speed.json"
     options = ["--frames", "4", "--burn-in", "1", "--repeats", "2", "--output", str(file)]
     options += ["--baselines", "vit", "--baseline-weights", str(tmp_path)]

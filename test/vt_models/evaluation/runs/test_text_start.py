@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from vt_models.cli import eval as command
+from vt_models.cli.main import declare
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.errors import DatasetError, WeightsError
 from vt_models.evaluation.runs import text_start as text_init
@@ -118,7 +119,7 @@ def test_it_is_sent_to_processes_without_its_network(
 
 def arguments(*options: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
+    declare("eval", parser)
     needed = ["--model", "m", "--dataset", "folder", "--root", ".", "--device", "cpu"]
     return parser.parse_args([*needed, *options])
 
