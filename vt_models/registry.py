@@ -28,7 +28,7 @@ class UpdatePolicy:
     """Rule by which a tracker replaces its dynamic template by a crop around the measured box.
 
     Attributes:
-        name: of the setting, such as the data set the authors use it for.
+        name: of the setting, such as the dataset the authors use it for.
         interval: frames; every frame whose number since `init` is a multiple of it counts, 0 for
             never.
         threshold: the score must be above this.
@@ -327,7 +327,7 @@ _STARK_R101_UPDATES = tuple(
 
 
 def _stark(variant: str, updates: tuple[UpdatePolicy, ...] = ()) -> ModelSpec:
-    """S without, ST with a dynamic template; the settings are the authors', by data set."""
+    """S without, ST with a dynamic template; the settings are the authors', by dataset."""
     return ModelSpec(
         name=f"stark_{variant}",
         family="stark",

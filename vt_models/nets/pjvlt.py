@@ -408,8 +408,8 @@ def pjvlt_tiny() -> Pjvlt:
 
     The visual half is ``procontext_tiny``'s with six blocks, for its reasons. The language half is
     one that ``vt-models distill-text-encoder`` makes of MiniLM-L6, whose 23 M parameters would be
-    three quarters of the network. A small network on few data cannot afford to forget its pretrained
-    stem, hence the form "add".
+    three quarters of the network. A small network on few data cannot afford to forget its
+    pretrained stem, hence the form "add".
     """
     return Pjvlt(
         PjvltConfig(

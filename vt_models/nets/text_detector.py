@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small detector that is asked by a text: one look at the whole picture, a score a place.
+"""A small detector that is asked by a text: one look at the whole image, a score a place.
 
 The score of a place is the likeness of what is seen there and of what the text says, so that names
-which no training picture had still have a meaning (Zareian et al., "Open-Vocabulary Object
+which no training image had still have a meaning (Zareian et al., "Open-Vocabulary Object
 Detection Using Captions", CVPR 2021). Made of known parts: EfficientNet-Lite0, a feature pyramid
 (Lin et al., CVPR 2017) of depthwise separable convolutions, an anchor-free head that gives the
 distances to the four sides (FCOS, Tian et al., ICCV 2019), a score that means the box's IoU as well
@@ -40,11 +40,11 @@ RARE = 0.01
 
 
 class Found(NamedTuple):
-    """What the places of a picture show, all levels one after the other, row by row.
+    """What the places of a image show, all levels one after the other, row by row.
 
     Attributes:
         logits: (B, P, N), likeness of each place and text.
-        boxes: (B, P, 4), cx, cy, w, h as fractions of the picture.
+        boxes: (B, P, 4), cx, cy, w, h as fractions of the image.
     """
 
     logits: Tensor
@@ -56,7 +56,7 @@ class TextDetector(nn.Module):
 
     Args:
         width: channels of the pyramid.
-        meaning: width of the space in which pictures and texts meet.
+        meaning: width of the space in which images and texts meet.
     """
 
     def __init__(self, width: int = 96, meaning: int = 128) -> None:
@@ -80,33 +80,31 @@ class TextDetector(nn.Module):
         """Word pieces (N, L) int64 and bool -> the mean word of each text, (N, 192)."""
         return mean_word(self.language(ids, mask)[-1], mask[..., None].float())
 
-    def forward(self, pictures: Tensor, words: Tensor) -> Found:
-        """Look for texts in pictures.
+    def forward(self, images: Tensor, words: Tensor) -> Found:
+        """Look for texts in images.
 
         Args:
-            pictures: (B, 3, H, W) float32, normalised; H and W are multiples of 32.
+            images: (B, 3, H, W) float32, normalised; H and W are multiples of 32.
             words: (N, 192), from `encode_text`.
         """
         texts = F.normalize(self.read(words), dim=-1)
         logits, boxes = [], []
-        for level, features in enumerate(self._pyramid(pictures)):
+        for level, features in enumerate(self._pyramid(images)):
             seen = self.meaning(self.look(features)).flatten(2).transpose(1, 2)
             logits.append((seen.float() @ texts.float().T) + self.bias)
-            boxes.append(self._boxes(self.sides(features).float(), level, pictures.shape))
+            boxes.append(self._boxes(self.sides(features).float(), level, images.shape))
         return Found(torch.cat(logits, 1), torch.cat(boxes, 1))
 
-    def _pyramid(self, pictures: Tensor) -> list[Tensor]:
-        maps = [
-            project(x) for project, x in zip(self.lateral, self.backbone(pictures), strict=True)
-        ]
+    def _pyramid(self, images: Tensor) -> list[Tensor]:
+        maps = [project(x) for project, x in zip(self.lateral, self.backbone(images), strict=True)]
         for finer, coarser in ((1, 2), (0, 1)):
             larger = F.interpolate(maps[coarser], scale_factor=2.0, mode="nearest")
             maps[finer] = maps[finer] + larger
         return [smooth(x) for smooth, x in zip(self.smooth, maps, strict=True)]
 
-    def _boxes(self, sides: Tensor, level: int, picture: torch.Size) -> Tensor:
+    def _boxes(self, sides: Tensor, level: int, image: torch.Size) -> Tensor:
         """(B, 4, h, w), logarithms of the distances to left, top, right, bottom -> (B, h w, 4)."""
-        stride, (height, width) = STRIDES[level], picture[2:]
+        stride, (height, width) = STRIDES[level], image[2:]
         distances = torch.exp((sides * self.scale[level]).clamp(-5.0, 5.0)) * (2.0 * stride)
         left, top, right, bottom = distances.flatten(2).unbind(1)
         x, y = (axis.to(sides.device) for axis in centres(level, (int(height), int(width))))
@@ -119,10 +117,10 @@ class TextDetector(nn.Module):
         self.backbone.load_imagenet(file)
 
 
-def centres(level: int, picture: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """X and y of the places of a level, row by row, in pixels of a picture (height, width)."""
+def centres(level: int, image: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """X and y of the places of a level, row by row, in pixels of a image (height, width)."""
     stride = STRIDES[level]
-    rows, columns = (torch.arange(side // stride) for side in picture)
+    rows, columns = (torch.arange(side // stride) for side in image)
     y, x = torch.meshgrid(rows, columns, indexing="ij")
     return (x.flatten() + 0.5) * stride, (y.flatten() + 0.5) * stride
 

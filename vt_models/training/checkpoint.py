@@ -19,7 +19,7 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Writes beside `path`, forces it to disk, then renames: a kill leaves the old or the new file.
 
     Raises:
-        TrainingError: The disk is full or not writable; the former checkpoint is intact.
+        TrainingError: The disk is full or not writable; the previous checkpoint is intact.
     """
     temporary = path.with_suffix(".partial")
     try:
@@ -31,7 +31,7 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
         _keep_name(path.parent)
     except OSError as error:
         raise TrainingError(
-            f"{path} could not be written ({error.strerror}); the former checkpoint is intact. "
+            f"{path} could not be written ({error.strerror}); the previous checkpoint is intact. "
             "Free some space and run the same command again: it resumes."
         ) from error
     finally:

@@ -36,7 +36,7 @@ class PeerError(TrainingError):
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """The processes of a run, as one of them sees them.
 
     Attributes:
@@ -101,28 +101,28 @@ class Team:
         )
 
 
-SOLO = Team()
+SINGLE_PROCESS = ProcessGroup()
 
 
-class Agreement:
+class AsyncMax:
     """Numbers of which every process goes by the largest: "somebody was asked to stop".
 
     The answer to a call is that of the call before, so that the exchange takes place while the step
     in between is computed and nobody waits for it. A process alone is answered at once.
 
     Args:
-        team: Who takes part.
+        processes: Who takes part.
         first: The answer to the first call; the same on every process.
     """
 
-    def __init__(self, team: Team, *first: float) -> None:
-        self._team = team
+    def __init__(self, processes: ProcessGroup, *first: float) -> None:
+        self._processes = processes
         self._values = torch.tensor(first, dtype=torch.float64)
         self._work: Any = None
 
     def __call__(self, *own: float) -> tuple[float, ...]:
         """Puts this process's numbers in and returns the agreed ones."""
-        if self._team.size == 1:
+        if self._processes.size == 1:
             return own
         agreed = self.settle()
         self._values = torch.tensor(own, dtype=torch.float64)
@@ -137,14 +137,14 @@ class Agreement:
         return tuple(self._values.tolist())
 
 
-def team_from_environment() -> Team:
+def process_group_from_environment() -> ProcessGroup:
     """Who this process is by the variables that `torchrun` sets; alone without them.
 
     Raises:
         InputError: A variable is missing or is no number.
     """
     if "WORLD_SIZE" not in os.environ:
-        return SOLO
+        return SINGLE_PROCESS
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     try:
         rank, size, local_rank, local_size = (int(os.environ[name]) for name in names)
@@ -153,17 +153,17 @@ def team_from_environment() -> Team:
             f"WORLD_SIZE is set, but {', '.join(names)} are not all numbers ({error!r}): start the "
             "processes with torchrun, or unset WORLD_SIZE."
         ) from error
-    return Team(rank, size, local_rank, local_size)
+    return ProcessGroup(rank, size, local_rank, local_size)
 
 
 @contextmanager
-def joined(team: Team, device: torch.device) -> Iterator[None]:
+def joined(processes: ProcessGroup, device: torch.device) -> Iterator[None]:
     """Connects the processes of a run for the time of the block.
 
     Raises:
         PeerError: The others cannot be reached.
     """
-    if team.size == 1:
+    if processes.size == 1:
         yield
         return
     backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
@@ -171,8 +171,9 @@ def joined(team: Team, device: torch.device) -> Iterator[None]:
         dist.init_process_group(backend, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise PeerError(
-            f"Process {team.rank} of {team.size} cannot reach the others ({_first_line(error)}): "
-            "check torchrun's --rdzv-endpoint (or --master-addr) and the firewall between machines."
+            f"Process {processes.rank} of {processes.size} cannot reach the others "
+            f"({_first_line(error)}): check torchrun's --rdzv-endpoint (or --master-addr) and the "
+            "firewall between machines."
         ) from error
     yield
     # Not after an error: the others may be gone, and a GPU would wait for them.
@@ -193,14 +194,14 @@ def peer_error(error: RuntimeError, checkpoint: str) -> PeerError:
     )
 
 
-def synchronise_norms(net: nn.Module, team: Team, device: torch.device) -> None:
+def synchronise_norms(net: nn.Module, processes: ProcessGroup, device: torch.device) -> None:
     """Lets batch norms that learn take their statistics over all processes, in place.
 
     With the statistics of their own share, many processes with small shares would train another
     network than one process with the whole batch. Norms that always use their running statistics
     (ImageNet backbones) are left alone.
     """
-    if team.size == 1:
+    if processes.size == 1:
         return
     was_training = net.training
     net.train()

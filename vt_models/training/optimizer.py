@@ -15,7 +15,7 @@ from vt_models.errors import RecipeError
 if TYPE_CHECKING:
     from vt_models.training.recipe.settings import OptimConfig
 
-OF_THE_RECIPE = ("peak_lr", "weight_decay", "fused", "foreach")
+RECIPE_KEYS = ("peak_lr", "weight_decay", "fused", "foreach")
 """Settings of a parameter group that a checkpoint does not bring back."""
 
 
@@ -72,13 +72,13 @@ def load_optimizer(optimizer: torch.optim.AdamW, state: dict[str, Any]) -> None:
     Raises:
         ValueError: The groups are not those of the checkpoint.
     """
-    wanted = [{key: group[key] for key in OF_THE_RECIPE} for group in optimizer.param_groups]
+    wanted = [{key: group[key] for key in RECIPE_KEYS} for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
     for group, values in zip(optimizer.param_groups, wanted, strict=True):
         group.update(values)
 
 
-def what_learns(optim: dict[str, Any]) -> dict[str, Any]:
+def trainable_settings(optim: dict[str, Any]) -> dict[str, Any]:
     """The settings that say which parameters are in which group of the optimiser."""
     prefixes = {key: tuple(optim[key]) for key in ("frozen", "only", "backbone")}
     return prefixes | {"backbone_lr_factor": "0" if optim["backbone_lr_factor"] == 0 else "> 0"}
@@ -103,7 +103,7 @@ def learning_rate_scale(samples: int, optim: OptimConfig, done: float | None = N
     return max(left, 0.01)
 
 
-class Average:
+class ModelEma:
     """A copy of a network whose weights are the moving average of the original's.
 
     Args:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from vt_models.training.distributed import Team
+    from vt_models.training.distributed import ProcessGroup
 
 
 @dataclass
@@ -87,16 +87,16 @@ class Meter:
         """Whether every step's gradient was a number."""
         return self._finite is None or bool(self._finite)
 
-    def means(self, team: Team) -> dict[str, float]:
+    def means(self, processes: ProcessGroup) -> dict[str, float]:
         """Loss terms of the average step, over all processes; every process must ask."""
         if not self._terms:
             return {}
-        sums = team.total(torch.stack([value.float() for value in self._terms.values()]))
+        sums = processes.total(torch.stack([value.float() for value in self._terms.values()]))
         return dict(zip(self._terms, (sums / self.steps).tolist(), strict=True))
 
-    def report(self, team: Team, samples: int, batch_size: int, lr: float) -> Progress:
+    def report(self, processes: ProcessGroup, samples: int, batch_size: int, lr: float) -> Progress:
         """Everything so far; every process must ask."""
-        terms = self.means(team)
+        terms = self.means(processes)
         elapsed = max(time.perf_counter() - self._started - self._paused, 1e-9)
         return Progress(
             samples=samples,

@@ -29,13 +29,13 @@ from vt_models.training.data.batches import BatchNumbers
 from vt_models.training.data.phrases import phrases_for
 from vt_models.training.losses.families import iou_and_giou
 from vt_models.training.optimizer import (
-    Average,
+    ModelEma,
     learning_rate_scale,
     load_optimizer,
     make_optimizer,
 )
 from vt_models.training.recipe.settings import OptimConfig
-from vt_models.training.text_detector_data import NOTHING, Pictures
+from vt_models.training.text_detector_data import BACKGROUND, DetectionDataset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,12 +54,12 @@ class DetectorSettings:
     """A run of training.
 
     Attributes:
-        size: side of a picture, pixels, a multiple of 32.
-        seed: of pictures, phrases and weights.
-        checkpoint_every: pictures.
-        hold_out: every so many photographs one is left to judge by; 0: none.
+        size: side of a image, pixels, a multiple of 32.
+        seed: of images, phrases and weights.
+        checkpoint_every: images.
+        hold_out: every so many still images one is left to judge by; 0: none.
         giou: weight of the boxes beside the scores.
-        optim: rates and schedule, counted in pictures.
+        optim: rates and schedule, counted in images.
     """
 
     size: int = 320
@@ -114,14 +114,14 @@ def detector_loss(
 
     Args:
         found: of the network, for all names and, last, for `ANYTHING`.
-        batch: `box`, `name`, `doubtful`, `known` of `Pictures`, with a batch axis in front.
+        batch: `box`, `name`, `doubtful`, `known` of `DetectionDataset`, with a batch axis in front.
         giou_weight: of the boxes.
 
     Returns:
         The loss, and its terms with the mean IoU of the boxes of places with an object.
     """
     name, box, logits = batch["name"], batch["box"], found.logits.float()
-    taken = name != NOTHING
+    taken = name != BACKGROUND
     truth = torch.where(taken[..., None], box, found.boxes.detach())
     iou, giou = iou_and_giou(found.boxes, truth)
     reached = (iou.detach() * taken).clamp(0, 1)
@@ -132,9 +132,9 @@ def detector_loss(
     weight = torch.where(wanted > 0, wanted.clamp(min=0.1), 0.75 * score.square())
     weight = weight * F.pad(batch["known"], (0, 1), value=True)[:, None]
     unsure = batch["doubtful"].clamp(min=0)[..., None]
-    sure = ((batch["doubtful"] == NOTHING) | (batch["doubtful"] == name)).float()
+    sure = ((batch["doubtful"] == BACKGROUND) | (batch["doubtful"] == name)).float()
     weight = weight * torch.ones_like(weight).scatter_(2, unsure, sure[..., None])
-    weight[..., -1] *= (batch["doubtful"] == NOTHING) | taken
+    weight[..., -1] *= (batch["doubtful"] == BACKGROUND) | taken
     entropy = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
     count = reached.sum().clamp(min=1)
     scores = (weight * entropy).sum() / count
@@ -152,7 +152,7 @@ class DetectorTrainer:
         pack: to learn from.
         settings: of the run.
         directory: of the checkpoint.
-        workers: processes that cut pictures.
+        workers: processes that cut images.
         device: where the network learns.
 
     Raises:
@@ -170,15 +170,15 @@ class DetectorTrainer:
     ) -> None:
         self.settings, self.samples = settings, 0
         self._stopping = False
-        self._pictures = Pictures(pack, settings.size, settings.seed, settings.hold_out)
-        if not self._pictures.names:
-            raise DatasetError("the image pack names nothing in its photographs")
+        self._dataset = DetectionDataset(pack, settings.size, settings.seed, settings.hold_out)
+        if not self._dataset.names:
+            raise DatasetError("the image pack names nothing in its still images")
         self._workers = workers
         self._net = net.to(device, memory_format=torch.channels_last)
         self._device = device
-        self._vocabulary = Vocabulary(net, self._pictures.names)
+        self._vocabulary = Vocabulary(net, self._dataset.names)
         self._optimizer = make_optimizer(net, settings.optim)
-        self._average = Average(net, settings.optim.ema)
+        self._average = ModelEma(net, settings.optim.ema)
         self.checkpoint = directory / "last.pt"
 
     @property
@@ -227,7 +227,7 @@ class DetectorTrainer:
         """Trains to the end, or for so long with the schedule completed; yields terms a step."""
         optim, started, first = self.settings.optim, time.perf_counter(), self.samples
         numbers = BatchNumbers(self.samples, optim.samples, optim.batch_size)
-        loader = DataLoader(self._pictures, batch_sampler=numbers, num_workers=self._workers)
+        loader = DataLoader(self._dataset, batch_sampler=numbers, num_workers=self._workers)
         self._net.train()
         for batch in loader:
             spent = (time.perf_counter() - started) / max_seconds
@@ -247,17 +247,17 @@ class DetectorTrainer:
         rng = np.random.default_rng([self.settings.seed, 1, self.samples])
         words = self._vocabulary.draw(rng)
         batch = {name: value.to(self._device) for name, value in batch.items()}
-        pictures = batch["picture"].permute(0, 3, 1, 2).float()
-        pictures = (apply_colour(pictures, batch["colour"], batch["gray"]) - INPUT_MEAN) / INPUT_STD
+        images = batch["image"].permute(0, 3, 1, 2).float()
+        images = (apply_colour(images, batch["colour"], batch["grey"]) - INPUT_MEAN) / INPUT_STD
         with torch.autocast(self._device.type, torch.bfloat16, enabled=optim.precision == "bf16"):
-            found = self._net(pictures.contiguous(memory_format=torch.channels_last), words)
+            found = self._net(images.contiguous(memory_format=torch.channels_last), words)
         loss, terms = detector_loss(found, batch, self.settings.giou)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self._net.parameters(), optim.grad_clip)
         if not bool(torch.isfinite(norm)):
             raise TrainingError(
-                f"the loss is no longer a number after {self.samples} pictures; {self.checkpoint} "
+                f"the loss is no longer a number after {self.samples} images; {self.checkpoint} "
                 "is intact: lower the rate and run the same command again"
             )
         self._optimizer.step()

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole pictures with everything that is named in them: what the text detector learns from.
+"""Whole images with everything that is named in them: what the text detector learns from.
 
-Every sample is a pure function of (seed, number). A picture is a window of one image, or four
-images beside one another (mosaic, Bochkovskiy et al. 2020), which makes objects small. What each
-place of it should say is decided here, in the data's process: places near the middle of an object
-belong to it at the level of its size (FCOS, Tian et al., ICCV 2019, section 3.2).
+Every sample is a pure function of (seed, number). Its image is a window of one image, or of four
+beside one another (mosaic, Bochkovskiy et al. 2020), which makes objects small. What each place of
+it should say is decided here, in the data's process: places near the middle of an object belong to
+it at the level of its size (FCOS, Tian et al., ICCV 2019, section 3.2).
 
-Frames of videos, where only what is tracked has a box, show objects that photographs do not show:
+Frames of videos, where only what is tracked has a box, show objects that still images do not show:
 small ones from above. They say what is there, and of nothing that it is not.
 """
 
@@ -29,28 +29,28 @@ if TYPE_CHECKING:
 
 Sample = dict[str, np.ndarray]
 SIZES_PX = ((0.0, 56.0), (40.0, 128.0), (96.0, np.inf))
-"""Mean sides of the objects of each level, pixels of the picture; they overlap."""
-REACH = 1.5
+"""Mean sides of the objects of each level, pixels of the image; they overlap."""
+CENTRE_RADIUS = 1.5
 """Places up to so many strides from an object's middle belong to it."""
 SMALLEST_PX = 6.0
-"""Of a side; what is smaller in the picture counts neither for nor against."""
-CUT = 0.35
+"""Of a side; what is smaller in the image counts neither for nor against."""
+MIN_VISIBLE = 0.35
 """Nor does what shows less than this share of itself."""
-MOSAIC = 0.5
+MOSAIC_SHARE = 0.5
 ZOOM = (0.55, 1.5)
 """Side of a window as a part of the longer side of its image."""
-COLOURS = AugmentConfig(brightness=0.3, contrast=0.3, saturation=0.3, gray=0.05)
+COLOURS = AugmentConfig(brightness=0.3, contrast=0.3, saturation=0.3, grey=0.05)
 VIDEO_SHARE = 0.15
-"""Of the pictures are frames of videos."""
-NOTHING = -1
+"""Of the samples are frames of videos."""
+BACKGROUND = -1
 
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """What a picture shows: M boxes.
+    """What a image shows: M boxes.
 
     Attributes:
-        boxes: (M, 4) float32, x1, y1, x2, y2 in pixels of the picture, cut at its edges.
+        boxes: (M, 4) float32, x1, y1, x2, y2 in pixels of the image, cut at its edges.
         names: (M,) numbers of their names.
         doubtful: (M,) bool, too small or too much cut off to count.
     """
@@ -60,20 +60,20 @@ class Objects:
     doubtful: np.ndarray
 
 
-class Pictures(Dataset[Sample]):
-    """Number -> picture, and what each of its P places should say.
+class DetectionDataset(Dataset[Sample]):
+    """Number -> image, and what each of its P places should say.
 
-    A sample has `picture` (S, S, 3) uint8, `box` (P, 4) float32 cxcywh as fractions of the picture,
-    `name` and `doubtful` (P,) int64: the number of the name that belongs there or `NOTHING`, and of
-    one that counts neither for nor against there; `known` (N,) bool, the names that were looked for
-    in this picture; `colour` and `gray` (see `ColourDraw`).
+    A sample has `image` (S, S, 3) uint8, `box` (P, 4) float32 cxcywh as fractions of the image,
+    `name` and `doubtful` (P,) int64: the number of the name that belongs there or `BACKGROUND`, and
+    of one that counts neither for nor against there; `known` (N,) bool, the names that were looked
+    for in this image; `colour` and `grey` (see `ColourDraw`).
 
     Args:
         pack: Images of which all is annotated, and clips, of which only frames with names that
             images have are used.
         size: S, a multiple of 32.
-        seed: Of every picture.
-        hold_out: Every so many photographs one is not used, to judge by (`is_held_out`); 0: none.
+        seed: Of every image.
+        hold_out: Every so many still images one is not used, to judge by (`is_held_out`); 0: none.
 
     Attributes:
         names: All names, in the order of their numbers.
@@ -82,9 +82,9 @@ class Pictures(Dataset[Sample]):
     def __init__(self, pack: ImagePack, size: int, seed: int, hold_out: int = 0) -> None:
         self._images = pack.images
         self._size, self._seed = size, seed
-        photographs = [entry for entry in pack.annotated if not entry.is_video]
+        stills = [entry for entry in pack.annotated if not entry.is_video]
         self._annotated = [
-            entry for number, entry in enumerate(photographs) if not is_held_out(number, hold_out)
+            entry for number, entry in enumerate(stills) if not is_held_out(number, hold_out)
         ]
         videos = [entry for entry in pack.annotated if entry.is_video]
         found = {plain_name(name) for entry in self._annotated for name, _ in entry.objects}
@@ -108,25 +108,25 @@ class Pictures(Dataset[Sample]):
         if self._frames and rng.random() < VIDEO_SHARE:
             return self._frame(rng)
         first = self._annotated[int(rng.integers(len(self._annotated)))]
-        whole = rng.random() >= MOSAIC
-        picture, objects = self._one(first, self._size, rng) if whole else self._four(first, rng)
-        return self._sample(picture, self._known[first.group], assign(objects, self._size), rng)
+        whole = rng.random() >= MOSAIC_SHARE
+        image, objects = self._one(first, self._size, rng) if whole else self._four(first, rng)
+        return self._sample(image, self._known[first.group], assign(objects, self._size), rng)
 
     def _frame(self, rng: np.random.Generator) -> Sample:
         """A frame of a video: where nothing is annotated there may be more of the same name."""
         entry = self._frames[int(rng.integers(len(self._frames)))]
-        picture, objects = self._one(entry, self._size, rng)
+        image, objects = self._one(entry, self._size, rng)
         said = assign(objects, self._size)
         number = self._numbers[plain_name(entry.objects[0][0])]
-        said["doubtful"][said["name"] == NOTHING] = number
-        return self._sample(picture, self._names_of([entry]), said, rng)
+        said["doubtful"][said["name"] == BACKGROUND] = number
+        return self._sample(image, self._names_of([entry]), said, rng)
 
     def _sample(
-        self, picture: np.ndarray, known: np.ndarray, said: Sample, rng: np.random.Generator
+        self, image: np.ndarray, known: np.ndarray, said: Sample, rng: np.random.Generator
     ) -> Sample:
         colour = draw_colour(COLOURS, rng)
-        drawn = {"colour": colour.values[1], "gray": np.array(colour.gray)}
-        return {"picture": picture, "known": known} | drawn | said
+        drawn = {"colour": colour.values[1], "grey": np.array(colour.grey)}
+        return {"image": image, "known": known} | drawn | said
 
     def _names_of(self, entries: list[Annotated]) -> np.ndarray:
         """(N,) bool: which names are annotated in a group of images."""
@@ -139,27 +139,27 @@ class Pictures(Dataset[Sample]):
         self, entry: Annotated, size: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, Objects]:
         """A window of an image."""
-        image = self._images[entry.image]
-        view = _window(image.shape, rng)
+        whole = self._images[entry.image]
+        view = _window(whole.shape, rng)
         named = [(name, box) for name, box in entry.objects if name]
         boxes = np.array([box_in_view(box, view) for _, box in named], np.float32).reshape(-1, 4)
         names = np.array([self._numbers[plain_name(name)] for name, _ in named], np.int64)
-        return crop_view(image, view, size), _seen(boxes * size, names, size)
+        return crop_view(whole, view, size), _seen(boxes * size, names, size)
 
     def _four(self, first: Annotated, rng: np.random.Generator) -> tuple[np.ndarray, Objects]:
         """Four images of a group, half as large."""
         group, half = self._groups[first.group], self._size // 2
-        picture = np.empty((self._size, self._size, 3), np.uint8)
+        image = np.empty((self._size, self._size, 3), np.uint8)
         parts = []
         for corner in range(4):
             entry = group[int(rng.integers(len(group)))] if corner else first
             top, left = half * (corner // 2), half * (corner % 2)
             part, objects = self._one(entry, half, rng)
-            picture[top : top + half, left : left + half] = part
+            image[top : top + half, left : left + half] = part
             shift = np.array([left, top, left, top], np.float32)
             parts.append(Objects(objects.boxes + shift, objects.names, objects.doubtful))
         fields = zip(*((part.boxes, part.names, part.doubtful) for part in parts), strict=True)
-        return picture, Objects(*map(np.concatenate, fields))
+        return image, Objects(*map(np.concatenate, fields))
 
 
 def _window(shape: tuple[int, ...], rng: np.random.Generator) -> View:
@@ -176,18 +176,18 @@ def _window(shape: tuple[int, ...], rng: np.random.Generator) -> View:
 
 
 def _seen(boxes: np.ndarray, names: np.ndarray, size: int) -> Objects:
-    """What of some objects (cxcywh in pixels) is in a picture."""
+    """What of some objects (cxcywh in pixels) is in a image."""
     low, high = boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2
     cut = np.clip(np.hstack([low, high]), 0, size)
     sides = cut[:, 2:] - cut[:, :2]
     share = sides.prod(1) / np.maximum(boxes[:, 2:].prod(1), 1e-6)
     visible = sides.min(1, initial=np.inf) > 0
-    doubtful = (sides.min(1, initial=np.inf) < SMALLEST_PX) | (share < CUT)
+    doubtful = (sides.min(1, initial=np.inf) < SMALLEST_PX) | (share < MIN_VISIBLE)
     return Objects(cut[visible], names[visible], doubtful[visible])
 
 
 def assign(objects: Objects, size: int) -> Sample:
-    """What each place should say: `box`, `name` and `doubtful`, see `Pictures`.
+    """What each place should say: `box`, `name` and `doubtful`, see `DetectionDataset`.
 
     Of several objects that a place could belong to it is the smallest one's.
     """
@@ -200,8 +200,8 @@ def _assign_level(objects: Objects, size: int, level: int) -> Sample:
     places, boxes = np.stack([x, y], -1)[:, None], objects.boxes
     found: Sample = {
         "box": np.zeros((len(x), 4), np.float32),
-        "name": np.full(len(x), NOTHING, np.int64),
-        "doubtful": np.full(len(x), NOTHING, np.int64),
+        "name": np.full(len(x), BACKGROUND, np.int64),
+        "doubtful": np.full(len(x), BACKGROUND, np.int64),
     }
     if not len(boxes):
         return found
@@ -210,7 +210,7 @@ def _assign_level(objects: Objects, size: int, level: int) -> Sample:
     mean_side = np.sqrt(sides.prod(-1))
     low, high = SIZES_PX[level]
     away = np.abs(places - middle).max(-1) / STRIDES[level]
-    near = inside & (away < REACH) | (away <= 0.5)  # a small object lies between places
+    near = inside & (away < CENTRE_RADIUS) | (away <= 0.5)  # a small object lies between places
     own = near & (mean_side >= low) & (mean_side < high) & ~objects.doubtful
     taken, smallest = _smallest(own, mean_side)
     found["name"][taken] = objects.names[smallest[taken]]

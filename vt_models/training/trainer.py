@@ -23,13 +23,13 @@ from vt_models.errors import DatasetError, InputError, RecipeError, TrainingErro
 from vt_models.nets.vit import VisionTransformer, scheduled_keep_ratio
 from vt_models.registry import get_spec
 from vt_models.training.checkpoint import load_checkpoint, save_checkpoint
-from vt_models.training.data.batches import Batch, BatchNumbers, Finisher, make_loader
+from vt_models.training.data.batches import Batch, BatchNumbers, BatchPreprocessor, make_loader
 from vt_models.training.data.pairs import PairDataset
 from vt_models.training.distillation.teacher import Teacher, check_teacher, teacher_loss
 from vt_models.training.distributed import (
-    SOLO,
-    Agreement,
-    Team,
+    SINGLE_PROCESS,
+    AsyncMax,
+    ProcessGroup,
     broken_connection,
     peer_error,
     synchronise_norms,
@@ -37,11 +37,11 @@ from vt_models.training.distributed import (
 from vt_models.training.losses.families import Truth, loss_for
 from vt_models.training.losses.matching import matching_loss
 from vt_models.training.optimizer import (
-    Average,
+    ModelEma,
     learning_rate_scale,
     load_optimizer,
     make_optimizer,
-    what_learns,
+    trainable_settings,
 )
 from vt_models.training.progress import Hooks, Meter
 from vt_models.training.recipe.settings import Recipe, to_dict
@@ -75,7 +75,7 @@ class Trainer:
         directory: Where `last.pt` goes.
         device: Where to compute.
         workers: Processes that cut crops; 0 does it in this one.
-        team: This process among those that share the run; they must be connected (`joined`).
+        processes: This process among those that share the run; they must be connected (`joined`).
         teacher: From `load_teacher`, where the recipe's `loss.teacher` asks for one.
 
     Attributes:
@@ -95,11 +95,11 @@ class Trainer:
         directory: Path,
         device: torch.device,
         workers: int = 0,
-        team: Team = SOLO,
+        processes: ProcessGroup = SINGLE_PROCESS,
         *,
         teacher: Teacher | None = None,
     ) -> None:
-        _check_shares(recipe, team)
+        _check_shares(recipe, processes)
         check_teacher(recipe, teacher)
         optim = recipe.optim
         self.recipe = recipe
@@ -108,14 +108,14 @@ class Trainer:
         self.directory = directory
         self.samples = 0
         self.seconds = 0.0
-        self._team = team
+        self._processes = processes
         self._workers = workers
         self._dataset = PairDataset(data, self.spec, recipe)
-        self._finish = Finisher(self.spec, device)
+        self._preprocess = BatchPreprocessor(self.spec, device)
         self._net = net.to(device, memory_format=torch.channels_last)
         _set_grad_checkpointing(self._net, optim.grad_checkpointing)
-        self._ema = Average(self._net, optim.ema) if optim.ema > 0 else None
-        synchronise_norms(self._net, team, device)
+        self._ema = ModelEma(self._net, optim.ema) if optim.ema > 0 else None
+        synchronise_norms(self._net, processes, device)
         self._inner = self._model = self._net
         self._optimizer = make_optimizer(self._net, optim, fused=device.type == "cuda")
         self._loss = loss_for(self.spec)
@@ -170,8 +170,8 @@ class Trainer:
     def _check_same_parameters(self, former: dict[str, Any]) -> None:
         """AdamW's state goes by position: it fits the parameters that learned before only."""
         defaults = to_dict(self.recipe)["optim"] | {"only": (), "backbone": ("backbone.",)}
-        before = what_learns(defaults | former)
-        now = what_learns(to_dict(self.recipe)["optim"])
+        before = trainable_settings(defaults | former)
+        now = trainable_settings(to_dict(self.recipe)["optim"])
         if before != now:
             raise RecipeError(
                 f"{self.checkpoint_path} was trained with {before} under `optim`, the recipe says "
@@ -196,9 +196,9 @@ class Trainer:
         """Writes `last.pt`; of several processes the first one does.
 
         Raises:
-            TrainingError: The disk is full; the former checkpoint is intact.
+            TrainingError: The disk is full; the previous checkpoint is intact.
         """
-        if not self._team.first:
+        if not self._processes.first:
             return
         state: dict[str, Any] = {
             "model": self._net.state_dict(),
@@ -237,7 +237,7 @@ class Trainer:
         except RuntimeError as error:
             if str(error).startswith("DataLoader worker"):
                 raise DataWorkerError(self._worker_died(error)) from error
-            if self._team.size > 1 and broken_connection(error):
+            if self._processes.size > 1 and broken_connection(error):
                 raise peer_error(error, str(self.checkpoint_path)) from error
             raise
 
@@ -250,7 +250,7 @@ class Trainer:
 
     def _too_large(self, error: RuntimeError) -> str:
         optim = self.recipe.optim
-        pairs = optim.batch_size // (self._team.size * optim.accumulate)
+        pairs = optim.batch_size // (self._processes.size * optim.accumulate)
         return (
             f"The GPU's memory does not hold {pairs} pairs at a time "
             f"({str(error).splitlines()[0]}): raise optim.accumulate (now {optim.accumulate}), "
@@ -260,7 +260,7 @@ class Trainer:
 
     def _run(self, hooks: Hooks) -> None:
         began = time.perf_counter() - self.seconds
-        agree = Agreement(self._team, False, self.seconds)
+        agree = AsyncMax(self._processes, False, self.seconds)
         self.prepare(hooks)
         meter = Meter()
         for parts, waited in self.batches():
@@ -275,7 +275,7 @@ class Trainer:
         self._require_finite(meter)
         self._report(meter, hooks)
         self._save(hooks)
-        self._team.wait()
+        self._processes.wait()
 
     def prepare(self, hooks: Hooks | None = None) -> None:
         """Makes the network ready for steps: in training mode, compiled and shared as wished."""
@@ -290,7 +290,7 @@ class Trainer:
             return
         optim = self.recipe.optim
         numbers = BatchNumbers(
-            self.samples, optim.samples, optim.batch_size, self._team, optim.accumulate
+            self.samples, optim.samples, optim.batch_size, self._processes, optim.accumulate
         )
         loader = make_loader(self._dataset, numbers, self._workers, pin=self.device.type == "cuda")
         samples = iter(loader)
@@ -343,7 +343,7 @@ class Trainer:
             return
         rate = max(group["lr"] for group in self._optimizer.param_groups)
         batch_size = self.recipe.optim.batch_size
-        progress = meter.report(self._team, self.samples, batch_size, rate)
+        progress = meter.report(self._processes, self.samples, batch_size, rate)
         if hooks.on_progress:
             hooks.on_progress(progress)
 
@@ -351,7 +351,7 @@ class Trainer:
         """Looks at the steps since the last report: at every step, a GPU would have to wait."""
         if meter.finite:
             return
-        terms = ", ".join(f"{k}={v:.4g}" for k, v in meter.means(self._team).items())
+        terms = ", ".join(f"{k}={v:.4g}" for k, v in meter.means(self._processes).items())
         raise DivergedError(
             f"The loss or its gradient is not finite after {self.samples} samples (mean of "
             f"{meter.steps} steps: {terms}); {self.checkpoint_path} is intact. Lower optim.lr or "
@@ -378,12 +378,12 @@ class Trainer:
         self._set_learning_rates()
         self._set_keep_ratio()
         self._seed_dropout()
-        whole = self._whole([self._finish.truth(sample) for sample in samples])
+        whole = self._whole([self._preprocess.truth(sample) for sample in samples])
         self._optimizer.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
         for index, sample in enumerate(samples):
             with self._exchanging(index == len(samples) - 1):
-                terms = self._backward(self._finish(sample), whole)
+                terms = self._backward(self._preprocess(sample), whole)
             sums = {name: sums[name] + term if sums else term for name, term in terms.items()}
         return sums
 
@@ -400,7 +400,7 @@ class Trainer:
         """Adds a part's gradients; its share of the loss terms."""
         terms = self._terms(self._model, part, whole)
         # Processes take the mean of their gradients, while shares of a loss add up.
-        (terms["total"] * self._team.size).backward()
+        (terms["total"] * self._processes.size).backward()
         return {name: term.detach() for name, term in terms.items()}
 
     def _terms(self, model: nn.Module, part: Batch, whole: Truth) -> dict[str, Tensor]:
@@ -423,15 +423,17 @@ class Trainer:
     def _whole(self, truths: list[Truth]) -> Truth:
         """The truth of all pairs of the step, of which every process holds some."""
         own = Truth(*(torch.cat(values) for values in zip(*truths, strict=True)))
-        if self._team.size == 1:
+        if self._processes.size == 1:
             return own
-        box, present = self._team.gather(torch.cat([own.box, own.present[:, None]], 1)).split(4, 1)
+        box, present = self._processes.gather(torch.cat([own.box, own.present[:, None]], 1)).split(
+            4, 1
+        )
         return Truth(box, present[:, 0] > 0)
 
     def _exchanging(self, wanted: bool) -> AbstractContextManager[None]:
         """Within it, gradients are exchanged between processes, or only added up here."""
         model: Any = self._model
-        return nullcontext() if wanted or self._team.size == 1 else model.no_sync()
+        return nullcontext() if wanted or self._processes.size == 1 else model.no_sync()
 
     @property
     def _frozen_at_first(self) -> bool:
@@ -446,7 +448,7 @@ class Trainer:
 
     def _share(self) -> None:
         """From now on the backward pass exchanges the gradients of what learns now."""
-        self._model = self._team.wrap(self._inner, self.device, self._some_unused)
+        self._model = self._processes.wrap(self._inner, self.device, self._some_unused)
 
     @property
     def _some_unused(self) -> bool:
@@ -464,7 +466,7 @@ class Trainer:
             return self._net
         compiled = torch.compile(self._net)
         failure = self._try(compiled)
-        failed = self._team.total(torch.tensor([float(failure is not None)]))
+        failed = self._processes.total(torch.tensor([float(failure is not None)]))
         if not bool(failed.any()):
             return compiled
         if hooks.on_notice:
@@ -476,9 +478,9 @@ class Trainer:
         """One pass over the first pairs that leaves no trace; why it failed."""
         optim = self.recipe.optim
         numbers = BatchNumbers(
-            self.samples, optim.samples, optim.batch_size, self._team, optim.accumulate
+            self.samples, optim.samples, optim.batch_size, self._processes, optim.accumulate
         )
-        part = self._finish(next(iter(make_loader(self._dataset, numbers, 0, pin=False))))
+        part = self._preprocess(next(iter(make_loader(self._dataset, numbers, 0, pin=False))))
         before = copy.deepcopy(self._net.state_dict())
         try:
             self._terms(model, part, part.truth)["total"].backward()
@@ -511,7 +513,7 @@ class Trainer:
 
     def _seed_dropout(self) -> None:
         """What a network drops depends on the step alone: a resumed run drops the same."""
-        entropy = np.random.SeedSequence([self.recipe.seed, self.samples, self._team.rank])
+        entropy = np.random.SeedSequence([self.recipe.seed, self.samples, self._processes.rank])
         torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
 
     def _crossed(self, interval: int) -> bool:
@@ -520,13 +522,13 @@ class Trainer:
         return self.samples // interval > (self.samples - self.recipe.optim.batch_size) // interval
 
 
-def _check_shares(recipe: Recipe, team: Team) -> None:
+def _check_shares(recipe: Recipe, processes: ProcessGroup) -> None:
     optim = recipe.optim
-    if optim.batch_size % (team.size * optim.accumulate):
+    if optim.batch_size % (processes.size * optim.accumulate):
         raise InputError(
-            f"A batch of {optim.batch_size} pairs cannot be shared by {team.size} processes in "
-            f"{optim.accumulate} parts each: make optim.batch_size a multiple of "
-            f"{team.size * optim.accumulate}, or change --nproc-per-node or optim.accumulate."
+            f"A batch of {optim.batch_size} pairs cannot be shared by {processes.size} processes "
+            f"in {optim.accumulate} parts each: make optim.batch_size a multiple of "
+            f"{processes.size * optim.accumulate}, or change --nproc-per-node or optim.accumulate."
         )
 
 

@@ -27,7 +27,7 @@ def net() -> TextDetector:
     return net
 
 
-def picture(batch: int = 1) -> torch.Tensor:
+def image(batch: int = 1) -> torch.Tensor:
     torch.manual_seed(1)
     return torch.randn(batch, 3, 64, 96)
 
@@ -43,7 +43,7 @@ def test_places_are_centres_of_cells_row_by_row() -> None:
 
 @torch.no_grad()
 def test_a_place_is_in_the_box_it_gives(net: TextDetector) -> None:
-    found = net(picture(2), torch.randn(3, 192))
+    found = net(image(2), torch.randn(3, 192))
     assert found.logits.shape == (2, PLACES, 3)
     assert found.boxes.shape == (2, PLACES, 4)
     x, y = (torch.cat(axis) for axis in zip(*(centres(n, (64, 96)) for n in range(3)), strict=True))
@@ -54,11 +54,11 @@ def test_a_place_is_in_the_box_it_gives(net: TextDetector) -> None:
 
 @torch.no_grad()
 def test_texts_and_pictures_do_not_meet_but_in_the_score(net: TextDetector) -> None:
-    """The score of a text does not depend on the other texts, nor on the other pictures."""
+    """The score of a text does not depend on the other texts, nor on the other images."""
     words = torch.randn(3, 192)
-    pictures = picture(2)
-    every = net(pictures, words)
-    one = net(pictures[1:], words[2:])
+    images = image(2)
+    every = net(images, words)
+    one = net(images[1:], words[2:])
     torch.testing.assert_close(one.logits[0, :, 0], every.logits[1, :, 2], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(one.boxes[0], every.boxes[1], atol=1e-5, rtol=1e-4)
 
@@ -75,7 +75,7 @@ def test_padding_of_a_text_has_no_influence(net: TextDetector) -> None:
 @torch.no_grad()
 def test_a_new_network_believes_that_hardly_any_place_fits() -> None:
     torch.manual_seed(0)
-    found = TextDetector().eval()(picture(), torch.randn(1, 192))
+    found = TextDetector().eval()(image(), torch.randn(1, 192))
     assert float(found.logits.sigmoid().mean()) == pytest.approx(RARE, rel=0.2)
     assert math.isfinite(float(found.boxes.abs().max()))
     assert np.isfinite(found.boxes.numpy()).all()

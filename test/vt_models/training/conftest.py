@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A miniature image pack and miniature data sets, written to disk as real files."""
+"""A miniature image pack and miniature datasets, written to disk as real files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _scene(rng: np.random.Generator, target: np.ndarray, x: int, y: int) -> np.n
 
 @pytest.fixture(scope="session")
 def mini_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight photographs with one object each, and two clips of six frames."""
+    """Eight still images with one object each, and two clips of six frames."""
     root = tmp_path_factory.mktemp("pack")
     rng = np.random.default_rng(0)
     lines = []
@@ -38,7 +38,7 @@ def mini_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
         boxes = [{"bbox": box, "name": "thing", "track": 0}]
         lines.append(
             {"image": name, "width": WIDTH, "height": HEIGHT, "boxes": boxes}
-            | {"source": "photographs"}
+            | {"source": "still images"}
             | extra
         )
 
@@ -130,7 +130,7 @@ def _trackingnet(root: Path) -> Path:
 
 
 def _coco(root: Path) -> Path:
-    """Six photographs, with a car in each and a dog in the first."""
+    """Six still images, with a car in each and a dog in the first."""
     rng = np.random.default_rng(30)
     images, objects = [], []
     for number in range(1, 7):
@@ -152,7 +152,7 @@ def _coco(root: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def mini_sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Miniature data sets in their published layouts by kind; targets have 24 x 30 pixels."""
+    """Miniature datasets in their published layouts by kind; targets have 24 x 30 pixels."""
     root = tmp_path_factory.mktemp("sets")
     builders = {"lasot": _lasot, "got10k": _got10k, "trackingnet": _trackingnet, "coco": _coco}
     return {kind: build(root / kind) for kind, build in builders.items()}

@@ -21,7 +21,7 @@ from vt_models import create_miniature, create_model, list_models
 from vt_models.cli.main import main
 from vt_models.errors import RecipeError
 from vt_models.registry import get_spec
-from vt_models.training.data.batches import BatchNumbers, Finisher, make_loader
+from vt_models.training.data.batches import BatchNumbers, BatchPreprocessor, make_loader
 from vt_models.training.data.descriptions import describe, text_of
 from vt_models.training.data.pairs import PairDataset
 from vt_models.training.data.sampling import PairSampler
@@ -159,12 +159,12 @@ def _batch(model: str, pack: ImagePack, **changes: object) -> dict[str, torch.Te
     recipe = dataclasses.replace(Recipe(model, seed=5), **changes)
     spec = get_spec(model)
     loader = make_loader(PairDataset(pack, spec, recipe), BatchNumbers(0, 6, 6), 0, pin=False)
-    return Finisher(spec, torch.device("cpu"))(next(iter(loader))).inputs
+    return BatchPreprocessor(spec, torch.device("cpu"))(next(iter(loader))).inputs
 
 
 def test_views_of_a_template_show_the_same_place_at_their_factors(mini_pack: Path) -> None:
     spec = get_spec("procontext")
-    augment = AugmentConfig(search_centre=0.5, gray=0, brightness=0, joint_flip=0, crop_flip=0)
+    augment = AugmentConfig(search_centre=0.5, grey=0, brightness=0, joint_flip=0, crop_flip=0)
     inputs = _batch("procontext", load_image_pack(mini_pack), augment=augment)
     size = spec.template_size
     assert inputs["template"].shape == inputs["dynamic"].shape == (6, 2, 3, size, size)
@@ -178,7 +178,7 @@ def test_views_of_a_template_show_the_same_place_at_their_factors(mini_pack: Pat
 
 
 def test_padding_masks_are_true_where_the_crop_leaves_its_image(mini_pack: Path) -> None:
-    augment = AugmentConfig(gray=0, brightness=0)
+    augment = AugmentConfig(grey=0, brightness=0)
     inputs = _batch("stark_st50", load_image_pack(mini_pack), augment=augment)
     black = (inputs["search"] - inputs["search"].amin((2, 3), keepdim=True)).amax(1) < 1e-4
     mask = inputs["search_mask"]

@@ -148,7 +148,9 @@ def test_a_full_disk_ends_the_command_with_the_old_checkpoint(
     process = _start(words, preexec_fn=_with_small_files())
     _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1, said
-    assert "last.pt could not be written (File too large); the former checkpoint is intact" in said
+    assert (
+        "last.pt could not be written (File too large); the previous checkpoint is intact" in said
+    )
     assert "Traceback" not in said
     assert (tmp_path / "run" / "last.pt").read_bytes() == before
     assert not list((tmp_path / "run").glob("*.partial"))

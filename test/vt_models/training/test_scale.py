@@ -20,7 +20,7 @@ from vt_models.errors import InputError
 from vt_models.training import trainer as loop
 from vt_models.training.data.batches import BatchNumbers
 from vt_models.training.data.targets import load_image_pack
-from vt_models.training.distributed import Team, team_from_environment
+from vt_models.training.distributed import ProcessGroup, process_group_from_environment
 from vt_models.training.progress import Hooks, Progress
 from vt_models.training.recipe.settings import OptimConfig, Recipe, SamplingConfig
 from vt_models.training.trainer import Trainer, seed_everything
@@ -59,8 +59,8 @@ def _gradients(trainer: Trainer) -> tuple[dict[str, float], dict[str, torch.Tens
 
 @pytest.mark.parametrize(("size", "parts"), [(1, 1), (1, 3), (2, 1), (2, 3), (6, 1)])
 def test_the_pairs_are_the_same_for_any_number_of_processes(size: int, parts: int) -> None:
-    teams = [Team(rank, size) for rank in range(size)]
-    shares = [list(BatchNumbers(6, 29, 6, team, parts)) for team in teams]
+    ranks = [ProcessGroup(rank, size) for rank in range(size)]
+    shares = [list(BatchNumbers(6, 29, 6, processes, parts)) for processes in ranks]
     assert {len(share) for share in shares} == {3 * parts}
     for batch in range(3):
         lists = [share[batch * parts + part] for share in shares for part in range(parts)]
@@ -192,16 +192,16 @@ def test_a_batch_that_cannot_be_shared(tmp_path: Path, mini_pack: Path) -> None:
     recipe = Recipe("asymtrack_lite0", optim=OptimConfig(batch_size=32, accumulate=2))
     pack, net = load_image_pack(mini_pack), create_miniature("asymtrack_lite0")
     with pytest.raises(InputError, match=r"32 pairs.*3 processes.*multiple of 6"):
-        Trainer(net, recipe, pack, tmp_path, torch.device("cpu"), 0, Team(0, 3))
+        Trainer(net, recipe, pack, tmp_path, torch.device("cpu"), 0, ProcessGroup(0, 3))
 
 
 def test_who_a_process_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert team_from_environment() == Team(0, 1)
+    assert process_group_from_environment() == ProcessGroup(0, 1)
     names = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
     for name, value in names.items():
         monkeypatch.setenv(name, value)
-    assert team_from_environment() == Team(3, 4, 1, 2)
+    assert process_group_from_environment() == ProcessGroup(3, 4, 1, 2)
     monkeypatch.setenv("LOCAL_RANK", "first")
     with pytest.raises(InputError, match="start the processes with torchrun"):
-        team_from_environment()
+        process_group_from_environment()

@@ -33,7 +33,7 @@ from vt_models.training.text_detector import (
     DetectorTrainer,
     detector_loss,
 )
-from vt_models.training.text_detector_data import NOTHING
+from vt_models.training.text_detector_data import BACKGROUND
 
 pytestmark = pytest.mark.train
 
@@ -115,7 +115,7 @@ def test_it_goes_on_where_it_was_killed(squares: Path, tmp_path: Path) -> None:
 
     cut = DetectorTrainer(new_net(), pack, run, tmp_path / "cut", 0)
     steps = cut.run()
-    for _ in range(3):  # 12 pictures; the checkpoint has the first 8
+    for _ in range(3):  # 12 images; the checkpoint has the first 8
         next(steps)
     resumed = DetectorTrainer(new_net(), pack, run, tmp_path / "cut", 0)
     assert resumed.resume()
@@ -166,8 +166,8 @@ def example() -> tuple[Found, dict[str, torch.Tensor]]:
     found = Found(torch.zeros(1, 2, 3), torch.tensor([[[0.5, 0.5, 0.4, 0.4]] * 2]))
     return found, {
         "box": box,
-        "name": torch.tensor([[1, NOTHING]]),
-        "doubtful": torch.tensor([[NOTHING, NOTHING]]),
+        "name": torch.tensor([[1, BACKGROUND]]),
+        "doubtful": torch.tensor([[BACKGROUND, BACKGROUND]]),
         "known": torch.tensor([[True, True]]),
     }
 
@@ -189,8 +189,8 @@ def test_the_loss_is_varifocal_s() -> None:
     ("change", "mistakes"),
     [
         ({"known": torch.tensor([[False, True]])}, 2),
-        ({"doubtful": torch.tensor([[NOTHING, 0]])}, 2),
-        ({"doubtful": torch.tensor([[1, NOTHING]])}, 4),
+        ({"doubtful": torch.tensor([[BACKGROUND, 0]])}, 2),
+        ({"doubtful": torch.tensor([[1, BACKGROUND]])}, 4),
     ],
     ids=["not_looked_for", "doubtful_there", "doubtful_is_the_object"],
 )
@@ -203,7 +203,7 @@ def test_what_is_not_certain_does_not_count(change: dict, mistakes: int) -> None
 def test_beside_an_object_another_one_may_be_doubtful() -> None:
     """Then its name does not count there, nor does "object", which is certain all the same."""
     found, batch = example()
-    change = {"doubtful": torch.tensor([[0, NOTHING]])}
+    change = {"doubtful": torch.tensor([[0, BACKGROUND]])}
     loss, _ = detector_loss(found, batch | change, giou_weight=2.0)
     assert float(loss) == pytest.approx(math.log(2) * (2 + 3 * MISTAKE), rel=1e-5)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every place of a picture should say."""
+"""What every place of a image should say."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ torch = pytest.importorskip("torch", reason="needs the training packages")
 from vt_models.nets.text_detector import STRIDES, centres
 from vt_models.training.data.targets import Annotated, ImagePack
 from vt_models.training.text_detector_data import (
-    NOTHING,
-    REACH,
+    BACKGROUND,
+    CENTRE_RADIUS,
     SIZES_PX,
+    DetectionDataset,
     Objects,
-    Pictures,
     assign,
 )
 
@@ -44,10 +44,10 @@ def test_places_near_the_middle_belong_to_an_object_at_its_level() -> None:
     own = said["name"] == 5
     assert own.any()
     assert set(level[own]) == {0}
-    assert (np.abs(where[own] - 56.0).max(1) < REACH * STRIDES[0]).all()
+    assert (np.abs(where[own] - 56.0).max(1) < CENTRE_RADIUS * STRIDES[0]).all()
     np.testing.assert_allclose(said["box"][own], [[56 / 128, 56 / 128, 0.25, 0.25]] * own.sum())
-    assert (said["name"][~own] == NOTHING).all()
-    assert (said["doubtful"] == NOTHING).all()
+    assert (said["name"][~own] == BACKGROUND).all()
+    assert (said["doubtful"] == BACKGROUND).all()
 
 
 @pytest.mark.parametrize("side", [7.0, 8.0, 24.0, 48.0, 64.0, 90.0, 110.0, 128.0])
@@ -74,14 +74,14 @@ def test_doubtful_objects_are_no_targets_and_no_background() -> None:
     said = assign(objects((40.0, 40.0, 72.0, 72.0, 3, True)), SIZE)
     where, _ = places()
     inside = ((where > 40) & (where < 72)).all(1)
-    assert (said["name"] == NOTHING).all()
+    assert (said["name"] == BACKGROUND).all()
     assert (said["doubtful"][inside] == 3).all()
-    assert (said["doubtful"][~inside] == NOTHING).all()
+    assert (said["doubtful"][~inside] == BACKGROUND).all()
 
 
 def test_an_empty_picture_says_nothing() -> None:
     said = assign(objects(), SIZE)
-    assert (said["name"] == NOTHING).all()
+    assert (said["name"] == BACKGROUND).all()
     assert said["box"].shape == (len(places()[0]), 4)
 
 
@@ -105,16 +105,16 @@ def pack() -> ImagePack:
 
 
 def test_boxes_lie_on_what_they_name(pack: ImagePack) -> None:
-    data = Pictures(pack, SIZE, seed=3)
+    data = DetectionDataset(pack, SIZE, seed=3)
     assert data.names == ("car", "tv")
-    assert len(data) == 3, "no photograph shows a dog"
+    assert len(data) == 3, "no still image shows a dog"
     seen = set()
     for number in range(40):
         sample = data[number]
         for name, channel in (("car", 0), ("tv", 1)):
             for place in np.flatnonzero(sample["name"] == data.names.index(name)):
                 cx, cy, _, _ = sample["box"][place] * SIZE
-                colour = sample["picture"][min(int(cy), SIZE - 1), min(int(cx), SIZE - 1)]
+                colour = sample["image"][min(int(cy), SIZE - 1), min(int(cx), SIZE - 1)]
                 assert colour.argmax() == channel
                 assert colour[channel] > 150
                 seen.add(name)
@@ -122,13 +122,13 @@ def test_boxes_lie_on_what_they_name(pack: ImagePack) -> None:
 
 
 def test_what_nobody_looked_for_is_not_known(pack: ImagePack) -> None:
-    data = Pictures(pack, SIZE, seed=3)
+    data = DetectionDataset(pack, SIZE, seed=3)
     known = {tuple(data[number]["known"].tolist()) for number in range(40)}
     assert known == {(True, True), (True, False)}
 
 
 def test_a_frame_of_a_video_does_not_say_what_is_absent(pack: ImagePack) -> None:
-    data = Pictures(pack, SIZE, seed=3)
+    data = DetectionDataset(pack, SIZE, seed=3)
     frames = 0
     for number in range(60):
         said = data[number]
@@ -139,14 +139,17 @@ def test_a_frame_of_a_video_does_not_say_what_is_absent(pack: ImagePack) -> None
 
 
 def test_a_number_is_always_the_same_picture(pack: ImagePack) -> None:
-    first, second = Pictures(pack, SIZE, seed=3)[11], Pictures(pack, SIZE, seed=3)[11]
+    first, second = (
+        DetectionDataset(pack, SIZE, seed=3)[11],
+        DetectionDataset(pack, SIZE, seed=3)[11],
+    )
     assert all(np.array_equal(first[key], second[key]) for key in first)
-    other = Pictures(pack, SIZE, seed=4)[11]
-    assert not np.array_equal(first["picture"], other["picture"])
+    other = DetectionDataset(pack, SIZE, seed=4)[11]
+    assert not np.array_equal(first["image"], other["image"])
 
 
 def test_what_is_held_out_is_not_shown(pack: ImagePack) -> None:
-    data = Pictures(pack, SIZE, seed=3, hold_out=2)
-    assert data.names == ("car", "tv"), "the second photograph is the one that is left out"
+    data = DetectionDataset(pack, SIZE, seed=3, hold_out=2)
+    assert data.names == ("car", "tv"), "the second still image is the one that is left out"
     assert len(data) == 2
-    assert len(Pictures(pack, SIZE, seed=3, hold_out=3)) == 3
+    assert len(DetectionDataset(pack, SIZE, seed=3, hold_out=3)) == 3

@@ -25,7 +25,7 @@ from vt_models.cli.main import main
 from vt_models.errors import RecipeError, TrainingError, WeightsError
 from vt_models.registry import get_spec
 from vt_models.training.checkpoint import load_checkpoint, save_checkpoint
-from vt_models.training.data.batches import BatchNumbers, Finisher, make_loader
+from vt_models.training.data.batches import BatchNumbers, BatchPreprocessor, make_loader
 from vt_models.training.data.pairs import PairDataset
 from vt_models.training.data.targets import load_image_pack
 from vt_models.training.optimizer import learning_rate_scale
@@ -175,7 +175,7 @@ def test_workers_do_not_change_the_data(mini_pack: Path, tmp_path: Path) -> None
     assert len(here) == len(there) == 3
     for a, b in zip(here, there, strict=True):
         assert all(torch.equal(a[key], b[key]) for key in a)
-    batch = Finisher(get_spec(recipe.model), torch.device("cpu"))(here[0])
+    batch = BatchPreprocessor(get_spec(recipe.model), torch.device("cpu"))(here[0])
     assert batch.inputs["search"].shape == (4, 3, 256, 256)
     assert batch.inputs["search"].abs().max() <= 1.0
     centres = batch.truth.box[:, :2]

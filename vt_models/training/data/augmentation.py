@@ -59,7 +59,7 @@ def jittered_view(
         centre_jitter: Full range of uniform shifts, in mean sides of the box.
         scale_jitter: Standard deviation of the natural logarithm of each side's scale.
         rng: Where the randomness comes from.
-        law: "uniform" from -0.5 to 0.5, as the authors have it, or "laplace": as large in the mean,
+        law: "uniform" from -0.5 to 0.5, as published, or "laplace": as large in the mean,
             most of them smaller and some much larger, as objects move (GOTURN: Held et al., ECCV
             2016, fitted it to videos).
     """
@@ -249,35 +249,35 @@ class ColourDraw:
     Attributes:
         values: (3, 3) float32: brightness, contrast, saturation factor of template, search crop
             and second template.
-        gray: All crops lose their colour.
+        grey: All crops lose their colour.
     """
 
     values: np.ndarray
-    gray: bool
+    grey: bool
 
 
 def draw_colour(config: AugmentConfig, rng: np.random.Generator) -> ColourDraw:
     """Draws the colour change of one pair."""
     spread = np.array([config.brightness, config.contrast, config.saturation], np.float32)
     values = 1.0 + spread * rng.uniform(-1, 1, (3, 3)).astype(np.float32)
-    return ColourDraw(values, bool(rng.random() < config.gray))
+    return ColourDraw(values, bool(rng.random() < config.grey))
 
 
-def apply_colour(crops: torch.Tensor, factors: torch.Tensor, gray: torch.Tensor) -> torch.Tensor:
+def apply_colour(crops: torch.Tensor, factors: torch.Tensor, grey: torch.Tensor) -> torch.Tensor:
     """Applies colour changes to a batch.
 
     Args:
         crops: (B, 3, S, S) float in [0, 255].
         factors: (B, 3) brightness, contrast, saturation.
-        gray: (B,) bool.
+        grey: (B,) bool.
 
     Returns:
         (B, 3, S, S) float in [0, 255].
     """
     brightness, contrast, saturation = (f.view(-1, 1, 1, 1) for f in factors.unbind(1))
     red, green, blue = crops.split(1, 1)
-    grey = 0.299 * red + 0.587 * green + 0.114 * blue
-    saturation = saturation * (~gray).view(-1, 1, 1, 1)
-    mean = grey.mean((2, 3), keepdim=True)
-    crops = grey + (crops - grey) * saturation
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    saturation = saturation * (~grey).view(-1, 1, 1, 1)
+    mean = luma.mean((2, 3), keepdim=True)
+    crops = luma + (crops - luma) * saturation
     return ((mean + (crops - mean) * contrast) * brightness).clamp(0, 255)

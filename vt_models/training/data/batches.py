@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vt_models.training.data.augmentation import apply_colour
-from vt_models.training.distributed import SOLO, Team
+from vt_models.training.distributed import SINGLE_PROCESS, ProcessGroup
 from vt_models.training.losses.families import Truth
 
 if TYPE_CHECKING:
@@ -57,16 +57,21 @@ class BatchNumbers(Sampler[list[int]]):
     Args:
         start, stop: What is left of a run; an incomplete last batch is left out.
         batch_size: Pairs a step, over all processes.
-        team: This process among the others.
+        processes: This process among the others.
         parts: Lists that a process's share of a batch is given in.
     """
 
     def __init__(
-        self, start: int, stop: int, batch_size: int, team: Team = SOLO, parts: int = 1
+        self,
+        start: int,
+        stop: int,
+        batch_size: int,
+        processes: ProcessGroup = SINGLE_PROCESS,
+        parts: int = 1,
     ) -> None:
         self._batches = range(start, stop - batch_size + 1, batch_size)
-        self._size = batch_size // (team.size * parts)
-        self._parts = range(team.rank * parts, (team.rank + 1) * parts)
+        self._size = batch_size // (processes.size * parts)
+        self._parts = range(processes.rank * parts, (processes.rank + 1) * parts)
 
     def __iter__(self) -> Iterator[list[int]]:
         for first in self._batches:
@@ -113,7 +118,7 @@ def _start_worker(_number: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_S))
 
 
-class Finisher:
+class BatchPreprocessor:
     """Makes a batch of a collated sample: moved as bytes, coloured and normalised on the device.
 
     Args:
@@ -133,7 +138,9 @@ class Finisher:
         inputs = {name: moved[name] for name in self._spec.forward_inputs}
         for row, name in enumerate(IMAGES):
             if name in inputs:
-                inputs[name] = self._finish(inputs[name], moved["colour"][:, row], moved["gray"])
+                inputs[name] = self._preprocess(
+                    inputs[name], moved["colour"][:, row], moved["grey"]
+                )
         return Batch(inputs, Truth(moved["box"], moved["present"]), moved["shown"])
 
     def truth(self, sample: dict[str, Tensor]) -> Truth:
@@ -142,13 +149,13 @@ class Finisher:
         move = {"device": self._device, "non_blocking": True}
         return Truth(box.to(**move), present.to(**move))
 
-    def _finish(self, crops: Tensor, colour: Tensor, gray: Tensor) -> Tensor:
+    def _preprocess(self, crops: Tensor, colour: Tensor, grey: Tensor) -> Tensor:
         """(B, S, S, 3) or (B, V, S, S, 3) bytes -> what the network reads; views coloured alike."""
         if crops.ndim == 5:
             views = crops.shape[1]
-            colour, gray = colour.repeat_interleave(views, 0), gray.repeat_interleave(views, 0)
-            return self._finish(crops.flatten(0, 1), colour, gray).unflatten(0, (-1, views))
-        coloured = apply_colour(_to_map(crops), colour, gray)
+            colour, grey = colour.repeat_interleave(views, 0), grey.repeat_interleave(views, 0)
+            return self._preprocess(crops.flatten(0, 1), colour, grey).unflatten(0, (-1, views))
+        coloured = apply_colour(_to_map(crops), colour, grey)
         normalised = (coloured / 255.0 - self._mean) / self._std
         return normalised.contiguous(memory_format=torch.channels_last)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a language model is told about a target whose data set has no sentences.
+"""What a language model is told about a target whose dataset has no sentences.
 
 The rule of PJVLT's section IV-A: for COCO category and supercategory are the sentence, for GOT-10k
 the classes of object and motion, the major and the root class, for TrackingNet the class of the
@@ -105,7 +105,7 @@ def text_of(target: Target) -> str:
 
 
 def sentence_of(record: Mapping[str, Any]) -> str:
-    """A video's sentence where the data set has one, otherwise all its classes; "" for neither.
+    """A video's sentence where the dataset has one, otherwise all its classes; "" for neither.
 
     Args:
         record: From `SequenceDataset.record`.

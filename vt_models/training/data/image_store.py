@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from vt_models.training.data.targets import Numbered
+    from vt_models.training.data.targets import IndexedSequence
 
 Item = TypeVar("Item")
 
@@ -28,14 +28,14 @@ CACHE_BYTES = 64 * 2**20
 """Decoded images a process keeps: the views of a pair often come from the same few."""
 
 
-class Chain(Generic[Item]):
+class ConcatSequence(Generic[Item]):
     """Several rows of entries, one after the other."""
 
     def __init__(self) -> None:
-        self._rows: list[Numbered[Item]] = []
+        self._rows: list[IndexedSequence[Item]] = []
         self._starts = [0]
 
-    def add(self, row: Numbered[Item]) -> range:
+    def add(self, row: IndexedSequence[Item]) -> range:
         """Appends a row; returns the numbers of its entries."""
         start = self._starts[-1]
         if len(row):
@@ -50,7 +50,7 @@ class Chain(Generic[Item]):
         row, index = self._find(number)
         return row[index]
 
-    def _find(self, number: int) -> tuple[Numbered[Item], int]:
+    def _find(self, number: int) -> tuple[IndexedSequence[Item], int]:
         """The row an entry is in, and its number there."""
         if not 0 <= number < len(self):
             raise IndexError(number)
@@ -94,7 +94,7 @@ class ImageFiles:
         return (self[number] for number in range(len(self)))
 
 
-class ImageStore(Chain[np.ndarray]):
+class ImageStore(ConcatSequence[np.ndarray]):
     """Images by number, RGB uint8 (H, W, 3): lists in memory, or files.
 
     Of what is read from files the latest `cache_bytes` are kept. Each process that got the store by
@@ -165,7 +165,7 @@ class VideoTargets:
 
 @dataclass(frozen=True, eq=False)
 class PhotoTargets:
-    """N objects in photographs.
+    """N objects in still images.
 
     Attributes:
         images: (N,) numbers of the images.
@@ -201,10 +201,10 @@ class PhotoTargets:
         )
 
 
-def by_name(targets: Numbered[Target]) -> Iterator[tuple[str, Numbered[Target]]]:
+def by_name(targets: IndexedSequence[Target]) -> Iterator[tuple[str, IndexedSequence[Target]]]:
     """The targets of a row by the name of their class; those without a name are left out."""
     if isinstance(targets, VideoTargets):
-        groups: dict[str, Numbered[Target]] = {targets.name: targets}
+        groups: dict[str, IndexedSequence[Target]] = {targets.name: targets}
     elif isinstance(targets, PhotoTargets):
         labels = np.unique(targets.labels).tolist()
         groups = {targets.names[label]: targets.of_class(label) for label in labels}
@@ -216,7 +216,7 @@ def by_name(targets: Numbered[Target]) -> Iterator[tuple[str, Numbered[Target]]]
     return ((name, group) for name, group in groups.items() if name)
 
 
-def with_different_texts(targets: Numbered[Target]) -> Iterator[Target]:
+def with_different_texts(targets: IndexedSequence[Target]) -> Iterator[Target]:
     """At least one target for each pair of name and sentence in a row."""
     if isinstance(targets, VideoTargets):
         return iter([targets[0]])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from vt_models.training.data.image_store import Chain, by_name
+from vt_models.training.data.image_store import ConcatSequence, by_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,11 +29,11 @@ class LookAlikes:
     """The annotated objects of all sources by class name."""
 
     def __init__(self, sources: Iterable[Source]) -> None:
-        self._by_name: dict[str, Chain[Target]] = {}
+        self._by_name: dict[str, ConcatSequence[Target]] = {}
         for source in sources:
             for row in (source.stills, *(track.targets for track in source.tracks)):
                 for name, targets in by_name(row):
-                    self._by_name.setdefault(name, Chain()).add(targets)
+                    self._by_name.setdefault(name, ConcatSequence()).add(targets)
 
     def draw(self, target: Target, rng: np.random.Generator) -> Target | None:
         """An object of the same name in another scene; None when there seems to be none."""

@@ -27,7 +27,7 @@ from vt_models.training.data.descriptions import Words
 from vt_models.training.data.lookalikes import add_distractor, cut_object, transplant
 from vt_models.training.data.phrases import Phrases, colour_of
 from vt_models.training.data.sampling import Pair, PairSampler
-from vt_models.training.data.text_queries import NamedObjects, Wanted, window_around
+from vt_models.training.data.text_queries import NamedObjects, TextQuery, window_around
 
 if TYPE_CHECKING:
     from vt_models.registry import ModelSpec
@@ -44,7 +44,7 @@ _OF_BATCHES = 1
 
 
 @dataclass
-class Cut:
+class CropSample:
     """What was cut out of an image for one template or the search region.
 
     Attributes:
@@ -67,7 +67,7 @@ class PairDataset(Dataset[Sample]):
     (that of its first sample over the batch size); nothing else depends on it.
 
     A sample has `box` (4,) cxcywh, `present`, `shown` (the box (4,) cxcywh in the template, zeros
-    where that shows nothing), `colour` and `gray` (see `ColourDraw`), and the inputs of the network
+    where that shows nothing), `colour` and `grey` (see `ColourDraw`), and the inputs of the network
     by their names (`ModelSpec.forward_inputs`), images as uint8 (S, S, 3) or, where the model has
     several views of a template, (V, S, S, 3).
     """
@@ -118,13 +118,15 @@ class PairDataset(Dataset[Sample]):
         flip = bool(rng.random() < self._config.joint_flip)
         template = self._template(pair.template, flip, rng)
         search = self._search(pair, flip, spec, rng)
-        cuts = {"template": template, "search": search}
+        crop_samples = {"template": template, "search": search}
         if self._spec.dynamic_template:
-            cuts["dynamic"] = self._template(pair.dynamic, flip, rng)
-        self._degrade(cuts, rng)
+            crop_samples["dynamic"] = self._template(pair.dynamic, flip, rng)
+        self._degrade(crop_samples, rng)
         colour = draw_colour(self._config, rng)
-        sample = {name: _stacked(cut.crops) for name, cut in cuts.items()}
-        sample |= {f"{name}_mask": cut.outside for name, cut in cuts.items()}
+        sample = {name: _stacked(crop_sample.crops) for name, crop_sample in crop_samples.items()}
+        sample |= {
+            f"{name}_mask": crop_sample.outside for name, crop_sample in crop_samples.items()
+        }
         cx, cy, w, h = sample["shown"] = template.box
         sample["template_box"] = np.array([cx - w / 2, cy - h / 2, w, h], np.float32)
         if self._words is not None:
@@ -134,15 +136,15 @@ class PairDataset(Dataset[Sample]):
 
     def _by_words(self, named: NamedObjects, phrases: Phrases, rng: np.random.Generator) -> Sample:
         """A view in which a text alone says what to find; the template shows the mean colour."""
-        wanted, view, box = self._described_view(named, rng)
-        image, size, spec = self._images[wanted.target.image], self._spec.search_size, self._spec
+        query, view, box = self._described_view(named, rng)
+        image, size, spec = self._images[query.target.image], self._spec.search_size, self._spec
         surroundings = self._any_image(rng) if rng.random() < self._config.foreign_border else None
         crop = crop_view(image, view, size, surroundings)
         if rng.random() < self._config.blur:
             crop = motion_blur(crop, rng)
         colour = draw_colour(self._config, rng)
-        name = "" if colour.gray or not wanted.present else colour_of(image, wanted.target.box)
-        ids, mask = phrases.of(wanted.text, name, rng)
+        name = "" if colour.grey or not query.present else colour_of(image, query.target.box)
+        ids, mask = phrases.of(query.text, name, rng)
         nothing = np.empty((spec.template_size, spec.template_size, 3), np.uint8)
         nothing[...] = np.round(255.0 * np.array(spec.mean))
         sample = {
@@ -152,20 +154,20 @@ class PairDataset(Dataset[Sample]):
             "text_ids": ids,
             "text_mask": mask,
         }
-        return self._finished(sample, box, wanted.present, colour)
+        return self._finished(sample, box, query.present, colour)
 
     def _described_view(
         self, named: NamedObjects, rng: np.random.Generator
-    ) -> tuple[Wanted, View, np.ndarray]:
+    ) -> tuple[TextQuery, View, np.ndarray]:
         """A text and a view in which it is clear; after many tries, whatever came last."""
         for _ in range(VIEW_ATTEMPTS):
-            wanted = named.draw(rng)
+            query = named.draw(rng)
             mirrored = self._mirror(bool(rng.random() < self._config.joint_flip), rng)
-            target, turn = wanted.target, self._config.rotation_deg / 2
+            target, turn = query.target, self._config.rotation_deg / 2
             view = window_around(target.box, self._images[target.image].shape, mirrored, turn, rng)
-            if named.is_clear(wanted, view):
+            if named.is_clear(query, view):
                 break
-        return wanted, view, box_in_view(target.box, view)
+        return query, view, box_in_view(target.box, view)
 
     def _finished(
         self, sample: Sample, box: np.ndarray, present: bool, colour: ColourDraw
@@ -173,12 +175,12 @@ class PairDataset(Dataset[Sample]):
         """The network's inputs, the label, and how the colours of the crops change."""
         inputs = {name: sample[name] for name in self._spec.forward_inputs}
         label = {"box": box, "present": np.array(present), "shown": sample["shown"]}
-        return inputs | label | {"colour": colour.values, "gray": np.array(colour.gray)}
+        return inputs | label | {"colour": colour.values, "grey": np.array(colour.grey)}
 
     def _mirror(self, joint: bool, rng: np.random.Generator) -> bool:
         return joint ^ bool(rng.random() < self._config.crop_flip)
 
-    def _template(self, target: Target, flip: bool, rng: np.random.Generator) -> Cut:
+    def _template(self, target: Target, flip: bool, rng: np.random.Generator) -> CropSample:
         config, spec = self._config, self._spec
         image = self._images[target.image]
         drawn = jittered_view(
@@ -189,9 +191,11 @@ class PairDataset(Dataset[Sample]):
         views = [View(drawn.centre, side, mirrored=mirrored) for side in sides]
         crops = [crop_view(image, view, spec.template_size) for view in views]
         outside = self._outside(image, views[0], spec.template_size)
-        return Cut(crops, box_in_view(target.box, views[0]), outside)
+        return CropSample(crops, box_in_view(target.box, views[0]), outside)
 
-    def _search(self, pair: Pair, flip: bool, spec: ModelSpec, rng: np.random.Generator) -> Cut:
+    def _search(
+        self, pair: Pair, flip: bool, spec: ModelSpec, rng: np.random.Generator
+    ) -> CropSample:
         config, size = self._config, spec.search_size
         shown, present, moved = pair.search, pair.present, False
         if present and rng.random() < config.transplant:
@@ -214,28 +218,30 @@ class PairDataset(Dataset[Sample]):
             crop, present = erase(crop, box, self._any_image(rng), rng), False
         if rng.random() < config.blur:
             crop = motion_blur(crop, rng)
-        return Cut([crop], box, self._outside(image, view, size), present)
+        return CropSample([crop], box, self._outside(image, view, size), present)
 
-    def _degrade(self, cuts: dict[str, Cut], rng: np.random.Generator) -> None:
+    def _degrade(self, crop_samples: dict[str, CropSample], rng: np.random.Generator) -> None:
         """Blurs templates, and makes the target of all crops small, in place."""
-        for name, cut in cuts.items():
+        for name, crop_sample in crop_samples.items():
             if name != "search" and rng.random() < self._config.template_blur:
-                cut.crops = [motion_blur(crop, rng) for crop in cut.crops]
+                crop_sample.crops = [motion_blur(crop, rng) for crop in crop_sample.crops]
         if rng.random() < self._config.small:
             low, high = np.log(SMALL_PX)
             wanted = float(np.exp(rng.uniform(low, high)))
-            for cut in cuts.values():
-                self._coarsen(cut, wanted, rng)
+            for crop_sample in crop_samples.values():
+                self._coarsen(crop_sample, wanted, rng)
 
-    def _coarsen(self, cut: Cut, wanted: float, rng: np.random.Generator) -> None:
+    def _coarsen(self, crop_sample: CropSample, wanted: float, rng: np.random.Generator) -> None:
         """As if the target had about `wanted` pixels; half of the cuts look compressed."""
         quality = int(rng.integers(35, 95)) if rng.random() < 0.5 else 100
         wanted *= float(np.exp(rng.standard_normal() * 0.15))
-        side = cut.crops[0].shape[0] * float(np.sqrt(cut.box[2] * cut.box[3]))
+        side = crop_sample.crops[0].shape[0] * float(
+            np.sqrt(crop_sample.box[2] * crop_sample.box[3])
+        )
         shrink = [1.0, *(self._spec.template_factor / f for f in self._spec.context_factors)]
-        cut.crops = [
+        crop_sample.crops = [
             lower_resolution(crop, side * scale, wanted, quality)
-            for crop, scale in zip(cut.crops, shrink, strict=False)
+            for crop, scale in zip(crop_sample.crops, shrink, strict=False)
         ]
 
     def _outside(self, image: np.ndarray, view: View, size: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 """Which two crops make a training pair.
 
 Every pair is a pure function of (seed, sample number): a run that is killed and resumed continues
-with the very pairs it would have seen, however many workers read the data.
+with exactly the pairs it would have seen, however many workers read the data.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vt_models.training.data.lookalikes import LookAlikes
 from vt_models.training.data.targets import Target
 
 if TYPE_CHECKING:
-    from vt_models.training.data.targets import Numbered, Source, Track, TrainingData
+    from vt_models.training.data.targets import IndexedSequence, Source, Track, TrainingData
     from vt_models.training.recipe.settings import SamplingConfig
 
 
@@ -76,7 +76,7 @@ class PairSampler:
         """Draws one pair."""
         source = self._any_source(rng)
         kind = source.kinds[rng.choice(len(source.kinds), p=source.probabilities)]
-        hidden: Numbered[Target] = ()
+        hidden: IndexedSequence[Target] = ()
         if kind == "clip":
             track = source.tracks[rng.choice(len(source.tracks), p=source.track_weights)]
             pair, hidden = self._clip(source, track, rng), track.hidden
@@ -144,7 +144,9 @@ class PairSampler:
         target = Target(index, box, "", f"region of {index}")
         return Pair(target, target, True, target)
 
-    def _negative(self, pair: Pair, hidden: Numbered[Target], rng: np.random.Generator) -> Pair:
+    def _negative(
+        self, pair: Pair, hidden: IndexedSequence[Target], rng: np.random.Generator
+    ) -> Pair:
         """A view without the target: where it is hidden, or around an object of another scene."""
         if self._config.hidden_share > 0 and rng.random() < self._config.hidden_share and hidden:
             gone = hidden[int(rng.integers(len(hidden)))]
@@ -180,8 +182,8 @@ class PairSampler:
 class _Drawn:
     """A source with what drawing from it needs."""
 
-    stills: Numbered[Target]
-    tracks: Numbered[Track]
+    stills: IndexedSequence[Target]
+    tracks: IndexedSequence[Track]
     images: range
     max_gap: int
     kinds: tuple[str, ...]
@@ -216,7 +218,7 @@ class _Drawn:
         )
 
 
-def _balanced_track_weights(tracks: Numbered[Track]) -> np.ndarray:
+def _balanced_track_weights(tracks: IndexedSequence[Track]) -> np.ndarray:
     """Square-root weights: a crowd scene with many tracks must not crowd out the other videos."""
     videos = [track.key.rsplit("/", 1)[0] for track in tracks]
     if not videos:

@@ -56,7 +56,7 @@ TRAINING_SPLITS = {
     "tnl2k": "train",
     "trackingnet": "train",
 }
-"""What is read where a recipe names no split and the data set has some."""
+"""What is read where a recipe names no split and the dataset has some."""
 
 
 def parse_roots(words: Iterable[str], recipe: Recipe) -> dict[str, Path]:

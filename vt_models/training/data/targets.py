@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Item_co = TypeVar("Item_co", covariant=True)
 
 
-class Numbered(Protocol[Item_co]):
+class IndexedSequence(Protocol[Item_co]):
     """Entries by number from 0: a list, or something that makes them when asked for."""
 
     def __len__(self) -> int: ...
@@ -42,7 +42,7 @@ class Target:
         image: Index into `TrainingData.images`.
         box: x, y, w, h in pixels of that image.
         name: Class name, "" when the annotation has none.
-        scene: What other images may show the same object: the video, or the photograph itself.
+        scene: What other images may show the same object: the video, or the still image itself.
         sentence: A description, "" when there is none.
     """
 
@@ -65,9 +65,9 @@ class Track:
     """
 
     key: str
-    targets: Numbered[Target]
-    frames: Numbered[int]
-    hidden: Numbered[Target] = ()
+    targets: IndexedSequence[Target]
+    frames: IndexedSequence[int]
+    hidden: IndexedSequence[Target] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Source:
 
     Attributes:
         name: What messages call it.
-        stills: Targets of photographs.
+        stills: Targets of still images.
         tracks: Targets of videos.
         images: Numbers of its images.
         weight: How often, relative to other sources.
@@ -105,8 +105,8 @@ class Source:
     """
 
     name: str
-    stills: Numbered[Target]
-    tracks: Numbered[Track]
+    stills: IndexedSequence[Target]
+    tracks: IndexedSequence[Track]
     images: range
     weight: float = 1.0
     max_gap: int | None = None
@@ -121,12 +121,12 @@ class ImagePack:
 
     Attributes:
         images: RGB uint8 arrays (H, W, 3).
-        stills: Targets of photographs.
+        stills: Targets of still images.
         tracks: Targets of videos.
         annotated: All that is in each image.
     """
 
-    images: Numbered[np.ndarray]
+    images: IndexedSequence[np.ndarray]
     stills: list[Target]
     tracks: list[Track]
     annotated: list[Annotated] = field(default_factory=list)
@@ -254,7 +254,7 @@ def _targets(
 def stills_of(
     records: list[PackImage], min_side: float, max_cover: float = MAX_COVER, first: int = 0
 ) -> list[Target]:
-    """Targets of the photographs of an image pack.
+    """Targets of the still images of an image pack.
 
     Args:
         records: From `read_image_pack`.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Views in which a text alone says what to find.
 
-The text must fit one object of the view. A photograph of three people is no place to look for "the
+The text must fit one object of the view. A still image of three people is no place to look for "the
 person", but a window of it may be: what counts is what the view shows. And as a frame is searched
 in windows of which most show nothing of the kind, the network must see such views as well. That
 something is not to be seen is known where everything is annotated: among the classes that are
@@ -18,7 +18,7 @@ import numpy as np
 
 from vt_models.training.data.augmentation import View, box_in_view
 from vt_models.training.data.descriptions import plain_name
-from vt_models.training.data.image_store import Chain, by_name
+from vt_models.training.data.image_store import ConcatSequence, by_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,7 +38,7 @@ SEEN = 0.15
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class TextQuery:
     """A text and the object whose surroundings are viewed.
 
     Attributes:
@@ -63,7 +63,7 @@ class NamedObjects:
     """
 
     def __init__(self, sources: Iterable[Source]) -> None:
-        chains: dict[str, Chain[Target]] = {}
+        chains: dict[str, ConcatSequence[Target]] = {}
         scenes: Counter[str] = Counter()
         self._seen: dict[int, Annotated] = {}
         names: dict[str, set[str]] = {}
@@ -71,7 +71,7 @@ class NamedObjects:
             for row in (source.stills, *(track.targets for track in source.tracks)):
                 for name, targets in by_name(row):
                     text = targets[0].sentence or plain_name(name)
-                    chains.setdefault(text, Chain()).add(targets)
+                    chains.setdefault(text, ConcatSequence()).add(targets)
                     scenes[text] += len(targets) if row is source.stills else 1
             for image in source.annotated:
                 self._seen[image.image] = image
@@ -86,7 +86,7 @@ class NamedObjects:
     def __len__(self) -> int:
         return sum(map(len, self._chains))
 
-    def draw(self, rng: np.random.Generator) -> Wanted:
+    def draw(self, rng: np.random.Generator) -> TextQuery:
         """A text, and an object that it means or does not mean."""
         number = int(rng.choice(len(self._chains), p=self._weights))
         chain = self._chains[number]
@@ -98,16 +98,16 @@ class NamedObjects:
         if known and rng.random() < ABSENT_SHARE:
             other = self.texts[int(rng.choice(len(self.texts), p=self._weights))]
             if other in self._names[known.group]:
-                return Wanted(target, other, present=False)
-        return Wanted(target, self.texts[number], present=True)
+                return TextQuery(target, other, present=False)
+        return TextQuery(target, self.texts[number], present=True)
 
-    def is_clear(self, wanted: Wanted, view: View) -> bool:
+    def is_clear(self, query: TextQuery, view: View) -> bool:
         """Whether a view shows nothing but the target that the text could mean."""
-        known = self._seen.get(wanted.target.image)
+        known = self._seen.get(query.target.image)
         rivals = known.objects if known else ()
         return not any(
-            plain_name(name) == wanted.text
-            and not (wanted.present and box == wanted.target.box)
+            plain_name(name) == query.text
+            and not (query.present and box == query.target.box)
             and share_inside(box, view) > SEEN
             for name, box in rivals
         )

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from vt_models.registry import ModelSpec
-    from vt_models.training.data.targets import Numbered
+    from vt_models.training.data.targets import IndexedSequence
 
     Maps: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
 
@@ -47,7 +47,7 @@ NARROWEST_PX = 32.0
 """Windows are at least that wide in their image."""
 WARM_UP = 0.03
 """Share of the run in which the learning rate rises."""
-COLOURS = AugmentConfig(brightness=0.3, contrast=0.3, saturation=0.3, gray=0.1)
+COLOURS = AugmentConfig(brightness=0.3, contrast=0.3, saturation=0.3, grey=0.1)
 BLURRED, COARSENED = 0.1, 0.15
 """Shares of the windows."""
 STUDENTS = ("asymtrack",)
@@ -88,10 +88,10 @@ class BackboneSettings:
 class Windows(Dataset[dict[str, np.ndarray]]):
     """Number -> a random window of a random image; the same number always gives the same.
 
-    `crop` (S, S, 3) uint8, `colour` (3,) and `gray` as in `ColourDraw`.
+    `crop` (S, S, 3) uint8, `colour` (3,) and `grey` as in `ColourDraw`.
     """
 
-    def __init__(self, images: Numbered[np.ndarray], settings: BackboneSettings) -> None:
+    def __init__(self, images: IndexedSequence[np.ndarray], settings: BackboneSettings) -> None:
         self._images = images
         self._settings = settings
 
@@ -105,7 +105,7 @@ class Windows(Dataset[dict[str, np.ndarray]]):
         if rng.random() < COARSENED:
             crop = lower_resolution(crop, size / 2, float(rng.uniform(8, 32)), 100)
         colour = draw_colour(COLOURS, rng)
-        return {"crop": crop, "colour": colour.values[0], "gray": np.array(colour.gray)}
+        return {"crop": crop, "colour": colour.values[0], "grey": np.array(colour.grey)}
 
     def _any(self, rng: np.random.Generator) -> np.ndarray:
         return self._images[int(rng.integers(len(self._images)))]
@@ -122,7 +122,7 @@ def _anywhere(shape: tuple[int, ...], rng: np.random.Generator) -> View:
     return View(centre, math.exp(rng.uniform(low, high)), aspect, angle, mirrored)
 
 
-class Lesson(nn.Module):
+class DistillationLoss(nn.Module):
     """How much of a teacher's maps a student's do not explain.
 
     Args:
@@ -199,7 +199,7 @@ def _maps_of(net: nn.Module, spec: ModelSpec, known: tuple[str, ...]) -> Maps:
 def distill_backbone(
     student: tuple[nn.Module, ModelSpec],
     teacher: tuple[nn.Module, ModelSpec],
-    images: Numbered[np.ndarray],
+    images: IndexedSequence[np.ndarray],
     settings: BackboneSettings,
     device: torch.device,
     workers: int = 0,
@@ -215,7 +215,7 @@ def distill_backbone(
         workers: Processes that cut windows; 0 does it in this one.
 
     Yields:
-        After each step the windows seen, and `Lesson`'s shares.
+        After each step the windows seen, and `DistillationLoss`'s shares.
 
     Raises:
         InputError: The teacher has no maps for this student.
@@ -226,9 +226,9 @@ def distill_backbone(
     guide = teacher[0].to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
     net.to(device, memory_format=torch.channels_last).train()
     ease_start(net, settings.branch_scale)
-    lesson = Lesson(learned, _maps_of(guide, teacher[1], TEACHERS), settings.size, device)
-    step = torch.compile(lesson) if settings.compile else lesson
-    parameters = [*net.parameters(), *lesson.projections.parameters()]
+    loss = DistillationLoss(learned, _maps_of(guide, teacher[1], TEACHERS), settings.size, device)
+    step = torch.compile(loss) if settings.compile else loss
+    parameters = [*net.parameters(), *loss.projections.parameters()]
     optimizer = _optimizer(parameters, settings)
     prepare = _Normaliser(spec, teacher[1], device)
     began = time.perf_counter()
@@ -278,7 +278,7 @@ class _Normaliser:
     def __call__(self, batch: dict[str, Tensor]) -> list[Tensor]:
         moved = {name: value.to(self._device) for name, value in batch.items()}
         crops = moved["crop"].permute(0, 3, 1, 2).float()
-        image = apply_colour(crops, moved["colour"], moved["gray"]) / 255.0
+        image = apply_colour(crops, moved["colour"], moved["grey"]) / 255.0
         return [
             ((image - mean) / std).contiguous(memory_format=torch.channels_last)
             for mean, std in self._figures

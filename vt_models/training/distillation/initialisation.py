@@ -9,9 +9,9 @@ from torch import nn
 from vt_models.nets.asymtrack import Attention
 from vt_models.nets.layers import EfficientTemplateModulation
 
-QUIET = 0.1
+MODULATION_INIT_SCALE = 0.1
 """What the modulation's norm scales with at first: an unlearned one drowns distilled features."""
-MARKED = 16
+SEARCH_MARK_CHANNELS = 16
 """Channels that tell search cells from template cells at first, by 1."""
 
 
@@ -39,7 +39,7 @@ def ease_start(net: nn.Module, branch_scale: float) -> None:
             nn.init.normal_(key, std=key.shape[1] ** -0.5)
             query.copy_(key)
         elif isinstance(module, EfficientTemplateModulation):
-            module.ln.weight.fill_(QUIET)
+            module.ln.weight.fill_(MODULATION_INIT_SCALE)
     last = [one for one in net.modules() if isinstance(one, EfficientTemplateModulation)][-1:]
     for module in last:
-        module.ln.bias[:MARKED] = 1.0
+        module.ln.bias[:SEARCH_MARK_CHANNELS] = 1.0

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vt_models.training.losses.cells import central_cells, mean_where
 
-SAYS_THE_SAME = 0.1
+SAME_MEANING_COSINE = 0.1
 """Texts of a larger cosine, the mean of all taken away, may mean the same and do not compete. Of 20
 phrases: "the dog" and "a dog on the left" 0.60, "the car" and "vehicle" 0.65, "chair" and "the
 couch" 0.32, "dog" and "cat" 0.09, "the dog" and "a cow" -0.07.
@@ -75,7 +75,7 @@ def _others(vectors: Tensor, has_text: Tensor) -> Tensor:
     """(B, B) bool: the second is a text and says something else than the first."""
     vectors, told = vectors.float(), has_text[:, None].float()
     mean = (vectors * told).sum(0) / told.sum().clamp(min=1)
-    differs = _cosines(vectors - mean) < SAYS_THE_SAME
+    differs = _cosines(vectors - mean) < SAME_MEANING_COSINE
     # Of equal texts only, nothing but rounding is left when their mean is taken away.
     return differs & (_cosines(vectors) < EQUAL) & has_text[None]
 

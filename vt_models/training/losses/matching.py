@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vt_models.training.losses.cells import central_cells, mean_where
 
-NEVER = -1e4
+MASK_LOGIT = -1e4
 """A logit, as the logarithm of a probability of 0 that has gradients."""
 
 
@@ -41,8 +41,8 @@ def matching_loss(match: Tensor, template_box: Tensor, box: Tensor, present: Ten
     shown = _cells(template_box, match.shape[2])
     inside = (_cells(box, match.shape[1]) & present[:, None]).float()
     logits = match.float()
-    target = logits.masked_fill(~shown[:, None], NEVER).logsumexp(-1)
-    background = logits.masked_fill(shown[:, None], NEVER).logsumexp(-1)
+    target = logits.masked_fill(~shown[:, None], MASK_LOGIT).logsumexp(-1)
+    background = logits.masked_fill(shown[:, None], MASK_LOGIT).logsumexp(-1)
     wrong = F.binary_cross_entropy_with_logits(target - background, inside, reduction="none")
     both = mean_where(wrong, inside) + mean_where(wrong, 1 - inside)
     return both * (shown.any(1) & ~shown.all(1))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import typing
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -23,6 +24,8 @@ from vt_models.training.recipe.settings import Recipe
 Section = TypeVar("Section")
 BASE = "base"
 COMMAND_LINE = "--set"
+_RENAMED = {"augment.gray": "augment.grey"}
+"""Earlier keys; they are read in this release and go with 0.2."""
 _PLURALS = {str: "texts", int: "whole numbers"}
 
 
@@ -79,6 +82,8 @@ def _read(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str
     if not isinstance(data, dict):
         raise RecipeError(f"{path} must be a mapping with at least `model:`.")
     lines = dict(_lines(path, node))
+    for old, new in _RENAMED.items():
+        _rename(data, old, new, lines)
     if isinstance(data.get("validation"), str) and data["validation"]:
         data["validation"] = str(path.parent / data["validation"])
     base = data.pop(BASE, None)
@@ -91,13 +96,13 @@ def _read(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str
         raise RecipeError(f"{lines[BASE]}: `{BASE}: {base}` leads back to this recipe.")
     if not below.is_file():
         raise RecipeError(f"{lines[BASE]}: there is no recipe {path.parent / base}.")
-    former, former_lines = _read(path.parent / base, (*above, path.resolve()))
-    return _merged(former, data), _without_lists(former_lines, data) | lines
+    below_data, below_lines = _read(path.parent / base, (*above, path.resolve()))
+    return _merged(below_data, data), _without_lists(below_lines, data) | lines
 
 
-def _merged(former: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+def _merged(below: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     """Sections are merged key by key; everything else, lists too, is replaced."""
-    merged = dict(former)
+    merged = dict(below)
     for key, value in data.items():
         before = merged.get(key)
         both = isinstance(before, dict) and isinstance(value, dict)
@@ -133,11 +138,28 @@ def _lines(
             yield from _lines(path, value, f"{name}.")
 
 
+def _rename(data: dict[str, Any], old: str, new: str, lines: dict[str, str]) -> None:
+    """Replace an earlier key by the current one, with a warning that names its line."""
+    section, _, key = old.rpartition(".")
+    values = data.get(section)
+    if not isinstance(values, dict) or key not in values:
+        return
+    where, current = lines.pop(old), new.rpartition(".")[2]
+    if current in values:
+        raise RecipeError(f"{where}: `{old}` is `{new}` now, which is there too: remove one.")
+    warnings.warn(f"{where}: `{old}` is `{new}` now", FutureWarning, stacklevel=2)
+    values[current] = values.pop(key)
+    lines[new] = where
+
+
 def _apply_override(data: dict[str, Any], override: str) -> str:
     """Puts a setting in; returns its key."""
     key, separator, value = override.partition("=")
     if not separator:
         raise RecipeError(f"Override {override!r} must look like section.key=value.")
+    if key in _RENAMED:
+        warnings.warn(f"--set {override}: `{key}` is `{_RENAMED[key]}` now", FutureWarning, 2)
+        key = _RENAMED[key]
     *sections, last = key.split(".")
     for section in sections:
         data = data.setdefault(section, {})

@@ -31,7 +31,7 @@ _FRACTIONS = (
     "sampling.template_dropout",
     "augment.joint_flip",
     "augment.crop_flip",
-    "augment.gray",
+    "augment.grey",
     "augment.spin",
     "augment.blur",
     "augment.template_blur",
@@ -150,7 +150,7 @@ def _problems_of(source: SourceConfig) -> Iterator[tuple[str, str]]:
         allowed = f"allowed: {', '.join(splits)}" if splits else "it has none"
         yield "split", f"{source.kind} has no split {source.split!r}; {allowed}."
     if source.only and source.kind not in DATASETS:
-        yield "only", f"`only` lists videos, and {source.kind} is no data set of videos: remove it."
+        yield "only", f"`only` lists videos, and {source.kind} is no dataset of videos: remove it."
     has_videos = source.kind == PACK or source.kind in DATASETS
     for key in ("match", "skip"):
         if getattr(source, key) and not has_videos:

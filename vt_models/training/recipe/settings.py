@@ -18,14 +18,14 @@ class SamplingConfig:
 
     Attributes:
         clip_share: Weight of pairs from two frames of one track.
-        still_share: Weight of pairs from two views of one annotated photograph.
+        still_share: Weight of pairs from two views of one annotated still image.
         region_share: Weight of pairs from two views of an arbitrary image region.
         negative_share: Fraction of all pairs whose search view does not show the target.
         lookalike_share: Fraction of those that show another object of the same class name.
         hidden_share: Fraction of those that show a frame of the same video in which the target is
             hidden or out of view, where the video has such frames (STARK's second stage: 1).
         min_side: Targets with a shorter side, in pixels, are not drawn.
-        max_cover: Nor are those that cover this share of their image or more (of photographs and
+        max_cover: Nor are those that cover this share of their image or more (of still images and
             image packs); 1 for all.
         hold_out: Videos that are not drawn from (of an image pack the `source` of their frames):
             they are left to judge by.
@@ -61,11 +61,11 @@ class AugmentConfig:
     Attributes:
         template_centre, template_scale: Jitter of the template box (authors: 0, 0).
         search_centre, search_scale: Jitter of the search crop (authors: 3.5, 0.5).
-        search_shift: How its shifts are distributed: "uniform", as the authors have it, or
+        search_shift: How its shifts are distributed: "uniform", as published, or
             "laplace" with the same mean.
         joint_flip: Probability that both crops are mirrored.
         crop_flip: Probability, for each crop by itself, that it is mirrored.
-        gray: Probability that both crops lose their colour.
+        grey: Probability that both crops lose their colour.
         brightness, contrast, saturation: Each crop is scaled by 1 +- this.
         rotation_deg: Largest in-plane rotation of the search crop.
         spin: Probability that the search crop is rotated by up to 90 degrees instead.
@@ -94,7 +94,7 @@ class AugmentConfig:
     search_shift: str = "uniform"
     joint_flip: float = 0.5
     crop_flip: float = 0.5
-    gray: float = 0.05
+    grey: float = 0.05
     brightness: float = 0.2
     contrast: float = 0.0
     saturation: float = 0.0
@@ -173,7 +173,7 @@ class LossConfig:
         corner: Of where the corner maps of AsymTrack and STARK lie (`corner_loss`); 0, as the
             authors have it, for none.
         matching: Of where AsymTrack's attention to the template lies
-            (`vt_models.training.losses.matching`); 0, as the authors have it, for none.
+            (`vt_models.training.losses.matching`); 0, as published, for none.
         box_cell: Whose box a centre head's loss judges: "peak", the cell with the highest score, as
             the authors have it, or "target", that cell among those of the target. While the score
             is still wrong the former teaches boxes to cells that show something else.
@@ -219,17 +219,17 @@ class SourceConfig:
             dataset (`vt_models.datasets`).
         name: What `--data NAME=DIR` and messages call it; the kind unless told.
         root: Its folder, where `--data` says nothing; may hold $VARIABLES.
-        split: Of a data set; its training split unless told.
+        split: Of a dataset; its training split unless told.
         only: File with the names of the videos to use, one a line, or their numbers in the split
             (from 0); seen from the root. All of them unless told.
         weight: How often it is drawn from, relative to the other sources.
         match: Patterns such as "drone_*"; only videos whose name fits one of them are drawn from.
-            Of an image pack the names are the `source` of its clips; photographs always stay.
+            Of an image pack the names are the `source` of its clips; still images always stay.
         skip: Patterns of the names of videos that are not drawn from.
         max_gap: Of this source, instead of `sampling.max_gap`; 0: the same.
         max_cover: Of this source, instead of `sampling.max_cover`; 0: the same.
         in_memory: An image pack is decoded once into memory, which is fast. Otherwise, and always
-            for data sets, an image is read when it is drawn.
+            for datasets, an image is read when it is drawn.
     """
 
     kind: str = "pack"

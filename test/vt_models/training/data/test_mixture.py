@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training from data sets, photographs and an image pack at once, stopped and continued."""
+"""Training from datasets, still images and an image pack at once, stopped and continued."""
 
 from __future__ import annotations
 
@@ -176,7 +176,9 @@ def test_the_shipped_recipe_gives_the_pairs_it_was_trained_on(
     shared_dir: Path, repository: Path
 ) -> None:
     path = repository / "recipes" / "asymtrack_lite0_pack.yaml"
-    recipe = load_recipe(path, ["sources=[{kind: pack, in_memory: false}]"])
+    # The bundled weights are older than the list of videos to judge by.
+    overrides = ["sources=[{kind: pack, in_memory: false}]", "validation=''"]
+    recipe = load_recipe(path, overrides)
     data = open_sources(recipe, {"pack": shared_dir / "train_pack"})
     sampler = PairSampler(data, recipe.sampling, recipe.seed)
     assert _digest(sampler, 1000) == "44dc5956f4eda79f"

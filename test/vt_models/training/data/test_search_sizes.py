@@ -18,7 +18,7 @@ from vt_models.registry import get_spec
 from vt_models.training.data.batches import BatchNumbers, make_loader
 from vt_models.training.data.pairs import PairDataset
 from vt_models.training.data.targets import ImagePack, Target, load_image_pack
-from vt_models.training.distributed import Team
+from vt_models.training.distributed import ProcessGroup
 from vt_models.training.recipe.loader import load_recipe
 from vt_models.training.recipe.settings import Recipe
 from vt_models.training.trainer import Trainer, seed_everything
@@ -29,7 +29,7 @@ RECIPE = """
 model: asymtrack_nano
 seed: 3
 checkpoint_every: 8
-augment: {{search_sizes: {sizes}, search_scale: 0.2, gray: 0, brightness: 0}}
+augment: {{search_sizes: {sizes}, search_scale: 0.2, grey: 0, brightness: 0}}
 optim: {{samples: 64, batch_size: 4, lr: 1e-3, backbone_lr_factor: 1, grad_clip: 5}}
 """
 BOX = (90.0, 60.0, 40.0, 30.0)
@@ -75,7 +75,7 @@ def test_a_size_depends_on_the_seed_and_the_batch_alone(tmp_path: Path, pack: Im
     all_of_them = _sizes(dataset, BatchNumbers(0, 64, 4))
     assert _sizes(dataset, BatchNumbers(32, 64, 4), workers=2) == all_of_them[8:], "resumed"
     for rank in range(2):
-        shares = BatchNumbers(0, 64, 4, Team(rank=rank, size=2), 2)
+        shares = BatchNumbers(0, 64, 4, ProcessGroup(rank=rank, size=2), 2)
         assert _sizes(dataset, shares) == [size for size in all_of_them for _ in range(2)]
     other = _dataset(pack, _recipe(tmp_path, "[128, 224]", "seed=4"))
     assert _sizes(other, BatchNumbers(0, 64, 4)) != all_of_them

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data sets as sources of pairs: what is read, when, how often, and what is refused."""
+"""Datasets as sources of pairs: what is read, when, how often, and what is refused."""
 
 from __future__ import annotations
 

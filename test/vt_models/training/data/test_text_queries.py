@@ -19,7 +19,12 @@ from vt_models.text import Tokenizer
 from vt_models.training.data.augmentation import View, box_in_view
 from vt_models.training.data.pairs import PairDataset
 from vt_models.training.data.targets import Annotated, ImagePack, Target, load_image_pack
-from vt_models.training.data.text_queries import NamedObjects, Wanted, share_inside, window_around
+from vt_models.training.data.text_queries import (
+    NamedObjects,
+    TextQuery,
+    share_inside,
+    window_around,
+)
 from vt_models.training.recipe.settings import AugmentConfig, Recipe, SamplingConfig
 
 if TYPE_CHECKING:
@@ -32,7 +37,7 @@ DOG, RIVAL, CAT = (20.0, 20.0, 30.0, 30.0), (150.0, 20.0, 30.0, 30.0), (20.0, 14
 
 @pytest.fixture
 def pack() -> ImagePack:
-    """Two photographs with a dog each: one with a second dog and a cat, one with a car."""
+    """Two still images with a dog each: one with a second dog and a cat, one with a car."""
     image = np.full((SIZE, SIZE, 3), 90, np.uint8)
     scenes = [
         (("dog", DOG), ("dog", RIVAL), ("cat", CAT)),
@@ -66,11 +71,11 @@ def test_a_view_with_two_of_the_name_is_not_clear(pack: ImagePack) -> None:
     dog = pack.stills[0]
     both = View((100.0, 60.0), 190.0)
     one = View((40.0, 60.0), 90.0)
-    assert not named.is_clear(Wanted(dog, "dog", present=True), both)
-    assert named.is_clear(Wanted(dog, "dog", present=True), one)
-    assert not named.is_clear(Wanted(dog, "dog", present=False), one)
-    assert named.is_clear(Wanted(dog, "cat", present=False), one)
-    assert not named.is_clear(Wanted(dog, "cat", present=False), View((60.0, 100.0), 190.0))
+    assert not named.is_clear(TextQuery(dog, "dog", present=True), both)
+    assert named.is_clear(TextQuery(dog, "dog", present=True), one)
+    assert not named.is_clear(TextQuery(dog, "dog", present=False), one)
+    assert named.is_clear(TextQuery(dog, "cat", present=False), one)
+    assert not named.is_clear(TextQuery(dog, "cat", present=False), View((60.0, 100.0), 190.0))
 
 
 def test_nothing_is_called_absent_that_nobody_looked_for(pack: ImagePack) -> None:

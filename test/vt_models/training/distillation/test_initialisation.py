@@ -7,7 +7,11 @@ import torch
 
 from vt_models import create_model
 from vt_models.nets.layers import EfficientTemplateModulation
-from vt_models.training.distillation.initialisation import MARKED, QUIET, ease_start
+from vt_models.training.distillation.initialisation import (
+    MODULATION_INIT_SCALE,
+    SEARCH_MARK_CHANNELS,
+    ease_start,
+)
 
 
 def _eased() -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
@@ -40,10 +44,10 @@ def test_modulation_is_quiet_and_only_the_last_one_marks_the_search_region() -> 
     net, _ = _eased()
     *first, last = (m for m in net.modules() if isinstance(m, EfficientTemplateModulation))
     assert first
-    assert all(bool((module.ln.weight == QUIET).all()) for module in (*first, last))
+    assert all(bool((module.ln.weight == MODULATION_INIT_SCALE).all()) for module in (*first, last))
     assert not any(bool(module.ln.bias.any()) for module in first)
-    assert bool((last.ln.bias[:MARKED] == 1).all())
-    assert not bool(last.ln.bias[MARKED:].any())
+    assert bool((last.ln.bias[:SEARCH_MARK_CHANNELS] == 1).all())
+    assert not bool(last.ln.bias[SEARCH_MARK_CHANNELS:].any())
 
 
 def test_the_rest_is_left_alone() -> None:

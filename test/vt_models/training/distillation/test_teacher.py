@@ -19,7 +19,7 @@ from vt_models.cli.main import main
 from vt_models.errors import InputError, RecipeError, WeightsError
 from vt_models.nets.nanotrack import NanoTrack
 from vt_models.registry import get_spec
-from vt_models.training.data.batches import BatchNumbers, Finisher, make_loader
+from vt_models.training.data.batches import BatchNumbers, BatchPreprocessor, make_loader
 from vt_models.training.data.pairs import PairDataset
 from vt_models.training.data.targets import load_image_pack
 from vt_models.training.distillation.teacher import (
@@ -217,8 +217,8 @@ def test_the_teacher_sees_the_crops_as_bgr_bytes(mini_pack: Path, tmp_path: Path
     spec, net = get_spec(recipe.model), Seen()
     dataset = PairDataset(load_image_pack(mini_pack), spec, recipe)
     (sample,) = make_loader(dataset, BatchNumbers(0, 4, 4), 0, pin=False)
-    sample |= {"colour": torch.ones_like(sample["colour"]), "gray": torch.zeros(4) > 0}
-    maps = Teacher(net, spec, CPU)(Finisher(spec, CPU)(sample))
+    sample |= {"colour": torch.ones_like(sample["colour"]), "grey": torch.zeros(4) > 0}
+    maps = Teacher(net, spec, CPU)(BatchPreprocessor(spec, CPU)(sample))
     template, search = (sample[name].permute(0, 3, 1, 2).flip(1) for name in ("template", "search"))
     assert torch.allclose(net.crops[0], template.float(), atol=1e-3)
     assert torch.allclose(
@@ -264,7 +264,7 @@ def test_the_loss_without_a_teacher_is_the_familys(tmp_path: Path, mini_pack: Pa
     trainer = Trainer(create_model(recipe.model), recipe, load_image_pack(mini_pack), tmp_path, CPU)
     trainer.prepare()
     (sample,), _ = next(iter(trainer.batches()))
-    part = trainer._finish(sample)
+    part = trainer._preprocess(sample)
     terms = trainer._terms(trainer._net, part, part.truth)
     expected = dense_loss(trainer._net(**part.inputs), *part.truth, recipe.loss)
     assert terms.keys() == expected.keys()

@@ -78,7 +78,7 @@ def test_mistakes_are_named_by_line(tmp_path: Path, text: str, line: int, words:
         ("model: asymtrak_t\n", 1, ["asymtrak_t", "asymtrack_t"]),
         ("model: asymtrack_t\noptim:\n  decay: cosine\n", 3, ["cosine", "step, linear"]),
         ("model: asymtrack_t\noptim:\n  batch_size: 0\n", 3, ["batch_size", "greater than 0"]),
-        ("model: asymtrack_t\naugment:\n  gray: 1.5\n", 3, ["augment.gray", "1.5"]),
+        ("model: asymtrack_t\naugment:\n  grey: 1.5\n", 3, ["augment.grey", "1.5"]),
         ("model: asymtrack_t\nloss:\n  giou: -1\n", 3, ["loss.giou", "-1"]),
         (
             "model: asymtrack_t\nsampling: {clip_share: 0, still_share: 0, region_share: 0}\n",
@@ -243,3 +243,23 @@ def test_a_mistake_on_the_command_line_is_named_there(tmp_path: Path) -> None:
     recipe = load_recipe(path, ["sources=[{kind: lasot, root: /data}, {kind: pack}]"])
     assert [source.called for source in recipe.sources] == ["lasot", "pack"]
     assert to_dict(recipe)["sources"][0]["root"] == "/data"
+
+
+def test_load_recipe_with_an_earlier_key_warns_and_reads_it(tmp_path: Path) -> None:
+    base = tmp_path / "base.yaml"
+    base.write_text("model: asymtrack_t\naugment:\n  gray: 0.25\n")
+    with pytest.warns(FutureWarning, match=r"base\.yaml:3: `augment\.gray` is `augment\.grey` now"):
+        assert load_recipe(base).augment.grey == 0.25
+    above = tmp_path / "above.yaml"
+    above.write_text("base: base.yaml\naugment:\n  grey: 0.5\n")
+    with pytest.warns(FutureWarning):
+        assert load_recipe(above).augment.grey == 0.5
+    base.write_text("model: asymtrack_t\n")
+    with pytest.warns(FutureWarning, match="--set augment.gray=0.1: `augment.gray`"):
+        assert load_recipe(above, ["augment.gray=0.1"]).augment.grey == 0.1
+    base.write_text("model: asymtrack_t\naugment:\n  gray: 0.25\n  grey: 0.25\n")
+    with pytest.raises(RecipeError, match=r"base\.yaml:3: .*there too: remove one"):
+        load_recipe(base)
+    base.write_text("model: asymtrack_t\naugment:\n  gray: 2\n")
+    with pytest.warns(FutureWarning), pytest.raises(RecipeError, match=r":3: `augment\.grey` is a"):
+        load_recipe(base)

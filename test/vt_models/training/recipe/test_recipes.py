@@ -96,7 +96,7 @@ def test_schedule_data_and_losses_are_the_authors(name: str) -> None:
     assert sampling.max_gap == (200 if facts.order == "trident" else 199)
     assert (augment.search_centre, augment.search_scale) == facts.jitter
     assert (augment.template_centre, augment.template_scale) == (0, 0)
-    assert (augment.gray, augment.brightness) == (0.05, 0.2)
+    assert (augment.grey, augment.brightness) == (0.05, 0.2)
     assert (augment.joint_flip, augment.crop_flip) == (0.5, 0.5)
     invented = ("rotation_deg", "spin", "blur", "small", "distractor", "occlusion", "erase")
     assert not any(getattr(augment, key) for key in invented)
