@@ -30,16 +30,20 @@ def test_every_mark_is_well_formed(page: Path) -> None:
     assert len(re.findall("<!-- /?number", text)) == 2 * len(fill_numbers.NUMBER.findall(text))
 
 
-def test_the_readme_table_of_trackers_is_filled() -> None:
+@pytest.mark.parametrize(
+    ("page", "trackers", "accuracy", "speed"),
+    [("README.md", 4, 2, 1), ("docs/results.md", 6, 5, 2)],
+)
+def test_tables_of_trackers_are_filled(page: str, trackers: int, accuracy: int, speed: int) -> None:
     rows = [
         line
-        for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+        for line in (ROOT / page).read_text(encoding="utf-8").splitlines()
         if line.startswith("|") and "speed.json" in line
     ]
-    assert len(rows) >= 6
+    assert len(rows) >= trackers
     for row in rows:
-        assert row.count("<!-- number accuracy.json") == 5
-        assert row.count("<!-- number speed.json") == 2
+        assert row.count("<!-- number accuracy.json") == accuracy
+        assert row.count("<!-- number speed.json") == speed
         assert not re.search(r"\d\.\d", re.sub(r"<!-- number.*?/number -->", "", row)), row
 
 
