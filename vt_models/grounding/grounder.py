@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vt_models.geometry.boxes import iou
 from vt_models.geometry.crop import check_frame
 from vt_models.grounding.attributes import weigh
 from vt_models.grounding.description import name_of
@@ -152,13 +152,11 @@ def rank(candidates: Iterable[Candidate], nms_iou: float, limit: int) -> list[Ca
 
     Equal scores are ordered by box, left first, so that the same input gives the same answer.
     """
-    kept: list[Candidate] = []
-    for candidate in sorted(candidates, key=_order):
-        if len(kept) == limit:
-            break
-        if all(float(iou(candidate.box, other.box)) <= nms_iou for other in kept):
-            kept.append(candidate)
-    return kept
+    ordered = sorted(candidates, key=_order)
+    places = [float(place) for place in range(len(ordered), 0, -1)]  # as scores: all different
+    boxes = [candidate.box for candidate in ordered]
+    kept = cv2.dnn.NMSBoxes(boxes, places, 0.0, nms_iou)
+    return [ordered[index] for index in kept[:limit]]
 
 
 def _order(candidate: Candidate) -> tuple[float, Box]:

@@ -222,3 +222,21 @@ def test_importing_the_package_loads_no_library_of_a_backend() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("nms_iou", [0.0, 0.3, 0.5, 0.9, 1.0])
+def test_rank_keeps_what_the_definition_of_suppression_keeps(nms_iou: float) -> None:
+    rng = np.random.default_rng(3)
+    boxes = np.concatenate((rng.uniform(0, 200, (80, 2)), rng.uniform(5, 120, (80, 2))), axis=1)
+    scores = rng.choice([0.0, 0.1, 0.5, 0.9], 80)  # many are equal
+    candidates = [
+        Candidate(tuple(box), float(score))
+        for box, score in zip(boxes.tolist(), scores, strict=True)
+    ]
+    kept: list[Candidate] = []
+    for one in sorted(candidates, key=lambda c: (-c.score, c.box)):
+        if all(float(iou(one.box, other.box)) <= nms_iou for other in kept):
+            kept.append(one)
+    assert rank(candidates, nms_iou, 100) == kept
+    assert rank(candidates, nms_iou, 4) == kept[:4]
+    assert rank([], nms_iou, 4) == []
