@@ -44,10 +44,16 @@ class Instant:
         self._shape = np.exp(-0.2 * distance**2).astype(np.float32)[None]
 
     def set_template(self, template: object) -> None:
-        """Nothing to keep."""
+        """Keep nothing."""
 
-    def search(self, crop: object) -> tuple[Any, ...]:  # noqa: ARG002 - as every engine's
-        """Score map and box map."""
+    def set_dynamic(self, template: object) -> None:
+        """Keep nothing."""
+
+    def set_text(self, ids: object, mask: object) -> None:
+        """Keep nothing."""
+
+    def search(self, crop: object, mask: object = None) -> tuple[Any, ...]:  # noqa: ARG002
+        """Return the score map and the box map, whatever is shown."""
         return self.score * self._shape, self._boxes
 
 

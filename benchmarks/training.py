@@ -25,7 +25,7 @@ import torch
 
 from benchmarks.result_file import SHARED, measure_into
 from vt_models.api import create_model
-from vt_models.cli.eval import split_names
+from vt_models.cli.options import split_names
 from vt_models.evaluation.provenance import command_line, provenance
 from vt_models.training.cpu import prepare_cpu
 from vt_models.training.data.batches import PREFETCH

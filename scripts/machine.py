@@ -49,7 +49,7 @@ class Interpreter:
     """
 
     executable: str
-    version: tuple
+    version: tuple[int, int]
     venv: bool
     headers: bool
     rclpy: bool
@@ -60,7 +60,7 @@ class Interpreter:
         return "python{}.{}".format(*self.version)
 
 
-def sourced_distro(environment: dict, venv: Path) -> str | None:
+def sourced_distro(environment: dict[str, str], venv: Path) -> str | None:
     """Returns the name of the ROS 2 that this terminal has sourced, or None.
 
     Raises:

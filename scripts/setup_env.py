@@ -68,12 +68,12 @@ class Step:
     """
 
     title: str
-    inputs: tuple
-    after: tuple
+    inputs: tuple[str, ...]
+    after: tuple[str, ...]
     action: Callable[[], None]
 
 
-def digest(inputs: tuple, root: Path) -> str:
+def digest(inputs: tuple[str, ...], root: Path) -> str:
     """Returns a hash of words and of the names and contents of files and folders below `root`."""
     total = hashlib.sha256()
     for item in inputs:
@@ -128,7 +128,7 @@ def remove_half_installed(site_packages: Path) -> list[str]:
     return removed
 
 
-def read_requirements(file: Path) -> dict:
+def read_requirements(file: Path) -> dict[str, str]:
     """Returns {module: requirement} of a requirements file."""
     wanted = {}
     for line in file.read_text().splitlines():
@@ -149,7 +149,7 @@ class Environment:
             counts as running until the program it had started has ended. None for no lock.
     """
 
-    def __init__(self, root: Path, variables: dict, lock: int | None = None) -> None:
+    def __init__(self, root: Path, variables: dict[str, str], lock: int | None = None) -> None:
         self.root = root
         self.path = root / ".venv"
         self.state = self.path / ".setup"
@@ -224,7 +224,7 @@ class Environment:
         stamp = self.state / name
         return self.python.exists() and stamp.is_file() and stamp.read_text() == self.key(name)
 
-    def make(self, names: tuple) -> None:
+    def make(self, names: tuple[str, ...]) -> None:
         """Runs the steps of that name that are not done yet.
 
         Raises:
@@ -242,7 +242,7 @@ class Environment:
             stamp.write_text(self.key(name))
             print(f"{time.monotonic() - start:.0f} s", flush=True)
 
-    def run(self, *command: object, variables: dict | None = None) -> None:
+    def run(self, *command: object, variables: dict[str, str] | None = None) -> None:
         """Runs a command; its output goes to the log.
 
         Raises:
@@ -337,7 +337,7 @@ class Environment:
             self.query("import numpy; print(numpy.get_include())"),
         )
 
-    def keep_what_ros_has(self, wanted: dict) -> list[str]:
+    def keep_what_ros_has(self, wanted: dict[str, str]) -> list[str]:
         """Pins numpy to the one that the sourced ROS 2 was compiled with.
 
         Args:
@@ -353,7 +353,7 @@ class Environment:
         self.limits.write_text(f"numpy=={pin}\n" if pin else "")
         return [wanted[module] for module in lacking]
 
-    def build_variables(self) -> dict:
+    def build_variables(self) -> dict[str, str]:
         """Returns the process environment in which CMake finds this environment first."""
         ament = self.variables.get("AMENT_PREFIX_PATH", "")
         folders = {
@@ -390,7 +390,7 @@ class Environment:
                 link.unlink()
             link.symlink_to(target)
 
-    def links(self) -> dict:
+    def links(self) -> dict[Path, Path]:
         """Returns what an editable installation leaves out: {place in the environment: target}."""
         index = self.path / "share" / "ament_index" / "resource_index" / "packages"
         shared = ("package.xml", "launch", "config", "recipes")
