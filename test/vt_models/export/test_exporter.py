@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("storage", STORAGES)
-def test_an_export_is_complete_and_exact(small_model, tmp_path, storage) -> None:
+def test_export_is_complete_and_exact(small_model, tmp_path, storage) -> None:
     net, spec = small_model
     before = copy.deepcopy(net.state_dict())
     directory = export_model(net, spec, tmp_path / "deep" / "out", storage=storage)
@@ -70,7 +70,7 @@ def test_export_writes_the_new_name_of_the_size_calibration(small_model, tmp_pat
 
 
 @pytest.mark.parametrize("storage", ["float16", "float32"])
-def test_the_network_itself_goes_along(small_model, tmp_path, storage) -> None:
+def test_export_includes_the_network_in_training_form(small_model, tmp_path, storage) -> None:
     net, spec = small_model
     directory = export_model(net, spec, tmp_path / "out", storage=storage)
     again = copy.deepcopy(net)
@@ -119,7 +119,7 @@ def test_int8_storage_takes_a_byte_a_weight_and_computes_the_rounded_network(
     assert 0 < parity["storage_output_abs"] < 0.2
 
 
-def test_a_row_of_int8_misses_half_a_step_of_its_largest_weight() -> None:
+def test_round_weights_int8_error_is_at_most_half_a_step() -> None:
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Conv2d(16, 20, 3), torch.nn.Linear(64, 40))
     with torch.no_grad():
@@ -159,7 +159,7 @@ def test_exported_asymtrack_tracks_like_the_authors_code(letter, golden_init, sh
         np.testing.assert_allclose(found, expected, atol=0.05)
 
 
-def test_the_source_file_is_recorded(small_model, tmp_path) -> None:
+def test_export_records_the_source_file(small_model, tmp_path) -> None:
     net, spec = small_model
     source = tmp_path / "w.safetensors"
     source.write_bytes(b"weights")
@@ -187,7 +187,7 @@ class _Wrong:
 
 
 @pytest.mark.parametrize("offset", [2e-4, np.nan])
-def test_a_graph_that_differs_fails_and_leaves_nothing(
+def test_export_graph_that_differs_fails_and_leaves_nothing(
     small_model, tmp_path, monkeypatch, offset
 ) -> None:
     net, spec = small_model
@@ -201,7 +201,7 @@ def test_a_graph_that_differs_fails_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failure_keeps_the_former_export(small_model, tmp_path, monkeypatch) -> None:
+def test_export_failure_keeps_the_previous_export(small_model, tmp_path, monkeypatch) -> None:
     net, spec = small_model
     directory = export_model(net, spec, tmp_path / "out")
     before = {path.name: path.read_bytes() for path in directory.iterdir()}
@@ -216,7 +216,7 @@ def test_a_failure_keeps_the_former_export(small_model, tmp_path, monkeypatch) -
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_new_export_replaces_the_former_and_keeps_its_card(small_model, tmp_path) -> None:
+def test_export_again_replaces_the_previous_and_keeps_its_card(small_model, tmp_path) -> None:
     net, spec = small_model
     directory = export_model(net, spec, tmp_path / "out", source="first")
     (directory / "MODEL_CARD.md").write_text("card")
@@ -226,7 +226,7 @@ def test_a_new_export_replaces_the_former_and_keeps_its_card(small_model, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_other_peoples_directories_are_not_replaced(small_model, tmp_path) -> None:
+def test_export_into_a_directory_of_other_files_is_refused(small_model, tmp_path) -> None:
     net, spec = small_model
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ExportError, match="not empty"):
@@ -236,7 +236,7 @@ def test_other_peoples_directories_are_not_replaced(small_model, tmp_path) -> No
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-def test_a_network_that_cannot_be_exported(small_model, tmp_path, monkeypatch) -> None:
+def test_export_untraceable_network_is_an_export_error(small_model, tmp_path, monkeypatch) -> None:
     net, spec = small_model
 
     def search(self: Any, search: Any, *state: Any) -> Any:
@@ -249,7 +249,7 @@ def test_a_network_that_cannot_be_exported(small_model, tmp_path, monkeypatch) -
 
 
 @pytest.mark.slow
-def test_the_dynamo_exporter_gives_the_same(small_model, tmp_path, monkeypatch) -> None:
+def test_export_with_dynamo_gives_the_same(small_model, tmp_path, monkeypatch) -> None:
     pytest.importorskip("onnxscript")
     net, spec = small_model
     monkeypatch.setattr(
@@ -260,7 +260,7 @@ def test_the_dynamo_exporter_gives_the_same(small_model, tmp_path, monkeypatch) 
     assert read_export(export_model(net, spec, tmp_path / "out")).spec == spec
 
 
-def test_folding_changes_nothing_but_the_form() -> None:
+def test_fold_batch_norms_keeps_the_outputs() -> None:
     nn = torch.nn
     torch.manual_seed(0)
     shared = nn.Conv2d(3, 3, 3, padding=1)
@@ -291,7 +291,7 @@ def test_folding_changes_nothing_but_the_form() -> None:
     torch.testing.assert_close(net(x), expected)
 
 
-def test_rounding_leaves_what_half_cannot_hold() -> None:
+def test_round_to_half_leaves_what_half_cannot_hold() -> None:
     net = torch.nn.Linear(2, 1)
     with torch.no_grad():
         net.weight.copy_(torch.tensor([[0.1, 1e6]]))
@@ -302,7 +302,7 @@ def test_rounding_leaves_what_half_cannot_hold() -> None:
     assert float(net.bias[0].detach()) == np.float32(np.float16(0.1))
 
 
-def test_synthetic_sequences_are_the_same_every_time() -> None:
+def test_synthetic_sequence_is_the_same_every_time() -> None:
     first, second = synthetic_sequence(), synthetic_sequence()
     assert len(first.frames) == len(first.boxes) == 12
     for one, other in zip(first.frames, second.frames, strict=True):
@@ -311,7 +311,7 @@ def test_synthetic_sequences_are_the_same_every_time() -> None:
         assert one.dtype == np.uint8
 
 
-def test_an_exported_directory_tracks_where_torch_cannot_be_imported(
+def test_exported_directory_tracks_without_torch(
     exported_small: Path, repository: Path, moving_square
 ) -> None:
     """In a process of its own, with torch, onnx and timm made unimportable."""

@@ -41,14 +41,14 @@ def project(model, ray):
 
 @pytest.mark.parametrize("model", DISTORTIONS)
 @given(u=st.floats(0, 639), v=st.floats(0, 479))
-def test_a_pixel_is_seen_where_opencv_projects_it_from(model, u, v):
+def test_ray_inverts_opencvs_projection(model, u, v):
     ray = camera(model).ray(u, v)
     assert math.hypot(*ray) == pytest.approx(1.0, abs=1e-12)
     assert project(model, ray) == pytest.approx((u, v), abs=1e-4)
 
 
 @pytest.mark.parametrize("model", DISTORTIONS)
-def test_undistortion_agrees_with_opencv(model):
+def test_ray_undistortion_agrees_with_opencv(model):
     pixels = np.random.default_rng(1).uniform((0, 0), (639, 479), (200, 2))
     coefficients = np.array(DISTORTIONS[model])
     if model == "equidistant":
@@ -61,14 +61,14 @@ def test_undistortion_agrees_with_opencv(model):
     assert rays[:, :2] / rays[:, 2:] == pytest.approx(points.reshape(-1, 2), abs=1e-6)
 
 
-def test_without_distortion_it_is_a_pinhole():
+def test_ray_without_distortion_is_a_pinholes():
     ray = Camera(**INTRINSICS).ray(318.5 + 520.0, 242.25)
     assert ray == pytest.approx((math.sqrt(0.5), 0.0, math.sqrt(0.5)))
     assert angles_of(ray) == pytest.approx((math.pi / 4, 0.0))
     assert angles_of((0.0, 0.6, 0.8)) == pytest.approx((0.0, math.atan2(0.6, 0.8)))
 
 
-def test_a_fisheye_sees_behind_its_own_plane():
+def test_ray_of_a_fisheye_can_point_backwards():
     ray = Camera(200.0, 200.0, 400.0, 400.0, "equidistant", (0.0,) * 4).ray(
         400.0 + 200.0 * 2.0, 400
     )
@@ -76,7 +76,7 @@ def test_a_fisheye_sees_behind_its_own_plane():
     assert angles_of(ray)[0] == pytest.approx(2.0)
 
 
-def test_region_of_interest_and_binning():
+def test_ray_with_region_of_interest_and_binning_is_of_the_full_image():
     """The image is every second pixel of a part of the full image."""
     part = camera("plumb_bob", left=100.0, top=40.0, binning=(2, 2))
     assert part.ray(50.0, 60.0) == pytest.approx(camera("plumb_bob").ray(200.0, 160.0), abs=1e-12)
@@ -85,7 +85,7 @@ def test_region_of_interest_and_binning():
 @given(
     x=st.floats(100, 500), y=st.floats(100, 300), sigma_u=st.floats(0.1, 3), sigma_v=st.floats(0, 3)
 )
-def test_the_deviation_of_the_direction_follows_the_centres(x, y, sigma_u, sigma_v):
+def test_angular_deviation_follows_the_centres_covariance(x, y, sigma_u, sigma_v):
     """Compared with the angles to the pixels one deviation away."""
     view, box = camera("plumb_bob"), (x, y, 20.0, 30.0)
     covariance = np.diag((sigma_u**2, sigma_v**2, 9.0, 9.0))
@@ -96,7 +96,7 @@ def test_the_deviation_of_the_direction_follows_the_centres(x, y, sigma_u, sigma
     assert view.angular_deviation(box, covariance) == pytest.approx(angle, rel=0.05)
 
 
-def test_the_first_pixel_has_its_centre_at_zero():
+def test_centre_pixel_of_the_first_pixel_is_zero():
     assert centre_pixel((0.0, 0.0, 1.0, 1.0)) == (0.0, 0.0)
     assert centre_pixel((10.0, 20.0, 4.0, 8.0)) == (11.5, 23.5)
 
@@ -111,12 +111,12 @@ def test_the_first_pixel_has_its_centre_at_zero():
         ({"binning": (0, 1)}, "binning"),
     ],
 )
-def test_what_makes_no_camera_is_refused(changes, reason):
+def test_camera_with_bad_values_is_an_input_error(changes, reason):
     with pytest.raises(InputError, match=reason):
         camera("plumb_bob", **changes)
 
 
-def test_a_pixel_beyond_the_polynomial_is_refused():
+def test_ray_beyond_the_polynomial_is_an_input_error():
     """A barrel distortion that folds back has no direction for pixels far outside."""
     with pytest.raises(InputError, match="cannot be inverted"):
         camera("plumb_bob").ray(3000.0, 2500.0)

@@ -66,7 +66,7 @@ def frame_of(height, width):
     factor=st.sampled_from((2.0, 4.0, 5.0)),
     size=st.sampled_from((32, 48)),
 )
-def test_any_box_on_any_frame_is_padding_then_resizing(shape, box, factor, size) -> None:
+def test_crop_any_box_equals_padding_then_resizing(shape, box, factor, size) -> None:
     frame, window = frame_of(*shape), crop_window(box, factor)
     expected = reference_crop(frame, window, size)
     np.testing.assert_array_equal(Cropper(size)(frame, window), expected)
@@ -91,7 +91,7 @@ def test_sparse_sampling_equals_padding_then_resizing(height, width, x1, y1, sid
 
 
 @pytest.mark.parametrize("side", [2049, 3000, 4096, 5000])
-def test_large_windows_take_the_sparse_way_and_equal(monkeypatch, side) -> None:
+def test_crop_large_window_is_sampled_sparsely_with_the_same_result(monkeypatch, side) -> None:
     frame, taken = frame_of(480, 640), []
     sparse = crop_module._resize_sparse
 
@@ -105,7 +105,7 @@ def test_large_windows_take_the_sparse_way_and_equal(monkeypatch, side) -> None:
     assert taken
 
 
-def test_memory_stays_bounded_for_a_box_far_larger_than_the_frame() -> None:
+def test_crop_box_far_larger_than_the_frame_needs_bounded_memory() -> None:
     frame = frame_of(48, 64)
     cropper = Cropper(256)
     tracemalloc.start()
@@ -116,7 +116,7 @@ def test_memory_stays_bounded_for_a_box_far_larger_than_the_frame() -> None:
     assert peak < 8e6
 
 
-def test_a_window_that_misses_the_frame_is_black() -> None:
+def test_crop_outside_the_frame_is_black() -> None:
     frame = np.full((20, 30, 3), 255, np.uint8)
     cropper = Cropper(16)
     assert cropper(frame, CropWindow(2, 2, 10)).any()
@@ -130,7 +130,7 @@ def test_a_window_that_misses_the_frame_is_black() -> None:
 
 @given(st.integers(0, 5), st.sampled_from((10, 40, 300)))
 @settings(max_examples=30)
-def test_strides_do_not_change_the_crop_or_copy_the_frame(kind, side) -> None:
+def test_crop_any_strides_give_the_same_without_copying_the_frame(kind, side) -> None:
     base = frame_of(150, 170)
     views = (
         base[..., ::-1],
@@ -146,7 +146,7 @@ def test_strides_do_not_change_the_crop_or_copy_the_frame(kind, side) -> None:
     np.testing.assert_array_equal(Cropper(64)(view, window), expected)
 
 
-def test_read_only_frames_work_and_frames_are_never_written_to() -> None:
+def test_crop_never_writes_to_the_frame() -> None:
     frame = frame_of(50, 60)
     before = frame.copy()
     frame.flags.writeable = False
@@ -155,7 +155,7 @@ def test_read_only_frames_work_and_frames_are_never_written_to() -> None:
     np.testing.assert_array_equal(frame, before)
 
 
-def test_one_cropper_forgets_the_window_before() -> None:
+def test_cropper_again_is_independent_of_the_previous_window() -> None:
     frame, cropper = frame_of(80, 90), Cropper(48)
     windows = [CropWindow(-20, -30, 200), CropWindow(3, 4, 30), CropWindow(-60, 40, 70)]
     for window in windows * 2:

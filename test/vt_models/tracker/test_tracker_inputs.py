@@ -33,7 +33,7 @@ def answering(score: float = 0.9) -> Any:
     return lambda _: answer
 
 
-def test_every_view_is_cropped_at_its_own_factor(fake_engine) -> None:
+def test_template_views_are_cropped_at_their_own_factors(fake_engine) -> None:
     spec = plain(context_factors=(4.0,), dynamic_template=True, update_interval=1)
     tracker = Tracker(spec, engine := fake_engine(answering()))
     tracker.init(FRAME, BOX)
@@ -47,7 +47,7 @@ def test_every_view_is_cropped_at_its_own_factor(fake_engine) -> None:
 @pytest.mark.parametrize(
     ("score", "expected"), [(0.75, [4, 8, 12]), (0.5, [])], ids=["above", "at the threshold"]
 )
-def test_the_dynamic_template_is_replaced_by_interval_and_score(
+def test_update_replaces_the_dynamic_template_by_interval_and_score(
     fake_engine, score, expected
 ) -> None:
     spec = plain(dynamic_template=True, update_interval=4, update_threshold=0.5)
@@ -61,7 +61,7 @@ def test_the_dynamic_template_is_replaced_by_interval_and_score(
     assert updated == expected
 
 
-def test_updates_can_be_switched_off_and_init_counts_anew(fake_engine) -> None:
+def test_updates_false_keeps_the_dynamic_template_and_init_counts_anew(fake_engine) -> None:
     spec = plain(dynamic_template=True, update_interval=3)
     tracker = Tracker(spec, engine := fake_engine(answering()))
     tracker.init(FRAME, BOX)
@@ -78,7 +78,7 @@ def test_updates_can_be_switched_off_and_init_counts_anew(fake_engine) -> None:
     assert len(engine.dynamic) == 1
 
 
-def test_a_policy_means_nothing_without_a_dynamic_template(fake_engine) -> None:
+def test_update_policy_without_a_dynamic_template_is_ignored(fake_engine) -> None:
     tracker = Tracker(
         plain(), engine := fake_engine(answering()), update=UpdatePolicy("always", 1, 0.0)
     )
@@ -87,7 +87,7 @@ def test_a_policy_means_nothing_without_a_dynamic_template(fake_engine) -> None:
     assert engine.dynamic == []
 
 
-def test_masks_are_handed_over_where_crops_show_padding(fake_engine) -> None:
+def test_engine_gets_masks_where_crops_show_padding(fake_engine) -> None:
     spec = plain(template_inputs=("template_mask",), search_inputs=("search_mask",))
     tracker = Tracker(spec, engine := fake_engine(answering()))
     tracker.init(FRAME, (70.0, 50.0, 10.0, 8.0))
@@ -103,7 +103,7 @@ def test_masks_are_handed_over_where_crops_show_padding(fake_engine) -> None:
     assert not engine.mask.all()
 
 
-def test_locating_changes_nothing_and_moving_changes_the_box(fake_engine) -> None:
+def test_locate_changes_nothing_and_move_to_changes_the_box(fake_engine) -> None:
     spec = plain(dynamic_template=True, update_interval=1)
     tracker = Tracker(spec, engine := fake_engine(answering()))
     tracker.init(FRAME, BOX)
@@ -120,7 +120,7 @@ def test_locating_changes_nothing_and_moving_changes_the_box(fake_engine) -> Non
 
 
 @pytest.mark.parametrize("box", [(0, 0, 0, 5), (np.nan, 0, 5, 5), (0, 0, 5, -5)])
-def test_a_box_nobody_can_go_on_from_is_refused(fake_engine, box) -> None:
+def test_move_to_unusable_box_is_an_input_error(fake_engine, box) -> None:
     tracker = Tracker(plain(), fake_engine(answering()))
     with pytest.raises(InputError, match="init"):
         tracker.move_to(BOX)
@@ -130,7 +130,7 @@ def test_a_box_nobody_can_go_on_from_is_refused(fake_engine, box) -> None:
     assert tracker.box == BOX
 
 
-def test_without_prior_the_dense_decoder_takes_the_plain_maximum(fake_engine) -> None:
+def test_locate_without_prior_takes_the_plain_maximum(fake_engine) -> None:
     spec = dataclasses.replace(get_spec("asymtrack_lite0"), template_size=32, search_size=64)
     score_map = np.zeros((1, 8, 8), np.float32)
     score_map[0, 0, 0], score_map[0, 4, 4] = 0.9, 0.8
@@ -146,7 +146,7 @@ def test_without_prior_the_dense_decoder_takes_the_plain_maximum(fake_engine) ->
     assert without.box[2] == pytest.approx(0.5 * side, abs=0.01)
 
 
-def test_text_reaches_a_model_with_language_and_none_means_none(fake_engine) -> None:
+def test_init_text_reaches_a_model_with_language_and_none_is_masked(fake_engine) -> None:
     spec = plain(language=True, text_length=5)
 
     def words(text: str) -> tuple[np.ndarray, np.ndarray]:
@@ -164,13 +164,13 @@ def test_text_reaches_a_model_with_language_and_none_means_none(fake_engine) -> 
     assert not engine.text[1].any()
 
 
-def test_text_without_a_tokenizer_is_refused(fake_engine) -> None:
+def test_init_text_without_a_tokenizer_is_an_input_error(fake_engine) -> None:
     tracker = Tracker(plain(language=True, text_length=5), fake_engine(answering()))
     with pytest.raises(InputError, match="tokenizer"):
         tracker.init(FRAME, BOX, "a red car")
 
 
-def test_update_settings_by_name() -> None:
+def test_find_update_policy_by_name_or_policy() -> None:
     presets = (UpdatePolicy("often", 25, 0.5), UpdatePolicy("paper", 1, 0.7))
     spec = plain(
         dynamic_template=True, update_interval=100, update_threshold=0.7, update_presets=presets
@@ -189,7 +189,7 @@ def test_update_settings_by_name() -> None:
         find_update_policy(plain(), "often")
 
 
-def test_update_settings_from_a_command_line() -> None:
+def test_parse_update_policy_name_or_numbers() -> None:
     assert parse_update_policy("lasot") == "lasot"
     assert parse_update_policy("25:0.5") == UpdatePolicy("25:0.5", 25, 0.5)
     for bad in ("25:", ":0.5", "a:b", "2.5:0.5"):
