@@ -59,7 +59,7 @@ class SiameseNet(Protocol):
         ...
 
     def forward(self, template: Tensor, search: Tensor) -> dict[str, Tensor]:
-        """Training pass; the further arguments are named by `ModelSpec.forward_inputs`.
+        """Run the training pass; the further arguments are named by `ModelSpec.forward_inputs`.
 
         Returns:
             What the loss of the family knows.

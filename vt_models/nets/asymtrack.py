@@ -89,7 +89,7 @@ class AsymTrack(nn.Module):
         return locate(*self.corner_logits(search, state))
 
     def forward(self, template: Tensor, search: Tensor) -> dict[str, Tensor]:
-        """Training pass.
+        """Run the training pass.
 
         Args:
             template: (B, 3, T, T) float32, normalised RGB.
@@ -124,7 +124,7 @@ class AsymTrack(nn.Module):
         return self
 
     def unused_published(self) -> tuple[str, ...]:
-        """Names of the tensors in a published checkpoint that no computation reads."""
+        """Return the names of the tensors of a published checkpoint that no computation reads."""
         return tuple(
             f"{name}.{layer}.{leaf}"
             for name, module in self.named_modules()
@@ -157,7 +157,7 @@ class Backbone(nn.Module):
         return tuple(state)
 
     def plain_maps(self, image: Tensor) -> tuple[Tensor, ...]:
-        """What the stages see in an image alone, without modulation and attention.
+        """Return what the stages see in an image alone, without modulation and attention.
 
         Args:
             image: (B, 3, S, S) float32, normalised RGB.
@@ -190,12 +190,12 @@ class Backbone(nn.Module):
         return last.modulated(x, pending)
 
     def after_attention(self, x: Tensor, *state: Tensor) -> Tensor:
-        """What ``before_attention`` gave, and template state -> map (B, 256, S/32, S/32)."""
+        """Run what ``before_attention`` gave, and template state -> map (B, 256, S/32, S/32)."""
         last = self.layers[-1]
         return last.downsample(last.blocks[-1](x, *state[-2:]))
 
     def match(self, x: Tensor, *state: Tensor) -> Tensor:
-        """How much the search cells attend to the template's, before the softmax.
+        """Return how much the search cells attend to the template's, before the softmax.
 
         Args:
             x: of ``before_attention``.
@@ -249,7 +249,7 @@ class Stage(nn.Module):
         return self.downsample(x)
 
     def modulated(self, x: Tensor, state: Iterator[Tensor]) -> Tensor:
-        """The blocks before attention: (B, C, H, W) -> the same; takes kernels off ``state``."""
+        """Run the blocks before attention, (B, C, H, W) in and out; pops kernels off ``state``."""
         for block in self.blocks:
             if isinstance(block, EfficientTemplateModulation):
                 x = block(x, next(state))
@@ -397,7 +397,7 @@ class Attention(nn.Module):
         return self._project(normed, 0)
 
     def scaled_query(self, normed: Tensor) -> Tensor:
-        """``query`` over the root of its length, whose product with a key is a logit."""
+        """Return ``query`` over the root of its length, whose product with a key is a logit."""
         return self.query(normed) * self.head_dim**-0.5
 
     def key(self, normed: Tensor) -> Tensor:
@@ -441,17 +441,17 @@ def tokens(x: Tensor) -> Tensor:
 
 @register_model
 def asymtrack_t() -> AsymTrack:
-    """AsymTrack-T: template 128, search 256, 3.05 M parameters, table 1."""
+    """Build AsymTrack-T: template 128, search 256, 3.05 M parameters, table 1."""
     return AsymTrack(((1, 6), (1, 6), (1,)))
 
 
 @register_model
 def asymtrack_s() -> AsymTrack:
-    """AsymTrack-S: template 128, search 256, 3.36 M parameters, table 1."""
+    """Build AsymTrack-S: template 128, search 256, 3.36 M parameters, table 1."""
     return AsymTrack(((1, 6), (1, 6), (1, 6, 1)))
 
 
 @register_model
 def asymtrack_b() -> AsymTrack:
-    """AsymTrack-B: the layout of S on a template of 192 and a search region of 384, table 1."""
+    """Build AsymTrack-B: the layout of S, template 192, search 384, table 1."""
     return AsymTrack(((1, 6), (1, 6), (1, 6, 1)))

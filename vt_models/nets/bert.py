@@ -170,7 +170,7 @@ def padding_bias(mask: Tensor) -> Tensor:
 
 
 def mean_word(words: Tensor, present: Tensor) -> Tensor:
-    """The mean over the words, BERT's [CLS] and [SEP] among them; 0 where there is none.
+    """Return the mean over the words, BERT's [CLS] and [SEP] among them; 0 where there is none.
 
     Args:
         words: (B, L, C).
@@ -218,7 +218,7 @@ def load_text_weights(bert: Bert, file: str | Path) -> tuple[str, ...]:
 
 
 def current_name(published: str) -> str:
-    """The name here of a tensor of a published file."""
+    """Return the name here of a tensor of a published file."""
     name = published.removeprefix("bert.")
     for former, now in (
         ("LayerNorm.gamma", "LayerNorm.weight"),

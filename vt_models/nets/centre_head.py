@@ -74,12 +74,12 @@ class CentreHead(Towers):
 
 
 def bounded(logits: Tensor) -> Tensor:
-    """The sigmoid in float32, held in [LEAST, 1 - LEAST]."""
+    """Return the sigmoid in float32, held in [LEAST, 1 - LEAST]."""
     return logits.float().sigmoid().clamp(LEAST, 1.0 - LEAST)
 
 
 def box_at_peak(score: Tensor, boxes: Tensor) -> Tensor:
-    """The box of the cell with the highest score.
+    """Return the box of the cell with the highest score.
 
     Args:
         score: (B, H, W).

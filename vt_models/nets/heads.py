@@ -55,7 +55,7 @@ def locate(logits_tl: Tensor, logits_br: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def corner_score(top_left: Tensor, bottom_right: Tensor) -> Tensor:
-    """Confidence of a corner head, which has none of its own, from the shape of its two maps.
+    """Return a confidence of a corner head, which has none, from the shape of its two maps.
 
         score = sqrt(c(top_left) * c(bottom_right)) * o_x * o_y
 

@@ -63,7 +63,7 @@ class ObjectPerceptionEnhancement(nn.Module):
         self.ln = MapNorm(channels)
 
     def kernel(self) -> Tensor:
-        """The (C, C, 3, 3) kernel that all branches together amount to."""
+        """Return the (C, C, 3, 3) kernel that all branches together amount to."""
         if self.rbr_reparam is not None:
             return self.rbr_reparam.weight
         # Added one after the other: the gradient of torch.stack(...).sum(0) is one block of memory

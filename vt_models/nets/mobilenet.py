@@ -128,7 +128,7 @@ class NanoTrackBackbone(PretrainedBackbone):
         return stride8, self.features[_LAST_OF_STRIDE8 + 1 :](stride8)
 
     def load_nanotrack(self, file: Path, rgb: bool = False) -> None:
-        """Loads the published weights.
+        """Load the published weights.
 
         Args:
             file: `.safetensors` with the published names; what it has beside the backbone (neck,

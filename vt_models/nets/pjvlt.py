@@ -138,7 +138,7 @@ class Pjvlt(nn.Module):
         return self._text_state(self.language(text_ids, text_mask), text_mask)
 
     def _text_state(self, words: list[Tensor], mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of the language layers' words (B, L, words) each."""
+        """Return the text state of the language layers' words (B, L, words) each."""
         encoded = [
             layer.encoder.encode_text(words[index], mask)
             for layer, index in zip(self.fusion, self.text_layers, strict=True)
@@ -172,7 +172,7 @@ class Pjvlt(nn.Module):
     def forward(
         self, template: Tensor, search: Tensor, text_ids: Tensor, text_mask: Tensor
     ) -> dict[str, Tensor]:
-        """Training pass; a row of ``text_mask`` that is False throughout is a pair without a text.
+        """Run the training pass; a row of ``text_mask`` that is all False is a pair without a text.
 
         Args:
             template: (B, 3, T, T) float32, normalised RGB.
@@ -247,7 +247,7 @@ class Pjvlt(nn.Module):
         self.backbone.load_imagenet(file)
 
     def unused_published(self) -> tuple[str, ...]:
-        """Published tensors that are not created here: none, as nothing is published."""
+        """Return the published tensors that are not created here: none, as nothing is published."""
         return ()
 
 
@@ -299,7 +299,7 @@ class SemanticInstanceEncoder(nn.Module):
         nn.init.zeros_(self.theta_w.bias)
 
     def encode_text(self, words: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Eq. 1, 2, 4 and 5 as far as they concern the sentence alone.
+        """Compute eq. 1, 2, 4 and 5 as far as they concern the sentence alone.
 
         The weights of eq. 3 add up to 1 over the words, so gamma, alpha and beta can be applied to
         the values instead of their mean: gamma ((1 + alpha) (w v) + beta) = w (gamma ((1 + alpha) v
@@ -322,7 +322,7 @@ class SemanticInstanceEncoder(nn.Module):
         return keys * keys.shape[-1] ** -0.5, self._by_head(values)
 
     def word_weights(self, values: Tensor, mask: Tensor) -> Tensor:
-        """Eq. 2: (B, L, latent) in [0, 1], adding up to 1 over the words; random in training."""
+        """Compute eq. 2: (B, L, latent) in [0, 1], 1 in sum over the words; random in training."""
         logits = values + padding_bias(mask)[..., None]
         if self.training:
             return F.gumbel_softmax(logits, self.temperature, dim=1)
@@ -392,7 +392,7 @@ class ChannelPatchInteraction(nn.Module):
 
 @register_model
 def pjvlt() -> Pjvlt:
-    """The paper's: ViT-B/16, BERT-base uncased, template 128, search 256, 241 M parameters."""
+    """Build the paper's: ViT-B/16, BERT-base uncased, template 128, search 256, 241 M weights."""
     return Pjvlt(
         PjvltConfig(
             vision=ViTConfig(template_size=128, search_size=256),
@@ -404,7 +404,7 @@ def pjvlt() -> Pjvlt:
 
 @register_model
 def pjvlt_tiny() -> Pjvlt:
-    """The same on a narrow ViT behind EfficientNet-Lite0 and a small BERT, for one core.
+    """Build the same on a narrow ViT behind EfficientNet-Lite0 and a small BERT, for one core.
 
     The visual half is ``procontext_tiny``'s with six blocks, for its reasons. The language half is
     one that ``vt-models distill-text-encoder`` makes of MiniLM-L6, whose 23 M parameters would be
@@ -432,7 +432,7 @@ def pjvlt_tiny() -> Pjvlt:
 
 @register_model
 def pjvlt_miniature() -> Pjvlt:
-    """``pjvlt`` with four narrow layers and the crops and the vocabulary of the full one."""
+    """Build ``pjvlt`` with four narrow layers and the crops and the vocabulary of the full one."""
     return Pjvlt(
         PjvltConfig(
             vision=ViTConfig(template_size=128, search_size=256, dim=32, depth=4, heads=2),
@@ -445,7 +445,7 @@ def pjvlt_miniature() -> Pjvlt:
 
 @register_model
 def pjvlt_tiny_miniature() -> Pjvlt:
-    """``pjvlt_tiny`` likewise: four narrow blocks, two language layers."""
+    """Build ``pjvlt_tiny`` likewise: four narrow blocks, two language layers."""
     return Pjvlt(
         PjvltConfig(
             vision=ViTConfig(

@@ -13,7 +13,7 @@ EPSILON = 1e-6
 
 
 def sine_positions(padding: Tensor, channels: int) -> Tensor:
-    """DETR's two-dimensional sine encoding (Carion et al., ECCV 2020, appendix A.4).
+    """Return DETR's two-dimensional sine encoding (Carion et al., ECCV 2020, appendix A.4).
 
     The position of a cell on an axis counts the cells up to it that are not padding, divided by
     their number in its column (or row), times 2 pi; a column of padding alone is at 0. With

@@ -21,7 +21,7 @@ class Depthwise(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """As `nn.Conv2d`."""
+        """Convolve as `nn.Conv2d` does."""
         learns = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
         if not (learns and x.device.type == "cpu" and torch.is_autocast_enabled("cpu")):
             return super().forward(x)
@@ -36,7 +36,7 @@ class PretrainedBackbone(nn.Module):
     """
 
     def train(self, mode: bool = True) -> Self:
-        """Sets the mode, but never lets batch norms use batch statistics."""
+        """Set the mode, but never let batch norms use batch statistics."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):

@@ -89,7 +89,7 @@ class ProContEXT(nn.Module):
         return maps.score, maps.boxes
 
     def forward(self, template: Tensor, search: Tensor, dynamic: Tensor) -> dict[str, Tensor]:
-        """Training pass.
+        """Run the training pass.
 
         Args:
             template: (B, V, 3, T, T) float32, normalised RGB, the static templates.
@@ -126,13 +126,13 @@ class ProContEXT(nn.Module):
         self.backbone.load_imagenet(file)
 
     def unused_published(self) -> tuple[str, ...]:
-        """Published tensors that are not created here: none."""
+        """Return the published tensors that are not created here: none."""
         return ()
 
 
 @register_model
 def procontext() -> ProContEXT:
-    """The published network: ViT-B/16, templates 192, search 384, 92.7 M parameters."""
+    """Build the published network: ViT-B/16, templates 192, search 384, 92.7 M parameters."""
     return ProContEXT(
         ViTConfig(
             template_size=192,
@@ -146,7 +146,7 @@ def procontext() -> ProContEXT:
 
 @register_model
 def procontext_miniature() -> ProContEXT:
-    """The published layout with 117,000 parameters: same crops, views and prunings, four blocks."""
+    """Build the published layout with 117,000 weights: same crops, views and prunings."""
     return ProContEXT(
         ViTConfig(
             template_size=192,
@@ -164,7 +164,7 @@ def procontext_miniature() -> ProContEXT:
 
 @register_model
 def procontext_tiny() -> ProContEXT:
-    """A network of ViT-Ti's width that one core runs: templates 128, search 256.
+    """Build a network of ViT-Ti's width that one core runs: templates 128, search 256.
 
     Beside the width, three things are not the published network's. The stem is EfficientNet-Lite0:
     there are ImageNet weights for it at hand and none for a ViT-Ti, and a ViT that starts from

@@ -101,7 +101,7 @@ class SBT(nn.Module):
         return torch.sigmoid(logits[:, 0] - logits[:, 1]), boxes
 
     def forward(self, template: Tensor, search: Tensor) -> dict[str, Tensor]:
-        """Training pass.
+        """Run the training pass.
 
         Args:
             template: (B, 3, T, T) float32, normalised RGB.
@@ -121,7 +121,7 @@ class SBT(nn.Module):
         return self.eval()
 
     def unused_published(self) -> tuple[str, ...]:
-        """Names of the tensors in a published checkpoint that no computation reads."""
+        """Return the names of the tensors of a published checkpoint that no computation reads."""
         return tuple(f"backbone.norm{i}.{leaf}" for i in (1, 2) for leaf in ("weight", "bias"))
 
 
@@ -328,7 +328,7 @@ class MixHead(nn.Module):
 
 
 def over_positions(layer: nn.Linear, tokens: Tensor) -> Tensor:
-    """A linear layer over the N of tokens (B, N, C): ``W x + b``, without turning the tokens."""
+    """Apply a linear layer over the N of tokens (B, N, C): ``W x + b``, without turning them."""
     return layer.weight @ tokens + layer.bias[:, None]
 
 
@@ -356,7 +356,7 @@ def to_map(tokens: Tensor) -> Tensor:
 
 
 def _initialise(module: nn.Module) -> None:
-    """Truncated normal weights as in the paper, and PVT v2's rule for convolutions."""
+    """Set truncated normal weights as in the paper, and PVT v2's rule for convolutions."""
     if isinstance(module, nn.Linear):
         trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
@@ -375,47 +375,47 @@ _MINIATURE_CHANNELS = (8, 16, 40)
 
 @register_model
 def sbt_light() -> SBT:
-    """SBT light: 3.8 M parameters, 3.3 GMACs for a pair."""
+    """Build SBT light: 3.8 M parameters, 3.3 GMACs for a pair."""
     return SBT(_LIGHT)
 
 
 @register_model
 def sbt_small() -> SBT:
-    """SBT small: 13.8 M parameters, 12.3 GMACs for a pair."""
+    """Build SBT small: 13.8 M parameters, 12.3 GMACs for a pair."""
     return SBT(_SMALL)
 
 
 @register_model
 def sbt_base() -> SBT:
-    """SBT base: 22.0 M parameters, 20.3 GMACs for a pair."""
+    """Build SBT base: 22.0 M parameters, 20.3 GMACs for a pair."""
     return SBT(_BASE)
 
 
 @register_model
 def sbt_large() -> SBT:
-    """SBT large: 35.3 M parameters, 33.7 GMACs for a pair."""
+    """Build SBT large: 35.3 M parameters, 33.7 GMACs for a pair."""
     return SBT(_LARGE)
 
 
 @register_model
 def sbt_light_miniature() -> SBT:
-    """The blocks of light with few channels."""
+    """Build the blocks of light with few channels."""
     return SBT(replace(_LIGHT, channels=_MINIATURE_CHANNELS))
 
 
 @register_model
 def sbt_small_miniature() -> SBT:
-    """The blocks of small with few channels; the same network as light's miniature."""
+    """Build the blocks of small with few channels; the same network as light's miniature."""
     return SBT(replace(_SMALL, channels=_MINIATURE_CHANNELS))
 
 
 @register_model
 def sbt_base_miniature() -> SBT:
-    """The blocks of base with few channels."""
+    """Build the blocks of base with few channels."""
     return SBT(replace(_BASE, channels=_MINIATURE_CHANNELS))
 
 
 @register_model
 def sbt_large_miniature() -> SBT:
-    """The blocks of large with few channels."""
+    """Build the blocks of large with few channels."""
     return SBT(replace(_LARGE, channels=_MINIATURE_CHANNELS))

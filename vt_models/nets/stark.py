@@ -151,7 +151,7 @@ class Stark(nn.Module):
         dynamic: Tensor | None = None,
         dynamic_mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Training pass.
+        """Run the training pass.
 
         Args:
             template: (B, 3, T, T) float32, normalised RGB.
@@ -188,7 +188,7 @@ class Stark(nn.Module):
         return Tokens(features, sine_positions(cells, features.shape[2]), bias)
 
     def relate(self, search: Tensor, search_mask: Tensor, *state: Tensor) -> tuple[Tensor, Tensor]:
-        """Encoder and decoder over template(s) and search region; arguments as of ``search``.
+        """Run encoder and decoder over template(s) and search region; arguments as of ``search``.
 
         Returns:
             The decoded query (B, C), and the map (B, C, S/16, S/16) that the corner head reads:
@@ -229,7 +229,7 @@ class Stark(nn.Module):
         return self
 
     def unused_published(self) -> tuple[str, ...]:
-        """Published tensors that are not created here: none."""
+        """Return the published tensors that are not created here: none."""
         return ()
 
 
@@ -282,7 +282,7 @@ class Backbone(nn.Module):
                 setattr(parent, norm_name, nn.Identity())
 
     def _normed(self) -> Iterator[tuple[nn.Module, str, nn.Conv2d]]:
-        """Owner and name of each batch norm, and the convolution before it."""
+        """Yield the owner and name of each batch norm, and the convolution before it."""
         yield self.body, "bn1", self.body.conv1
         for block in (*self.body.layer1, *self.body.layer2, *self.body.layer3):
             for index in (1, 2, 3):
@@ -358,7 +358,7 @@ class Decoder(nn.Module):
         self.register_buffer("start", None)
 
     def forward(self, query: Tensor, memory: Tokens) -> Tensor:
-        """The query's learnt position (1, C) and the encoder's output -> (B, 1, C)."""
+        """Decode with the query's learnt position (1, C) and the encoder's output -> (B, 1, C)."""
         keys = memory.features + memory.positions
         x = self.start
         if x is None:
@@ -395,7 +395,7 @@ class DecoderLayer(nn.Module):
         return self.norm1(x + self.drop(self.self_attn.alone(x)))
 
     def attend(self, x: Tensor, query: Tensor, keys: Tensor, memory: Tokens) -> Tensor:
-        """The rest of the layer.
+        """Run the rest of the layer.
 
         Args:
             x: query features (B, 1, C), after ``settle``.
@@ -432,7 +432,7 @@ class Attention(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-        """Self-attention.
+        """Attend to all tokens.
 
         Args:
             x: source of queries and keys (B, N, C).
@@ -448,12 +448,12 @@ class Attention(nn.Module):
         return self.out_proj((weights @ value).transpose(1, 2).flatten(2))
 
     def alone(self, x: Tensor) -> Tensor:
-        """Self-attention of a single token (B, 1, C), whose weight is 1: (B, 1, C)."""
+        """Attend with a single token (B, 1, C), whose weight is 1: (B, 1, C)."""
         weights = self.drop(x.new_ones(x.shape[0], self.heads, 1, 1))
         return self.out_proj((weights * self._split(x, 2)).transpose(1, 2).flatten(2))
 
     def pool(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-        """Attention of a single query, without a projection of all keys and values.
+        """Attend with a single query, without a projection of all keys and values.
 
         With one query, ``q . (W_k m)`` is ``(W_k^T q) . m`` for each memory cell m, and the
         weighted mean of ``W_v m`` is W_v times that of m: the projections move to where there is
@@ -502,37 +502,37 @@ class ScoreHead(nn.Module):
 
 @register_model
 def stark_s50() -> Stark:
-    """STARK-S50: ResNet-50, one template; 28.1 M parameters."""
+    """Build STARK-S50: ResNet-50, one template; 28.1 M parameters."""
     return Stark(StarkConfig())
 
 
 @register_model
 def stark_st50() -> Stark:
-    """STARK-ST50: ResNet-50, first and dynamic template, score head; 28.2 M parameters."""
+    """Build STARK-ST50: ResNet-50, first and dynamic template, score head; 28.2 M parameters."""
     return Stark(StarkConfig(temporal=True))
 
 
 @register_model
 def stark_st101() -> Stark:
-    """STARK-ST101: ResNet-101, first and dynamic template, score head; 47.2 M parameters."""
+    """Build STARK-ST101: ResNet-101, first and dynamic template, score head; 47.2 M parameters."""
     return Stark(StarkConfig(blocks=(3, 4, 23), temporal=True))
 
 
 @register_model
 def stark_s50_miniature() -> Stark:
-    """STARK-S50 with 0.1 M weights, for tests and dry runs."""
+    """Build STARK-S50 with 0.1 M weights, for tests and dry runs."""
     return Stark(_miniature(1))
 
 
 @register_model
 def stark_st50_miniature() -> Stark:
-    """STARK-ST50 with 0.1 M weights, for tests and dry runs."""
+    """Build STARK-ST50 with 0.1 M weights, for tests and dry runs."""
     return Stark(replace(_miniature(1), temporal=True))
 
 
 @register_model
 def stark_st101_miniature() -> Stark:
-    """STARK-ST101 with 0.1 M weights, for tests and dry runs."""
+    """Build STARK-ST101 with 0.1 M weights, for tests and dry runs."""
     return Stark(replace(_miniature(2), temporal=True))
 
 

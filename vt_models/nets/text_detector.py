@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small detector that is asked by a text: one look at the whole image, a score a place.
+"""A small detector that is asked by a text: one pass over the whole image, a score a place.
 
 The score of a place is the likeness of what is seen there and of what the text says, so that names
 which no training image had still have a meaning (Zareian et al., "Open-Vocabulary Object
@@ -118,7 +118,7 @@ class TextDetector(nn.Module):
 
 
 def centres(level: int, image: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """X and y of the places of a level, row by row, in pixels of a image (height, width)."""
+    """Return x and y of the places of a level, row by row, in pixels of an image (H, W)."""
     stride = STRIDES[level]
     rows, columns = (torch.arange(side // stride) for side in image)
     y, x = torch.meshgrid(rows, columns, indexing="ij")

@@ -136,7 +136,7 @@ class VisionTransformer(nn.Module):
         self._start()
 
     def _start(self) -> None:
-        """Small random weights, and the positions that the authors' training starts from."""
+        """Set small random weights, and the positions that the authors' training starts from."""
         positions = build_sincos2d_pos_embed([PRETRAINED_GRID, PRETRAINED_GRID], self.config.dim)
         self.pos_embed_z.data = resize_positions(positions[None], self.config.template_grid)
         self.pos_embed_x.data = resize_positions(positions[None], self.config.search_grid)
@@ -196,7 +196,7 @@ class VisionTransformer(nn.Module):
         return restore_map(self.norm(x[:, first:]), kept, self.config.search_grid)
 
     def _run(self, block: Callable[..., Any], *inputs: Any) -> Any:
-        """A block's result, of which the backward pass keeps the inputs only, if so wished."""
+        """Run a block; with gradient checkpointing the backward pass keeps its inputs only."""
         if self.grad_checkpointing and self.training and torch.is_grad_enabled():
             return checkpoint(block, *inputs, use_reentrant=False)
         return block(*inputs)
@@ -271,13 +271,13 @@ class PruningBlock(Block):
         return qkv.permute(2, 0, 3, 1, 4).unbind(0)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Attention's output (B, N, C)."""
+        """Return attention's output (B, N, C)."""
         return self.attn.proj(attend(query, key, value).transpose(1, 2).flatten(2))
 
     def _attention_to_search(
         self, query: Tensor, key: Tensor, judges: tuple[int, ...], first: int
     ) -> Tensor:
-        """How much the judges attend to each search token, (B, N - first).
+        """Return how much the judges attend to each search token, (B, N - first).
 
         The weight after the softmax, averaged over judges and heads. Only the judges' rows of the
         weights are computed; the fused attention never has them.
@@ -321,7 +321,7 @@ def restore_map(search: Tensor, kept: Tensor | None, grid: int) -> Tensor:
 
 
 def scheduled_keep_ratio(epoch: int, start: int, length: int, final: float) -> float:
-    """The authors' schedule of the keep ratio in training: 1, then half a cosine, then final.
+    """Return the published keep ratio in training: 1, then half a cosine, then final.
 
     Args:
         epoch: counted from 0.
@@ -334,7 +334,7 @@ def scheduled_keep_ratio(epoch: int, start: int, length: int, final: float) -> f
 
 
 def resize_positions(positions: Tensor, grid: int) -> Tensor:
-    """Position embeddings of another grid, as the authors make theirs from the pretrained ViT's.
+    """Resize position embeddings to another grid, as published for the pretrained ViT's.
 
     Args:
         positions: (1, n * n, C), without the one of the class token.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
-    """Writes beside `path`, forces it to disk, then renames: a kill leaves the old or the new file.
+    """Write beside `path`, force it to disk, then rename: a kill leaves the old or the new file.
 
     Raises:
         TrainingError: The disk is full or not writable; the previous checkpoint is intact.
@@ -39,7 +39,7 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
 
 
 def _write(state: dict[str, Any], file: BinaryIO) -> None:
-    """Saves a checkpoint; a failed write is an OSError, which torch reports as something else."""
+    """Save a checkpoint; a failed write is an OSError, which torch reports as something else."""
     watched = _Watched(file)
     try:
         torch.save(state, watched)
@@ -57,7 +57,7 @@ class _Watched:
         self.failure: OSError | None = None
 
     def write(self, data: bytes) -> int:
-        """Writes, or raises OSError and keeps it as `failure`."""
+        """Write, or raise OSError and keep it as `failure`."""
         try:
             return self._file.write(data)
         except OSError as error:
@@ -65,12 +65,12 @@ class _Watched:
             raise
 
     def flush(self) -> None:
-        """Flushes."""
+        """Flush."""
         self._file.flush()
 
 
 def _keep_name(folder: Path) -> None:
-    """Forces the renaming to disk: after a power cut the name leads to the new file."""
+    """Force the renaming to disk: after a power cut the name leads to the new file."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -79,7 +79,7 @@ def _keep_name(folder: Path) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint of this package; only tensors and plain values are accepted.
+    """Read a checkpoint of this package; only tensors and plain values are accepted.
 
     Raises:
         WeightsError: Not such a file.

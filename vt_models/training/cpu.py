@@ -15,14 +15,14 @@ _LARGEST_INT = 2**31 - 1
 
 
 def prepare_cpu(threads: int | None) -> None:
-    """Sets torch's threads (None: torch's own choice) and keeps freed memory."""
+    """Set torch's threads (None: torch's own choice) and keep freed memory."""
     if threads is not None:
         torch.set_num_threads(threads)
     keep_freed_memory()
 
 
 def keep_freed_memory() -> bool:
-    """Keeps what tensors free in this process, and in those it forks, for the next tensors.
+    """Keep what tensors free in this process, and in those it forks, for the next tensors.
 
     Every step asks for the same gigabytes again. glibc hands large pieces back to the kernel, which
     clears each page anew. Kept, asymtrack_t_pack does 68 pairs a second instead of 60 on the two

@@ -64,13 +64,13 @@ class ProcessGroup:
         return torch.cat(parts)
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum over processes, elementwise; without gradient."""
+        """Sum over processes, elementwise; without gradient."""
         if self.size > 1:
             dist.all_reduce(values := values.detach().clone())
         return values
 
     def require_same(self, number: int, what: str) -> None:
-        """Refuses to go on where a process has another number than this one.
+        """Refuse to go on where a process has another number than this one.
 
         Raises:
             InputError: One has; the message begins with `what`.
@@ -80,12 +80,12 @@ class ProcessGroup:
             raise InputError(f"{what} (by process: {', '.join(map(str, numbers))}).")
 
     def wait(self) -> None:
-        """Returns once every process has come here."""
+        """Wait until every process has come here."""
         if self.size > 1:
             dist.all_reduce(torch.zeros(1))
 
     def wrap(self, net: nn.Module, device: torch.device, some_unused: bool) -> nn.Module:
-        """The network whose backward pass averages gradients over the processes.
+        """Return the network whose backward pass averages gradients over the processes.
 
         Args:
             net: On `device`; every process's copy becomes that of the first one.
@@ -121,7 +121,7 @@ class AsyncMax:
         self._work: Any = None
 
     def __call__(self, *own: float) -> tuple[float, ...]:
-        """Puts this process's numbers in and returns the agreed ones."""
+        """Put this process's numbers in and return the agreed ones."""
         if self._processes.size == 1:
             return own
         agreed = self.settle()
@@ -130,7 +130,7 @@ class AsyncMax:
         return agreed
 
     def settle(self) -> tuple[float, ...]:
-        """The answer that is still out."""
+        """Wait for the answer that is still out."""
         if self._work is not None:
             self._work.wait()
             self._work = None
@@ -138,7 +138,7 @@ class AsyncMax:
 
 
 def process_group_from_environment() -> ProcessGroup:
-    """Who this process is by the variables that `torchrun` sets; alone without them.
+    """Return who this process is by the variables that `torchrun` sets; alone without them.
 
     Raises:
         InputError: A variable is missing or is no number.
@@ -158,7 +158,7 @@ def process_group_from_environment() -> ProcessGroup:
 
 @contextmanager
 def joined(processes: ProcessGroup, device: torch.device) -> Iterator[None]:
-    """Connects the processes of a run for the time of the block.
+    """Connect the processes of a run for the time of the block.
 
     Raises:
         PeerError: The others cannot be reached.
@@ -181,13 +181,13 @@ def joined(processes: ProcessGroup, device: torch.device) -> Iterator[None]:
 
 
 def broken_connection(error: RuntimeError) -> bool:
-    """Whether an exchange failed because of another process."""
+    """Return whether an exchange failed because of another process."""
     words = ("gloo", "nccl", "connection", "timed out", "socket")
     return any(word in str(error).lower() for word in words)
 
 
 def peer_error(error: RuntimeError, checkpoint: str) -> PeerError:
-    """What to say when `broken_connection`."""
+    """Return the error to raise when `broken_connection`."""
     return PeerError(
         f"Another process of this run ended or cannot be reached ({_first_line(error)}); what it "
         f"said itself tells why. {checkpoint} is intact: the same command continues there."
@@ -195,7 +195,7 @@ def peer_error(error: RuntimeError, checkpoint: str) -> PeerError:
 
 
 def synchronise_norms(net: nn.Module, processes: ProcessGroup, device: torch.device) -> None:
-    """Lets batch norms that learn take their statistics over all processes, in place.
+    """Let batch norms that learn take their statistics over all processes, in place.
 
     With the statistics of their own share, many processes with small shares would train another
     network than one process with the whole batch. Norms that always use their running statistics
@@ -213,7 +213,7 @@ def synchronise_norms(net: nn.Module, processes: ProcessGroup, device: torch.dev
 
 
 def _synchronised(norm: nn.BatchNorm2d, device: torch.device) -> nn.BatchNorm2d:
-    """The same parameters and statistics in a norm that looks at all processes."""
+    """Return the same parameters and statistics in a norm that looks at all processes."""
     kind = NormOfProcessors if device.type == "cpu" else NormOfGpus
     other = kind(norm.num_features, norm.eps, norm.momentum, norm.affine)
     other.weight, other.bias = norm.weight, norm.bias

@@ -20,7 +20,7 @@ RECIPE_KEYS = ("peak_lr", "weight_decay", "fused", "foreach")
 
 
 def make_optimizer(net: nn.Module, optim: OptimConfig, fused: bool = False) -> torch.optim.AdamW:
-    """AdamW with four groups: backbone or not, decayed (matrices, kernels) or not (the rest).
+    """Make AdamW with four groups: backbone or not, decayed (matrices, kernels) or not (the rest).
 
     Frozen parameters are in none of them and need no gradient.
 
@@ -67,7 +67,7 @@ def make_optimizer(net: nn.Module, optim: OptimConfig, fused: bool = False) -> t
 
 
 def load_optimizer(optimizer: torch.optim.AdamW, state: dict[str, Any]) -> None:
-    """Moments and step counts from a checkpoint; rates, weight decay and the way from the recipe.
+    """Load moments and step counts of a checkpoint; rates and weight decay stay the recipe's.
 
     Raises:
         ValueError: The groups are not those of the checkpoint.
@@ -79,13 +79,13 @@ def load_optimizer(optimizer: torch.optim.AdamW, state: dict[str, Any]) -> None:
 
 
 def trainable_settings(optim: dict[str, Any]) -> dict[str, Any]:
-    """The settings that say which parameters are in which group of the optimiser."""
+    """Return the settings that say which parameters are in which group of the optimiser."""
     prefixes = {key: tuple(optim[key]) for key in ("frozen", "only", "backbone")}
     return prefixes | {"backbone_lr_factor": "0" if optim["backbone_lr_factor"] == 0 else "> 0"}
 
 
 def learning_rate_scale(samples: int, optim: OptimConfig, done: float | None = None) -> float:
-    """Factor on the peak learning rate.
+    """Return the factor on the peak learning rate.
 
     Args:
         samples: Pairs seen.
@@ -132,5 +132,5 @@ class ModelEma:
 
 
 def _tensors(net: nn.Module) -> list[Tensor]:
-    """Parameters and buffers."""
+    """Return the parameters and buffers."""
     return [*net.parameters(), *net.buffers()]

@@ -88,14 +88,14 @@ class Meter:
         return self._finite is None or bool(self._finite)
 
     def means(self, processes: ProcessGroup) -> dict[str, float]:
-        """Loss terms of the average step, over all processes; every process must ask."""
+        """Return the loss terms of the average step, over all processes; every process must ask."""
         if not self._terms:
             return {}
         sums = processes.total(torch.stack([value.float() for value in self._terms.values()]))
         return dict(zip(self._terms, (sums / self.steps).tolist(), strict=True))
 
     def report(self, processes: ProcessGroup, samples: int, batch_size: int, lr: float) -> Progress:
-        """Everything so far; every process must ask."""
+        """Return everything so far; every process must ask."""
         terms = self.means(processes)
         elapsed = max(time.perf_counter() - self._started - self._paused, 1e-9)
         return Progress(

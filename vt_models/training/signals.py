@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def stopped_by_signals(stop: Callable[[], None], second_ends: bool = True) -> Iterator[None]:
-    """While the block runs, a first Ctrl-C or SIGTERM calls `stop`.
+    """Let a first Ctrl-C or SIGTERM call `stop` while the block runs.
 
     Args:
         stop: has the run end soon.

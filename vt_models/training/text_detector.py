@@ -110,7 +110,7 @@ class Vocabulary:
 def detector_loss(
     found: Found, batch: dict[str, Tensor], giou_weight: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Scores as in VarifocalNet (eq. 2), boxes by GIoU weighted with the IoU that is reached.
+    """Judge scores as VarifocalNet does (eq. 2), boxes by GIoU weighted with the IoU reached.
 
     Args:
         found: of the network, for all names and, last, for `ANYTHING`.
@@ -192,7 +192,7 @@ class DetectorTrainer:
         return self._average.net
 
     def resume(self) -> bool:
-        """Continues from the checkpoint where there is one.
+        """Continue from the checkpoint where there is one.
 
         Raises:
             WeightsError: it is damaged, or of another network.
@@ -209,7 +209,7 @@ class DetectorTrainer:
         return True
 
     def save(self) -> None:
-        """Writes the checkpoint, whole or not at all."""
+        """Write the checkpoint, whole or not at all."""
         state = {
             "model": self._net.state_dict(),
             "ema": self._average.net.state_dict(),
@@ -220,11 +220,11 @@ class DetectorTrainer:
         save_checkpoint(state, self.checkpoint)
 
     def stop(self) -> None:
-        """Has `run` end, saved, before its next step."""
+        """Have `run` end, saved, before its next step."""
         self._stopping = True
 
     def run(self, max_seconds: float = math.inf) -> Iterator[dict[str, float]]:
-        """Trains to the end, or for so long with the schedule completed; yields terms a step."""
+        """Train to the end, or for so long with the schedule completed; yield the terms a step."""
         optim, started, first = self.settings.optim, time.perf_counter(), self.samples
         numbers = BatchNumbers(self.samples, optim.samples, optim.batch_size)
         loader = DataLoader(self._dataset, batch_sampler=numbers, num_workers=self._workers)
@@ -267,5 +267,5 @@ class DetectorTrainer:
 
 
 def to_tensors(net: nn.Module) -> dict[str, Any]:
-    """A network's tensors as arrays, for a weights file."""
+    """Return a network's tensors as arrays, for a weights file."""
     return {name: value.cpu().contiguous().numpy() for name, value in net.state_dict().items()}

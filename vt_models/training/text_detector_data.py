@@ -113,7 +113,7 @@ class DetectionDataset(Dataset[Sample]):
         return self._sample(image, self._known[first.group], assign(objects, self._size), rng)
 
     def _frame(self, rng: np.random.Generator) -> Sample:
-        """A frame of a video: where nothing is annotated there may be more of the same name."""
+        """Make a sample of a video: where nothing is annotated may be more of the same name."""
         entry = self._frames[int(rng.integers(len(self._frames)))]
         image, objects = self._one(entry, self._size, rng)
         said = assign(objects, self._size)
@@ -138,7 +138,7 @@ class DetectionDataset(Dataset[Sample]):
     def _one(
         self, entry: Annotated, size: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, Objects]:
-        """A window of an image."""
+        """Cut a window out of an image."""
         whole = self._images[entry.image]
         view = _window(whole.shape, rng)
         named = [(name, box) for name, box in entry.objects if name]
@@ -147,7 +147,7 @@ class DetectionDataset(Dataset[Sample]):
         return crop_view(whole, view, size), _seen(boxes * size, names, size)
 
     def _four(self, first: Annotated, rng: np.random.Generator) -> tuple[np.ndarray, Objects]:
-        """Four images of a group, half as large."""
+        """Make a mosaic of four images of a group, half as large."""
         group, half = self._groups[first.group], self._size // 2
         image = np.empty((self._size, self._size, 3), np.uint8)
         parts = []
@@ -163,7 +163,7 @@ class DetectionDataset(Dataset[Sample]):
 
 
 def _window(shape: tuple[int, ...], rng: np.random.Generator) -> View:
-    """A window inside an image, or an image inside a window."""
+    """Draw a window inside an image, or an image inside a window."""
     height, width = shape[:2]
     side = max(height, width) * float(np.exp(rng.uniform(*np.log(ZOOM))))
     aspect = float(np.exp(rng.uniform(-0.2, 0.2)))
@@ -176,7 +176,7 @@ def _window(shape: tuple[int, ...], rng: np.random.Generator) -> View:
 
 
 def _seen(boxes: np.ndarray, names: np.ndarray, size: int) -> Objects:
-    """What of some objects (cxcywh in pixels) is in a image."""
+    """Return what of some objects (cxcywh in pixels) is in an image."""
     low, high = boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2
     cut = np.clip(np.hstack([low, high]), 0, size)
     sides = cut[:, 2:] - cut[:, :2]
@@ -187,7 +187,7 @@ def _seen(boxes: np.ndarray, names: np.ndarray, size: int) -> Objects:
 
 
 def assign(objects: Objects, size: int) -> Sample:
-    """What each place should say: `box`, `name` and `doubtful`, see `DetectionDataset`.
+    """Return what each place should say: `box`, `name` and `doubtful`, see `DetectionDataset`.
 
     Of several objects that a place could belong to it is the smallest one's.
     """
@@ -221,5 +221,5 @@ def _assign_level(objects: Objects, size: int, level: int) -> Sample:
 
 
 def _smallest(holds: np.ndarray, mean_side: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each place whether anything (P, M) holds, and the smallest object for which it does."""
+    """Return for each place whether anything (P, M) holds, and the smallest object that does."""
     return np.asarray(holds.any(1)), np.where(holds, mean_side, np.inf).argmin(1)

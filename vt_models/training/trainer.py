@@ -136,7 +136,7 @@ class Trainer:
         return self._net if self._ema is None else self._ema.net
 
     def resume(self) -> bool:
-        """Continues from `last.pt` when there is one.
+        """Continue from `last.pt` when there is one.
 
         Raises:
             RecipeError: It belongs to another model, or other parameters learned in it.
@@ -168,7 +168,7 @@ class Trainer:
         return True
 
     def _check_same_parameters(self, former: dict[str, Any]) -> None:
-        """AdamW's state goes by position: it fits the parameters that learned before only."""
+        """Check what learns: AdamW's state goes by position and fits the same parameters only."""
         defaults = to_dict(self.recipe)["optim"] | {"only": (), "backbone": ("backbone.",)}
         before = trainable_settings(defaults | former)
         now = trainable_settings(to_dict(self.recipe)["optim"])
@@ -186,14 +186,14 @@ class Trainer:
         return out_of_pairs or self.seconds >= self._max_seconds
 
     def stop(self) -> None:
-        """Lets `run` end after the step it is in, with a checkpoint (for signal handlers).
+        """Let `run` end after the step it is in, with a checkpoint (for signal handlers).
 
         Of several processes any one may be told; all end after the same step.
         """
         self._stopping = True
 
     def save(self) -> None:
-        """Writes `last.pt`; of several processes the first one does.
+        """Write `last.pt`; of several processes the first one does.
 
         Raises:
             TrainingError: The disk is full; the previous checkpoint is intact.
@@ -211,7 +211,7 @@ class Trainer:
         save_checkpoint(state, self.checkpoint_path)
 
     def run(self, hooks: Hooks | None = None, max_seconds: float = math.inf) -> None:
-        """Trains until the recipe's number of samples or `stop`, from wherever this trainer is.
+        """Train until the recipe's number of samples or `stop`, from wherever this trainer is.
 
         Args:
             hooks: What to call meanwhile.
@@ -278,14 +278,14 @@ class Trainer:
         self._processes.wait()
 
     def prepare(self, hooks: Hooks | None = None) -> None:
-        """Makes the network ready for steps: in training mode, compiled and shared as wished."""
+        """Make the network ready for steps: in training mode, compiled and shared as wished."""
         self._net.train()
         self._inner = self._compiled(hooks or Hooks())
         self._freeze_backbone(self._frozen_at_first)
         self._share()
 
     def batches(self) -> Iterator[tuple[list[dict[str, Tensor]], float | None]]:
-        """The parts of each batch, and the seconds that were spent waiting (None: the first)."""
+        """Yield the parts of each batch, and the seconds spent waiting (None: the first)."""
         if self.finished:
             return
         optim = self.recipe.optim
@@ -304,7 +304,7 @@ class Trainer:
             started = True
 
     def _take(self, samples: Iterator[dict[str, Tensor]], count: int) -> list[dict[str, Tensor]]:
-        """The next samples, fewer at the end."""
+        """Return the next samples, fewer at the end."""
         try:
             return list(islice(samples, count))
         except (OSError, EOFError) as error:
@@ -316,7 +316,7 @@ class Trainer:
             raise DataWorkerError(self._worker_died(error)) from error
 
     def _after_step(self, meter: Meter, hooks: Hooks) -> Meter:
-        """Reports, saves and validates where it is time to; the meter to go on with."""
+        """Report, save and validate where it is time to; return the meter to go on with."""
         save = self._crossed(self.recipe.checkpoint_every)
         check = self._crossed(self.recipe.validate_every)
         report = meter.steps == LOG_EVERY_STEPS
@@ -348,7 +348,7 @@ class Trainer:
             hooks.on_progress(progress)
 
     def _require_finite(self, meter: Meter) -> None:
-        """Looks at the steps since the last report: at every step, a GPU would have to wait."""
+        """Look at the steps since the last report: at every step, a GPU would have to wait."""
         if meter.finite:
             return
         terms = ", ".join(f"{k}={v:.4g}" for k, v in meter.means(self._processes).items())
@@ -359,12 +359,12 @@ class Trainer:
         )
 
     def _step(self, samples: list[dict[str, Tensor]]) -> tuple[dict[str, Tensor], Tensor]:
-        """This process's share of the loss terms, and whether the gradient was finite."""
+        """Train a step; return this process's share of the terms, and whether it went well."""
         terms = self.compute_gradients(samples)
         return terms, self.update_weights()
 
     def compute_gradients(self, samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The first half of a step: forward and backward passes.
+        """Run the first half of a step: forward and backward passes.
 
         Args:
             samples: This process's parts of the batch, from `batches`.
@@ -388,7 +388,7 @@ class Trainer:
         return sums
 
     def update_weights(self) -> Tensor:
-        """The second half: clipping, optimiser, average; whether the gradient was finite."""
+        """Run the second half: clipping, optimiser, average; was the gradient finite?"""
         norm = nn.utils.clip_grad_norm_(self._net.parameters(), self.recipe.optim.grad_clip)
         self._optimizer.step()
         self.samples += self.recipe.optim.batch_size
@@ -397,7 +397,7 @@ class Trainer:
         return torch.isfinite(norm)
 
     def _backward(self, part: Batch, whole: Truth) -> dict[str, Tensor]:
-        """Adds a part's gradients; its share of the loss terms."""
+        """Add a part's gradients; return its share of the loss terms."""
         terms = self._terms(self._model, part, whole)
         # Processes take the mean of their gradients, while shares of a loss add up.
         (terms["total"] * self._processes.size).backward()
@@ -421,7 +421,7 @@ class Trainer:
         return {**terms, "match": match.detach(), "total": total}
 
     def _whole(self, truths: list[Truth]) -> Truth:
-        """The truth of all pairs of the step, of which every process holds some."""
+        """Return the truth of all pairs of the step, of which every process holds some."""
         own = Truth(*(torch.cat(values) for values in zip(*truths, strict=True)))
         if self._processes.size == 1:
             return own
@@ -431,7 +431,7 @@ class Trainer:
         return Truth(box, present[:, 0] > 0)
 
     def _exchanging(self, wanted: bool) -> AbstractContextManager[None]:
-        """Within it, gradients are exchanged between processes, or only added up here."""
+        """Exchange gradients between processes in the block, or only add them up here."""
         model: Any = self._model
         return nullcontext() if wanted or self._processes.size == 1 else model.no_sync()
 
@@ -447,7 +447,7 @@ class Trainer:
                     parameter.requires_grad_(not frozen)
 
     def _share(self) -> None:
-        """From now on the backward pass exchanges the gradients of what learns now."""
+        """Have the backward pass exchange the gradients of what learns from now on."""
         self._model = self._processes.wrap(self._inner, self.device, self._some_unused)
 
     @property
@@ -461,7 +461,7 @@ class Trainer:
         return self.spec.family == "asymtrack" or (self.spec.family == "stark" and scored)
 
     def _compiled(self, hooks: Hooks) -> nn.Module:
-        """The network through torch.compile where the recipe wants it and it works everywhere."""
+        """Compile the network where the recipe wants it and that works in every process."""
         if not self.recipe.optim.compile or self.finished:
             return self._net
         compiled = torch.compile(self._net)
@@ -475,7 +475,7 @@ class Trainer:
         return self._net
 
     def _try(self, model: nn.Module) -> Exception | None:
-        """One pass over the first pairs that leaves no trace; why it failed."""
+        """Make a pass over the first pairs that leaves no trace; return why it failed."""
         optim = self.recipe.optim
         numbers = BatchNumbers(
             self.samples, optim.samples, optim.batch_size, self._processes, optim.accumulate
@@ -503,7 +503,7 @@ class Trainer:
             group["lr"] = group["peak_lr"] * scale
 
     def _set_keep_ratio(self) -> None:
-        """The network in training prunes by the schedule, the averaged one as at inference."""
+        """Prune by the schedule in training; the averaged network does as at inference."""
         pruning = self.recipe.pruning
         if pruning.length > 0:
             net: Any = self._net
@@ -512,7 +512,7 @@ class Trainer:
             )
 
     def _seed_dropout(self) -> None:
-        """What a network drops depends on the step alone: a resumed run drops the same."""
+        """Seed what a network drops by the step alone: a resumed run drops the same."""
         entropy = np.random.SeedSequence([self.recipe.seed, self.samples, self._processes.rank])
         torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
 
@@ -539,5 +539,5 @@ def _set_grad_checkpointing(net: nn.Module, wanted: bool) -> None:
 
 
 def seed_everything(seed: int) -> None:
-    """Seeds the initial weights; pairs and augmentation have streams of their own."""
+    """Seed the initial weights; pairs and augmentation have streams of their own."""
     torch.manual_seed(seed)

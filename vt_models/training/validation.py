@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def validate(
     net: nn.Module, spec: ModelSpec, sequences: SequenceDataset, device: torch.device
 ) -> dict[str, float]:
-    """Tracks every sequence with a merged copy of the network.
+    """Track every sequence with a merged copy of the network.
 
     Returns:
         The totals of `vt_models.evaluation`: ao, sr50, sr75, auc, precision, norm_precision,

@@ -100,7 +100,7 @@ class Source(Protocol):
     """Where the numbers of a checkpoint are."""
 
     def read(self, storages: Iterable[Storage]) -> dict[str, bytes]:
-        """The bytes of storages, by key."""
+        """Read the bytes of storages, by key."""
 
 
 class Checkpoint(NamedTuple):
@@ -118,7 +118,7 @@ class Checkpoint(NamedTuple):
     source: Source
 
     def arrays(self, tensors: Mapping[str, StoredTensor]) -> dict[str, NDArray[Any]]:
-        """The numbers of tensors, each a contiguous array of its own.
+        """Return the numbers of tensors, each a contiguous array of its own.
 
         Raises:
             WeightsError: numpy has no such element type, a tensor leaves its storage, or bytes are
@@ -153,7 +153,7 @@ def read_checkpoint(file: str | Path) -> Checkpoint:
 
 
 def _read_zip(path: Path) -> Checkpoint:
-    """The layout since torch 1.6: ROOT/data.pkl and ROOT/data/KEY in an uncompressed archive."""
+    """Read the layout since torch 1.6: ROOT/data.pkl and ROOT/data/KEY in a zip archive."""
     with _open_archive(path) as archive:
         names = archive.namelist()
         roots = [name.removesuffix("/data.pkl") for name in names if name.endswith("/data.pkl")]
@@ -175,7 +175,7 @@ class _ZipSource:
         self._root = root
 
     def read(self, storages: Iterable[Storage]) -> dict[str, bytes]:
-        """The bytes of storages, by key."""
+        """Read the bytes of storages, by key."""
         data = {}
         with _open_archive(self._path) as archive:
             for storage in storages:
@@ -194,7 +194,7 @@ def _open_archive(path: Path) -> zipfile.ZipFile:
 
 
 def _read_entry(archive: zipfile.ZipFile, name: str, limit: int, path: Path) -> bytes:
-    """An entry's bytes. torch never compresses, so a compressed entry (a bomb?) is refused."""
+    """Read an entry. torch never compresses, so a compressed entry (a bomb?) is refused."""
     try:
         entry = archive.getinfo(name)
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > limit:
@@ -207,7 +207,7 @@ def _read_entry(archive: zipfile.ZipFile, name: str, limit: int, path: Path) -> 
 
 
 def _read_legacy(path: Path) -> Checkpoint:
-    """The layout before torch 1.6: five pickles, then each storage as its length and its bytes."""
+    """Read the layout before torch 1.6: five pickles, then each storage's length and bytes."""
     with path.open("rb") as stream:
         if _InertUnpickler(stream, path).read() != _LEGACY_MAGIC:
             raise _not_a_checkpoint(path)
@@ -226,7 +226,7 @@ def _read_legacy(path: Path) -> Checkpoint:
 
 
 def _legacy_offsets(stream: IO[bytes], storages: list[Storage], path: Path) -> dict[str, int]:
-    """Where in the file the numbers of each storage begin, by key."""
+    """Return where in the file the numbers of each storage begin, by key."""
     offsets: dict[str, int] = {}
     end = path.stat().st_size
     for storage in storages:
@@ -248,7 +248,7 @@ class _LegacySource:
         self._offsets = offsets
 
     def read(self, storages: Iterable[Storage]) -> dict[str, bytes]:
-        """The bytes of storages, by key."""
+        """Read the bytes of storages, by key."""
         data = {}
         with self._path.open("rb") as stream:
             for storage in storages:
@@ -295,11 +295,11 @@ class _InertUnpickler(pickle.Unpickler):
             raise _damaged(self._path, f"{type(error).__name__}: {error}") from error
 
     def find_class(self, module: str, name: str) -> Any:
-        """Called by the machine for every name in the pickle; never imports anything."""
+        """Answer the machine for every name in the pickle; never import anything."""
         return _look_up(module, name)
 
     def persistent_load(self, pid: Any) -> Storage:
-        """Called by the machine for every reference to a storage."""
+        """Answer the machine for every reference to a storage."""
         kind, storage_type, key, _, numel, *view = pid
         if (
             kind != "storage"
@@ -378,17 +378,17 @@ class _Inert:
         pass
 
     def append(self, _: Any) -> None:
-        """Called by the machine for a placeholder of a list."""
+        """Take what the machine puts into a placeholder of a list."""
 
     def extend(self, _: Any) -> None:
-        """Called by the machine for a placeholder of a list."""
+        """Take what the machine puts into a placeholder of a list."""
 
     def add(self, _: Any) -> None:
-        """Called by the machine for a placeholder of a set."""
+        """Take what the machine puts into a placeholder of a set."""
 
 
 def _look_up(module: str, name: str) -> Any:
-    """What a name in a pickle stands for; objects without state, or made for this one look-up."""
+    """Return what a name in a pickle stands for: objects without state, or made for this call."""
     if module == "torch" and name in _STORAGES:
         return _StorageType(_STORAGES[name])
     if module == "torch._utils" and name in {"_rebuild_tensor", "_rebuild_tensor_v2"}:
@@ -419,7 +419,7 @@ def _size(storage: Storage) -> int:
 
 
 def _fits(tensor: StoredTensor) -> bool:
-    """Whether a view stays inside its storage and is not larger than it."""
+    """Return whether a view stays inside its storage and is not larger than it."""
     count = prod(tensor.shape)
     if count == 0:
         return True

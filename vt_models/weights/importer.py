@@ -91,7 +91,7 @@ def import_checkpoint(file: str | Path, model: str) -> ImportedCheckpoint:
 
 
 def _net_state(checkpoint: Checkpoint) -> dict[str, StoredTensor]:
-    """The state dict of a checkpoint."""
+    """Return the state dict of a checkpoint."""
     content = checkpoint.content
     if not isinstance(content, dict):
         raise WeightsError(f"{checkpoint.path} holds no dict, so it is not a published checkpoint")
@@ -109,7 +109,7 @@ def _net_state(checkpoint: Checkpoint) -> dict[str, StoredTensor]:
 
 
 def _layout(spec: ModelSpec) -> tuple[Layout, frozenset[str]]:
-    """What a model loads, and which keys of a published file it leaves unread."""
+    """Return what a model loads, and which keys of a published file it leaves unread."""
     from vt_models.api import create_model  # noqa: PLC0415 (api imports this package)
 
     net: nn.Module = create_model(spec.name)
@@ -122,7 +122,7 @@ def _described(state: dict[str, StoredTensor]) -> Layout:
 
 
 def _hint(state: dict[str, StoredTensor], spec: ModelSpec) -> str:
-    """Which other models of the family the file does fit, as the end of a sentence."""
+    """Return which other models of the family the file does fit, as the end of a sentence."""
     fitting = []
     for name in list_models():
         other = get_spec(name)

@@ -97,18 +97,18 @@ def save_weights(
 
 
 def layout_of(net: nn.Module) -> Layout:
-    """Key, dtype and shape of every tensor that a network loads."""
+    """Return the key, dtype and shape of every tensor that a network loads."""
     state = net.state_dict()
     return {name: (dtype_name(tensor), tuple(tensor.shape)) for name, tensor in state.items()}
 
 
 def dtype_name(tensor: Any) -> str:
-    """Name of the dtype of a torch tensor or a numpy array, for instance "float32"."""
+    """Return the name of the dtype of a torch tensor or a numpy array, for instance "float32"."""
     return str(tensor.dtype).removeprefix("torch.")
 
 
 def describe_difference(expected: Layout, found: Layout) -> str:
-    """What keeps `found` from being loaded as `expected`, in a sentence; "" if nothing does."""
+    """Say what keeps `found` from being loaded as `expected`, in a sentence; "" for nothing."""
     common = [name for name in expected if name in found]
     shapes = [
         f"{name} (is {list(found[name][1])}, should be {list(expected[name][1])})"
@@ -139,7 +139,7 @@ def _listed(what: str, names: list[str]) -> str:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """All tensors (torch, on the CPU) and the metadata of a file."""
+    """Read all tensors (torch, on the CPU) and the metadata of a file."""
     if not path.is_file():
         raise WeightsError(f"no weights file {path}")
     try:

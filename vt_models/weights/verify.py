@@ -56,7 +56,7 @@ class Verified:
 
 
 def weights_here() -> list[Path]:
-    """The export directories that ship or are installed."""
+    """Return the export directories that are bundled or installed."""
     specs = [get_spec(name) for name in list_models()]
     found = [shipped_directory(spec) for spec in specs] + [SHIPPED_DETECTOR]
     installed = [installed_directory(spec) for spec in specs]

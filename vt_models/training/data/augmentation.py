@@ -48,7 +48,7 @@ def jittered_view(
     rng: np.random.Generator,
     law: str = "uniform",
 ) -> View:
-    """The authors' random search window (STARK and its descendants).
+    """Draw the published random search window (STARK and its descendants).
 
     The box is scaled by exp(N(0, scale_jitter)) along each side and shifted by sqrt(w h) *
     centre_jitter times what `law` gives, then `factor` times its mean side is cut out.
@@ -75,7 +75,7 @@ def jittered_view(
 def crop_view(
     image: np.ndarray, view: View, size: int, surroundings: np.ndarray | None = None
 ) -> np.ndarray:
-    """Cuts a window out.
+    """Cut a window out.
 
     Args:
         image: (H, W, 3) uint8.
@@ -98,7 +98,7 @@ def crop_view(
 
 
 def outside_image(shape: tuple[int, ...], view: View, size: int) -> np.ndarray:
-    """Where a crop shows nothing of its image: (size, size) bool, True outside.
+    """Return where a crop shows nothing of its image: (size, size) bool, True outside.
 
     Args:
         shape: of the image: height, width, ...
@@ -111,7 +111,7 @@ def outside_image(shape: tuple[int, ...], view: View, size: int) -> np.ndarray:
 
 
 def box_in_view(box: Box, view: View) -> np.ndarray:
-    """Where a box lands in the crop.
+    """Return where a box lands in the crop.
 
     Under rotation the result is the bounding box of the rotated inscribed ellipse: objects rarely
     fill the corners of their boxes, so the box of the rotated corners would be too large.
@@ -130,7 +130,7 @@ def box_in_view(box: Box, view: View) -> np.ndarray:
 
 
 def _crop_to_image(view: View, size: int) -> np.ndarray:
-    """2x3 matrix that takes crop pixels to image pixels (pixel centres at integers)."""
+    """Return the 2x3 matrix that takes crop pixels to image pixels (pixel centres at integers)."""
     c, s = np.cos(view.angle), np.sin(view.angle)
     sx = view.side / size * (-1.0 if view.mirrored else 1.0)
     sy = view.side * view.aspect / size
@@ -141,7 +141,7 @@ def _crop_to_image(view: View, size: int) -> np.ndarray:
 
 
 def motion_blur(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Blurs along a random direction by 3 to 11 pixels."""
+    """Blur along a random direction by 3 to 11 pixels."""
     length = int(rng.integers(1, 6)) * 2 + 1
     angle = rng.uniform(0, np.pi)
     kernel = np.zeros((length, length), np.float32)
@@ -159,7 +159,7 @@ def motion_blur(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def lower_resolution(
     crop: np.ndarray, target_px: float, wanted_px: float, quality: int
 ) -> np.ndarray:
-    """Shows a crop as if the target had fewer pixels in its video.
+    """Show a crop as if the target had fewer pixels in its video.
 
     Args:
         crop: (S, S, 3) uint8.
@@ -184,7 +184,7 @@ def lower_resolution(
 def occlude(
     crop: np.ndarray, box: np.ndarray, foreign: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Covers 10 to 45 % of the target's box with a piece of another image.
+    """Cover 10 to 45 % of the target's box with a piece of another image.
 
     Args:
         crop: (S, S, 3) uint8, changed in place.
@@ -212,7 +212,7 @@ def occlude(
 def erase(
     crop: np.ndarray, box: np.ndarray, foreign: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Paints the whole target over, so that the crop is the scene without it.
+    """Paint the whole target over, so that the crop is the scene without it.
 
     The paint is the crop itself, shifted by more than the target's size, or another image. Its
     edge is soft, so that the edge is not what tells an absent target.
@@ -257,14 +257,14 @@ class ColourDraw:
 
 
 def draw_colour(config: AugmentConfig, rng: np.random.Generator) -> ColourDraw:
-    """Draws the colour change of one pair."""
+    """Draw the colour change of one pair."""
     spread = np.array([config.brightness, config.contrast, config.saturation], np.float32)
     values = 1.0 + spread * rng.uniform(-1, 1, (3, 3)).astype(np.float32)
     return ColourDraw(values, bool(rng.random() < config.grey))
 
 
 def apply_colour(crops: torch.Tensor, factors: torch.Tensor, grey: torch.Tensor) -> torch.Tensor:
-    """Applies colour changes to a batch.
+    """Apply colour changes to a batch.
 
     Args:
         crops: (B, 3, S, S) float in [0, 255].

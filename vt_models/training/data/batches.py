@@ -86,7 +86,7 @@ class BatchNumbers(Sampler[list[int]]):
 def make_loader(
     dataset: Dataset[Sample], numbers: BatchNumbers, workers: int, pin: bool
 ) -> DataLoader[Sample]:
-    """Loads the samples of each list of numbers, in order.
+    """Load the samples of each list of numbers, in order.
 
     Args:
         dataset: Makes a sample of a number.
@@ -107,7 +107,7 @@ def make_loader(
 
 
 def _start_worker(_number: int) -> None:
-    """One thread each. Stop signals to the whole process group are for the parent to answer.
+    """Use one thread. Stop signals to the whole process group are for the parent to answer.
 
     After a SIGTERM a worker goes on for some seconds, so that the parent can finish its step; to
     ignore it would be to wait forever where the parent ends by an error and terminates its workers.
@@ -144,7 +144,7 @@ class BatchPreprocessor:
         return Batch(inputs, Truth(moved["box"], moved["present"]), moved["shown"])
 
     def truth(self, sample: dict[str, Tensor]) -> Truth:
-        """The answers alone."""
+        """Return the truth alone."""
         box, present = sample["box"], sample["present"]
         move = {"device": self._device, "non_blocking": True}
         return Truth(box.to(**move), present.to(**move))

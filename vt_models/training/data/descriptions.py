@@ -60,7 +60,7 @@ def describe(name: str) -> str:
 
 
 def plain_name(name: str) -> str:
-    """The COCO category that a class name means, where it means one; else the name.
+    """Return the COCO category that a class name means, where it means one; else the name.
 
     >>> plain_name("tvmonitor"), plain_name("raccoon")
     ('tv', 'raccoon')
@@ -69,7 +69,7 @@ def plain_name(name: str) -> str:
 
 
 def supercategory(name: str) -> str | None:
-    """What a COCO category belongs to, such as "vehicle"; None for other names."""
+    """Return what a COCO category belongs to, such as "vehicle"; None for other names."""
     return _SUPERCATEGORY.get(name)
 
 
@@ -93,19 +93,19 @@ class Words:
         self._none = no_text(spec.text_length)
 
     def of(self, target: Target, dropout: float, rng: np.random.Generator) -> Tokens:
-        """Ids and mask (L,) of a target's text; of no text where it has none or it is dropped."""
+        """Return ids and mask (L,) of a target's text; of none if it has none or it is dropped."""
         text = text_of(target)
         dropped = bool(text) and rng.random() < dropout
         return self._none if dropped or not text else self._known[text]
 
 
 def text_of(target: Target) -> str:
-    """A target's sentence where the data has one, otherwise what its name says."""
+    """Return a target's sentence where the data has one, otherwise what its name says."""
     return target.sentence or describe(target.name)
 
 
 def sentence_of(record: Mapping[str, Any]) -> str:
-    """A video's sentence where the dataset has one, otherwise all its classes; "" for neither.
+    """Return a video's sentence, or all its classes where it has none; "" for neither.
 
     Args:
         record: From `SequenceDataset.record`.

@@ -36,7 +36,7 @@ class ConcatSequence(Generic[Item]):
         self._starts = [0]
 
     def add(self, row: IndexedSequence[Item]) -> range:
-        """Appends a row; returns the numbers of its entries."""
+        """Append a row; return the numbers of its entries."""
         start = self._starts[-1]
         if len(row):
             self._rows.append(row)
@@ -51,7 +51,7 @@ class ConcatSequence(Generic[Item]):
         return row[index]
 
     def _find(self, number: int) -> tuple[IndexedSequence[Item], int]:
-        """The row an entry is in, and its number there."""
+        """Return the row an entry is in, and its number there."""
         if not 0 <= number < len(self):
             raise IndexError(number)
         place = bisect_right(self._starts, number) - 1
@@ -194,7 +194,7 @@ class PhotoTargets:
         return (self[number] for number in range(len(self)))
 
     def of_class(self, label: int) -> PhotoTargets:
-        """Those of one class."""
+        """Return those of one class."""
         chosen = self.labels == label
         return PhotoTargets(
             self.images[chosen], self.boxes[chosen], self.labels[chosen], self.names, self.scene
@@ -202,7 +202,7 @@ class PhotoTargets:
 
 
 def by_name(targets: IndexedSequence[Target]) -> Iterator[tuple[str, IndexedSequence[Target]]]:
-    """The targets of a row by the name of their class; those without a name are left out."""
+    """Return the targets of a row by the name of their class; those without a name are left out."""
     if isinstance(targets, VideoTargets):
         groups: dict[str, IndexedSequence[Target]] = {targets.name: targets}
     elif isinstance(targets, PhotoTargets):
@@ -217,7 +217,7 @@ def by_name(targets: IndexedSequence[Target]) -> Iterator[tuple[str, IndexedSequ
 
 
 def with_different_texts(targets: IndexedSequence[Target]) -> Iterator[Target]:
-    """At least one target for each pair of name and sentence in a row."""
+    """Return at least one target for each pair of name and sentence in a row."""
     if isinstance(targets, VideoTargets):
         return iter([targets[0]])
     if isinstance(targets, PhotoTargets):

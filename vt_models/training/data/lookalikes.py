@@ -36,7 +36,7 @@ class LookAlikes:
                     self._by_name.setdefault(name, ConcatSequence()).add(targets)
 
     def draw(self, target: Target, rng: np.random.Generator) -> Target | None:
-        """An object of the same name in another scene; None when there seems to be none."""
+        """Draw an object of the same name in another scene; None when there seems to be none."""
         same = self._by_name.get(target.name)
         if same is None:
             return None
@@ -48,7 +48,7 @@ class LookAlikes:
 
 
 def cut_object(image: np.ndarray, target: Target) -> np.ndarray:
-    """The object's box, grown by `MARGIN` and cut at the image's edge: (h, w, 3) uint8."""
+    """Return the object's box, grown by `MARGIN` and cut at the image's edge: (h, w, 3) uint8."""
     x, y, w, h = target.box
     dx, dy = 0.5 * w * (MARGIN - 1.0), 0.5 * h * (MARGIN - 1.0)
     x1, y1 = max(int(x - dx), 0), max(int(y - dy), 0)
@@ -58,7 +58,7 @@ def cut_object(image: np.ndarray, target: Target) -> np.ndarray:
 def paste(
     crop: np.ndarray, patch: np.ndarray, box: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Blends a patch into a crop; its edge is an ellipse or a rounded box, more or less soft.
+    """Blend a patch into a crop; its edge is an ellipse or a rounded box, more or less soft.
 
     Args:
         crop: (S, S, 3) uint8, changed in place.
@@ -94,7 +94,7 @@ def _mask(w: int, h: int, rng: np.random.Generator) -> np.ndarray:
 def add_distractor(
     crop: np.ndarray, box: np.ndarray, patch: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Pastes another object of about the target's size beside the target.
+    """Paste another object of about the target's size beside the target.
 
     In half of the crops its colours are drawn towards the target's.
 
@@ -124,7 +124,7 @@ def add_distractor(
 
 
 def _pixels(crop: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The part of the crop inside the box, at least a pixel."""
+    """Return the part of the crop inside the box, at least a pixel."""
     size = crop.shape[0]
     low = np.clip(((box[:2] - box[2:] / 2) * size).astype(int), 0, size - 1)
     high = np.clip(((box[:2] + box[2:] / 2) * size).astype(int), low + 1, size)
@@ -132,7 +132,7 @@ def _pixels(crop: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 
 def _towards(patch: np.ndarray, model: np.ndarray, strength: float) -> np.ndarray:
-    """Draws a patch's colours (mean and deviation of each channel) towards another's."""
+    """Draw a patch's colours (mean and deviation of each channel) towards another's."""
     mean, deviation = patch.mean((0, 1)), patch.std((0, 1)) + 1.0
     matched = (patch - mean) * ((model.std((0, 1)) + 1.0) / deviation) + model.mean((0, 1))
     return np.clip(patch + (matched - patch) * strength, 0, 255).astype(np.uint8)
@@ -141,7 +141,7 @@ def _towards(patch: np.ndarray, model: np.ndarray, strength: float) -> np.ndarra
 def transplant(
     crop: np.ndarray, box: np.ndarray, patch: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Pastes the target over the object that a crop of another scene shows.
+    """Paste the target over the object that a crop of another scene shows.
 
     Args:
         crop: (S, S, 3) uint8, changed in place.

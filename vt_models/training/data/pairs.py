@@ -87,12 +87,12 @@ class PairDataset(Dataset[Sample]):
         return self.__getitems__([number])[0]
 
     def __getitems__(self, numbers: list[int]) -> list[Sample]:
-        """The samples of one batch, or of a part of it: their search crops have one size."""
+        """Return the samples of one batch, or of a part of it: their search crops have one size."""
         spec = self._spec_of(numbers[0])
         return [self._sample(number, spec) for number in numbers]
 
     def _spec_of(self, number: int) -> ModelSpec:
-        """The model at the search size that is drawn for the batch of a sample."""
+        """Return the model at the search size that is drawn for the batch of a sample."""
         if not self._config.search_sizes:
             return self._spec
         low, high = self._config.search_sizes
@@ -107,7 +107,7 @@ class PairDataset(Dataset[Sample]):
         return self._by_template(spec, rng)
 
     def _by_name(self, data: TrainingData) -> tuple[NamedObjects, Phrases] | None:
-        """What a text alone may mean, where the recipe asks for that and anything has a name."""
+        """Return what a text alone may mean, if the recipe asks for that and there are names."""
         if self._template_dropout == 0:
             return None
         named = NamedObjects(data.sources)
@@ -135,7 +135,7 @@ class PairDataset(Dataset[Sample]):
         return self._finished(sample, search.box, search.present, colour)
 
     def _by_words(self, named: NamedObjects, phrases: Phrases, rng: np.random.Generator) -> Sample:
-        """A view in which a text alone says what to find; the template shows the mean colour."""
+        """Make a sample in which a text says what to find; its template is the mean colour."""
         query, view, box = self._described_view(named, rng)
         image, size, spec = self._images[query.target.image], self._spec.search_size, self._spec
         surroundings = self._any_image(rng) if rng.random() < self._config.foreign_border else None
@@ -159,7 +159,7 @@ class PairDataset(Dataset[Sample]):
     def _described_view(
         self, named: NamedObjects, rng: np.random.Generator
     ) -> tuple[TextQuery, View, np.ndarray]:
-        """A text and a view in which it is clear; after many tries, whatever came last."""
+        """Draw a text and a view in which it is clear; after many tries, whatever came last."""
         for _ in range(VIEW_ATTEMPTS):
             query = named.draw(rng)
             mirrored = self._mirror(bool(rng.random() < self._config.joint_flip), rng)
@@ -172,7 +172,7 @@ class PairDataset(Dataset[Sample]):
     def _finished(
         self, sample: Sample, box: np.ndarray, present: bool, colour: ColourDraw
     ) -> Sample:
-        """The network's inputs, the label, and how the colours of the crops change."""
+        """Return the network's inputs, the label, and how the colours of the crops change."""
         inputs = {name: sample[name] for name in self._spec.forward_inputs}
         label = {"box": box, "present": np.array(present), "shown": sample["shown"]}
         return inputs | label | {"colour": colour.values, "grey": np.array(colour.grey)}
@@ -221,7 +221,7 @@ class PairDataset(Dataset[Sample]):
         return CropSample([crop], box, self._outside(image, view, size), present)
 
     def _degrade(self, crop_samples: dict[str, CropSample], rng: np.random.Generator) -> None:
-        """Blurs templates, and makes the target of all crops small, in place."""
+        """Blur templates, and make the target of all crops small, in place."""
         for name, crop_sample in crop_samples.items():
             if name != "search" and rng.random() < self._config.template_blur:
                 crop_sample.crops = [motion_blur(crop, rng) for crop in crop_sample.crops]
@@ -232,7 +232,7 @@ class PairDataset(Dataset[Sample]):
                 self._coarsen(crop_sample, wanted, rng)
 
     def _coarsen(self, crop_sample: CropSample, wanted: float, rng: np.random.Generator) -> None:
-        """As if the target had about `wanted` pixels; half of the cuts look compressed."""
+        """Show the target with about `wanted` pixels; half of the crops look compressed."""
         quality = int(rng.integers(35, 95)) if rng.random() < 0.5 else 100
         wanted *= float(np.exp(rng.standard_normal() * 0.15))
         side = crop_sample.crops[0].shape[0] * float(
@@ -245,7 +245,7 @@ class PairDataset(Dataset[Sample]):
         ]
 
     def _outside(self, image: np.ndarray, view: View, size: int) -> np.ndarray:
-        """The padding mask, for models that read one."""
+        """Return the padding mask, for models that read one."""
         if "search_mask" not in self._spec.forward_inputs:
             return np.zeros((0, 0), np.bool_)
         return outside_image(image.shape, view, size)
@@ -260,7 +260,7 @@ class PairDataset(Dataset[Sample]):
     def _search_view(
         self, box: Box, factor: float, mirrored: bool, rng: np.random.Generator
     ) -> tuple[View, np.ndarray]:
-        """A random window, `factor` mean sides wide, that shows the middle of the target."""
+        """Draw a random window, `factor` mean sides wide, that shows the middle of the target."""
         config = self._config
         for attempt in range(LABEL_ATTEMPTS):
             shrink = 1.0 - attempt / LABEL_ATTEMPTS

@@ -61,7 +61,7 @@ _COLOUR_FILLS = 0.5
 
 
 def colour_of(image: np.ndarray, box: Box) -> str:
-    """The colour of more than half of the middle of a box, "" where none is.
+    """Return the colour of more than half of the middle of a box, "" where none is.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -85,7 +85,7 @@ class Phrases:
         self._known = {phrase: tokenizer(phrase) for text in texts for phrase in phrases_for(text)}
 
     def of(self, text: str, colour: str, rng: np.random.Generator) -> Tokens:
-        """Ids and mask (L,) of a phrase for one of the texts.
+        """Return ids and mask (L,) of a phrase for one of the texts.
 
         Args:
             text: A class name or a sentence.
@@ -112,7 +112,7 @@ def _has_colour(name: str) -> bool:
 
 
 def phrases_for(text: str) -> Iterator[str]:
-    """Every phrase for a class name; a text of more than three words is a sentence."""
+    """Yield every phrase for a class name; a text of more than three words is a sentence."""
     yield text
     if len(text.split()) > 3:
         return

@@ -136,7 +136,7 @@ class Tally:
 def follow(
     tracker: SingleObjectTracker, frames: list[Frame], box: Box, settings: PseudoSettings
 ) -> PseudoTrack | None:
-    """Follows a region of the first frame through a clip, as far as there is a way back.
+    """Follow a region of the first frame through a clip, as far as there is a way back.
 
     From the end of the clip first; where the way back ends elsewhere, from half as far, and so on.
 
@@ -171,7 +171,7 @@ def _pass(
 
 
 def propose(frames: list[Frame], count: int, rng: np.random.Generator) -> list[Box]:
-    """Regions of the first frame that are worth following: textured, apart, half of them moving.
+    """Return regions of the first frame worth following: textured, apart, half of them moving.
 
     Args:
         frames: of a clip.
@@ -207,7 +207,7 @@ def _cut(image: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
 
 
 def find_videos(folder: Path) -> list[tuple[str, Path]]:
-    """Name and place of every video in a folder: files, folders of images, or NAME/img.
+    """Yield the name and place of every video in a folder: files, folders of images, or NAME/img.
 
     Raises:
         InputError: no such folder, or no video in it.
@@ -240,7 +240,7 @@ def _has_images(folder: Path) -> bool:
 
 
 def cut_clips(source: FrameSource, settings: PseudoSettings) -> Iterator[list[tuple[int, Frame]]]:
-    """Clips of a video: number in the video and shrunk frame of each; one in memory at a time."""
+    """Yield clips of a video, one at a time: number in the video and shrunk frame of each."""
     span = settings.length * settings.stride
     apart = span
     if source.count is not None:
@@ -272,7 +272,7 @@ def write_pseudo_pack(
     settings: PseudoSettings,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> Tally:
-    """Writes an image pack of what a teacher follows there and back.
+    """Write an image pack of what a teacher follows there and back.
 
     `annotations.jsonl` comes last: without it there is no pack.
 
@@ -314,7 +314,7 @@ def _label(
     rng: np.random.Generator,
     tally: Tally,
 ) -> dict[int, PseudoTrack]:
-    """What came back, by a number that no other track of the run has."""
+    """Return what came back, by a number that no other track of the run has."""
     frames = [frame for _, frame in clip]
     tally.clips += 1
     kept = {}
@@ -334,7 +334,7 @@ def _write_clip(
     clip: list[tuple[int, Frame]],
     kept: dict[int, PseudoTrack],
 ) -> list[dict[str, Any]]:
-    """The images of a clip, and the lines that annotate them."""
+    """Write the images of a clip; return the lines that annotate them."""
     folder = output / "video" / clip_name
     folder.mkdir(parents=True, exist_ok=True)
     records = []

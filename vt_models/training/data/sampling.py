@@ -69,11 +69,11 @@ class PairSampler:
         self._lookalikes = LookAlikes(data.sources)
 
     def rng(self, number: int) -> np.random.Generator:
-        """The random stream of sample `number`; augmentation goes on drawing from it."""
+        """Return the random stream of sample `number`; augmentation goes on drawing from it."""
         return np.random.default_rng([self._seed, number])
 
     def draw(self, rng: np.random.Generator) -> Pair:
-        """Draws one pair."""
+        """Draw one pair."""
         source = self._any_source(rng)
         kind = source.kinds[rng.choice(len(source.kinds), p=source.probabilities)]
         hidden: IndexedSequence[Target] = ()
@@ -87,7 +87,7 @@ class PairSampler:
         return pair
 
     def _any_source(self, rng: np.random.Generator) -> _Drawn:
-        """By weight. A single source costs no random number: recipes of old keep their pairs."""
+        """Draw by weight. A single source draws no number: older recipes keep their pairs."""
         if len(self._sources) == 1:
             return self._sources[0]
         return self._sources[rng.choice(len(self._sources), p=self._weights)]
@@ -102,28 +102,28 @@ class PairSampler:
         return Pair(template, search, True, dynamic)
 
     def _any(self, track: Track, most: int, rng: np.random.Generator) -> tuple[int, int]:
-        """Two frames within the gap."""
+        """Draw two frames within the gap."""
         first = int(rng.integers(len(track.targets)))
         gap = np.abs(np.asarray(track.frames) - track.frames[first])
         near = np.flatnonzero((gap > 0) & (gap <= most))
         return first, int(rng.choice(near)) if len(near) else first
 
     def _causal(self, track: Track, most: int, rng: np.random.Generator) -> tuple[int, int]:
-        """The authors' order: the search frame comes later; the next one where all are too far."""
+        """Draw as published: the search frame comes later; the next one where all are too far."""
         first = int(rng.integers(len(track.targets) - 1))
         gap = np.asarray(track.frames) - track.frames[first]
         near = np.flatnonzero((gap > 0) & (gap <= most))
         return first, int(rng.choice(near)) if len(near) else first + 1
 
     def _trident(self, track: Track, _most: int, rng: np.random.Generator) -> tuple[int, int]:
-        """STARK's order: template and search frame lie anywhere in the video."""
+        """Draw in STARK's order: template and search frame lie anywhere in the video."""
         first, second = rng.integers(len(track.targets), size=2)
         return int(first), int(second)
 
     def _nearer(
         self, track: Track, most: int, first: int, second: int, rng: np.random.Generator
     ) -> int:
-        """STARK's second template: within the gap of the search frame, on the template's side."""
+        """Draw STARK's second template: in the gap of the search frame, on the template's side."""
         ahead = np.asarray(track.frames) - track.frames[second]
         ahead = ahead if first >= second else -ahead
         near = np.flatnonzero((ahead > 0) & (ahead <= most))
@@ -134,7 +134,7 @@ class PairSampler:
         return Pair(target, target, True, target)
 
     def _region(self, source: _Drawn, rng: np.random.Generator) -> Pair:
-        """Any region of any image is a target whose box under a known warp is known."""
+        """Draw any region of any image: its box under a known warp is known."""
         index = source.images[int(rng.integers(len(source.images)))]
         height, width = self._images[index].shape[:2]
         side = np.exp(rng.uniform(np.log(16.0), np.log(max(0.5 * min(height, width), 17.0))))
@@ -147,7 +147,7 @@ class PairSampler:
     def _negative(
         self, pair: Pair, hidden: IndexedSequence[Target], rng: np.random.Generator
     ) -> Pair:
-        """A view without the target: where it is hidden, or around an object of another scene."""
+        """Draw a view without the target: it is hidden, or around an object of another scene."""
         if self._config.hidden_share > 0 and rng.random() < self._config.hidden_share and hidden:
             gone = hidden[int(rng.integers(len(hidden)))]
             return Pair(pair.template, gone, False, pair.dynamic)
@@ -157,7 +157,7 @@ class PairSampler:
         return pair if other is None else Pair(pair.template, other, False, pair.dynamic)
 
     def lookalike(self, target: Target, rng: np.random.Generator) -> Target | None:
-        """Another object, of the same name where there is one; None in a pack of one scene."""
+        """Draw another object, of the same name if there is one; None in a pack of one scene."""
         alike = self._lookalikes.draw(target, rng)
         return self._elsewhere(target, rng) if alike is None else alike
 
@@ -219,7 +219,7 @@ class _Drawn:
 
 
 def _balanced_track_weights(tracks: IndexedSequence[Track]) -> np.ndarray:
-    """Square-root weights: a crowd scene with many tracks must not crowd out the other videos."""
+    """Weight tracks by a root: a crowd scene with many must not crowd out the other videos."""
     videos = [track.key.rsplit("/", 1)[0] for track in tracks]
     if not videos:
         return np.zeros(0)

@@ -60,7 +60,7 @@ TRAINING_SPLITS = {
 
 
 def parse_roots(words: Iterable[str], recipe: Recipe) -> dict[str, Path]:
-    """Folders of a recipe's sources: the recipe's own, replaced by those of the command line.
+    """Return the folders of a recipe's sources: its own, replaced by those of the command line.
 
     Args:
         words: "NAME=DIR" each, or "DIR" for a recipe with one source.
@@ -100,7 +100,7 @@ def parse_roots(words: Iterable[str], recipe: Recipe) -> dict[str, Path]:
 
 
 def _own_root(source: SourceConfig) -> Path | None:
-    """The folder that a recipe names; None where a variable in it is not set."""
+    """Return the folder that a recipe names; None where a variable in it is not set."""
     root = os.path.expandvars(source.root)
     return Path(root).expanduser() if root and "$" not in root else None
 
@@ -114,7 +114,7 @@ def open_sources(
     roots: dict[str, Path],
     progress: Callable[[Iterable[Any], str], Iterable[Any]] = _plain,
 ) -> Mixture:
-    """Reads the annotations of all sources of a recipe.
+    """Read the annotations of all sources of a recipe.
 
     Args:
         recipe: Names the sources.
@@ -138,7 +138,7 @@ def open_sources(
 
 
 def open_validation(folder: Path, recipe: Recipe, data: Mixture) -> SequenceDataset:
-    """The sequences to judge by, none of which may be trained on.
+    """Open the sequences to judge by, none of which may be trained on.
 
     Args:
         folder: of sequences (kind `folder`), or of annotated videos (kind `videos`), of which only
@@ -190,7 +190,7 @@ class _Reader:
         return self._videos(config, root)
 
     def _chosen(self, config: SourceConfig, name: str) -> bool:
-        """Whether a source draws from the video of this name."""
+        """Return whether a source draws from the video of this name."""
         is_wanted = not config.match or any(fnmatchcase(name, one) for one in config.match)
         is_skipped = any(fnmatchcase(name, one) for one in config.skip)
         is_held_out = name in self.sampling.hold_out or (
@@ -290,7 +290,7 @@ class _Reader:
         return Source(config.called, (), tracks, images, config.weight, gap, videos=drawn)
 
     def _video_files(self, config: SourceConfig, root: Path) -> Source:
-        """Decodes the chosen videos into the cache, two at a time."""
+        """Decode the chosen videos into the cache, two at a time."""
         found = read_annotated_videos(root)
         names = [video.name for video in found]
         self.videos |= set(names)
@@ -313,7 +313,7 @@ class _Reader:
         return Source(config.called, (), tracks, images, config.weight, gap, videos=drawn)
 
     def _tracks_of(self, config: SourceConfig, video: AnnotatedVideo, first: int) -> list[Track]:
-        """The tracks of a video with two usable boxes or more; `first` is its first image."""
+        """Return the tracks with two usable boxes or more; `first` is the video's first image."""
         scene = f"{config.called}/{video.name}"
         tracks = []
         for track in video.tracks:
@@ -326,7 +326,7 @@ class _Reader:
         return tracks
 
     def _track(self, config: SourceConfig, root: Path, record: Mapping[str, Any]) -> Track | None:
-        """A video's frames and its target; None where there are less than two usable boxes."""
+        """Return a video's frames and its target; None if it has less than two usable boxes."""
         boxes = np.array([box or NO_BOX for box in record["boxes"]], np.float32)
         usable = boxes[:, 2:].min(axis=1) >= self.sampling.min_side
         shown = np.flatnonzero(usable).astype(np.int32)
@@ -353,7 +353,7 @@ def _split(config: SourceConfig) -> str | None:
 
 
 def _only(config: SourceConfig, root: Path, names: list[str]) -> list[str]:
-    """The videos that a source's file names, all where it has none.
+    """Return the videos that a source's file names, all where it has none.
 
     Raises:
         DatasetError: A missing file, or a line that is neither a name nor a number of the split.

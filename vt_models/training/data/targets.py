@@ -169,7 +169,7 @@ def load_image_pack(
     hold_out: tuple[str, ...] = (),
     progress: Callable[[Iterable[Path]], Iterable[Path]] = iter,
 ) -> ImagePack:
-    """Reads an image pack and decodes it into memory.
+    """Read an image pack and decode it into memory.
 
     Args:
         root: Folder with `annotations.jsonl`.
@@ -202,7 +202,7 @@ def decode_all(
     records: list[PackImage],
     progress: Callable[[Iterable[Path]], Iterable[Path]] = iter,
 ) -> list[np.ndarray]:
-    """All images of an image pack, RGB.
+    """Decode all images of an image pack, RGB.
 
     Raises:
         DatasetError: An image that is unreadable or not of the annotated size; names it.
@@ -216,7 +216,7 @@ def decode_all(
 
 
 def check_size(path: Path, image: np.ndarray, width: int, height: int) -> None:
-    """Compares an image with what its annotation says.
+    """Compare an image with what its annotation says.
 
     Raises:
         DatasetError: It has another size.
@@ -254,7 +254,7 @@ def _targets(
 def stills_of(
     records: list[PackImage], min_side: float, max_cover: float = MAX_COVER, first: int = 0
 ) -> list[Target]:
-    """Targets of the still images of an image pack.
+    """Return the targets of the still images of an image pack.
 
     Args:
         records: From `read_image_pack`.
@@ -271,7 +271,7 @@ def stills_of(
 
 
 def annotated_in(records: list[PackImage], first: int = 0) -> list[Annotated]:
-    """All that is annotated in the images of an image pack; `source` is the group.
+    """Return all that is annotated in the images of an image pack; `source` is the group.
 
     Args:
         records: From `read_image_pack`.
@@ -291,7 +291,7 @@ def annotated_in(records: list[PackImage], first: int = 0) -> list[Annotated]:
 def tracks_of(
     records: list[PackImage], min_side: float, max_cover: float = MAX_COVER, first: int = 0
 ) -> list[Track]:
-    """Tracks of an image pack; arguments as those of `stills_of`.
+    """Return the tracks of an image pack; arguments as those of `stills_of`.
 
     The clips of one video are joined: they show the same object with a long gap between them.
     """

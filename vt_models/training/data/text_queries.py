@@ -87,7 +87,7 @@ class NamedObjects:
         return sum(map(len, self._chains))
 
     def draw(self, rng: np.random.Generator) -> TextQuery:
-        """A text, and an object that it means or does not mean."""
+        """Draw a text, and an object that it means or does not mean."""
         number = int(rng.choice(len(self._chains), p=self._weights))
         chain = self._chains[number]
         for _ in range(ATTEMPTS):
@@ -102,7 +102,7 @@ class NamedObjects:
         return TextQuery(target, self.texts[number], present=True)
 
     def is_clear(self, query: TextQuery, view: View) -> bool:
-        """Whether a view shows nothing but the target that the text could mean."""
+        """Return whether a view shows nothing but the target that the text could mean."""
         known = self._seen.get(query.target.image)
         rivals = known.objects if known else ()
         return not any(
@@ -116,7 +116,7 @@ class NamedObjects:
 def window_around(
     box: Box, image: tuple[int, ...], mirrored: bool, turn: float, rng: np.random.Generator
 ) -> View:
-    """A window as a frame is searched in: inside the image where it is the smaller one.
+    """Draw a window as a frame is searched in: inside the image where it is the smaller one.
 
     Args:
         box: x, y, w, h in pixels; its middle is in the window.
@@ -137,7 +137,7 @@ def window_around(
 
 
 def share_inside(box: Box, view: View) -> float:
-    """Share of a box's area that a view shows."""
+    """Return the share of a box's area that a view shows."""
     cx, cy, w, h = (float(value) for value in box_in_view(box, view))
     inside = [
         max(min(centre + side / 2, 1.0) - max(centre - side / 2, 0.0), 0.0)

@@ -112,7 +112,7 @@ class Windows(Dataset[dict[str, np.ndarray]]):
 
 
 def _anywhere(shape: tuple[int, ...], rng: np.random.Generator) -> View:
-    """From a detail to the whole image, a little turned and stretched."""
+    """Draw a view: from a detail to the whole image, a little turned and stretched."""
     height, width = shape[:2]
     low, high = math.log(NARROWEST_PX), math.log(max(min(height, width), 2 * NARROWEST_PX))
     centre = (float(rng.uniform(0, width)), float(rng.uniform(0, height)))
@@ -150,7 +150,7 @@ class DistillationLoss(nn.Module):
         self.to(device)
 
     def forward(self, image: Tensor, for_teacher: Tensor) -> Tensor:
-        """Unexplained shares of the variance, one a map of the student.
+        """Return the unexplained shares of the variance, one a map of the student.
 
         Args:
             image: (B, 3, S, S), normalised for the student.
@@ -166,7 +166,7 @@ class DistillationLoss(nn.Module):
 
 
 def _of_same_size(own: Tensor, given: tuple[Tensor, ...]) -> int:
-    """Which of the teacher's maps is as large as one of the student's."""
+    """Return which of the teacher's maps is as large as one of the student's."""
     sides = [one.shape[-1] for one in given]
     if own.shape[-1] not in sides:
         raise InputError(
@@ -204,7 +204,7 @@ def distill_backbone(
     device: torch.device,
     workers: int = 0,
 ) -> Iterator[tuple[int, Tensor]]:
-    """Teaches a network's backbone, in place.
+    """Teach a network's backbone, in place.
 
     Args:
         student: Learns; in evaluation mode at the end.
@@ -261,7 +261,7 @@ def _optimizer(parameters: list[nn.Parameter], settings: BackboneSettings) -> to
 
 
 def _rate(done: float) -> float:
-    """Factor on the peak learning rate."""
+    """Return the factor on the peak learning rate."""
     return min(1.0, (done + 1e-4) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * done))
 
 

@@ -17,7 +17,7 @@ SEARCH_MARK_CHANNELS = 16
 
 @torch.no_grad()
 def ease_start(net: nn.Module, branch_scale: float) -> None:
-    """Gives a fresh AsymTrack a start from which it soon uses what it has, in place.
+    """Give a fresh AsymTrack a start from which it soon uses what it has, in place.
 
     Residual branches are open: their factors start at 1e-4 and 0 in the published training, which
     had hundreds of epochs to open them. Attention looks for what looks alike: queries start as

@@ -77,7 +77,7 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> TeacherMaps:
-        """The teacher's maps; runs in the caller's autocast."""
+        """Return the teacher's maps; runs in the caller's autocast."""
         template, search = (self._bgr(batch.inputs[name]) for name in ("template", "search"))
         logits, sides = self._net(template, F.pad(search, (PADDING,) * 4, mode="replicate"))
         # The outermost points lie outside the crop, the next ones on its edge.
@@ -91,7 +91,7 @@ class Teacher:
 
 
 def load_teacher(file: Path | None, recipe: Recipe, device: torch.device) -> Teacher | None:
-    """The teacher that a recipe asks for, None where it asks for none.
+    """Load the teacher that a recipe asks for, None where it asks for none.
 
     Args:
         file: NanoTrack v3's `.safetensors`, what `--teacher-weights` says.
@@ -114,7 +114,7 @@ def load_teacher(file: Path | None, recipe: Recipe, device: torch.device) -> Tea
 
 
 def check_teacher(recipe: Recipe, teacher: Teacher | None) -> None:
-    """Refuses a recipe that asks for a teacher where there is none.
+    """Refuse a recipe that asks for a teacher where there is none.
 
     Raises:
         InputError: That is so.
@@ -148,7 +148,7 @@ def sides_to_boxes(sides: Tensor, size: int) -> Tensor:
 
 
 def agreement(maps: TeacherMaps, box: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the teacher is right.
+    """Return where the teacher is right.
 
     Args:
         maps: Of the teacher.
@@ -173,7 +173,7 @@ def teacher_loss(
     config: LossConfig,
     whole: Truth | None = None,
 ) -> dict[str, Tensor]:
-    """How far a dense head is from its teacher, in pairs in which that is right.
+    """Compute how far a dense head is from its teacher, in pairs in which that is right.
 
     The teacher's points lie where four of the head's cells (stride 8) meet, or at the edge of the
     crop. Scores are interpolated to the cells: each cell's is judged by the Kullback-Leibler

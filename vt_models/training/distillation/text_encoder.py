@@ -78,7 +78,7 @@ class ShrinkSettings:
 
 
 def read_sentences(files: Sequence[Path]) -> list[str]:
-    """All texts of some files: every string in a `.json`, every line that is not empty elsewhere.
+    """Return all texts of some files: every string in a `.json`, every line elsewhere.
 
     Raises:
         DatasetError: a file that cannot be read, or none with a text.
@@ -119,7 +119,7 @@ class Texts:
         self._rng = np.random.default_rng(seed)
 
     def draw(self, count: int) -> list[str]:
-        """The next texts."""
+        """Return the next texts."""
         return [self._text() for _ in range(count)]
 
     def _text(self) -> str:
@@ -138,7 +138,7 @@ class Texts:
 
 
 def whole_words(tokenizer: Tokenizer) -> list[str]:
-    """The words of a vocabulary that are in it whole, Latin letters only, in its order."""
+    """Return the words of a vocabulary that are in it whole, Latin letters only, in its order."""
     pieces = sorted(tokenizer.pieces().items(), key=lambda piece: piece[1])
     return [piece for piece, _ in pieces if re.fullmatch("[a-z]{2,}", piece)]
 
@@ -203,7 +203,7 @@ def shrink(
 
 
 def distances(found: Tensor, wanted: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """1 - cosine between tokens (B, L, C), the mean over word pieces; and between their means."""
+    """Return 1 - cosine of tokens (B, L, C), the mean over word pieces; and of their means."""
     words = 1.0 - F.cosine_similarity(found, wanted, dim=-1)[mask].mean()
     present = mask[..., None].float()
     means = (mean_word(found, present), mean_word(wanted, present))
@@ -211,6 +211,6 @@ def distances(found: Tensor, wanted: Tensor, mask: Tensor) -> tuple[Tensor, Tens
 
 
 def batch_of(texts: Sequence[str], tokenizer: Tokenizer) -> tuple[Tensor, Tensor]:
-    """Word pieces of texts: ids (B, L) int64 and mask (B, L) bool."""
+    """Return word pieces of texts: ids (B, L) int64 and mask (B, L) bool."""
     ids, masks = zip(*(tokenizer(text) for text in texts), strict=True)
     return torch.from_numpy(np.stack(ids)), torch.from_numpy(np.stack(masks))

@@ -24,7 +24,7 @@ EQUAL = 0.99
 
 
 def alignment_loss(outputs: dict[str, Tensor], box: Tensor, present: Tensor) -> Tensor:
-    """How badly patches and texts find each other.
+    """Compute how badly patches and texts find each other.
 
     How well a text fits a patch is the logarithm of the sum of the attention's exponentials over
     its words (eq. 3), against 0 for the null word.
@@ -55,7 +55,7 @@ def alignment_loss(outputs: dict[str, Tensor], box: Tensor, present: Tensor) -> 
 
 
 def _which_text(thing: Tensor, keys: Tensor, bias: Tensor, others: Tensor) -> Tensor:
-    """Cross entropy (B,) of a thing's own text among the other texts and the null word.
+    """Compute the cross entropy (B,) of a thing's own text among the other texts and the null word.
 
     Args:
         thing: (B, F, heads, d), the mean query of a pair's target.

@@ -17,7 +17,7 @@ def corners(box: Tensor) -> Tensor:
 
 
 def centre_heat(box: Tensor, shape: torch.Size) -> Tensor:
-    """Where the centre is: 1 at its cell, and a Gaussian around it as wide as the target.
+    """Return where the centre is: 1 at its cell, and a Gaussian around it as wide as the target.
 
     The radius is CornerNet's for an IoU of 0.7, with the roots of its published code, which the
     authors use: they lack the division by the leading coefficient.
@@ -48,7 +48,7 @@ def centred_inside(box: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _centre_cell(box: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
-    """Column and row (B,) of the centre, rounded as the authors do."""
+    """Return column and row (B,) of the centre, rounded as published."""
     height, width = shape
     return (box[:, 0] * width).round(), (box[:, 1] * height).round()
 
@@ -66,7 +66,7 @@ def _corner_radius(size: Tensor, overlap: float = 0.7) -> Tensor:
 
 
 def cells_beginning_inside(box: Tensor, shape: torch.Size) -> Tensor:
-    """Cells whose upper left corner lies in a box, at least one a box (the authors' rule).
+    """Return the cells whose upper left corner lies in a box, one a box at least (as published).
 
     Args:
         box: (B, 4) cxcywh.
@@ -88,7 +88,7 @@ def cells_beginning_inside(box: Tensor, shape: torch.Size) -> Tensor:
 
 
 def central_cells(box: Tensor, shape: torch.Size, part: float = 0.5) -> Tensor:
-    """Cells whose centre lies in the middle part of a box, and always the nearest one.
+    """Return the cells whose centre lies in the middle part of a box, and always the nearest one.
 
     Args:
         box: (B, 4) cxcywh.

@@ -60,7 +60,7 @@ class LossFunction(Protocol):
 
 
 def iou_and_giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Overlap of boxes, and its generalised form (Rezatofighi et al., CVPR 2019).
+    """Compute the overlap of boxes, and its generalised form (Rezatofighi et al., CVPR 2019).
 
     Args:
         a: (..., 4) cxcywh.
@@ -80,7 +80,7 @@ def iou_and_giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def inside_crop(box: Tensor) -> Tensor:
-    """The part of boxes that lies in the crop: (..., 4) cxcywh -> (..., 4) cxcywh in [0, 1]."""
+    """Clip boxes at the crop: (..., 4) cxcywh -> (..., 4) cxcywh in [0, 1]."""
     low, high = corners(box).clamp(0, 1).split(2, -1)
     return torch.cat([(low + high) / 2, high - low], -1)
 
@@ -92,7 +92,7 @@ def box_loss(
     config: LossConfig,
     whole: Truth | None = None,
 ) -> dict[str, Tensor]:
-    """The authors' loss of a network that predicts one box (eq. 9): L1 of the corners, and GIoU.
+    """Compute the published loss of a network that predicts one box (eq. 9): L1 and GIoU.
 
     As in their code, the truth is the part of the box that lies in the crop. Where `config.corner`
     is not 0, `corner_loss` is added.
@@ -120,7 +120,7 @@ def box_loss(
 
 
 def corner_loss(maps: Tensor, box: Tensor) -> Tensor:
-    """How far the maps of a corner head are from what says where the corners are.
+    """Compute how far the maps of a corner head are from what says where the corners are.
 
     A soft-argmax over a flat map gets little gradient from its box, and any spread of the right
     mean will do. Here rows and columns of each map, summed up, learn the two cells around the
@@ -150,7 +150,7 @@ def stark_loss(
     config: LossConfig,
     whole: Truth | None = None,
 ) -> dict[str, Tensor]:
-    """STARK: `box_loss` (S, and stage 1 of ST), and the cross entropy of ST's score head (stage 2).
+    """Compute STARK's loss: `box_loss`, and the cross entropy of ST's score head (stage 2).
 
     Args:
         outputs: `box` (B, 4); `logit` (B,) of the target's presence where `config.presence` is
@@ -175,7 +175,7 @@ def centre_loss(
     config: LossConfig,
     whole: Truth | None = None,
 ) -> dict[str, Tensor]:
-    """OSTrack's loss of a centre head (ProContEXT, PJVLT): focal, L1 and GIoU.
+    """Compute OSTrack's loss of a centre head (ProContEXT, PJVLT): focal, L1 and GIoU.
 
     The box that is judged is that of the cell with the highest score, as in the authors' code, or
     with `config.box_cell` "target" of the cell with the highest score where the target is. For
@@ -209,7 +209,7 @@ def _where_warm(scores: Tensor, heat: Tensor) -> Tensor:
 
 
 def focal_loss(scores: Tensor, heat: Tensor, centres: Tensor | None = None) -> Tensor:
-    """CenterNet's focal loss with alpha 2 and beta 4 (Zhou et al., "Objects as Points", eq. 1).
+    """Compute CenterNet's focal loss, alpha 2, beta 4 (Zhou et al., "Objects as Points", eq. 1).
 
     Args:
         scores: (B, H, W) in (0, 1).
@@ -234,7 +234,7 @@ def sbt_loss(
     config: LossConfig,
     whole: Truth | None = None,
 ) -> dict[str, Tensor]:
-    """SBT's loss (that of TransT): the cells that begin inside the target are positive, with a box.
+    """Compute SBT's loss (that of TransT): cells that begin inside the target are positive.
 
     L1 is the sum over cx, cy, w, h and both box terms are means over positive cells; the cross
     entropy is the mean over cells, weighted by class.
@@ -259,7 +259,7 @@ def sbt_loss(
 
 
 def _fit(boxes: Tensor, box: Tensor, positive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """How well the boxes of positive cells fit.
+    """Compute how well the boxes of positive cells fit.
 
     Args:
         boxes: (B, 4, H, W) predicted cxcywh.
@@ -287,7 +287,7 @@ def dense_loss(
     config: LossConfig,
     whole: Truth | None = None,
 ) -> dict[str, Tensor]:
-    """Loss of a dense head: each cell's score learns the IoU of the cell's own box.
+    """Compute the loss of a dense head: each cell's score learns the IoU of the cell's own box.
 
     Cells whose centre lies in the middle half of the target (at least the nearest cell) are
     positive; their boxes are fitted with GIoU and L1. The score's target is the IoU reached on
@@ -329,5 +329,5 @@ _BY_FAMILY: dict[str, LossFunction] = {
 
 
 def loss_for(spec: ModelSpec) -> LossFunction:
-    """The loss of a model's family."""
+    """Return the loss of a model's family."""
     return _BY_FAMILY[spec.family]

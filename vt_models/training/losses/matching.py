@@ -23,7 +23,7 @@ MASK_LOGIT = -1e4
 
 
 def matching_loss(match: Tensor, template_box: Tensor, box: Tensor, present: Tensor) -> Tensor:
-    """How badly attention from the search cells to the template's tells target from background.
+    """Compute how badly attention to the template's cells tells target from background.
 
     The evidence for a search cell is the logarithm of the attention that it pays to the template's
     target over that to the template's background. It shall be positive in the target's box and

@@ -30,7 +30,7 @@ _PLURALS = {str: "texts", int: "whole numbers"}
 
 
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
-    """Reads and checks a recipe.
+    """Read and check a recipe.
 
     Args:
         path: YAML file.
@@ -62,14 +62,14 @@ class _Places:
     lines: dict[str, str] = field(default_factory=dict)
 
     def at(self, key: str) -> str:
-        """FILE:LINE of a key, of the section it is in, or the recipe's name."""
+        """Return FILE:LINE of a key, of the section it is in, or the recipe's name."""
         while key and key not in self.lines:
             key = key[: max(key.rfind("."), key.rfind("["), 0)]
         return self.lines.get(key, self.file)
 
 
 def _read(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
-    """A recipe with everything its bases say, and where each key comes from."""
+    """Read a recipe with everything its bases say, and where each key comes from."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -101,7 +101,7 @@ def _read(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str
 
 
 def _merged(below: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-    """Sections are merged key by key; everything else, lists too, is replaced."""
+    """Merge sections key by key; replace everything else, lists too."""
     merged = dict(below)
     for key, value in data.items():
         before = merged.get(key)
@@ -111,7 +111,7 @@ def _merged(below: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_lists(lines: dict[str, str], data: dict[str, Any]) -> dict[str, str]:
-    """Lines of a base without those of lists that are replaced."""
+    """Return the lines of a base without those of lists that are replaced."""
     lists = tuple(f"{key}[" for key, value in data.items() if isinstance(value, list))
     return {key: line for key, line in lines.items() if not key.startswith(lists)}
 
@@ -119,7 +119,7 @@ def _without_lists(lines: dict[str, str], data: dict[str, Any]) -> dict[str, str
 def _lines(
     path: Path, node: yaml.Node | None, prefix: str = ""
 ) -> typing.Iterator[tuple[str, str]]:
-    """Key and FILE:LINE of everything in a YAML file."""
+    """Yield key and FILE:LINE of everything in a YAML file."""
     if isinstance(node, yaml.SequenceNode):
         for number, entry in enumerate(node.value):
             name = f"{prefix.rstrip('.')}[{number}]"
@@ -153,7 +153,7 @@ def _rename(data: dict[str, Any], old: str, new: str, lines: dict[str, str]) -> 
 
 
 def _apply_override(data: dict[str, Any], override: str) -> str:
-    """Puts a setting in; returns its key."""
+    """Put a setting in; return its key."""
     key, separator, value = override.partition("=")
     if not separator:
         raise RecipeError(f"Override {override!r} must look like section.key=value.")

@@ -64,7 +64,7 @@ _CHOICES = {
 
 
 def check_rules(recipe: Recipe, at: Callable[[str], str]) -> None:
-    """Refuses what cannot be.
+    """Refuse values that are not possible.
 
     Args:
         recipe: Complete and of the right types.
@@ -98,7 +98,7 @@ def _check_numbers(recipe: Recipe, at: Callable[[str], str]) -> None:
 
 
 def _check_model(recipe: Recipe, at: Callable[[str], str]) -> None:
-    """What only some models have is refused for the others."""
+    """Refuse for a model what only others have."""
     try:
         spec = get_spec(recipe.model)
     except VtModelsError as error:
@@ -123,7 +123,7 @@ def _check_model(recipe: Recipe, at: Callable[[str], str]) -> None:
 
 
 def _source_problems(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """Key and sentence."""
+    """Yield key and sentence."""
     if not recipe.sources:
         yield "sources", "`sources` is empty: name at least one, such as `- kind: pack`."
     seen: set[str] = set()
@@ -164,7 +164,7 @@ def _problems_of(source: SourceConfig) -> Iterator[tuple[str, str]]:
 
 
 def _problems_together(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """Settings that are possible alone and not together: key and sentence."""
+    """Yield settings that are possible alone and not together: key and sentence."""
     yield from _problems_of_batches(recipe)
     yield from _problems_of_schedules(recipe)
     yield from _problems_of_pairs(recipe)
@@ -237,7 +237,7 @@ def _problems_of_sizes(recipe: Recipe) -> Iterator[tuple[str, str]]:
 
 
 def _flatten(data: Any, prefix: str = "") -> dict[str, Any]:
-    """Leaves of nested mappings and of lists of mappings, by key."""
+    """Return the leaves of nested mappings and of lists of mappings, by key."""
     flat: dict[str, Any] = {}
     if isinstance(data, dict):
         for key, value in data.items():

@@ -282,5 +282,5 @@ class Recipe:
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as plain data, for checkpoints and model cards."""
+    """Return the recipe as plain data, for checkpoints and model cards."""
     return dataclasses.asdict(recipe)
