@@ -48,7 +48,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["vt_models", "vt_models.*", "vt_ros", "vt_ros.*"]),
     package_data={
-        "vt_models": ["py.typed", "**/*.yaml", "**/*.json"],
+        "vt_models": ["py.typed", "**/*.yaml", "**/*.json", "**/*.j2"],
         "vt_models.weights": ["shipped/**"],
         "vt_ros": ["py.typed"],
     },
@@ -60,10 +60,11 @@ setup(
     install_requires=requirements("runtime"),
     extras_require={
         "grounding": requirements("grounding"),
+        "report": requirements("report"),
         "train": requirements("train"),
         "lint": requirements("lint"),
-        "test": every("train", "grounding", "test"),
-        "dev": every("train", "grounding", "test", "lint"),
+        "test": every("train", "grounding", "report", "test"),
+        "dev": every("train", "grounding", "report", "test", "lint"),
     },
     zip_safe=False,
     entry_points={

@@ -17,6 +17,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 NUMBER = re.compile(r"<!-- number (\S+) (\S+) (\S+) -->(.*?)<!-- /number -->")
@@ -26,7 +27,7 @@ class NumberError(Exception):
     """A mark that leads nowhere; the text names the place."""
 
 
-def formatted(value: object, style: str) -> str:
+def formatted(value: Any, style: str) -> str:
     """Returns a value as text: `percent` of a fraction is "84 %", the rest is Python's."""
     if style == "percent":
         return f"{100 * float(value):.0f} %"
@@ -54,7 +55,7 @@ def lookup(results: Path, file: str, keys: str) -> object:
 def filled(text: str, results: Path) -> str:
     """Returns the text with every marked number as the result files have it."""
 
-    def replace(match: re.Match) -> str:
+    def replace(match: re.Match[str]) -> str:
         file, keys, style, _ = match.groups()
         value = formatted(lookup(results, file, keys), style)
         return f"<!-- number {file} {keys} {style} -->{value}<!-- /number -->"

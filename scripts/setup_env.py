@@ -208,9 +208,12 @@ class Environment:
             ),
             "test": Step(
                 "test tools",
-                (requirement("test"), constraints),
+                (requirement("test"), requirement("report"), constraints),
                 ("venv",),
-                lambda: self.pip_install("-r", self.root / requirement("test")),
+                lambda: self.pip_install(
+                    *("-r", self.root / requirement("test")),
+                    *("-r", self.root / requirement("report")),
+                ),
             ),
         }
 

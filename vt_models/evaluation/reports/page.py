@@ -1,21 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report's page: one HTML text with its style, charts and images inside."""
+"""The report's page: one HTML text with its style, charts and images inside.
+
+The layout is the Jinja2 template `report.html.j2` beside this module (extra `report`); here is what
+fills it. The template escapes every text.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from html import escape
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from vt_models.evaluation.reports.html import (
-    about_list,
-    best_of_column,
-    best_of_row,
-    best_total,
-    document,
-    none,
-    table,
-)
 from vt_models.evaluation.reports.plots import FRACTION, Axis, Line, line_chart, reliability_chart
 from vt_models.evaluation.reports.tables import COLUMNS, INTERVAL
 from vt_models.evaluation.runs.text_start import starts_text
@@ -24,6 +21,10 @@ if TYPE_CHECKING:
     from vt_models.evaluation.reports.failures import Failure
 
 Strips = list[tuple["Failure", str]]
+Row: TypeAlias = "list[Any]"
+"""A name, then numbers, intervals [low, high] or None."""
+Marks: TypeAlias = "set[tuple[int, int]]"
+"""Rows and columns of the numbers that stand out."""
 
 LONG_TERM = {
     "F-score": "f_score",
@@ -38,47 +39,78 @@ LONG_TERM = {
 }
 """Numbers of `longterm.summary` by their heading."""
 
-INTERVAL_NOTE = (
-    "<p>The interval says how far the AO would move with other videos of the same kinds "
-    "(percentile bootstrap over the videos).</p>"
-)
 
-FAILURES_INTRODUCTION = (
-    "<h2>Failures</h2><p>Where the boxes part, the longest first: five frames before, the first "
-    'without overlap, five after. <b class="truth">Truth</b>, <b class="tracker">tracker</b>.</p>'
-)
+@dataclass(frozen=True)
+class Section:
+    """A part of the page under a heading of its own; what is empty is left out.
+
+    Attributes:
+        title: the heading.
+        notes: paragraphs below it.
+        charts: as SVG.
+        tables: made by `table`.
+        remarks: paragraphs below the tables.
+    """
+
+    title: str
+    notes: Sequence[str] = ()
+    charts: Sequence[str] = ()
+    tables: Sequence[Mapping[str, Any]] = ()
+    remarks: Sequence[str] = field(default_factory=list)
+
+
+def can_render() -> bool:
+    """Whether Jinja2, which makes the page, is installed."""
+    return find_spec("jinja2") is not None
 
 
 def page(data: Mapping[str, Any], strips: Sequence[Strips]) -> str:
-    """The page of a one-pass evaluation; every text that is not ours is escaped.
+    """Make the page of a one-pass evaluation.
 
     Args:
         data: what `report.write_report` writes as JSON.
         strips: for each tracker its failures, each with the image as a data URI.
     """
     trackers = data["trackers"]
-    sections = [
-        _heading(data),
-        "<h2>Total</h2>"
-        + _total_table(trackers)
-        + _differences(trackers)
-        + _stream(data.get("stream"))
-        + _starts(data.get("start")),
-        _kinds(data),
-        _benchmark(data.get("benchmark")),
-        "<h2>Curves</h2>" + _charts(trackers),
-        "<h2>Attributes</h2>" + _attribute_table(data),
-        "<h2>Sequences</h2>" + _sequence_table(data),
-        _reliability(data["reliability"]),
-        _long_term(data.get("long_term")),
-        _failures(trackers, strips),
-        about_list(data.get("about")),
+    models = [tracker["model"] for tracker in trackers]
+
+    def side_by_side(head: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        return [table([head, *models], rows, best_of_row)] if rows else []
+
+    attributes: list[Row] = [
+        [
+            f"{name} ({len(members)})",
+            *(tracker["attributes"].get(name, {}).get("auc") for tracker in trackers),
+        ]
+        for name, members in data["attributes"].items()
     ]
-    return document(_title(data), sections)
+    sequences: list[Row] = [
+        [f"{name} ({count})", *(one["sequences"].get(name, {}).get("ao") for one in trackers)]
+        for name, count in data["frames"].items()
+    ]
+    sections = [
+        _total(data),
+        *_kinds(data),
+        *_benchmark(data.get("benchmark")),
+        Section("Curves", charts=_charts(trackers)),
+        Section(
+            "Attributes",
+            notes=[] if attributes else ["No sequence has an attribute."],
+            tables=side_by_side("AUC (sequences)", attributes),
+        ),
+        Section("Sequences", tables=side_by_side("AO (frames)", sequences)),
+        *_reliability(data["reliability"]),
+        *_long_term(data.get("long_term")),
+    ]
+    failures = [
+        (tracker["model"], len(tracker["failures"]), shown)
+        for tracker, shown in zip(trackers, strips, strict=True)
+    ]
+    return _render(data, sections, failures)
 
 
 def vot_page(data: Mapping[str, Any]) -> str:
-    """The page of VOT's short-term runs.
+    """Make the page of VOT's short-term runs.
 
     Args:
         data: what `VotOutcome.save` writes as JSON.
@@ -87,9 +119,8 @@ def vot_page(data: Mapping[str, Any]) -> str:
     keys = list(trackers[0]["total"])
     totals = [[one["model"], *(one["total"][key] for key in keys)] for one in trackers]
     sections = [
-        _heading(data),
-        f"<h2>Total ({escape(data['protocol'])})</h2>" + table(["tracker", *keys], totals),
-        "<h2>Expected average overlap</h2>" + _overlap_chart(data),
+        Section(f"Total ({data['protocol']})", tables=[table(["tracker", *keys], totals)]),
+        Section("Expected average overlap", charts=[_overlap_chart(data)]),
     ]
     for key in next(iter(trackers[0]["sequences"].values())):
         rows = [
@@ -97,46 +128,122 @@ def vot_page(data: Mapping[str, Any]) -> str:
             for name, count in data["frames"].items()
         ]
         head = ["sequence (frames)", *(one["model"] for one in trackers)]
-        sections.append(f"<h2>Sequences: {escape(key)}</h2>{table(head, rows, best_of_row)}")
-    return document(_title(data), [*sections, about_list(data.get("about"))])
+        sections.append(Section(f"Sequences: {key}", tables=[table(head, rows, best_of_row)]))
+    return _render(data, sections, None)
 
 
-def _title(data: Mapping[str, Any]) -> str:
-    return f"Evaluation of {', '.join(one['model'] for one in data['trackers'])}"
+def none(_rows: Sequence[Row]) -> Marks:
+    """No number stands out."""
+    return set()
 
 
-def _heading(data: Mapping[str, Any]) -> str:
-    frames = data["frames"]
-    return (
-        f"<h1>{escape(_title(data))}</h1>"
-        f"<p>{len(frames)} sequences, {sum(frames.values())} frames.</p>"
+def best_of_row(rows: Sequence[Row]) -> Marks:
+    """The largest number of each row, where there are two or more."""
+    marks = set()
+    for index, row in enumerate(rows):
+        known = [value for value in row if isinstance(value, (int, float))]
+        if len(known) > 1:
+            marks |= {(index, place) for place, value in enumerate(row) if value == max(known)}
+    return marks
+
+
+def best_of_column(rows: Sequence[Row]) -> Marks:
+    """The largest number of each column, where there are two or more."""
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    return {(index, place) for place, index in best_of_row(columns)}
+
+
+def best_total(rows: Sequence[Row]) -> Marks:
+    """The same but for the last column, in which less is better."""
+    turned = [[*row[:-1], None if row[-1] is None else -row[-1]] for row in rows]
+    return best_of_column(turned)
+
+
+def table(
+    head: Sequence[str], rows: Sequence[Row], best: Callable[[Sequence[Row]], Marks] = none
+) -> dict[str, Any]:
+    """Return a table for the template: its first column is text; `best` says what stands out."""
+    marks = best([row[1:] for row in rows])
+    cells = [
+        (
+            str(first),
+            [(_cell(value), (index, place) in marks) for place, value in enumerate(values)],
+        )
+        for index, (first, *values) in enumerate(rows)
+    ]
+    return {"head": head, "rows": cells}
+
+
+def _cell(value: float | Sequence[float] | None) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, Sequence):
+        return f"[{', '.join(f'{end:.3f}' for end in value)}]"
+    return f"{value:.3f}"
+
+
+def _render(data: Mapping[str, Any], sections: Sequence[Section], failures: Any) -> str:
+    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - in the extra `report`
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    environment.filters["plain"] = _plain
+    source = (files(__package__) / "report.html.j2").read_text(encoding="utf-8")
+    return environment.from_string(source).render(
+        title=f"Evaluation of {', '.join(one['model'] for one in data['trackers'])}",
+        frames=data["frames"],
+        sections=sections,
+        failures=failures,
+        about=data.get("about"),
     )
 
 
-def _total_table(trackers: Sequence[Mapping[str, Any]]) -> str:
+def _plain(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_plain(one)}" for name, one in value.items())
+    return str(value)
+
+
+def _total(data: Mapping[str, Any]) -> Section:
+    """Totals, differences to the first tracker, and how the runs were made."""
+    trackers = data["trackers"]
     rows = [
         [tracker["model"], *(tracker["total"].get(key) for key in COLUMNS.values())]
         for tracker in trackers
     ]
-    return table(["tracker", *COLUMNS], rows, best_total) + INTERVAL_NOTE
-
-
-def _differences(trackers: Sequence[Mapping[str, Any]]) -> str:
-    """Of each tracker but the first, where AO is known."""
-    rows = [
+    tables = [table(["tracker", *COLUMNS], rows, best_total)]
+    differences = [
         [one["model"], one["ao_difference"]["value"], one["ao_difference"]["interval"]]
         for one in trackers
         if "ao_difference" in one
     ]
-    head = ["tracker", f"AO less that of {trackers[0]['model']}, paired by video", INTERVAL]
-    return table(head, rows) if rows else ""
+    if differences:
+        title = f"AO less that of {trackers[0]['model']}, paired by video"
+        tables.append(table(["tracker", title, INTERVAL], differences))
+    interval = (
+        "The interval says how far the AO would move with other videos of the same kinds "
+        "(percentile bootstrap over the videos)."
+    )
+    remarks = [interval]
+    streams = data.get("stream") or {}
+    parts = []
+    for name, one in streams.items():
+        given = one["latency_ms"]
+        latency = "as measured" if given is None else f"{given:g} ms"
+        parts.append(f"{name}: {latency}, {one['processed']:.1%} of frames processed")
+    if parts:
+        fps = next(iter(streams.values()))["fps"]
+        latencies = "; ".join(parts)
+        remarks.append(f"As a stream of {fps:g} frames a second, with the latency of {latencies}.")
+    if data.get("start"):
+        remarks.append("; ".join(starts_text(data["start"]).splitlines()) + ".")
+    return Section("Total", tables=tables, remarks=remarks)
 
 
-def _kinds(data: Mapping[str, Any]) -> str:
+def _kinds(data: Mapping[str, Any]) -> list[Section]:
     if not data["kinds"]:
-        return ""
+        return []
     trackers = data["trackers"]
-    rows: list[list[Any]] = []
+    rows: list[Row] = []
     for kind, members in data["kinds"].items():
         rows.append([f"{kind} ({len(members)})"])
         for tracker in trackers:
@@ -144,39 +251,41 @@ def _kinds(data: Mapping[str, Any]) -> str:
     head = ["AO (videos)"]
     for tracker in trackers:
         head += [tracker["model"], INTERVAL]
-    return "<h2>Kinds</h2>" + table(head, rows, best_of_row)
+    return [Section("Kinds", tables=[table(head, rows, best_of_row)])]
 
 
-def _stream(about: Mapping[str, Mapping[str, Any]] | None) -> str:
+def _benchmark(about: Mapping[str, Any] | None) -> list[Section]:
     if not about:
-        return ""
-    parts = []
-    for name, one in about.items():
-        given = one["latency_ms"]
-        latency = "as measured" if given is None else f"{given:g} ms"
-        parts.append(f"{name}: {latency}, {one['processed']:.1%} of frames processed")
-    fps = next(iter(about.values()))["fps"]
-    text = f"As a stream of {fps:g} frames a second, with the latency of {'; '.join(parts)}."
-    return f"<p>{escape(text)}</p>"
-
-
-def _starts(about: Mapping[str, Mapping[str, Any]] | None) -> str:
-    return f"<p>{escape('; '.join(starts_text(about).splitlines()))}.</p>" if about else ""
-
-
-def _benchmark(about: Mapping[str, Any] | None) -> str:
-    if not about:
-        return ""
+        return []
     totals = about["totals"]
     keys = list(next(iter(totals.values())))
     rows = [[name, *(numbers[key] for key in keys)] for name, numbers in totals.items()]
     best = none if "threshold" in keys else best_of_column
-    return (
-        f"<h2>By the rules of {escape(about['name'])}</h2>{table(['tracker', *keys], rows, best)}"
+    title = f"By the rules of {about['name']}"
+    return [Section(title, tables=[table(["tracker", *keys], rows, best)])]
+
+
+def _long_term(about: Mapping[str, Any] | None) -> list[Section]:
+    if not about:
+        return []
+    names = ("long_term", "short_term")
+    rows = [[name, *(about[name][key] for key in LONG_TERM.values())] for name in names]
+    return [Section(f"Long term: {about['model']}", tables=[table(["", *LONG_TERM], rows)])]
+
+
+def _reliability(found: Mapping[str, Mapping[str, Any]]) -> list[Section]:
+    if not found:
+        return []
+    note = (
+        "How often a box with such a score had an IoU of 0.5 or more; darker bars hold more "
+        "frames. A calibrated score lies on the diagonal. Calibrated: the long-term tracker's "
+        "confidence, over the frames in which it measured."
     )
+    charts = [reliability_chart(name, about["ece"], about["rows"]) for name, about in found.items()]
+    return [Section("Reliability of the score", notes=[note], charts=charts)]
 
 
-def _charts(trackers: Sequence[Mapping[str, Any]]) -> str:
+def _charts(trackers: Sequence[Mapping[str, Any]]) -> list[str]:
     pixels = Axis("centre error, pixels", 50.0, (0, 10, 20, 30, 40, 50))
     sizes = Axis("centre error, target sizes", 0.5, (0, 0.1, 0.2, 0.3, 0.4, 0.5))
     charts = (
@@ -192,7 +301,7 @@ def _charts(trackers: Sequence[Mapping[str, Any]]) -> str:
             for style, one in ranked
         ]
         drawn.append(line_chart(title, axis, "share of frames", lines))
-    return f'<div class="charts">{"".join(drawn)}</div>'
+    return drawn
 
 
 def _overlap_chart(data: Mapping[str, Any]) -> str:
@@ -209,75 +318,3 @@ def _overlap_chart(data: Mapping[str, Any]) -> str:
 def _ranked(trackers: Sequence[Mapping[str, Any]], key: str) -> list[tuple[int, Mapping[str, Any]]]:
     """The best first, each with its number."""
     return sorted(enumerate(trackers), key=lambda one: -one[1]["total"].get(key, 0.0))
-
-
-def _attribute_table(data: Mapping[str, Any]) -> str:
-    trackers = data["trackers"]
-    rows = [
-        [
-            f"{name} ({len(members)})",
-            *(tracker["attributes"].get(name, {}).get("auc") for tracker in trackers),
-        ]
-        for name, members in data["attributes"].items()
-    ]
-    if not rows:
-        return "<p>No sequence has an attribute.</p>"
-    head = ["AUC (sequences)", *(tracker["model"] for tracker in trackers)]
-    return table(head, rows, best_of_row)
-
-
-def _sequence_table(data: Mapping[str, Any]) -> str:
-    trackers = data["trackers"]
-    rows = [
-        [
-            f"{name} ({count})",
-            *(tracker["sequences"].get(name, {}).get("ao") for tracker in trackers),
-        ]
-        for name, count in data["frames"].items()
-    ]
-    head = ["AO (frames)", *(tracker["model"] for tracker in trackers)]
-    return table(head, rows, best_of_row)
-
-
-def _long_term(about: Mapping[str, Any] | None) -> str:
-    if not about:
-        return ""
-    rows = [
-        [name, *(about[name][key] for key in LONG_TERM.values())]
-        for name in ("long_term", "short_term")
-    ]
-    return f"<h2>Long term: {escape(about['model'])}</h2>" + table(["", *LONG_TERM], rows)
-
-
-def _reliability(found: Mapping[str, Mapping[str, Any]]) -> str:
-    if not found:
-        return ""
-    charts = [reliability_chart(name, about["ece"], about["rows"]) for name, about in found.items()]
-    return (
-        "<h2>Reliability of the score</h2><p>How often a box with such a score had an IoU of 0.5 "
-        "or more; darker bars hold more frames. An honest score lies on the diagonal. Calibrated: "
-        "the long-term tracker's confidence, over the frames in which it measured.</p>"
-        f'<div class="charts">{"".join(charts)}</div>'
-    )
-
-
-def _failures(trackers: Sequence[Mapping[str, Any]], strips: Sequence[Strips]) -> str:
-    parts = [FAILURES_INTRODUCTION]
-    for tracker, shown in zip(trackers, strips, strict=True):
-        count = len(tracker["failures"])
-        of = "" if len(shown) == count else f", {len(shown)} shown"
-        noun = "failure" if count == 1 else "failures"
-        parts.append(f"<h3>{escape(tracker['model'])}: {count} {noun}{of}</h3>")
-        figures = [_figure(failure, uri) for failure, uri in shown]
-        parts.append(f'<div class="strips">{"".join(figures)}</div>')
-    return "".join(parts)
-
-
-def _figure(failure: Failure, uri: str) -> str:
-    count = f"{failure.frames} frame{'' if failure.frames == 1 else 's'}"
-    end = "then found again" if failure.returned else "never found again"
-    text = f"{failure.sequence}, frame {failure.frame + 1}: lost for {count}, {end}"
-    return (
-        f'<figure><img src="{escape(uri)}" alt="{escape(text)}" loading="lazy">'
-        f"<figcaption>{escape(text)}</figcaption></figure>"
-    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -24,7 +25,7 @@ from vt_models.evaluation.metrics.accuracy import (
 from vt_models.evaluation.metrics.attributes import sequence_attributes
 from vt_models.evaluation.reports.comparison import compare
 from vt_models.evaluation.reports.failures import Failure, draw_failure, find_failures
-from vt_models.evaluation.reports.page import page
+from vt_models.evaluation.reports.page import can_render, page
 from vt_models.files import write_text
 from vt_models.geometry.boxes import iou
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 Pair: TypeAlias = "tuple[VideoSequence, SequenceResult]"
 """A sequence and a run over it."""
 
+_LOG = logging.getLogger(__name__)
 SHOWN_FAILURES = 12
 """Strips a tracker: the longest losses."""
 PIXELS = np.arange(51.0)
@@ -72,15 +74,28 @@ def write_report(
     if "long_term" in data:
         data["reliability"] = {**_kept_reliability(data["long_term"]), **data["reliability"]}
     return write_page(
-        Path(directory), data, page(data, draw_failures(data["trackers"], reports, known))
+        Path(directory), data, lambda: page(data, draw_failures(data["trackers"], reports, known))
     )
 
 
-def write_page(directory: Path, data: Mapping[str, Any], html: str) -> Path:
-    """Write `report.json` and `report.html`; the latter's path."""
-    write_text(directory / "report.json", json.dumps(data, indent=2) + "\n", parents=True)
-    write_text(directory / "report.html", html, parents=True)
-    return directory / "report.html"
+def write_page(directory: Path, data: Mapping[str, Any], render: Callable[[], str]) -> Path:
+    """Write `report.json` and, where Jinja2 is installed, `report.html`; a warning says if not.
+
+    Args:
+        directory: is made if need be.
+        data: the numbers, JSON-serialisable.
+        render: makes the page.
+
+    Returns:
+        The page's path, or that of the numbers where there is no page.
+    """
+    numbers, html = directory / "report.json", directory / "report.html"
+    write_text(numbers, json.dumps(data, indent=2) + "\n", parents=True)
+    if not can_render():
+        _LOG.warning("no report.html: it needs Jinja2, pip install 'vt_ros[report]'")
+        return numbers
+    write_text(html, render(), parents=True)
+    return html
 
 
 def collect(

@@ -73,7 +73,7 @@ class VotOutcome:
             "frames": {one.name: len(one.truth) for one in next(iter(self.results.values()))},
             "trackers": [{**one, "curve": curves[one["model"]]} for one in self._trackers()],
         }
-        path = write_page(directory, data, vot_page(data))
+        path = write_page(directory, data, lambda: vot_page(data))
         return [*lines, f"report: {path}"]
 
     def _trackers(self) -> list[dict[str, Any]]:

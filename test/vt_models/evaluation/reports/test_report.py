@@ -319,3 +319,15 @@ def test_a_diagram_has_a_bar_a_bin():
     assert float(bars[0]["x"]) < float(bars[1]["x"])
     assert float(bars[0]["height"]) < 5
     assert float(bars[1]["height"]) > 200
+
+
+def test_write_report_without_jinja2_writes_the_numbers_and_says_what_to_install(
+    tmp_path, reports, sequences, monkeypatch, caplog
+):
+    monkeypatch.setattr("vt_models.evaluation.reports.page.find_spec", lambda _: None)
+    path = write_report(tmp_path / "out", reports, sequences)
+    assert path == tmp_path / "out" / "report.json"
+    assert len(json.loads(path.read_text())["trackers"]) == 2
+    assert [one.name for one in path.parent.iterdir()] == ["report.json"]
+    (record,) = caplog.records
+    assert "pip install 'vt_ros[report]'" in record.getMessage()
