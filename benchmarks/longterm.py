@@ -25,7 +25,6 @@ from vt_models.cli.options import split_names, with_current_names
 from vt_models.datasets.folder import FolderDataset
 from vt_models.evaluation.longterm.compose import compose
 from vt_models.evaluation.longterm.metrics import (
-    Run,
     ShortTermAdapter,
     TimedSequence,
     events,
@@ -33,6 +32,7 @@ from vt_models.evaluation.longterm.metrics import (
     summary,
 )
 from vt_models.evaluation.provenance import command_line, provenance
+from vt_models.evaluation.reports.tables import table
 from vt_models.evaluation.runs.trackers import evaluated_baselines
 from vt_models.longterm import LongTermSettings, create_long_term_tracker
 
@@ -77,6 +77,7 @@ def _benchmark(args: argparse.Namespace) -> dict[str, Any]:
     composed = compose(args.pack, args.seed, args.per_kind, "report")
     trackers = _trackers(args)
     sets: dict[str, Any] = {}
+    columns = {name: name for name in COLUMNS}
     for title, clips in (("sequences", real), ("composed", composed)):
         runs = {name: run_clips(make, clips, name=name) for name, make in trackers.items()}
         sets[title] = {
@@ -84,7 +85,7 @@ def _benchmark(args: argparse.Namespace) -> dict[str, Any]:
             "trackers": {name: summary(found) for name, found in runs.items()},
             "long_term_departures": events(runs["long_term"]),
         }
-        print(_table(title, runs))
+        print(table(title, columns, [(name, summary(found)) for name, found in runs.items()]))
     accuracy = _accuracy(args, trackers) if args.accuracy else None
     return {
         "benchmark": "longterm",
@@ -126,19 +127,6 @@ def _accuracy(
         result[name] = {"ao": sum(values.values()) / len(values), **values}
         print(f"{name:<30} AO on {len(values)} sequences {result[name]['ao']:.3f}")
     return result
-
-
-def _table(title: str, runs: dict[str, list[Run]]) -> str:
-    lines = [f"{title:<30}" + "".join(f"{column:>18}" for column in COLUMNS)]
-    for name, found in runs.items():
-        numbers = summary(found)
-        cells = "".join(_cell(numbers[column]) for column in COLUMNS)
-        lines.append(f"{name:<30}{cells}")
-    return "\n".join(lines)
-
-
-def _cell(value: object) -> str:
-    return f"{value:>18.3f}" if isinstance(value, float) else f"{'-':>18}"
 
 
 if __name__ == "__main__":

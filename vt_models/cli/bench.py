@@ -12,6 +12,7 @@ import cv2
 from vt_models.datasets.kinds import open_dataset
 from vt_models.evaluation.baselines import create_baseline, missing_reason
 from vt_models.evaluation.provenance import command_line, provenance
+from vt_models.evaluation.reports.tables import table
 from vt_models.evaluation.speed import (
     FrameClip,
     available_models,
@@ -72,12 +73,9 @@ def bench(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def to_text(result: dict[str, Any]) -> str:
-    """A line for each tracker."""
-    lines = [f"{'ms per frame':<20}{'median':>9}{'p99':>9}{'init':>9}  weights"]
-    for name, row in result["trackers"].items():
-        cells = "".join(f"{row[key]:>9.2f}" for key in ("median_ms", "p99_ms", "init_ms"))
-        lines.append(f"{name:<20}{cells}  {row['weights']}")
-    return "\n".join(lines) + "\n"
+    """Return a table with a line for each tracker."""
+    columns = {"median": "median_ms", "p99": "p99_ms", "init": "init_ms", "weights": "weights"}
+    return table("ms per frame", columns, list(result["trackers"].items())) + "\n"
 
 
 def _clip(args: argparse.Namespace) -> FrameClip:

@@ -23,6 +23,7 @@ from vt_models.evaluation.longterm.metrics import (
     run_clips,
     summary,
 )
+from vt_models.evaluation.reports.tables import table
 from vt_models.files import write_text
 from vt_models.longterm import State, create_long_term_tracker
 
@@ -84,10 +85,8 @@ class LongTermReport:
     def to_text(self) -> str:
         """A table, and the calibration error."""
         about = self.to_dict()
-        lines = [f"{'long term':<12}" + "".join(f"{head:>11}" for head in COLUMNS)]
-        for name in ("long_term", "short_term"):
-            cells = "".join(_cell(about[name][key]) for key in COLUMNS.values())
-            lines.append(f"{name:<12}{cells}")
+        names = ("long_term", "short_term")
+        lines = [table("long term", COLUMNS, [(name, about[name]) for name in names])]
         error, frames = about["calibration"]["ece"], about["calibration"]["frames"]
         if error is not None:
             lines.append(f"expected calibration error {error:.3f} over {frames} measured frames")
@@ -120,7 +119,3 @@ def long_term_report(
     )
     short_term = run_clips(lambda: ShortTermAdapter(factory()), clips, name=f"{model}, short term")
     return LongTermReport(model, long_term, short_term)
-
-
-def _cell(value: float | None) -> str:
-    return f"{'-':>11}" if value is None else f"{value:>11.3f}"
