@@ -15,7 +15,7 @@ from vt_models.runtime.engine import Engine, check_device, check_threads, import
 from vt_models.runtime.export_directory import TOKENIZER, TORCH_WEIGHTS, ExportedModel, read_export
 from vt_models.runtime.installed_weights import find_weights, installed_directory
 from vt_models.runtime.onnx_engine import OnnxEngine
-from vt_models.tracker.tracker import Tokenizer, Tracker
+from vt_models.tracker.tracker import TextTokenizer, Tracker
 
 if TYPE_CHECKING:
     from torch import nn
@@ -115,7 +115,7 @@ def _build(spec: ModelSpec, miniature: bool = False) -> nn.Module:
     return net.eval()
 
 
-def _tokenizer(spec: ModelSpec, exported: ExportedModel | None) -> Tokenizer | None:
+def _tokenizer(spec: ModelSpec, exported: ExportedModel | None) -> TextTokenizer | None:
     """Load the tokenizer of the export, or the bundled one; None for models without language."""
     if not spec.language:
         return None

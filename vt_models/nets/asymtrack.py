@@ -58,7 +58,7 @@ class AsymTrack(nn.Module):
         self, depths: tuple[tuple[int, ...], ...], *, detach_prototype: bool = True
     ) -> None:
         super().__init__()
-        self.backbone = Backbone(depths, detach_prototype)
+        self.backbone = AsymTrackBackbone(depths, detach_prototype)
         self.bottleneck = MapLinear(HEAD_CHANNELS, HEAD_CHANNELS)
         self.box_head = CornerHead(HEAD_CHANNELS)
 
@@ -98,7 +98,7 @@ class AsymTrack(nn.Module):
         Returns:
             ``box`` (B, 4) cx, cy, w, h as fractions of the search crop, for the L1 and GIoU losses
             of eq. 9 (weights 5 and 2); ``score_tl`` and ``score_br`` (B, S/32, S/32), the corner
-            logits; ``match`` (B, (S/16)^2, (T/16)^2), see ``Backbone.match``.
+            logits; ``match`` (B, (S/16)^2, (T/16)^2), see ``AsymTrackBackbone.match``.
         """
         state = self.encode_template(template)
         seen = self.backbone.before_attention(search, *state)
@@ -134,7 +134,7 @@ class AsymTrack(nn.Module):
         )
 
 
-class Backbone(nn.Module):
+class AsymTrackBackbone(nn.Module):
     """The first three stages of EfficientMod, with template modulation: (B, 3, S, S) -> S/32."""
 
     def __init__(self, depths: tuple[tuple[int, ...], ...], detach_prototype: bool) -> None:
@@ -358,7 +358,7 @@ class AttentionBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(channels)
-        self.attn = Attention(channels)
+        self.attn = AsymTrackAttention(channels)
         self.norm2 = nn.LayerNorm(channels)
         self.mlp = Mlp(channels, 4 * channels)
 
@@ -380,7 +380,7 @@ class AttentionBlock(nn.Module):
         return search.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
-class Attention(nn.Module):
+class AsymTrackAttention(nn.Module):
     """Multi-head attention with 8 heads of at least 32 dimensions."""
 
     HEADS = 8

@@ -71,7 +71,7 @@ class SBT(nn.Module):
 
     def __init__(self, config: SBTConfig) -> None:
         super().__init__()
-        self.backbone = Backbone(config)
+        self.backbone = SbtBackbone(config)
         self.box_head = PredictionHeads(config.channels[-1])
 
     def encode_template(self, template: Tensor) -> tuple[Tensor, ...]:
@@ -125,7 +125,7 @@ class SBT(nn.Module):
         return tuple(f"backbone.norm{i}.{leaf}" for i in (1, 2) for leaf in ("weight", "bias"))
 
 
-class Backbone(nn.Module):
+class SbtBackbone(nn.Module):
     """Three stages of extract-or-correlation blocks at strides 4, 8 and 8.
 
     The patch embeddings, eq. 1, are those of PVT v2.
@@ -203,7 +203,7 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(channels, eps=1e-6)
-        self.attn = Attention(channels, heads, reduction)
+        self.attn = SbtAttention(channels, heads, reduction)
         self.norm2 = nn.LayerNorm(channels, eps=1e-6)
         self.mlp = ConvMlp(channels, hidden)
         self.drop_path = DropPath(drop_path)
@@ -231,7 +231,7 @@ class Block(nn.Module):
         return self.mix(tokens, *self.project(tokens))
 
 
-class Attention(nn.Module):
+class SbtAttention(nn.Module):
     """Multi-head attention whose keys and values stand for square cells of tokens, eq. 2 and 3.
 
     Args:

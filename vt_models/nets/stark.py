@@ -103,7 +103,7 @@ class Stark(nn.Module):
     def __init__(self, config: StarkConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = nn.Sequential(Backbone(config.blocks, config.planes))
+        self.backbone = nn.Sequential(StarkBackbone(config.blocks, config.planes))
         self.bottleneck = nn.Conv2d(4 * config.planes[-1], config.width, 1)
         self.transformer = Transformer(config)
         self.query_embed = nn.Embedding(1, config.width)
@@ -214,7 +214,7 @@ class Stark(nn.Module):
         return self
 
     def load_resnet(self, file: str | Path) -> None:
-        """Start the backbone from ImageNet weights; see ``Backbone.load_resnet``."""
+        """Start the backbone from ImageNet weights; see ``StarkBackbone.load_resnet``."""
         self.backbone[0].load_resnet(file)
 
     def merge(self) -> Self:
@@ -233,7 +233,7 @@ class Stark(nn.Module):
         return ()
 
 
-class Backbone(nn.Module):
+class StarkBackbone(nn.Module):
     """A ResNet without its last stage, its batch norms frozen: (B, 3, S, S) -> (B, 4C, S/16, S/16).
 
     Args:
@@ -328,7 +328,7 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, config: StarkConfig) -> None:
         super().__init__()
-        self.self_attn = Attention(config.width, config.heads, config.dropout)
+        self.self_attn = StarkAttention(config.width, config.heads, config.dropout)
         self.linear1 = nn.Linear(config.width, config.hidden)
         self.linear2 = nn.Linear(config.hidden, config.width)
         self.norm1 = nn.LayerNorm(config.width)
@@ -381,8 +381,8 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, config: StarkConfig) -> None:
         super().__init__()
-        self.self_attn = Attention(config.width, config.heads, config.dropout)
-        self.multihead_attn = Attention(config.width, config.heads, config.dropout)
+        self.self_attn = StarkAttention(config.width, config.heads, config.dropout)
+        self.multihead_attn = StarkAttention(config.width, config.heads, config.dropout)
         self.linear1 = nn.Linear(config.width, config.hidden)
         self.linear2 = nn.Linear(config.hidden, config.width)
         self.norm1 = nn.LayerNorm(config.width)
@@ -412,7 +412,7 @@ class DecoderLayer(nn.Module):
         return self.norm3(x + self.drop(self.linear2(hidden)))
 
 
-class Attention(nn.Module):
+class StarkAttention(nn.Module):
     """Multi-head attention with the parameters of ``nn.MultiheadAttention``, in three forms.
 
     Args:

@@ -3,6 +3,6 @@
 
 from __future__ import annotations
 
-from vt_models.tracker.tracker import Estimate, Tokenizer, Tracker
+from vt_models.tracker.tracker import Estimate, TextTokenizer, Tracker
 
-__all__ = ["Estimate", "Tokenizer", "Tracker"]
+__all__ = ["Estimate", "TextTokenizer", "Tracker"]

@@ -39,7 +39,7 @@ _INITIAL_SEARCH_WINDOWS = (
 _MIN_CALIBRATION_IOU = 0.5
 
 
-class Tokenizer(Protocol):
+class TextTokenizer(Protocol):
     """Turn a text into word pieces (see vt_models.text)."""
 
     def __call__(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -86,7 +86,7 @@ class Tracker:
         self,
         spec: ModelSpec,
         engine: Engine,
-        tokenizer: Tokenizer | None = None,
+        tokenizer: TextTokenizer | None = None,
         update: UpdatePolicy | None = None,
         calibration: Mapping[str, Any] | None = None,
     ) -> None:

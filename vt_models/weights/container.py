@@ -96,7 +96,7 @@ class StoredTensor(NamedTuple):
         return self.storage.dtype
 
 
-class Source(Protocol):
+class CheckpointSource(Protocol):
     """Where the numbers of a checkpoint are."""
 
     def read(self, storages: Iterable[Storage]) -> dict[str, bytes]:
@@ -115,7 +115,7 @@ class Checkpoint(NamedTuple):
 
     path: Path
     content: Any
-    source: Source
+    source: CheckpointSource
 
     def arrays(self, tensors: Mapping[str, StoredTensor]) -> dict[str, NDArray[Any]]:
         """Return the numbers of tensors, each a contiguous array of its own.

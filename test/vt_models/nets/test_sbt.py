@@ -121,7 +121,7 @@ def test_operations_are_the_paper_s(variant: str, giga: float) -> None:
     template, search = pair(device="meta")
     attention, norms = [], []
     for part in module.modules():
-        if isinstance(part, sbt.Attention):
+        if isinstance(part, sbt.SbtAttention):
             part.register_forward_hook(lambda _m, i, _o: attention.append(products(*i)))
         if isinstance(part, nn.LayerNorm):
             part.register_forward_hook(lambda _m, _i, output: norms.append(2 * output.numel()))
@@ -201,7 +201,7 @@ def test_searching_computes_only_what_depends_on_the_search_region(net: Any) -> 
 def test_attention_is_the_paper_s() -> None:
     """Equations 2 and 3, head by head, with the mean of a cell as its reduction."""
     torch.manual_seed(0)
-    attention = sbt.Attention(channels=6, heads=2, reduction=2)
+    attention = sbt.SbtAttention(channels=6, heads=2, reduction=2)
     attention.sr.weight.copy_(torch.eye(6)[:, :, None, None].expand(6, 6, 2, 2) / 4)
     attention.sr.bias.zero_()
     of, other = torch.randn(1, 9, 6), torch.randn(1, 16, 6)

@@ -129,7 +129,7 @@ def reference_attention(attention: Any) -> Any:
 
 def attention() -> Any:
     torch.manual_seed(0)
-    module = stark.Attention(WIDTH, HEADS, 0.1).eval()
+    module = stark.StarkAttention(WIDTH, HEADS, 0.1).eval()
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.4)
     return module

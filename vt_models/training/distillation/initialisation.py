@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from vt_models.nets.asymtrack import Attention
+from vt_models.nets.asymtrack import AsymTrackAttention
 from vt_models.nets.layers import EfficientTemplateModulation
 
 MODULATION_INIT_SCALE = 0.1
@@ -34,7 +34,7 @@ def ease_start(net: nn.Module, branch_scale: float) -> None:
         if name.rsplit(".", 1)[-1] in ("gamma_1", "ibe_scale"):
             parameter.fill_(branch_scale)
     for module in net.modules():
-        if isinstance(module, Attention):
+        if isinstance(module, AsymTrackAttention):
             query, key, _ = module.qkv.weight.chunk(3)
             nn.init.normal_(key, std=key.shape[1] ** -0.5)
             query.copy_(key)
