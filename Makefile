@@ -50,7 +50,7 @@ lint: python-found ## style (ruff), spelling (codespell) and types (mypy)
 
 docs: python-found ## build the documentation site in build/site; a broken link is an error
 	@$(SETUP) docs
-	@$(RUN) mkdocs build --strict $(ARGS)
+	@$(RUN) NO_MKDOCS_2_WARNING=1 mkdocs build --strict $(ARGS)
 
 bench: python-found ## measure speed and accuracy on this machine
 	@$(SETUP) runtime
