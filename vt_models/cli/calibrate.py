@@ -118,7 +118,7 @@ def _text(entry: dict[str, Any]) -> str:
     about = entry["fitted"]
     formula = f"{entry['weight']:.2f} logit(score) + {entry['similarity']:.2f} similarity"
     errors = (
-        f"mean {about['nees_mean']:.2f} (4 is honest), median {about['nees_median']:.2f} (3.36)"
+        f"mean {about['nees_mean']:.2f} (4 is calibrated), median {about['nees_median']:.2f} (3.36)"
     )
     lines = [
         f"P(IoU >= 0.5) = sigmoid({formula} {entry['bias']:+.2f})",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fit a model's calibration to data, and measure how honest it is.
+"""Fit a model's calibration to data, and measure how well it fits.
 
 A sample is a frame: the tracker's score, how much its box looks like the target did, and whether
 the box was right (IoU >= 0.5). The tracker runs by itself through each clip; where the target
@@ -211,7 +211,7 @@ def expected_calibration_error(confidence: Array, right: Array) -> float:
 
 
 def normalised_errors(calibration: Calibration, samples: Samples) -> Array:
-    """e^T C^-1 e of the frames with an IoU of 0.3 or more; of mean 4 where C is honest."""
+    """e^T C^-1 e of the frames with an IoU of 0.3 or more; of mean 4 where C is right."""
     usable = samples.overlaps >= USABLE_IOU
     covariances = _covariances(calibration, samples)[usable]
     errors = samples.errors[usable]

@@ -204,7 +204,7 @@ def test_a_source_can_be_read_twice(video) -> None:
     assert [len(list(source)) for _ in range(2)] == [12, 12]
 
 
-def test_a_source_that_is_none(tmp_path) -> None:
+def test_frame_source_invalid_file_is_refused(tmp_path) -> None:
     for name in ("text.mp4", "text.txt"):  # FFmpeg would play the latter, as a film of letters
         (tmp_path / name).write_text("no video\n" * 100)
         with pytest.raises(InputError, match="not a video"):

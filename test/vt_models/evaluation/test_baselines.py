@@ -58,7 +58,7 @@ def test_init_rounds_the_box_and_hands_over_bgr():
     assert made[0].frame[0, 0].tolist() == [0, 0, 255]
 
 
-def test_init_starts_anew():
+def test_open_cv_tracker_init_resets_everything():
     baseline = OpenCvTracker(ScriptedCvTracker)
     frame = np.zeros((4, 4, 3), np.uint8)
     for _ in range(2):

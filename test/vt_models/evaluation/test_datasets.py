@@ -36,7 +36,7 @@ def test_reads_a_sequence(tmp_path, write_sequence):
     assert [sequence.language for sequence in dataset] == ["the grey square", None]
 
 
-def test_frames_are_rgb(tmp_path, write_sequence):
+def test_read_frame_is_rgb(tmp_path, write_sequence):
     write_sequence("a", [BOX, BOX])
     frame = FolderDataset(tmp_path)[0].read_frame(0)
     assert frame.shape == (48, 64, 3)

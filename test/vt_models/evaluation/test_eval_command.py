@@ -451,7 +451,7 @@ def test_long_term_option_reports_both_trackers(run, capsys, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("option", ["--threads", "--jobs"])
-def test_nonsense_counts_are_refused(run, option):
+def test_eval_counts_below_one_are_refused(run, option):
     with pytest.raises(InputError, match=r"is 0; expected 1 or more"):
         run(option, "0")
 

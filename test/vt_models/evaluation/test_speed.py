@@ -60,7 +60,7 @@ def test_a_slow_tracker_gets_what_fits_and_the_same_in_every_repeat(monkeypatch)
     assert timing.update_ms.shape == (3, 2)
 
 
-def test_summary_by_hand():
+def test_timing_summary_is_median_and_percentile():
     timing = speed.Timing(np.array([1.0, 3.0]), np.array([[1.0, 2.0], [3.0, 6.0]]))
     result = timing.to_dict()
     assert (result["median_ms"], result["mean_ms"], result["init_ms"]) == (2.5, 3.0, 2.0)
@@ -69,7 +69,7 @@ def test_summary_by_hand():
 
 
 @pytest.mark.parametrize(("frames", "repeats", "burn_in"), [(5, 0, 0), (5, 1, 4), (5, 1, -1)])
-def test_nonsense_protocols_are_refused(frames, repeats, burn_in):
+def test_measure_invalid_protocols_are_refused(frames, repeats, burn_in):
     with pytest.raises(InputError, match="expected one or more"):
         measure({}, synthetic_clip(frames), repeats=repeats, burn_in=burn_in)
 

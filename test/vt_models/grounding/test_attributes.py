@@ -39,14 +39,14 @@ def best(text: str, found: list[Candidate], frame: Any = FRAME) -> Any:
         ("the car in the centre", "middle"),
     ],
 )
-def test_the_side_decides_between_things_that_look_alike(text: str, place: str) -> None:
+def test_weigh_side_decides_between_equal_scores(text: str, place: str) -> None:
     found = candidates({"left": 0.6, "middle": 0.6, "right": 0.6})
     assert best(text, found) == BOXES[place]
     unlike = candidates({name: 0.6 if name == place else 0.9 for name in BOXES})
     assert best(text, unlike) == BOXES[place]
 
 
-def test_top_and_bottom() -> None:
+def test_weigh_top_and_bottom_decide() -> None:
     found = [Candidate((90.0, y, 20.0, 20.0), 0.5, "car") for y in (5.0, 70.0)]
     assert best("the upper car", found) == (90.0, 5.0, 20.0, 20.0)
     assert best("the car at the bottom", found) == (90.0, 70.0, 20.0, 20.0)
@@ -59,7 +59,7 @@ def test_the_outermost_of_what_looks_like_it_sets_the_measure() -> None:
     assert weighed[1].score == pytest.approx(0.6)
 
 
-def test_sizes() -> None:
+def test_weigh_sizes_decide() -> None:
     found = [Candidate((10.0, 10.0, side, side), 0.5, "dog") for side in (10.0, 40.0)]
     assert best("the big dog", found)[2] == 40.0
     assert best("the smallest dog", found)[2] == 10.0
@@ -84,7 +84,7 @@ def test_colours_are_looked_at_in_the_box() -> None:
 @pytest.mark.parametrize(
     "text", ["the car", "le carre rouge", "leftover brightness", "Ünïcode 東京"]
 )
-def test_other_words_change_nothing(text: str) -> None:
+def test_weigh_words_without_attribute_change_nothing(text: str) -> None:
     found = candidates({"left": 0.5, "right": 0.6})
     assert not attributes_of(text)
     assert weigh(found, text, FRAME) == found
@@ -132,7 +132,7 @@ def test_the_name_is_told_from_what_is_said_beside_it(text: str, name: str) -> N
 
 
 @given(st.text(max_size=60))
-def test_any_text_has_a_name(text: str) -> None:
+def test_name_of_any_text_is_not_empty(text: str) -> None:
     assert name_of(text).strip()
     attributes_of(text)
 

@@ -17,7 +17,7 @@ BLUE, RED = (20, 40, 220), (220, 20, 30)
         ((150, 100, 60), None),
     ],
 )  # fmt: skip
-def test_colours_have_names(rgb: tuple[int, int, int], name: str | None) -> None:
+def test_colour_shares_name_plain_colours(rgb: tuple[int, int, int], name: str | None) -> None:
     frame = np.full((40, 40, 3), rgb, np.uint8)
     shares = colour_shares(frame, (5.0, 5.0, 30.0, 30.0), 0.8)
     assert {colour for colour, share in shares.items() if share} == ({name} if name else set())
@@ -31,7 +31,7 @@ def test_colours_are_counted_in_the_middle_of_the_box() -> None:
     assert colour_shares(frame, (70.0, 30.0, 40.0, 40.0), 0.8)["red"] == pytest.approx(1.0)
 
 
-def test_every_colour_has_a_share() -> None:
+def test_colour_shares_cover_every_colour() -> None:
     frame = np.full((10, 10, 3), 255, np.uint8)
     shares = colour_shares(frame, (0.0, 0.0, 10.0, 10.0), 1.0)
     assert tuple(shares) == COLOURS

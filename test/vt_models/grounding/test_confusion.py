@@ -88,7 +88,7 @@ def test_words_that_fit_both_or_one_alone_make_no_case(tmp_path: Path) -> None:
     assert list(cases(pack)) == []
 
 
-def test_clothes_are_no_colour_of_people(tmp_path: Path) -> None:
+def test_cases_people_have_no_colour_cases(tmp_path: Path) -> None:
     pack = write_pack(
         tmp_path, {"boxes": [box("person", 10, rgb=RED), box("person", 50, rgb=BLUE)]}
     )

@@ -126,7 +126,9 @@ def test_a_frame_on_a_larger_canvas_is_as_in_a_batch_of_transformers(
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_the_words_reach_the_graph(exported: Callable[[str], Path], architecture: str) -> None:
+def test_export_graph_depends_on_the_text(
+    exported: Callable[[str], Path], architecture: str
+) -> None:
     frame = np.random.default_rng(1).integers(0, 256, (96, 96, 3), dtype=np.uint8)
     grounder = create_grounder("onnx", exported(architecture), settings=ALL)
     short, long = grounder.find(frame, "car"), grounder.find(frame, "car red")

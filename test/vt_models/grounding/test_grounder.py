@@ -41,14 +41,14 @@ def test_best_candidate_is_chosen_and_the_others_are_alternatives(fake: Any) -> 
     assert "0.50" in grounding.reason
 
 
-def test_nothing_says_the_best_score_seen(fake: Any) -> None:
+def test_grounder_nothing_found_reports_the_best_score(fake: Any) -> None:
     grounding = Grounder(fake((LEFT, 0.2), (RIGHT, 0.1))).find(FRAME, "a dog")
     assert (grounding.status, grounding.candidates, grounding.chosen) == ("nothing", (), None)
     assert grounding.best_score == 0.2
     assert grounding.reason.startswith("nothing: the best score is 0.20, the threshold 0.30")
 
 
-def test_no_box_at_all_is_nothing(fake: Any) -> None:
+def test_grounder_no_candidate_is_nothing(fake: Any) -> None:
     grounding = Grounder(fake()).find(FRAME, "a dog")
     assert (grounding.status, grounding.best, grounding.best_score) == ("nothing", None, 0.0)
     assert "no box was proposed" in grounding.reason
@@ -208,7 +208,7 @@ def test_every_default_is_in_its_range() -> None:
         setting_range("colour")
 
 
-def test_backends_have_names() -> None:
+def test_list_grounders_names_every_backend() -> None:
     assert list_grounders() == ["onnx", "pjvlt", "zero_shot"]
     with pytest.raises(InputError, match="no grounding backend called 'clip'"):
         create_grounder("clip")

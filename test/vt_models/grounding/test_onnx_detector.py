@@ -35,7 +35,7 @@ STYLE = TextFormat(length=8, lower_case=True, ending=".", separators=".?", pad_i
         (40, 30, (20, 10, 8, 8)),  # smaller than the canvas
     ],
 )
-def test_red_is_found_where_it_is(
+def test_onnx_detector_finds_red_where_it_is(
     red: Any, red_detector: Path, width: int, height: int, target: tuple[int, int, int, int]
 ) -> None:
     frame = red.frame(width, height, target)
@@ -62,7 +62,7 @@ def test_swapped_and_read_only_frames_are_read_alike(red: Any, red_detector: Pat
     assert grounder.find(blue, "red").status == "nothing"
 
 
-def test_two_alike_are_ambiguous(red: Any, red_detector: Path) -> None:
+def test_onnx_detector_two_equal_objects_are_ambiguous(red: Any, red_detector: Path) -> None:
     frame = red.frame(160, 120, (20, 20, 10, 10), (100, 60, 10, 10))
     grounding = create_grounder("onnx", red_detector).find(frame, "the red one")
     assert grounding.reason.startswith("ambiguous: 2 candidates")
@@ -73,7 +73,7 @@ def test_two_alike_are_ambiguous(red: Any, red_detector: Path) -> None:
 
 
 @given(st.integers(1, 300), st.integers(1, 300))
-def test_any_frame_fits_the_canvas(width: int, height: int) -> None:
+def test_onnx_detector_takes_frames_of_any_size(width: int, height: int) -> None:
     placed = place(np.full((height, width, 3), 200, np.uint8), (60, 80), (1, 2, 3))
     rows, columns = placed.size
     assert placed.image.shape == (60, 80, 3)

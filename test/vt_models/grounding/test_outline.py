@@ -46,7 +46,7 @@ def test_an_object_at_the_border_of_the_frame():
 
 
 @pytest.mark.parametrize("point", [(160, 120), (0, 0), (320, 240)])
-def test_nothing_stands_out_from_its_like(point):
+def test_outline_of_a_uniform_surface_is_none(point):
     noise = np.random.default_rng(1).integers(88, 92, (240, 320, 3), np.uint8)
     ramp = np.repeat(np.linspace(0, 255, 320).astype(np.uint8)[None, :, None], 240, axis=0)
     for frame in (np.full((240, 320, 3), 90, np.uint8), noise, np.repeat(ramp, 3, axis=2)):
@@ -54,12 +54,12 @@ def test_nothing_stands_out_from_its_like(point):
 
 
 @pytest.mark.parametrize("point", [(-1, 5), (5, 241), (math.nan, 5), (5, math.inf)])
-def test_points_that_are_in_no_frame(point):
+def test_outline_point_outside_the_frame_is_refused(point):
     with pytest.raises(InputError, match="outside the 320x240 frame"):
         box_around(textured(), point)
 
 
-def test_a_frame_that_is_none():
+def test_outline_invalid_frame_is_refused():
     with pytest.raises(InputError):
         box_around(np.zeros((10, 10), np.uint8), (5, 5))
 

@@ -104,7 +104,7 @@ def bright_detector() -> tuple[PjvltDetector, BrightEngine]:
 
 
 @pytest.mark.parametrize(("width", "height"), [(640, 360), (360, 640), (200, 200)])
-def test_a_bright_spot_is_found_where_it_is(width: int, height: int) -> None:
+def test_pjvlt_detector_finds_a_bright_spot(width: int, height: int) -> None:
     detector, engine = bright_detector()
     frame = np.full((height, width, 3), 60, np.uint8)
     x, y = width // 5, 3 * height // 5

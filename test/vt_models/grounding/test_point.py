@@ -105,14 +105,14 @@ def test_a_point_outside_is_named(point: tuple[float, float]) -> None:
         at(Squares([]), *point)
 
 
-def test_it_ends_when_nobody_wants_it_any_more() -> None:
+def test_box_at_point_ends_when_cancelled() -> None:
     detector = Squares([])
     with pytest.raises(GroundingCancelledError):
         thing_at(detector, detector.frame, (5.0, 5.0), lambda: True)
     assert detector.shown == []
 
 
-def test_a_tiny_frame_is_looked_at_once() -> None:
+def test_box_at_point_searches_a_tiny_frame_once() -> None:
     detector = Squares([])
     assert thing_at(detector, detector.frame[:40, :40], (20.0, 20.0), lambda: False) is None
     assert len(detector.shown) == 1

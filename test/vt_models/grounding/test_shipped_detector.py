@@ -30,7 +30,7 @@ def grounder() -> Grounder:
     return create_grounder("onnx")
 
 
-def test_it_is_small_and_says_what_it_knows() -> None:
+def test_bundled_detector_is_small_and_lists_its_names() -> None:
     exported = read_detector(SHIPPED)
     assert exported.names_only
     assert sum(len(data) for data in exported.files.values()) < MOST_BYTES
@@ -45,7 +45,7 @@ def test_it_is_small_and_says_what_it_knows() -> None:
         ("tld_car", "the white car on the road"),
     ],
 )
-def test_it_finds_real_things_by_their_names(
+def test_bundled_detector_finds_objects_by_name(
     grounder: Grounder, shared_dir: Path, sequence: str, text: str
 ) -> None:
     chosen = next(item for item in FolderDataset(shared_dir / "sequences") if item.name == sequence)
@@ -56,7 +56,7 @@ def test_it_finds_real_things_by_their_names(
 
 
 @pytest.mark.parametrize("sequence", ["davis_car-roundabout", "otb_Jogging1", "uav123_person11"])
-def test_it_finds_real_things_at_a_point(shared_dir: Path, sequence: str) -> None:
+def test_bundled_detector_finds_objects_at_a_point(shared_dir: Path, sequence: str) -> None:
     chosen = next(item for item in FolderDataset(shared_dir / "sequences") if item.name == sequence)
     frame, box = chosen.read_frame(0), chosen.boxes[0]
     x, y, w, h = (float(value) for value in box)
@@ -66,7 +66,7 @@ def test_it_finds_real_things_at_a_point(shared_dir: Path, sequence: str) -> Non
 
 
 @pytest.mark.parametrize("frame", ["black", "noise"])
-def test_it_finds_nothing_where_nothing_is(grounder: Grounder, frame: str) -> None:
+def test_bundled_detector_finds_nothing_in_an_empty_image(grounder: Grounder, frame: str) -> None:
     image: Any = np.zeros((240, 320, 3), np.uint8)
     if frame == "noise":
         image = np.random.default_rng(0).integers(0, 256, image.shape, dtype=np.uint8)
@@ -74,7 +74,7 @@ def test_it_finds_nothing_where_nothing_is(grounder: Grounder, frame: str) -> No
         assert grounder.find(image, text).status == "nothing"
 
 
-def test_the_same_question_has_the_same_answer(grounder: Grounder) -> None:
+def test_bundled_detector_is_deterministic(grounder: Grounder) -> None:
     image = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
     first, second = (grounder.find(image, "the dog") for _ in range(2))
     assert first.best == second.best
@@ -95,7 +95,7 @@ def test_it_tells_animals_and_cars_apart_in_images_that_it_never_saw(
     assert np.mean(right) > 0.7
 
 
-def test_the_tracker_that_reads_finds_by_words_with_bundled_weights(shared_dir: Path) -> None:
+def test_pjvlt_tiny_grounds_texts_with_bundled_weights(shared_dir: Path) -> None:
     """Backend `pjvlt`: worse than the detector above, and far better than chance.
 
     Of these 16 images, which it never saw, 13 boxes were right when it was exported, and 14 times

@@ -26,7 +26,7 @@ from vt_models.grounding.text import prompt_of
         ("a\ud800b", "a?b"),
     ],
 )
-def test_text_is_cleaned(text: str, expected: str) -> None:
+def test_check_text_strips_and_joins_whitespace(text: str, expected: str) -> None:
     assert check_text(text, 100) == expected
 
 

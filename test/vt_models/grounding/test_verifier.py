@@ -20,13 +20,13 @@ def test_a_box_must_overlap_what_the_text_finds(fake: Any) -> None:
     assert not verify(FRAME, (10.0, 10.0, 100.0, 80.0))
 
 
-def test_one_of_several_alike_is_enough(fake: Any) -> None:
+def test_text_verifier_one_of_several_candidates_suffices(fake: Any) -> None:
     verify = text_verifier(Grounder(fake((LEFT, 0.9), (RIGHT, 0.89))), "the car")
     assert verify(FRAME, LEFT)
     assert verify(FRAME, RIGHT)
 
 
-def test_nothing_found_is_no(fake: Any) -> None:
+def test_text_verifier_nothing_found_is_false(fake: Any) -> None:
     assert not text_verifier(Grounder(fake((LEFT, 0.1))), "the car")(FRAME, LEFT)
 
 

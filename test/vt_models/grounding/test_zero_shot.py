@@ -104,7 +104,7 @@ def test_patches_of_owlv2_lie_where_they_were_cut(
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_the_words_matter_and_the_same_words_give_the_same(
+def test_zero_shot_boxes_depend_on_the_text_alone(
     grounder_of: Callable[[str], Grounder], architecture: str
 ) -> None:
     grounder = grounder_of(architecture)
@@ -139,7 +139,7 @@ def test_frames_of_any_strides_and_size(
     "text", ["红色的车", "🚗 car", "[SEP] car [CLS]", "<|endoftext|> car", "a. b? c!", "\x00 car"]
 )
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_any_text_is_safe(
+def test_zero_shot_any_text_is_answered_or_refused(
     grounder_of: Callable[[str], Grounder], architecture: str, text: str
 ) -> None:
     grounder = grounder_of(architecture)

@@ -62,7 +62,7 @@ class LongTermReport:
     short_term: list[Run]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-serialisable: long_term, short_term, departures, and how honest the confidence was.
+        """Return long_term, short_term, departures and calibration, JSON-serialisable.
 
         The calibration counts the frames in which the long-term tracker measured (TRACKING or
         UNCERTAIN). "keeper" and "bare", earlier names of the first two, go with release 0.2.

@@ -45,7 +45,7 @@ def test_a_jump_across_an_absence_is_no_fast_motion():
     assert box_attributes(boxes) == ("absent",)
 
 
-def test_the_dataset_knows_better():
+def test_sequence_attributes_of_the_dataset_replace_computed_ones():
     sequence = VideoSequence("s", (Path("1.jpg"),) * 2, np.array((START, START)))
     assert sequence_attributes(sequence) == ()
     boxes = np.array((START, (300.0, 100.0, 40.0, 40.0)))

@@ -122,7 +122,7 @@ def test_got10k_clips_to_the_image():
 
 
 @pytest.mark.parametrize("score", PROTOCOLS.values(), ids=PROTOCOLS)
-def test_nothing_and_nonsense_are_refused(score):
+def test_protocols_without_runs_or_frames_are_refused(score):
     with pytest.raises(InputError, match="no run"):
         score([])
     run = run_of([SQUARE] * 2, [SQUARE] * 2)

@@ -125,7 +125,7 @@ def test_a_failure_is_ten_bad_frames_in_a_row():
     )
 
 
-def test_nonsense_is_refused():
+def test_invalid_arguments_are_refused():
     with pytest.raises(InputError, match="no run"):
         vot.anchored_scores([])
     with pytest.raises(InputError, match="0 < first < last"):

@@ -52,7 +52,7 @@ def run(predicted, truth, scores):
     )
 
 
-def test_who_keeps_silent_while_the_target_is_away_has_precision_one():
+def test_votlt_silence_during_absence_has_precision_one():
     truth = [SQUARE, SQUARE, ABSENT, SQUARE]
     total = votlt([run([SQUARE, SQUARE, AWAY, SQUARE], truth, [1.0, 0.9, 0.1, 0.8])])["total"]
     assert total["precision"] == 1.0
@@ -62,7 +62,7 @@ def test_who_keeps_silent_while_the_target_is_away_has_precision_one():
     assert total["threshold"] == pytest.approx(0.8)
 
 
-def test_who_is_always_sure_pays_for_the_absence():
+def test_votlt_constant_confidence_loses_precision_in_absence():
     truth = [SQUARE, SQUARE, ABSENT, SQUARE]
     total = votlt([run([SQUARE, SQUARE, AWAY, SQUARE], truth, [1.0] * 4)])["total"]
     assert total["precision"] == total["recall"] == pytest.approx(2 / 3)

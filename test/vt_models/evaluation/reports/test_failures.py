@@ -27,12 +27,12 @@ def found(predicted, truth=None):
     return [(one.frame, one.frames, one.returned) for one in find_failures("s", boxes, true)]
 
 
-def test_losses_are_found_in_order():
+def test_find_failures_returns_losses_in_order():
     assert found([ON, ON, ON]) == []
     assert found([ON, OFF, OFF, ON, OFF]) == [(1, 2, True), (4, 1, False)]
 
 
-def test_touching_is_enough():
+def test_find_failures_touching_boxes_are_no_loss():
     assert found([ON, (14.0, 14.0, 10.0, 10.0), (15.0, 15.0, 10.0, 10.0)]) == [(2, 1, False)]
 
 
@@ -42,7 +42,7 @@ def test_frames_without_a_target_neither_begin_nor_end_a_loss():
     assert found([ON, OFF, ON, OFF, ON, ON], truth) == []
 
 
-def test_a_box_that_is_none_is_a_loss():
+def test_find_failures_nan_box_is_a_loss():
     assert found([ON, ABSENT, ABSENT]) == [(1, 2, False)]
 
 

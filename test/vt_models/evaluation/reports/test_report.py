@@ -219,7 +219,7 @@ def test_the_page_has_every_part(tmp_path, reports, sequences):
     assert page.tags.count("img") == 3
 
 
-def test_the_best_stand_out(tmp_path, reports, sequences):
+def test_page_marks_the_best_numbers(tmp_path, reports, sequences):
     text, data = written(tmp_path, reports, sequences)
     tables = re.findall(r"<tbody>(.*?)</tbody>", text)
     rows = [re.findall(r'<td( class="best")?>([^<]*)', row) for row in tables[0].split("</tr>")]
@@ -244,7 +244,7 @@ def test_the_page_needs_no_other_file(tmp_path, reports, sequences):
     assert set(re.findall(r"https?://[^\"]*", text)) == {"http://www.w3.org/2000/svg"}
 
 
-def test_names_are_escaped(tmp_path, reports, sequences):
+def test_page_escapes_names(tmp_path, reports, sequences):
     evil = '<b>&"x'
     first = sequences[0]
     sequence = VideoSequence(evil, first.frames, first.boxes, attributes=(evil,))

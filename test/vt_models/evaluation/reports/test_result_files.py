@@ -31,7 +31,7 @@ def files_below(directory):
     )
 
 
-def test_otb(report, tmp_path):
+def test_write_results_otb_has_boxes_and_times(report, tmp_path):
     assert write_results("otb", report, tmp_path) == tmp_path / "mine"
     names = ["mine/a.txt", "mine/b-1.txt", "mine/times/a_time.txt", "mine/times/b-1_time.txt"]
     assert files_below(tmp_path) == names
@@ -40,14 +40,14 @@ def test_otb(report, tmp_path):
     assert lines[1] == "2.000,-3.123,30.000,41.000"
 
 
-def test_lasot(report, tmp_path):
+def test_write_results_lasot_has_one_file_a_sequence(report, tmp_path):
     folder = write_results("lasot", report, tmp_path)
     assert folder.name == "mine_tracking_result"
     assert files_below(folder) == ["a.txt", "b-1.txt"]
     np.testing.assert_allclose(np.loadtxt(folder / "a.txt", delimiter=","), BOXES, atol=1e-4)
 
 
-def test_trackingnet_is_a_flat_zip(report, tmp_path):
+def test_write_results_trackingnet_is_a_flat_zip(report, tmp_path):
     path = write_results("trackingnet", report, tmp_path)
     with zipfile.ZipFile(path) as archive:
         assert archive.namelist() == ["a.txt", "b-1.txt"]
@@ -57,7 +57,7 @@ def test_trackingnet_is_a_flat_zip(report, tmp_path):
     assert write_results("trackingnet", report, tmp_path).read_bytes() == before
 
 
-def test_got10k_has_times_and_a_zip_of_the_same(report, tmp_path):
+def test_write_results_got10k_has_times_and_a_zip_of_the_same(report, tmp_path):
     path = write_results("got10k", report, tmp_path)
     names = ["a/a_001.txt", "a/a_time.txt", "b-1/b-1_001.txt", "b-1/b-1_time.txt"]
     assert files_below(tmp_path / "mine") == names
@@ -67,7 +67,7 @@ def test_got10k_has_times_and_a_zip_of_the_same(report, tmp_path):
     assert times.tolist() == [0.0, 0.01, 0.02]
 
 
-def test_vot_from_anchors(tmp_path):
+def test_write_anchored_has_a_file_an_anchor(tmp_path):
     run = AnchorRun(5, False, BOXES, np.array([0.5, 0.25, 0.125]))
     folder = write_anchored([AnchorRuns("a", BOXES, (64, 48), (run,))], "mine", tmp_path)
     assert files_below(folder) == [
@@ -79,7 +79,7 @@ def test_vot_from_anchors(tmp_path):
     assert len((folder / "baseline/a/a_00000005_time.value").read_text().split()) == 3
 
 
-def test_votlt_has_confidences_and_unknown_regions(tmp_path):
+def test_write_results_votlt_has_confidences_and_unknown_regions(tmp_path):
     boxes = BOXES.copy()
     boxes[2] = np.nan
     scores = np.array([1.0, 0.75, 0.0])

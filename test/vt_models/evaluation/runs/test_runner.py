@@ -64,7 +64,7 @@ def dataset(tmp_path, write_sequence):
     return FolderDataset(tmp_path)
 
 
-def test_the_truth_scores_one(dataset):
+def test_score_of_the_truth_is_one(dataset):
     report = evaluate(lambda: TruthTracker(dataset), dataset, progress=False)
     assert report.total["ao"] == report.total["sr50"] == report.total["sr75"] == 1.0
     assert report.total["precision"] == report.total["norm_precision"] == 1.0
@@ -104,7 +104,7 @@ def test_a_total_has_numbers_only(dataset):
     assert all(isinstance(value, float) for value in total.values()), "training plots each of them"
 
 
-def test_what_a_run_returns(dataset):
+def test_run_sequence_returns_boxes_scores_and_seconds(dataset):
     result = run_sequence(StaticTracker(), dataset[1])
     assert result.boxes.tolist() == [[5.0, 5.0, 10.0, 10.0]] * 3
     assert result.scores.tolist() == [1.0, 0.5, 0.5]
@@ -170,14 +170,14 @@ def test_one_frame_is_too_few(tmp_path, write_sequence):
         evaluate(StaticTracker, FolderDataset(tmp_path), progress=False)
 
 
-def test_nonsense_arguments_are_refused(dataset):
+def test_evaluate_invalid_arguments_are_refused(dataset):
     with pytest.raises(InputError, match="jobs is 0"):
         evaluate(StaticTracker, dataset, jobs=0)
     with pytest.raises(InputError, match="no sequence"):
         evaluate(StaticTracker, [])
 
 
-def test_the_bar_goes_to_standard_error(dataset, capsys):
+def test_evaluate_progress_bar_goes_to_standard_error(dataset, capsys):
     evaluate(StaticTracker, dataset, model="m")
     out, err = capsys.readouterr()
     assert out == ""

@@ -89,7 +89,7 @@ def test_a_given_latency_gives_the_same_every_time(tmp_path, write_sequence, seq
 
 
 @pytest.mark.parametrize(("period", "latency"), [(0, 0.1), (float("inf"), 0.1), (0.1, -1.0)])
-def test_nonsense_is_refused(period, latency):
+def test_invalid_arguments_are_refused(period, latency):
     with pytest.raises(InputError, match="expected"):
         Streaming(period, latency)
 

@@ -107,7 +107,7 @@ def test_a_sequence_without_a_sentence_is_an_error(
         start(monkeypatch)(StandStill(), replace(sequence, language=None))
 
 
-def test_it_is_sent_to_processes_without_its_network(
+def test_text_start_is_pickled_without_its_network(
     monkeypatch: pytest.MonkeyPatch, sequence: VideoSequence
 ) -> None:
     begin = start(monkeypatch, (TRUE, 0.9))
@@ -124,7 +124,7 @@ def arguments(*options: str) -> argparse.Namespace:
     return parser.parse_args([*needed, *options])
 
 
-def test_options(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_options_choose_box_or_text(monkeypatch: pytest.MonkeyPatch) -> None:
     start(monkeypatch)
     assert command._start(arguments()) is start_on_truth
     options = ["--init", "text", "--grounding-backend", "onnx", "--grounding-source", "D"]
