@@ -81,7 +81,7 @@ _LAZY = {
     "create_long_term_tracker": "vt_models.longterm",
 }
 
-# Former names; they work for one release, with a warning.
+# Previous names; they work for one release, with a warning.
 _DEPRECATED = {
     "Target": "LongTermTracker",
     "TargetEstimate": "LongTermEstimate",

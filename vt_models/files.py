@@ -19,10 +19,10 @@ def write_text(path: Path, text: str, *, parents: bool = False) -> None:
 def write_bytes(path: Path, data: bytes, *, parents: bool = False) -> None:
     """Write beside the file's place, flush to the disk, then rename.
 
-    A kill or a full disk leaves the former file, or none, and nothing else.
+    A kill or a full disk leaves the previous file, or none, and nothing else.
 
     Args:
-        path: where to; a former file is replaced.
+        path: where to; a previous file is replaced.
         data: all of it.
         parents: make missing folders.
 

@@ -28,7 +28,7 @@ _SETTINGS = {
 }
 """What trackers may do otherwise than with the authors' weights, and the decoders that do it."""
 _OLD_SETTINGS = {"size_fit": "size_calibration"}
-"""Former names of settings; accepted for one release, with a warning."""
+"""Previous names of settings; accepted for one release, with a warning."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -36,7 +36,7 @@ _EDGE = 18.0  # grey levels from pixel to pixel that make an edge
 _AROUND = 8  # pixels of the square around a cut whose colours it is compared with
 _BINS = (6, 12, 12)  # of L, a, b
 _NEIGHBOURS = 2  # scales on either side that may agree with a cut
-_FAVOUR = 0.375  # power of the area
+_AREA_EXPONENT = 0.375  # power of the area
 _LEAST_SCORE = 0.15
 _PIXEL = np.ones((3, 3), np.uint8)
 
@@ -170,7 +170,7 @@ def _best(cuts: list[Outline | None]) -> Outline | None:
         others = cuts[first:index] + cuts[index + 1 : index + 1 + _NEIGHBOURS]
         alike = sorted(float(iou(cut.box, other.box)) for other in others if other is not None)
         score = cut.score * sum(alike[-2:]) / 2
-        counts = score * (cut.box[2] * cut.box[3]) ** _FAVOUR
+        counts = score * (cut.box[2] * cut.box[3]) ** _AREA_EXPONENT
         if score >= _LEAST_SCORE and counts > most:
             best, most = Outline(cut.box, score), counts
     return best

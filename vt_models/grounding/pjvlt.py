@@ -43,7 +43,7 @@ SHRINK = 1.6
 """From one size of windows to the next; a network finds from half to 1.4 times the usual size."""
 OVERLAP = 0.35
 """Of neighbouring windows; a target inside a window's central 65 % is whole in it."""
-RARITY = 0.5
+WINDOW_PRIOR_EXPONENT = 0.5
 """Power of a window's side that its score is weighed with: there are ever more of the smaller ones,
 each with its chance of a false alarm."""
 EDGE = 0.05
@@ -141,7 +141,7 @@ def worth(box: Box, window: Box, frame_shape: Sequence[int]) -> float:
         begin, end = window[axis], window[axis] + window[2]
         cut |= begin > 0 and box[axis] < begin + margin
         cut |= end < length and box[axis] + box[axis + 2] > end - margin
-    return float(part**RARITY * (CUT if cut else 1.0))
+    return float(part**WINDOW_PRIOR_EXPONENT * (CUT if cut else 1.0))
 
 
 def neutral_frame(spec: ModelSpec) -> NDArray[np.uint8]:

@@ -220,9 +220,9 @@ def load_text_weights(bert: Bert, file: str | Path) -> tuple[str, ...]:
 def current_name(published: str) -> str:
     """Return the name here of a tensor of a published file."""
     name = published.removeprefix("bert.")
-    for former, now in (
+    for previous, now in (
         ("LayerNorm.gamma", "LayerNorm.weight"),
         ("LayerNorm.beta", "LayerNorm.bias"),
     ):
-        name = name.replace(former, now)
+        name = name.replace(previous, now)
     return name

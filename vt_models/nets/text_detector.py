@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small detector that is asked by a text: one pass over the whole image, a score a place.
 
-The score of a place is the likeness of what is seen there and of what the text says, so that names
+The score of a place is the similarity of what is seen there and of what the text says, so that names
 which no training image had still have a meaning (Zareian et al., "Open-Vocabulary Object
 Detection Using Captions", CVPR 2021). Made of known parts: EfficientNet-Lite0, a feature pyramid
 (Lin et al., CVPR 2017) of depthwise separable convolutions, an anchor-free head that gives the
@@ -43,7 +43,7 @@ class Found(NamedTuple):
     """What the places of a image show, all levels one after the other, row by row.
 
     Attributes:
-        logits: (B, P, N), likeness of each place and text.
+        logits: (B, P, N), similarity of each place and text.
         boxes: (B, P, 4), cx, cy, w, h as fractions of the image.
     """
 
@@ -52,7 +52,7 @@ class Found(NamedTuple):
 
 
 class TextDetector(nn.Module):
-    """Picture and texts to boxes with a score a text.
+    """Image and texts to boxes with a score a text.
 
     Args:
         width: channels of the pyramid.

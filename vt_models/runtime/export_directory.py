@@ -31,7 +31,7 @@ SEARCH_GRAPH = "search.onnx"
 TEXT_GRAPH = "text.onnx"
 TOKENIZER = "tokenizer.json"
 
-# Former names of fields of a specification; exports that have them are read all the same.
+# Previous names of fields of a specification; exports that have them are read all the same.
 _RENAMED_FIELDS = {"size_fit": "size_calibration"}
 # What a user may not change by editing model.json: these belong to this version of the code.
 _CODE_FIELDS = frozenset({"name", "shipped_weights", "paper", "url", "licence", "update_presets"})

@@ -20,10 +20,10 @@ def stopped_by_signals(stop: Callable[[], None], second_ends: bool = True) -> It
         stop: has the run end soon.
         second_ends: a second one ends the process at once, as it would have before.
     """
-    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def restore() -> None:
-        for number, handler in former.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
@@ -31,7 +31,7 @@ def stopped_by_signals(stop: Callable[[], None], second_ends: bool = True) -> It
             restore()
         stop()
 
-    for number in former:
+    for number in previous:
         signal.signal(number, on_signal)
     try:
         yield

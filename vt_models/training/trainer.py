@@ -167,10 +167,10 @@ class Trainer:
         self.seconds = float(state.get("seconds", 0.0))
         return True
 
-    def _check_same_parameters(self, former: dict[str, Any]) -> None:
+    def _check_same_parameters(self, previous: dict[str, Any]) -> None:
         """Check what learns: AdamW's state goes by position and fits the same parameters only."""
         defaults = to_dict(self.recipe)["optim"] | {"only": (), "backbone": ("backbone.",)}
-        before = trainable_settings(defaults | former)
+        before = trainable_settings(defaults | previous)
         now = trainable_settings(to_dict(self.recipe)["optim"])
         if before != now:
             raise RecipeError(

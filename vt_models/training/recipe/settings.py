@@ -176,7 +176,7 @@ class LossConfig:
             (`vt_models.training.losses.matching`); 0, as published, for none.
         box_cell: Whose box a centre head's loss judges: "peak", the cell with the highest score, as
             the authors have it, or "target", that cell among those of the target. While the score
-            is still wrong the former teaches boxes to cells that show something else.
+            is still wrong the first teaches boxes to cells that show something else.
         alignment: Of PJVLT's patches with their texts (`vt_models.training.losses.alignment`); 0
             for none.
         teacher: Of what NanoTrack v3 says of the same crops
