@@ -8,7 +8,8 @@ PYTHON ?= python3
 ARGS ?=
 SETUP = $(PYTHON) scripts/setup_env.py
 RUN = . .venv/bin/activate &&
-UNIT = $(RUN) python -m pytest -n auto -m "not slow and not ros and not train" --without-torch
+UNIT = $(RUN) python -m pytest -n auto \
+	-m "not slow and not ros and not train and not integration" --without-torch
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train-setup demo test test-unit test-slow coverage lint docs bench \

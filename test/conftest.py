@@ -20,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile(
     "vt_ros", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
+settings.register_profile("quick", settings.get_profile("vt_ros"), max_examples=20)
 settings.load_profile("vt_ros")
 
 
@@ -38,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--without-torch"):
+        settings.load_profile("quick")
         for name in TRAINING_PACKAGES:
             sys.modules[name] = None  # an import of it is a ModuleNotFoundError
 

@@ -54,6 +54,7 @@ def run_older(folder: Path, repository: Path, *arguments: str) -> subprocess.Com
     )
 
 
+@pytest.mark.integration
 @pytest.mark.timeout(600)
 def test_trackers_run_with_ubuntus_numpy_and_opencv(older: Path, repository: Path) -> None:
     code = "import cv2, numpy; print(numpy.__version__, cv2.__version__)"

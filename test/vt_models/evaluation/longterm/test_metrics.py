@@ -310,6 +310,7 @@ def test_calibrate_asks_for_an_export_directory(tmp_path, capsys) -> None:
     assert "vt-models export asymtrack_s" in capsys.readouterr().err
 
 
+@pytest.mark.integration
 def test_the_command_fits_and_writes_what_a_target_then_uses(tmp_path, shared_dir, capsys) -> None:
     from vt_models.cli.main import main  # noqa: PLC0415
 
@@ -343,6 +344,7 @@ def test_all_bundled_weights_are_calibrated(name) -> None:
     assert entry["fitted"]["ece"] < 0.1
 
 
+@pytest.mark.integration
 def test_eval_reports_loss_and_return(tmp_path, shared_dir, capsys) -> None:
     from vt_models.cli.main import main  # noqa: PLC0415
 
