@@ -37,7 +37,7 @@ test-unit: python-found ## the quick part without torch and without ROS processe
 	@$(SETUP) unit
 	@$(UNIT) --junitxml=build/unit_test_results.xml $(ARGS)
 
-coverage: python-found ## the same, and how many lines it runs; fails below the floor in pyproject.toml
+coverage: python-found ## the same, and which lines it runs: build/coverage/index.html
 	@$(SETUP) unit
 	@$(UNIT) --cov --cov-report=term:skip-covered --cov-report=html:build/coverage $(ARGS)
 
