@@ -14,11 +14,12 @@ those tensors of a published checkpoint that no computation reads and that are n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from vt_models.nets.builders import register_model
 from vt_models.nets.heads import CornerHead, locate
@@ -28,11 +29,6 @@ from vt_models.nets.layers import (
     MapNorm,
     ObjectPerceptionEnhancement,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from typing_extensions import Self
 
 CHANNELS = (32, 64, 128)
 HEAD_CHANNELS = 256

@@ -22,11 +22,12 @@ Input: as the backbone was trained.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from vt_models.nets import efficientnet, mobilenet
 from vt_models.nets.builders import register_model
@@ -34,11 +35,6 @@ from vt_models.nets.efficientnet import EfficientNetLite0
 from vt_models.nets.layers import EfficientTemplateModulation, ObjectPerceptionEnhancement
 from vt_models.nets.mobilenet import NanoTrackBackbone
 from vt_models.nets.pretrained import Depthwise
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from typing_extensions import Self
 
 CELLS = 8
 """Both template maps are compared as 8x8 cells."""

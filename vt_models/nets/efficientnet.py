@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
 from timm import create_model as create_timm_model
@@ -12,9 +12,6 @@ from torch import Tensor, nn
 
 from vt_models.errors import WeightsError
 from vt_models.nets.pretrained import Depthwise, PretrainedBackbone
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 INPUT_MEAN, INPUT_STD = 127.0, 128.0
 """Of the bytes that the ImageNet weights were trained on."""

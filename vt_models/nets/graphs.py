@@ -9,14 +9,11 @@ order of operations of training: (x / 255 - mean) / std.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from vt_models.nets import LanguageNet, SiameseNet
-    from vt_models.registry import ModelSpec
+from vt_models.nets import LanguageNet, SiameseNet
+from vt_models.registry import ModelSpec
 
 
 class Normalise(nn.Module):

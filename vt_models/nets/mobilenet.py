@@ -8,7 +8,7 @@ VID and DET, YouTube-BB, COCO and LaSOT. Blocks as in Howard et al., "Searching 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -16,9 +16,6 @@ from torch import Tensor, nn
 
 from vt_models.errors import WeightsError
 from vt_models.nets.pretrained import Depthwise, PretrainedBackbone
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 STRIDE8_CHANNELS, STRIDE16_CHANNELS = 24, 96
 PUBLISHED_PREFIX = "backbone."

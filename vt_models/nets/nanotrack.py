@@ -16,7 +16,7 @@ Input: BGR, 0 to 255, not normalised.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -24,15 +24,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from typing_extensions import Self
 
 from vt_models.errors import WeightsError
 from vt_models.nets.mobilenet import NanoTrackBackbone
 from vt_models.weights.tensors import describe_difference, dtype_name, layout_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from typing_extensions import Self
 
 STRIDE = 16
 CHANNELS = 96

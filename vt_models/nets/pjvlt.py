@@ -20,21 +20,18 @@ Tokens are (B, N, C), template first. A 1x1 convolution over tokens is a linear 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from vt_models.nets.bert import Bert, BertConfig, mean_word, padding_bias
 from vt_models.nets.builders import register_model
 from vt_models.nets.centre_head import CentreHead, CentreMaps
 from vt_models.nets.vit import VisionTransformer, ViTConfig
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from typing_extensions import Self
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,19 +19,15 @@ tokens: both orders are the same function, and the one of the test is used throu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from vt_models.nets.builders import register_model
 from vt_models.nets.centre_head import CentreHead, CentreMaps
 from vt_models.nets.vit import VisionTransformer, ViTConfig
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from typing_extensions import Self
 
 
 class ProContEXT(nn.Module):

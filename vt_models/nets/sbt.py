@@ -16,19 +16,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath, trunc_normal_
 from timm.models.pvt_v2 import OverlapPatchEmbed
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from vt_models.nets.builders import register_model
 from vt_models.nets.layers import MapLinear
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 SEARCH_CELLS = 32
 """Side of the score map: the prediction head has one weight a cell."""

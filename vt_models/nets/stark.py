@@ -18,8 +18,10 @@ Sequences are (B, N, C); maps are (B, C, H, W). Parameter names and shapes are t
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,17 +30,12 @@ from timm.models.resnet import Bottleneck, ResNet
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.ops import FrozenBatchNorm2d
+from typing_extensions import Self
 
 from vt_models.errors import WeightsError
 from vt_models.nets.builders import register_model
 from vt_models.nets.heads import CornerHead, locate
 from vt_models.nets.positions import sine_positions
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from typing_extensions import Self
 
 STRIDE = 16
 

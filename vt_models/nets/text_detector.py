@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small detector that is asked by a text: one pass over the whole image, a score a place.
 
-The score of a place is the similarity of what is seen there and of what the text says, so that names
-which no training image had still have a meaning (Zareian et al., "Open-Vocabulary Object
+The score of a place is the similarity of what is seen there and of what the text says, so that
+names which no training image had still have a meaning (Zareian et al., "Open-Vocabulary Object
 Detection Using Captions", CVPR 2021). Made of known parts: EfficientNet-Lite0, a feature pyramid
 (Lin et al., CVPR 2017) of depthwise separable convolutions, an anchor-free head that gives the
 distances to the four sides (FCOS, Tian et al., ICCV 2019), a score that means the box's IoU as well
@@ -12,7 +12,8 @@ distances to the four sides (FCOS, Tian et al., ICCV 2019), a score that means t
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,9 +27,6 @@ from vt_models.nets.efficientnet import (
     EfficientNetLite0,
 )
 from vt_models.nets.pretrained import Depthwise
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NAME = "text_detector"
 """What weights files and exports call this network."""

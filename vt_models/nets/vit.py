@@ -16,7 +16,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -27,9 +28,6 @@ from torch.utils.checkpoint import checkpoint
 
 from vt_models.errors import InputError
 from vt_models.nets.efficientnet import STRIDE16_CHANNELS, EfficientNetLite0
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Refine: TypeAlias = Callable[[int, Tensor], Tensor]
 

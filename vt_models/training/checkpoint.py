@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import os
 import pickle
-from typing import TYPE_CHECKING, Any, BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import torch
 
 from vt_models.errors import TrainingError, WeightsError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:

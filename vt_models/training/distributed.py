@@ -12,10 +12,11 @@ so they make no GPU wait, and a process that died is noticed at once, by its clo
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -23,9 +24,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vt_models.errors import InputError, TrainingError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 PATIENCE = timedelta(hours=1)
 """How long a process waits for another one, which may be validating or writing to a slow disk."""
@@ -195,72 +193,30 @@ def peer_error(error: RuntimeError, checkpoint: str) -> PeerError:
 
 
 def synchronise_norms(net: nn.Module, processes: ProcessGroup, device: torch.device) -> None:
-    """Let batch norms that learn take their statistics over all processes, in place.
+    """Let batch norms that learn take their statistics over all GPUs, in place.
 
     With the statistics of their own share, many processes with small shares would train another
     network than one process with the whole batch. Norms that always use their running statistics
-    (ImageNet backbones) are left alone.
+    (ImageNet backbones) are left alone. torch synchronises norms on GPUs only: several processes on
+    a CPU each take the statistics of their own share.
     """
-    if processes.size == 1:
+    if processes.size == 1 or device.type == "cpu":
         return
     was_training = net.training
     net.train()
     for parent in list(net.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is nn.BatchNorm2d and child.training:
-                setattr(parent, name, _synchronised(child, device))
+                synced = SyncBatchNorm2d(child.num_features, child.eps, child.momentum)
+                synced.weight, synced.bias = child.weight, child.bias
+                synced.running_mean, synced.running_var = child.running_mean, child.running_var
+                synced.num_batches_tracked = child.num_batches_tracked
+                setattr(parent, name, synced)
     net.train(was_training)
 
 
-def _synchronised(norm: nn.BatchNorm2d, device: torch.device) -> nn.BatchNorm2d:
-    """Return the same parameters and statistics in a norm that looks at all processes."""
-    kind = NormOfProcessors if device.type == "cpu" else NormOfGpus
-    other = kind(norm.num_features, norm.eps, norm.momentum, norm.affine)
-    other.weight, other.bias = norm.weight, norm.bias
-    other.running_mean, other.running_var = norm.running_mean, norm.running_var
-    other.num_batches_tracked = norm.num_batches_tracked
-    return other
-
-
-class NormOfGpus(nn.SyncBatchNorm, nn.BatchNorm2d):
+class SyncBatchNorm2d(nn.SyncBatchNorm, nn.BatchNorm2d):
     """torch's `SyncBatchNorm`, which still is a `BatchNorm2d` for those who fold it away."""
-
-
-class NormOfProcessors(nn.BatchNorm2d):
-    """What `nn.SyncBatchNorm` does, which runs on GPUs only."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same, normalised by the mean and variance over all processes."""
-        if not self.training:
-            return super().forward(x)
-        count = dist.get_world_size() * x.numel() // x.shape[1]
-        exact = x.float()
-        mean = _TotalWithGradient.apply(exact.sum((0, 2, 3))) / count
-        centred = exact - mean[:, None, None]
-        var = _TotalWithGradient.apply((centred * centred).sum((0, 2, 3))) / count
-        self._track(mean.detach(), var.detach() * (count / (count - 1)))
-        scale = self.weight * torch.rsqrt(var + self.eps)
-        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
-
-    @torch.no_grad()
-    def _track(self, mean: Tensor, var: Tensor) -> None:
-        self.num_batches_tracked.add_(1)
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(var, self.momentum)
-
-
-class _TotalWithGradient(torch.autograd.Function):
-    """Sum over processes; a change of one summand changes the result on all of them."""
-
-    @staticmethod
-    def forward(_context: object, values: Tensor) -> Tensor:
-        dist.all_reduce(values := values.clone())
-        return values
-
-    @staticmethod
-    def backward(_context: object, gradient: Tensor) -> Tensor:
-        dist.all_reduce(gradient := gradient.clone())
-        return gradient
 
 
 def _first_line(error: Exception) -> str:

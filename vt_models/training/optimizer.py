@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from vt_models.errors import RecipeError
-
-if TYPE_CHECKING:
-    from vt_models.training.recipe.settings import OptimConfig
+from vt_models.training.recipe.settings import OptimConfig
 
 RECIPE_KEYS = ("peak_lr", "weight_decay", "fused", "foreach")
 """Settings of a parameter group that a checkpoint does not bring back."""

@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from vt_models.training.distributed import ProcessGroup
+from vt_models.training.distributed import ProcessGroup
 
 
 @dataclass

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +29,7 @@ from vt_models.training.checkpoint import load_checkpoint, save_checkpoint
 from vt_models.training.data.augmentation import apply_colour
 from vt_models.training.data.batches import BatchNumbers
 from vt_models.training.data.phrases import phrases_for
+from vt_models.training.data.targets import ImagePack
 from vt_models.training.losses.families import iou_and_giou
 from vt_models.training.optimizer import (
     ModelEma,
@@ -36,12 +39,6 @@ from vt_models.training.optimizer import (
 )
 from vt_models.training.recipe.settings import OptimConfig
 from vt_models.training.text_detector_data import BACKGROUND, DetectionDataset
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from vt_models.training.data.targets import ImagePack
 
 CPU = torch.device("cpu")
 TEXT_LENGTH = 16

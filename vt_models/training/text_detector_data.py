@@ -13,7 +13,6 @@ small ones from above. They say what is there, and of nothing that it is not.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -22,10 +21,8 @@ from vt_models.datasets.image_pack import is_held_out
 from vt_models.nets.text_detector import STRIDES, centres
 from vt_models.training.data.augmentation import View, box_in_view, crop_view, draw_colour
 from vt_models.training.data.descriptions import plain_name
+from vt_models.training.data.targets import Annotated, ImagePack
 from vt_models.training.recipe.settings import AugmentConfig
-
-if TYPE_CHECKING:
-    from vt_models.training.data.targets import Annotated, ImagePack
 
 Sample = dict[str, np.ndarray]
 SIZES_PX = ((0.0, 56.0), (40.0, 128.0), (96.0, np.inf))

@@ -11,9 +11,11 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from vt_models.registry import get_spec
 from vt_models.training.checkpoint import load_checkpoint, save_checkpoint
 from vt_models.training.data.batches import Batch, BatchNumbers, BatchPreprocessor, make_loader
 from vt_models.training.data.pairs import PairDataset
+from vt_models.training.data.targets import TrainingData
 from vt_models.training.distillation.teacher import Teacher, check_teacher, teacher_loss
 from vt_models.training.distributed import (
     SINGLE_PROCESS,
@@ -45,12 +48,6 @@ from vt_models.training.optimizer import (
 )
 from vt_models.training.progress import Hooks, Meter
 from vt_models.training.recipe.settings import Recipe, to_dict
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from vt_models.training.data.targets import TrainingData
 
 LOG_EVERY_STEPS = 20
 SIGNAL_S = 1.0

@@ -4,18 +4,15 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from vt_models.datasets import SequenceDataset
 from vt_models.evaluation.runs.runner import evaluate
+from vt_models.registry import ModelSpec
 from vt_models.runtime.torch_engine import TorchEngine
 from vt_models.tracker.tracker import Tracker
-
-if TYPE_CHECKING:
-    from vt_models.datasets import SequenceDataset
-    from vt_models.registry import ModelSpec
 
 
 def validate(

@@ -20,18 +20,15 @@ import pickletools
 import struct
 import zipfile
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from math import prod
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vt_models.errors import WeightsError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from numpy.typing import NDArray
 
 ITEM_SIZES = {
     "float64": 8,

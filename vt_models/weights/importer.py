@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vt_models.errors import WeightsError
 from vt_models.registry import ModelSpec, get_spec, list_models
@@ -22,7 +23,6 @@ from vt_models.weights.container import Checkpoint, StoredTensor, read_checkpoin
 from vt_models.weights.tensors import Layout, describe_difference, layout_of, save_weights
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from torch import nn
 
 NET_KEY = "net"

@@ -7,10 +7,12 @@ numbers come from (``source_sha256``, ``recipe``, ...).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -18,11 +20,7 @@ from vt_models.errors import InputError, WeightsError
 from vt_models.files import write_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
     from torch import nn
-
 
 FORMAT = "vt_models"
 SUFFIX = ".safetensors"

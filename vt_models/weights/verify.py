@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 
@@ -20,11 +20,7 @@ from vt_models.grounding.onnx_detector import OnnxDetector
 from vt_models.registry import get_spec, list_models
 from vt_models.runtime.export_directory import TORCH_WEIGHTS, read_export, read_manifest
 from vt_models.runtime.installed_weights import installed_directory, shipped_directory
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from vt_models.tracker.tracker import Tracker
+from vt_models.tracker.tracker import Tracker
 
 MODEL_CARD = "MODEL_CARD.md"
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-    from types import ModuleType
-
-    from numpy.typing import NDArray
-
 torch = pytest.importorskip("torch", reason="needs the training packages")
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+from numpy.typing import NDArray
 
 from vt_models.nets import asymtrack
 

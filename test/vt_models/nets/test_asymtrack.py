@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
+
+from collections.abc import Callable
 
 from torch import nn
 
@@ -18,9 +20,6 @@ from vt_models.nets.layers import (
     MapNorm,
     ObjectPerceptionEnhancement,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 pytestmark = pytest.mark.train
 

@@ -3,19 +3,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
+from types import ModuleType
+
 from vt_models.registry import get_spec
 from vt_models.runtime.torch_engine import TorchEngine
 from vt_models.tracker.tracker import Tracker
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 TOLERANCE = 1e-4
 SEQUENCE_TOLERANCE_PX = 0.02

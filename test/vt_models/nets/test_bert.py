@@ -6,21 +6,19 @@ from __future__ import annotations
 import importlib.util
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from vt_models.errors import WeightsError
 from vt_models.nets.bert import Bert, BertConfig, load_text_weights
 from vt_models.text import Tokenizer
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 pytestmark = pytest.mark.train
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,14 +11,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
+from pathlib import Path
+
 from safetensors.torch import save_file
 from torch import nn
 
 from vt_models.errors import WeightsError
 from vt_models.nets.mobilenet import PUBLISHED_PREFIX, NanoTrackBackbone
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.train
 

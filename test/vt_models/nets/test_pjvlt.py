@@ -7,12 +7,14 @@ import copy
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
+
+from types import ModuleType
 
 import torch.nn.functional as F
 
@@ -32,9 +34,6 @@ from vt_models.nets.vit import ViTConfig
 from vt_models.registry import get_spec
 from vt_models.runtime.torch_engine import TorchEngine
 from vt_models.tracker.tracker import Tracker
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 pytestmark = pytest.mark.train
 

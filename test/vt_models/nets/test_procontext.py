@@ -6,11 +6,13 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
+
+from collections.abc import Callable
 
 from vt_models.errors import InputError
 from vt_models.nets import SiameseNet
@@ -23,9 +25,6 @@ from vt_models.nets.procontext import (
 )
 from vt_models.nets.vit import ViTConfig
 from vt_models.registry import find_update_policy, get_spec
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 SIZES = {procontext_miniature: (192, 384), procontext_tiny: (128, 256)}
 

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
+
+from pathlib import Path
+from types import ModuleType
 
 from vt_models.geometry.boxes import CropWindow
 from vt_models.nets.centre_head import box_at_peak
@@ -17,10 +20,6 @@ from vt_models.registry import get_spec
 from vt_models.runtime.torch_engine import TorchEngine
 from vt_models.tracker.decoders import DenseDecoder
 from vt_models.tracker.tracker import Tracker
-
-if TYPE_CHECKING:
-    from pathlib import Path
-    from types import ModuleType
 
 TOLERANCE = 1e-4
 SEQUENCE_TOLERANCE_PX = 0.02

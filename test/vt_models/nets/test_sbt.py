@@ -5,19 +5,18 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
+from pathlib import Path
+
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vt_models.nets import SiameseNet, sbt
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.train
 

@@ -4,12 +4,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+from numpy.typing import NDArray
 
 from vt_models.export.exporter import export_model
 from vt_models.nets import sbt
@@ -17,13 +23,6 @@ from vt_models.registry import get_spec
 from vt_models.runtime.onnx_engine import OnnxEngine
 from vt_models.runtime.torch_engine import TorchEngine
 from vt_models.tracker.tracker import Tracker
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-    from types import ModuleType
-
-    from numpy.typing import NDArray
 
 TOLERANCE = 1e-4
 SEQUENCE_TOLERANCE_PX = 0.02

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import copy
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
+
+from pathlib import Path
 
 import torch.nn.functional as F
 from timm.models.resnet import Bottleneck, ResNet
@@ -17,9 +19,6 @@ from torch import nn
 
 from vt_models.errors import WeightsError
 from vt_models.nets import SiameseNet, stark
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.train
 

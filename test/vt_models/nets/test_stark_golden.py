@@ -5,12 +5,17 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
+
+from pathlib import Path
+from types import ModuleType
+
+from numpy.typing import NDArray
 
 from vt_models.export.exporter import export_model
 from vt_models.nets import stark
@@ -19,12 +24,6 @@ from vt_models.runtime.engine import Engine
 from vt_models.runtime.onnx_engine import OnnxEngine
 from vt_models.runtime.torch_engine import TorchEngine
 from vt_models.tracker.tracker import Tracker
-
-if TYPE_CHECKING:
-    from pathlib import Path
-    from types import ModuleType
-
-    from numpy.typing import NDArray
 
 TOLERANCE = 1e-4
 RELATIVE_TO_MAXIMUM = 2e-5

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
+
+from pathlib import Path
+from types import ModuleType
 
 import torch.nn.functional as F
 from torch import nn
@@ -24,10 +27,6 @@ from vt_models.nets.vit import (
     restore_map,
     scheduled_keep_ratio,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
-    from types import ModuleType
 
 TOLERANCE = 1e-4
 PRUNING_BLOCKS = (3, 6, 9)

@@ -6,16 +6,14 @@ from __future__ import annotations
 import json
 import sys
 from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 VARIANTS = {"asymtrack_t": "tiny", "asymtrack_s": "small", "asymtrack_b": "base"}
 TRAINER_CLASSES = {

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import zipfile
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,12 +22,11 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
+from collections.abc import Callable
+from pathlib import Path
+
 from vt_models.errors import WeightsError
 from vt_models.weights.container import StoredTensor, read_checkpoint
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 pytestmark = pytest.mark.train
 

@@ -4,20 +4,19 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
 from vt_models.api import create_model
 from vt_models.weights.importer import import_checkpoint
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-    from types import ModuleType
 
 pytestmark = [pytest.mark.train, pytest.mark.slow]
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 
 from safetensors import safe_open
 
@@ -20,11 +24,6 @@ from vt_models.errors import InputError, WeightsError
 from vt_models.registry import get_spec
 from vt_models.weights.importer import import_checkpoint
 from vt_models.weights.tensors import load_weights
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-    from types import ModuleType
 
 pytestmark = pytest.mark.train
 

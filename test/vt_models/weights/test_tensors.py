@@ -4,21 +4,20 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
+from pathlib import Path
+
 from safetensors.numpy import save_file
 
 from vt_models.errors import InputError, WeightsError
 from vt_models.registry import get_spec
 from vt_models.weights.tensors import load_weights, save_weights
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.train
 

@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -17,9 +17,6 @@ from vt_models.grounding.export_directory import SHIPPED as SHIPPED_DETECTOR
 from vt_models.registry import get_spec, list_models
 from vt_models.runtime.installed_weights import shipped_directory
 from vt_models.weights.verify import verify, weights_here
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SHIPPED = [name for name in list_models() if shipped_directory(get_spec(name)) is not None]
 

@@ -8,15 +8,12 @@ done a batch at a time, on whatever device the network runs on.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+import torch
 
-if TYPE_CHECKING:
-    import torch
-
-    from vt_models.training.recipe.settings import AugmentConfig
+from vt_models.training.recipe.settings import AugmentConfig
 
 Box = tuple[float, float, float, float]
 

@@ -6,23 +6,19 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from vt_models.registry import ModelSpec
 from vt_models.training.data.augmentation import apply_colour
+from vt_models.training.data.pairs import Sample
 from vt_models.training.distributed import SINGLE_PROCESS, ProcessGroup
 from vt_models.training.losses.families import Truth
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from vt_models.registry import ModelSpec
-    from vt_models.training.data.pairs import Sample
 
 IMAGES = ("template", "search", "dynamic")
 """Inputs that are images, in the order of `ColourDraw.values`."""

@@ -8,19 +8,15 @@ object. Names of Pascal VOC are read as the COCO categories they mean.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
-from vt_models.text import Tokenizer, no_text
+from vt_models.registry import ModelSpec
+from vt_models.text import Tokenizer, Tokens, no_text
 from vt_models.training.data.image_store import with_different_texts
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from vt_models.registry import ModelSpec
-    from vt_models.text import Tokens
-    from vt_models.training.data.targets import Source, Target
+from vt_models.training.data.targets import Source, Target
 
 _CATEGORIES = {
     "person": "person",

@@ -6,21 +6,16 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vt_models.datasets.images import read_image
-from vt_models.training.data.targets import Target, check_size
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from numpy.typing import NDArray
-
-    from vt_models.training.data.targets import IndexedSequence
+from vt_models.training.data.targets import IndexedSequence, Target, check_size
 
 Item = TypeVar("Item")
 

@@ -8,17 +8,13 @@ Targets are pasted too (`transplant`), so that the seam is not what tells a dist
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
 
 from vt_models.training.data.image_store import ConcatSequence, by_name
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from vt_models.training.data.targets import Source, Target
+from vt_models.training.data.targets import Source, Target
 
 ATTEMPTS = 10
 MARGIN = 1.15

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch.utils.data import Dataset
 
+from vt_models.registry import ModelSpec
 from vt_models.training.data.augmentation import (
     Box,
     ColourDraw,
@@ -27,12 +27,9 @@ from vt_models.training.data.descriptions import Words
 from vt_models.training.data.lookalikes import add_distractor, cut_object, transplant
 from vt_models.training.data.phrases import Phrases, colour_of
 from vt_models.training.data.sampling import Pair, PairSampler
+from vt_models.training.data.targets import Target, TrainingData
 from vt_models.training.data.text_queries import NamedObjects, TextQuery, window_around
-
-if TYPE_CHECKING:
-    from vt_models.registry import ModelSpec
-    from vt_models.training.data.targets import Target, TrainingData
-    from vt_models.training.recipe.settings import Recipe
+from vt_models.training.recipe.settings import Recipe
 
 Sample = dict[str, np.ndarray]
 LABEL_ATTEMPTS = 10

@@ -7,21 +7,16 @@ those, each is called by another phrase each time.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from itertools import product
-from typing import TYPE_CHECKING
 
+import numpy as np
+
+from vt_models.geometry.boxes import Box
 from vt_models.grounding.colours import COLOURS, colour_shares
-from vt_models.text import Tokenizer
+from vt_models.registry import ModelSpec
+from vt_models.text import Tokenizer, Tokens
 from vt_models.training.data.descriptions import supercategory
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    import numpy as np
-
-    from vt_models.geometry.boxes import Box
-    from vt_models.registry import ModelSpec
-    from vt_models.text import Tokens
 
 _OTHER_NAMES = {
     "person": ("man", "woman", "boy", "girl", "child", "pedestrian", "player", "jogger"),

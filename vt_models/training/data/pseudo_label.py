@@ -10,29 +10,24 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from vt_models.datasets.json_lines import ANNOTATIONS
 from vt_models.errors import InputError
+from vt_models.evaluation.runs.runner import SingleObjectTracker
 from vt_models.files import write_text
-from vt_models.geometry.boxes import clip_box, iou
+from vt_models.geometry.boxes import Box, clip_box, iou
 from vt_models.tracker.tracker import Estimate
 from vt_models.video import IMAGE_SUFFIXES, FrameSource
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from numpy.typing import NDArray
-
-    from vt_models.evaluation.runs.runner import SingleObjectTracker
-    from vt_models.geometry.boxes import Box
-
-    Frame = NDArray[np.uint8]
+Frame = NDArray[np.uint8]
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 JPEG_QUALITY = 92

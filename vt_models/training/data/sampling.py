@@ -9,17 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vt_models.errors import DatasetError
 from vt_models.training.data.lookalikes import LookAlikes
-from vt_models.training.data.targets import Target
-
-if TYPE_CHECKING:
-    from vt_models.training.data.targets import IndexedSequence, Source, Track, TrainingData
-    from vt_models.training.recipe.settings import SamplingConfig
+from vt_models.training.data.targets import IndexedSequence, Source, Target, Track, TrainingData
+from vt_models.training.recipe.settings import SamplingConfig
 
 
 @dataclass(frozen=True, slots=True)

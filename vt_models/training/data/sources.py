@@ -11,15 +11,16 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from vt_models.datasets import IMAGE_SETS, FolderDataset, open_dataset, open_images
+from vt_models.datasets import IMAGE_SETS, FolderDataset, SequenceDataset, open_dataset, open_images
 from vt_models.datasets.frame_cache import CachedVideo
 from vt_models.datasets.image_pack import read_image_pack
 from vt_models.datasets.images import IMAGE_SUFFIXES
@@ -40,12 +41,7 @@ from vt_models.training.data.targets import (
     tracks_of,
 )
 from vt_models.training.recipe.rules import IMAGES, PACK
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from vt_models.datasets import SequenceDataset
-    from vt_models.training.recipe.settings import Recipe, SamplingConfig, SourceConfig
+from vt_models.training.recipe.settings import Recipe, SamplingConfig, SourceConfig
 
 NO_BOX = (float("nan"),) * 4
 TRAINING_SPLITS = {

@@ -11,20 +11,15 @@ annotated in the image's group.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vt_models.training.data.augmentation import View, box_in_view
+from vt_models.training.data.augmentation import Box, View, box_in_view
 from vt_models.training.data.descriptions import plain_name
 from vt_models.training.data.image_store import ConcatSequence, by_name
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from vt_models.training.data.augmentation import Box
-    from vt_models.training.data.targets import Annotated, Source, Target
+from vt_models.training.data.targets import Annotated, Source, Target
 
 ABSENT_SHARE = 0.3
 """Of the views, those that do not show what the text says."""

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from vt_models.errors import InputError, TrainingError
+from vt_models.registry import ModelSpec
 from vt_models.training.data.augmentation import (
     View,
     apply_colour,
@@ -31,17 +33,11 @@ from vt_models.training.data.augmentation import (
     motion_blur,
 )
 from vt_models.training.data.batches import BatchNumbers, make_loader
+from vt_models.training.data.targets import IndexedSequence
 from vt_models.training.distillation.initialisation import ease_start
 from vt_models.training.recipe.settings import AugmentConfig
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import TypeAlias
-
-    from vt_models.registry import ModelSpec
-    from vt_models.training.data.targets import IndexedSequence
-
-    Maps: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
+Maps: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
 
 NARROWEST_PX = 32.0
 """Windows are at least that wide in their image."""

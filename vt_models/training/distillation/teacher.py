@@ -15,7 +15,8 @@ teacher's best box has a mean IoU of 0.53 with the truth, that of the trained `a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,15 +24,10 @@ from torch import Tensor
 
 from vt_models.errors import InputError
 from vt_models.nets.nanotrack import STRIDE, NanoTrack, load_nanotrack
-from vt_models.registry import get_spec
+from vt_models.registry import ModelSpec, get_spec
+from vt_models.training.data.batches import Batch
 from vt_models.training.losses.families import Truth, iou_and_giou
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from vt_models.registry import ModelSpec
-    from vt_models.training.data.batches import Batch
-    from vt_models.training.recipe.settings import LossConfig, Recipe
+from vt_models.training.recipe.settings import LossConfig, Recipe
 
 LEAST_IOU = 0.5
 """Of the teacher's best box with the truth."""

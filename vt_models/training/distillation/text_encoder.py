@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,12 +28,7 @@ from torch import Tensor, nn
 
 from vt_models.errors import DatasetError
 from vt_models.nets.bert import Bert, BertConfig, mean_word
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from vt_models.text import Tokenizer
+from vt_models.text import Tokenizer
 
 MINILM_L6 = BertConfig(dim=384, depth=6, hidden=1536, dropout=0.0)
 """all-MiniLM-L6-v2, the teacher."""

@@ -12,13 +12,14 @@ count is weighted with 0, because picking it out would need its number first.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vt_models.nets.centre_head import box_at_peak
+from vt_models.registry import ModelSpec
 from vt_models.training.losses.alignment import alignment_loss
 from vt_models.training.losses.cells import (
     cells_beginning_inside,
@@ -28,9 +29,6 @@ from vt_models.training.losses.cells import (
     corners,
 )
 from vt_models.training.recipe.settings import LossConfig
-
-if TYPE_CHECKING:
-    from vt_models.registry import ModelSpec
 
 
 class Truth(NamedTuple):

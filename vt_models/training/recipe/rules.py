@@ -4,17 +4,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from vt_models.datasets import DATASETS, IMAGE_SETS
 from vt_models.errors import RecipeError, VtModelsError
 from vt_models.registry import get_spec
-from vt_models.training.recipe.settings import to_dict
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from vt_models.training.recipe.settings import Recipe, SourceConfig
+from vt_models.training.recipe.settings import Recipe, SourceConfig, to_dict
 
 PACK, IMAGES = "pack", "images"
 KINDS = (PACK, IMAGES, *IMAGE_SETS, *DATASETS)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,6 +12,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("torch", reason="needs the training packages")
 pytest.importorskip("tokenizers", reason="needs the library tokenizers")
+
+from pathlib import Path
 
 from vt_models.registry import get_spec
 from vt_models.text import Tokenizer
@@ -26,9 +27,6 @@ from vt_models.training.data.text_queries import (
     window_around,
 )
 from vt_models.training.recipe.settings import AugmentConfig, Recipe, SamplingConfig
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SPEC = get_spec("pjvlt_tiny")
 SIZE = 200

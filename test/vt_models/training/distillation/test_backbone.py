@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
+
+from pathlib import Path
 
 from safetensors import safe_open
 
@@ -22,9 +22,6 @@ from vt_models.training.distillation.backbone import (
     distill_backbone,
 )
 from vt_models.weights.tensors import save_weights
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 CPU = torch.device("cpu")
 SETTINGS = BackboneSettings(samples=160, batch_size=8, size=64, lr=3e-3)

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 pytest.importorskip("tokenizers", reason="needs the library tokenizers")
+
+from pathlib import Path
 
 from safetensors.torch import save_file
 
@@ -30,9 +31,6 @@ from vt_models.training.distillation.text_encoder import (
     start_from,
     whole_words,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TEACHER = BertConfig(dim=48, depth=2, heads=4, hidden=96, positions=32, dropout=0.0)
 STUDENT = BertConfig(dim=24, depth=1, heads=4, hidden=48, positions=32, embedding=12)
