@@ -100,7 +100,7 @@ def test_merging_changes_no_output(net: NanoTrack, weights: Path, crops: tuple[A
 
 @torch.no_grad()
 @pytest.mark.parametrize("size", [192, 256, 320])
-def test_any_search_size_that_is_a_multiple_of_the_stride(
+def test_search_sizes_of_the_stride_are_taken(
     net: NanoTrack, crops: tuple[Any, Any], size: int
 ) -> None:
     template = np.stack([cv2.resize(one, (128, 128)) for one in crops[0]])

@@ -134,7 +134,7 @@ def test_ccpil_is_equations_8_to_11(tokens: tuple[Any, Any, Any]) -> None:
 
 @pytest.mark.parametrize("form", ["replace", "add"])
 @torch.no_grad()
-def test_a_fusion_hands_on_what_its_form_says(form: Any, tokens: tuple[Any, Any, Any]) -> None:
+def test_fusion_form_decides_what_is_passed_on(form: Any, tokens: tuple[Any, Any, Any]) -> None:
     vision = ViTConfig(template_size=32, search_size=64, dim=DIM, depth=1, heads=2)
     language = BertConfig(dim=WORDS, depth=1, heads=2, hidden=8, vocabulary=20)
     fusion = FusionConfig(blocks=(0,), latent=8, heads=2, patch_hidden=30, form=form)
@@ -306,7 +306,7 @@ def test_the_text_decides_beside_the_images(
 
 @pytest.mark.parametrize("build", MINIATURES.values(), ids=MINIATURES)
 @torch.no_grad()
-def test_a_fresh_network_does_not_read_yet(
+def test_fresh_network_ignores_its_text(
     build: Any, pair: tuple[Any, Any], text: tuple[Any, Any]
 ) -> None:
     """theta_w is 0 at the start, section III-C (1): the sentence comes in while training."""

@@ -142,7 +142,7 @@ def test_operations_are_the_paper_s(variant: str, giga: float) -> None:
         ("large", 2.36, 31.32),
     ],
 )
-def test_what_a_frame_costs(variant: str, once: float, frame: float) -> None:
+def test_operations_of_a_frame(variant: str, once: float, frame: float) -> None:
     """In 10^9 multiplications with an addition, attention's products included."""
     module = build(variant, "meta")
     template, search = pair(device="meta")
@@ -235,7 +235,7 @@ def test_each_pair_of_a_batch_is_on_its_own(net: Any) -> None:
 
 
 @torch.no_grad()
-def test_the_template_matters(net: Any) -> None:
+def test_search_depends_on_the_template(net: Any) -> None:
     (template, other), (search, _) = pair(2)
 
     boxes = [net(image[None], search[None])["boxes"] for image in (template, other)]

@@ -53,7 +53,7 @@ def test_a_place_is_in_the_box_it_gives(net: TextDetector) -> None:
 
 
 @torch.no_grad()
-def test_texts_and_pictures_do_not_meet_but_in_the_score(net: TextDetector) -> None:
+def test_texts_and_images_meet_in_the_score_only(net: TextDetector) -> None:
     """The score of a text does not depend on the other texts, nor on the other images."""
     words = torch.randn(3, 192)
     images = image(2)
@@ -73,7 +73,7 @@ def test_padding_of_a_text_has_no_influence(net: TextDetector) -> None:
 
 
 @torch.no_grad()
-def test_a_new_network_believes_that_hardly_any_place_fits() -> None:
+def test_fresh_network_scores_are_low() -> None:
     torch.manual_seed(0)
     found = TextDetector().eval()(image(), torch.randn(1, 192))
     assert float(found.logits.sigmoid().mean()) == pytest.approx(RARE, rel=0.2)

@@ -39,7 +39,7 @@ def _words(folder: Path, pack: Path, model: str, pretrained: str) -> list[str]:
     return ["train", str(recipe), "--data", str(pack), *output]
 
 
-def test_a_run_starts_from_them(tmp_path: Path, mini_pack: Path, published: Path) -> None:
+def test_backbone_weights_start_a_run(tmp_path: Path, mini_pack: Path, published: Path) -> None:
     words = _words(tmp_path, mini_pack, "asymtrack_nano", "nanotrack")
     assert main([*words, "--backbone-weights", str(published)]) == 0
     trained = load_file(tmp_path / "run" / "weights.safetensors")
@@ -60,7 +60,7 @@ def test_a_run_starts_from_them(tmp_path: Path, mini_pack: Path, published: Path
         (("asymtrack_lite0", "nanotrack"), True, "asymtrack_lite0 has no NanoTrack v3 weights"),
     ],
 )
-def test_what_does_not_go_together_is_refused(
+def test_backbone_weights_impossible_options_are_refused(
     tmp_path: Path,
     mini_pack: Path,
     published: Path,

@@ -39,7 +39,7 @@ assert torch.get_num_threads() == own + 2
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
-def test_the_next_tensor_gets_pages_that_the_kernel_need_not_clear() -> None:
+def test_keep_freed_memory_next_tensor_reuses_pages() -> None:
     def page_faults(how: str) -> int:
         command = [sys.executable, "-c", PROGRAM, how]
         return int(subprocess.run(command, capture_output=True, check=True).stdout)
@@ -47,5 +47,5 @@ def test_the_next_tensor_gets_pages_that_the_kernel_need_not_clear() -> None:
     assert page_faults("kept") * 10 < page_faults("given back")
 
 
-def test_threads_are_set_where_they_are_given() -> None:
+def test_prepare_cpu_sets_given_threads() -> None:
     subprocess.run([sys.executable, "-c", THREADS], check=True)

@@ -124,7 +124,7 @@ def test_two_processes_train_as_one_and_either_continues(tmp_path: Path, mini_pa
     _assert_same(_weights(one), _weights(two))
 
 
-def test_one_told_to_stop_stops_all(tmp_path: Path, mini_pack: Path) -> None:
+def test_sigterm_to_one_process_stops_all(tmp_path: Path, mini_pack: Path) -> None:
     process = _start(_words(tmp_path, mini_pack, "run", *ENDLESS), processes=2)
     _wait_for_checkpoint(process, tmp_path / "run" / "last.pt")
     os.kill(_children(process.pid)[-1], signal.SIGTERM)
@@ -134,7 +134,7 @@ def test_one_told_to_stop_stops_all(tmp_path: Path, mini_pack: Path) -> None:
     assert f"stopped at {samples} samples; the same command continues there" in said
 
 
-def test_one_killed_ends_all_with_a_sentence(tmp_path: Path, mini_pack: Path) -> None:
+def test_killed_process_ends_all_with_a_message(tmp_path: Path, mini_pack: Path) -> None:
     process = _start(_words(tmp_path, mini_pack, "run", *ENDLESS), processes=2)
     _wait_for_checkpoint(process, tmp_path / "run" / "last.pt")
     os.kill(_children(process.pid)[-1], signal.SIGKILL)
@@ -187,7 +187,7 @@ def test_a_diverged_run_ends_the_command_with_the_old_checkpoint(
     assert (tmp_path / "run" / "last.pt").read_bytes() == before
 
 
-def test_a_data_process_that_finds_no_memory_to_start(
+def test_data_process_without_memory_ends_with_a_message(
     tmp_path: Path,
     mini_pack: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -203,7 +203,7 @@ def test_a_data_process_that_finds_no_memory_to_start(
     assert "last.pt is intact. Free some memory, or give fewer --workers" in said
 
 
-def test_a_disk_that_is_full_after_the_checkpoint(
+def test_full_disk_after_the_checkpoint_keeps_it(
     tmp_path: Path,
     mini_pack: Path,
     monkeypatch: pytest.MonkeyPatch,

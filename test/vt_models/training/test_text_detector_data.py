@@ -51,7 +51,7 @@ def test_places_near_the_middle_belong_to_an_object_at_its_level() -> None:
 
 
 @pytest.mark.parametrize("side", [7.0, 8.0, 24.0, 48.0, 64.0, 90.0, 110.0, 128.0])
-def test_every_size_has_a_level(side: float) -> None:
+def test_assign_every_size_has_a_level(side: float) -> None:
     low = (SIZE - side) / 2
     said = assign(objects((low, low, low + side, low + side, 0, False)), SIZE)
     _, level = places()
@@ -79,7 +79,7 @@ def test_doubtful_objects_are_no_targets_and_no_background() -> None:
     assert (said["doubtful"][~inside] == BACKGROUND).all()
 
 
-def test_an_empty_picture_says_nothing() -> None:
+def test_assign_without_objects_is_background() -> None:
     said = assign(objects(), SIZE)
     assert (said["name"] == BACKGROUND).all()
     assert said["box"].shape == (len(places()[0]), 4)
@@ -121,13 +121,13 @@ def test_boxes_lie_on_what_they_name(pack: ImagePack) -> None:
     assert seen == {"car", "tv"}
 
 
-def test_what_nobody_looked_for_is_not_known(pack: ImagePack) -> None:
+def test_known_names_are_those_of_the_group(pack: ImagePack) -> None:
     data = DetectionDataset(pack, SIZE, seed=3)
     known = {tuple(data[number]["known"].tolist()) for number in range(40)}
     assert known == {(True, True), (True, False)}
 
 
-def test_a_frame_of_a_video_does_not_say_what_is_absent(pack: ImagePack) -> None:
+def test_video_frame_knows_no_absent_names(pack: ImagePack) -> None:
     data = DetectionDataset(pack, SIZE, seed=3)
     frames = 0
     for number in range(60):
@@ -138,7 +138,7 @@ def test_a_frame_of_a_video_does_not_say_what_is_absent(pack: ImagePack) -> None
     assert 3 <= frames <= 20
 
 
-def test_a_number_is_always_the_same_picture(pack: ImagePack) -> None:
+def test_sample_of_a_number_is_repeatable(pack: ImagePack) -> None:
     first, second = (
         DetectionDataset(pack, SIZE, seed=3)[11],
         DetectionDataset(pack, SIZE, seed=3)[11],
@@ -148,7 +148,7 @@ def test_a_number_is_always_the_same_picture(pack: ImagePack) -> None:
     assert not np.array_equal(first["image"], other["image"])
 
 
-def test_what_is_held_out_is_not_shown(pack: ImagePack) -> None:
+def test_held_out_images_are_not_drawn(pack: ImagePack) -> None:
     data = DetectionDataset(pack, SIZE, seed=3, hold_out=2)
     assert data.names == ("car", "tv"), "the second still image is the one that is left out"
     assert len(data) == 2

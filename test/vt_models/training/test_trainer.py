@@ -140,14 +140,16 @@ def test_resume_takes_rates_from_the_recipe(tmp_path: Path, mini_pack: Path) -> 
 @pytest.mark.parametrize(
     "change", ["optim.frozen=[backbone.stem]", "optim.backbone_lr_factor=0"], ids=str
 )
-def test_what_learns_cannot_change_in_a_run(tmp_path: Path, mini_pack: Path, change: str) -> None:
+def test_resume_with_other_trainable_parameters_is_refused(
+    tmp_path: Path, mini_pack: Path, change: str
+) -> None:
     _trainer(tmp_path, mini_pack, [], "asymtrack_lite0").save()
     changed = _trainer(tmp_path, mini_pack, [change], "asymtrack_lite0")
     with pytest.raises(RecipeError, match="what learns cannot change"):
         changed.resume()
 
 
-def test_frozen_names_that_do_not_fit(tmp_path: Path, mini_pack: Path) -> None:
+def test_frozen_prefix_without_parameter_is_refused(tmp_path: Path, mini_pack: Path) -> None:
     with pytest.raises(RecipeError, match=r"'bakbone'.*backbone\.stem"):
         _trainer(tmp_path, mini_pack, ["optim.frozen=[bakbone]"], "asymtrack_lite0")
     with pytest.raises(RecipeError, match="nothing to learn"):
@@ -265,7 +267,7 @@ def test_the_command_validates_and_logs(tmp_path: Path, mini_pack: Path) -> None
     assert all(0.0 <= event.value <= 1.0 for event in validations)
 
 
-def test_not_a_number_stops_with_the_checkpoint_intact(tmp_path: Path, mini_pack: Path) -> None:
+def test_nan_loss_stops_with_the_checkpoint_intact(tmp_path: Path, mini_pack: Path) -> None:
     trainer = _trainer(tmp_path, mini_pack, ["optim.lr=1e30"], "asymtrack_lite0")
     trainer.save()
     with pytest.raises(DivergedError, match=r"last\.pt is intact"):
@@ -273,7 +275,7 @@ def test_not_a_number_stops_with_the_checkpoint_intact(tmp_path: Path, mini_pack
     assert load_checkpoint(trainer.checkpoint_path)["samples"] < 24
 
 
-def test_checkpoint_of_another_model_or_of_nothing(tmp_path: Path, mini_pack: Path) -> None:
+def test_resume_from_another_model_or_damage_is_refused(tmp_path: Path, mini_pack: Path) -> None:
     trainer = _trainer(tmp_path, mini_pack, [], "asymtrack_lite0")
     assert not trainer.resume()
     trainer.save()
@@ -289,7 +291,7 @@ def test_checkpoint_of_another_model_or_of_nothing(tmp_path: Path, mini_pack: Pa
         trainer.resume()
 
 
-def test_checkpoint_of_another_version_of_the_network(tmp_path: Path, mini_pack: Path) -> None:
+def test_resume_from_another_network_version_is_refused(tmp_path: Path, mini_pack: Path) -> None:
     trainer = _trainer(tmp_path, mini_pack, [], "asymtrack_lite0")
     trainer.save()
     state = load_checkpoint(trainer.checkpoint_path)

@@ -110,7 +110,9 @@ ATTACKS = [
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("place", ["settings", "net", "top"])
-def test_nothing_is_executed(tmp_path: Path, attack: Any, legacy: bool, place: str) -> None:
+def test_read_checkpoint_executes_nothing(
+    tmp_path: Path, attack: Any, legacy: bool, place: str
+) -> None:
     marker, path = tmp_path / "executed", tmp_path / "evil.pth.tar"
     payload = attack(marker)
     content = {

@@ -33,7 +33,7 @@ def numbers(net: Any) -> dict[str, Any]:
     return {name: np.asarray(tensor.numpy() + 1) for name, tensor in net.state_dict().items()}
 
 
-def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
+def test_saved_weights_load_unchanged(tmp_path: Path) -> None:
     net = network()
     tensors = numbers(net)
     path = save_weights(tensors, tmp_path / "w.safetensors", SPEC.name, {"epoch": "3"})
@@ -110,7 +110,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_weights(network(), tmp_path / "missing.safetensors", SPEC.name)
 
 
-def test_a_write_that_fails_leaves_the_former_file(
+def test_failed_write_keeps_the_previous_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save_weights(numbers(network()), tmp_path / "w.safetensors", SPEC.name)

@@ -29,7 +29,7 @@ def copied(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_what_ships_is_whole_calibrated_and_described(name: str) -> None:
+def test_bundled_weights_are_whole_calibrated_and_described(name: str) -> None:
     directory = shipped_directory(get_spec(name))
     assert directory is not None
     found = verify(directory)
@@ -59,7 +59,7 @@ def test_the_command_checks_all_and_fails_if_one_fails(copied, tmp_path, capsys)
     assert "model.json" in found["failed"][str(tmp_path / "nothing")]
 
 
-def test_the_command_checks_what_is_here(capsys, monkeypatch, tmp_path) -> None:
+def test_verify_command_checks_installed_weights(capsys, monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("VT_MODELS_WEIGHTS", str(tmp_path))
     assert main(["weights", "verify"]) == 0
     assert "asymtrack_lite0: " in capsys.readouterr().out
@@ -68,7 +68,7 @@ def test_the_command_checks_what_is_here(capsys, monkeypatch, tmp_path) -> None:
     assert "FAILED: " in capsys.readouterr().out
 
 
-def test_it_needs_no_training_packages() -> None:
+def test_verify_needs_no_training_packages() -> None:
     """As on a robot: `pip install .` is enough."""
     program = (
         "import sys; sys.modules.update(dict.fromkeys(['torch', 'timm', 'safetensors']));"
@@ -81,7 +81,7 @@ def test_it_needs_no_training_packages() -> None:
     assert "asymtrack_lite0: " in result.stdout
 
 
-def test_the_detector_that_ships_is_whole_and_described() -> None:
+def test_bundled_detector_is_whole_and_described() -> None:
     found = verify(SHIPPED_DETECTOR)
     assert found.model == "text_detector"
     assert set(found.files) == {"detector.onnx", "tokenizer.json"}

@@ -62,7 +62,7 @@ def test_unjittered_view_is_the_inference_crop() -> None:
     assert box_in_view(BOX, view)[:2] == pytest.approx([0.5, 0.5])
 
 
-def test_label_against_the_authors(shared_dir: Path) -> None:
+def test_box_in_view_equals_the_published_label(shared_dir: Path) -> None:
     """Sizes are theirs; centres lie half a crop pixel further, because they map pixel centres.
 
     Their tracker maps boxes back without that half pixel, as ours does: here labels and tracker
@@ -80,7 +80,7 @@ def test_label_against_the_authors(shared_dir: Path) -> None:
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-def test_shift_stays_within_the_authors_bound(seed: int) -> None:
+def test_jittered_view_shift_is_bounded_as_published(seed: int) -> None:
     view = jittered_view(BOX, 4.0, 3.5, 0.0, np.random.default_rng(seed))
     bound = 0.5 * 3.5 * np.sqrt(36.0 * 22.0) + 1e-6
     assert abs(view.centre[0] - 78.0) <= bound

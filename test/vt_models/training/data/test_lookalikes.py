@@ -66,7 +66,7 @@ def test_a_distractor_never_covers_the_target(seed: int, cx: float, w: float) ->
     assert not inside.any()
 
 
-def test_distractors_come_and_some_take_the_targets_colours() -> None:
+def test_add_distractor_sometimes_takes_the_colours_of_the_target() -> None:
     box = np.array([0.5, 0.5, 0.25, 0.25], np.float32)
     patch = np.full((20, 20, 3), (250, 10, 10), np.uint8)
     reddest = []
@@ -108,7 +108,7 @@ def test_a_transplanted_target_is_labelled_where_it_is(seed: int) -> None:
     assert 0.7 * box[3] * SIZE - 2 < height < 1.15 * box[3] * SIZE + 2
 
 
-def test_a_cut_ends_at_the_image() -> None:
+def test_cut_object_is_clipped_at_the_image() -> None:
     image = np.arange(20 * 30, dtype=np.int64).reshape(20, 30, 1).repeat(3, 2).astype(np.uint8)
     corner = cut_object(image, Target(0, (-4.0, -4.0, 10.0, 10.0), "", ""))
     assert corner.shape == (6, 6, 3)
@@ -116,7 +116,7 @@ def test_a_cut_ends_at_the_image() -> None:
     assert cut_object(image, Target(0, (29.5, 19.5, 3.0, 3.0), "", "")).size > 0
 
 
-def test_small_targets_and_videos_to_judge_by(mini_pack: Path) -> None:
+def test_load_image_pack_min_side_and_hold_out(mini_pack: Path) -> None:
     everything = load_image_pack(mini_pack)
     large = load_image_pack(mini_pack, min_side=29.0)
     assert len(large.stills) == sum(min(t.box[2:]) >= 29.0 for t in everything.stills) > 0

@@ -29,19 +29,19 @@ SPEC = get_spec("pjvlt_tiny")
         ((150, 100, 60), ""),
     ],
 )
-def test_colours_have_the_names_people_give_them(rgb: tuple[int, int, int], name: str) -> None:
+def test_colour_of_plain_patch_is_its_name(rgb: tuple[int, int, int], name: str) -> None:
     image = np.zeros((40, 40, 3), np.uint8)
     image[10:30, 10:30] = rgb
     assert colour_of(image, (10.0, 10.0, 20.0, 20.0)) == name
 
 
-def test_two_colours_are_none() -> None:
+def test_colour_of_two_colours_is_empty() -> None:
     image = np.zeros((40, 40, 3), np.uint8)
     image[:, :18], image[:, 22:] = (220, 20, 30), (20, 60, 220)
     assert colour_of(image, (10.0, 10.0, 20.0, 20.0)) == ""
 
 
-def test_things_are_called_by_many_phrases_and_sentences_by_themselves() -> None:
+def test_phrases_vary_names_and_keep_sentences() -> None:
     sentence = "the small boat behind the pier"
     phrases = Phrases(["car", "person", sentence], SPEC)
     rng = np.random.default_rng(0)

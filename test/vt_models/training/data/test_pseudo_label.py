@@ -145,7 +145,7 @@ def test_clips_are_spread_over_a_video(tmp_path: Path) -> None:
     assert [len(clip) for clip in few] == [10, 10], "the rest between"
 
 
-def test_the_pack_holds_what_came_back(tmp_path: Path) -> None:
+def test_write_pseudo_pack_holds_consistent_regions(tmp_path: Path) -> None:
     _write_video(tmp_path / "videos" / "one" / "img", _frames(12))
     _write_video(tmp_path / "videos" / "two", _frames(12))
     (tmp_path / "videos" / "notes.txt").write_text("nothing")
@@ -175,7 +175,9 @@ def test_the_pack_holds_what_came_back(tmp_path: Path) -> None:
     ("teacher", "words"),
     [(Shifting(5.0), "none of .* regions came back"), (Marked(0, 0.1), "mean score of 0.4")],
 )
-def test_what_does_not_come_back_is_left_out(tmp_path: Path, teacher: Shifting, words: str) -> None:
+def test_write_pseudo_pack_leaves_out_drifted_regions(
+    tmp_path: Path, teacher: Shifting, words: str
+) -> None:
     _write_video(tmp_path / "videos" / "one", _frames(8))
     videos = find_videos(tmp_path / "videos")
     with pytest.raises(InputError, match=words):
@@ -252,7 +254,7 @@ def test_a_baseline_labels_a_video(
         (["--teacher", "vit", "--weights", "nowhere"], "baseline vit: nowhere/vittrack.onnx does"),
     ],
 )
-def test_teachers_that_cannot_be(
+def test_pseudo_label_impossible_teachers_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
     _write_video(tmp_path / "videos" / "a", _frames(6))

@@ -83,7 +83,7 @@ def test_a_size_depends_on_the_seed_and_the_batch_alone(tmp_path: Path, pack: Im
     assert len(_sizes(dataset, BatchNumbers(2, 64, 4))) == 15
 
 
-def test_nothing_but_the_size_changes_the_numbers(tmp_path: Path, pack: ImagePack) -> None:
+def test_search_sizes_leave_other_draws_unchanged(tmp_path: Path, pack: ImagePack) -> None:
     plain, fixed = (_dataset(pack, _recipe(tmp_path, s)) for s in ("[]", "[192, 192]"))
     for number in range(8):
         one, other = plain[number], fixed[number]

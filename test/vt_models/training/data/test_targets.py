@@ -64,7 +64,7 @@ def _cut_line(root: Path) -> None:
         ),
     ],
 )
-def test_damage_is_named(
+def test_load_image_pack_names_damage(
     mini_pack: Path, tmp_path: Path, damage: Callable[[Path], None], words: list[str]
 ) -> None:
     root = tmp_path / "pack"

@@ -76,7 +76,7 @@ def test_a_view_with_two_of_the_name_is_not_clear(pack: ImagePack) -> None:
     assert not named.is_clear(TextQuery(dog, "cat", present=False), View((60.0, 100.0), 190.0))
 
 
-def test_nothing_is_called_absent_that_nobody_looked_for(pack: ImagePack) -> None:
+def test_absent_query_is_annotated_in_the_group(pack: ImagePack) -> None:
     """In the images of a group only what is named somewhere in the group can be absent."""
     groups = ("dogs and cats", "dogs and cars")
     apart = [Annotated(a.image, g, a.objects) for a, g in zip(pack.annotated, groups, strict=True)]
@@ -89,7 +89,7 @@ def test_nothing_is_called_absent_that_nobody_looked_for(pack: ImagePack) -> Non
     assert all(w.text == w.target.name for w in wanted if w.present)
 
 
-def test_what_shows_no_template_shows_the_mean_colour(mini_pack: Path) -> None:
+def test_sample_without_template_shows_the_mean_colour(mini_pack: Path) -> None:
     data = load_image_pack(mini_pack)
     mean = np.round(255 * np.array(SPEC.mean)).astype(np.uint8)
     dataset = PairDataset(data, SPEC, recipe(template_dropout=0.5))

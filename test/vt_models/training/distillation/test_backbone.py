@@ -39,7 +39,7 @@ def _pair(name: str, seed: int = 0):
     return create_model(name), get_spec(name)
 
 
-def test_the_student_explains_more_and_more_and_the_teacher_stays(images: list[np.ndarray]) -> None:
+def test_distill_backbone_lowers_the_loss_and_keeps_the_teacher(images: list[np.ndarray]) -> None:
     student, teacher = _pair("asymtrack_t"), _pair("asymtrack_lite0", seed=1)
     before = [one.clone() for one in (*teacher[0].parameters(), *teacher[0].buffers())]
 
@@ -54,7 +54,7 @@ def test_the_student_explains_more_and_more_and_the_teacher_stays(images: list[n
     assert not student[0].training
 
 
-def test_a_window_is_the_same_for_the_same_number(images: list[np.ndarray]) -> None:
+def test_windows_of_the_same_number_are_equal(images: list[np.ndarray]) -> None:
     windows = Windows(images, SETTINGS)
     first, again, other = windows[3], windows[3], windows[4]
     assert first["crop"].shape == (64, 64, 3)
@@ -63,7 +63,7 @@ def test_a_window_is_the_same_for_the_same_number(images: list[np.ndarray]) -> N
     assert not np.array_equal(first["crop"], other["crop"])
 
 
-def test_time_ends_a_run_early(images: list[np.ndarray]) -> None:
+def test_distill_backbone_max_seconds_ends_early(images: list[np.ndarray]) -> None:
     hurried = BackboneSettings(samples=80_000, max_seconds=1.5, batch_size=8, size=64)
     course = list(
         distill_backbone(_pair("asymtrack_t"), _pair("asymtrack_lite0"), images, hurried, CPU)
@@ -78,7 +78,7 @@ def test_time_ends_a_run_early(images: list[np.ndarray]) -> None:
         ("asymtrack_t", "stark_s50", r"stark_s50 \(family stark\) cannot teach .* asymtrack_lite"),
     ],
 )
-def test_a_family_that_cannot_is_named(
+def test_distill_backbone_of_another_family_is_refused(
     student: str, teacher: str, words: str, images: list[np.ndarray]
 ) -> None:
     lessons = distill_backbone(_pair(student), _pair(teacher), images, SETTINGS, CPU)
@@ -134,7 +134,7 @@ def test_the_command_writes_weights_that_training_starts_from(
         (["--teacher", "stark_s50"], ["stark_s50", "--teacher-weights"]),
     ],
 )
-def test_what_cannot_be_is_refused_at_once(
+def test_distill_backbone_command_impossible_values_are_refused(
     tmp_path: Path, option: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = ["--output", str(tmp_path / "start.safetensors")]

@@ -22,7 +22,7 @@ def _eased() -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
     return net, before
 
 
-def test_residual_branches_are_open() -> None:
+def test_ease_start_opens_residual_branches() -> None:
     net, _ = _eased()
     factors = [
         value for name, value in net.named_parameters() if name.endswith(("gamma_1", "ibe_scale"))
@@ -31,7 +31,7 @@ def test_residual_branches_are_open() -> None:
     assert all(bool((value == 0.7).all()) for value in factors)
 
 
-def test_queries_start_as_keys_and_values_as_they_were() -> None:
+def test_ease_start_copies_keys_to_queries() -> None:
     net, before = _eased()
     name = next(name for name in before if name.endswith("attn.qkv.weight"))
     query, key, value = net.state_dict()[name].chunk(3)
@@ -40,7 +40,7 @@ def test_queries_start_as_keys_and_values_as_they_were() -> None:
     assert torch.equal(value, before[name].chunk(3)[2])
 
 
-def test_modulation_is_quiet_and_only_the_last_one_marks_the_search_region() -> None:
+def test_ease_start_scales_modulation_and_marks_search_in_the_last() -> None:
     net, _ = _eased()
     *first, last = (m for m in net.modules() if isinstance(m, EfficientTemplateModulation))
     assert first
@@ -50,7 +50,7 @@ def test_modulation_is_quiet_and_only_the_last_one_marks_the_search_region() -> 
     assert not bool(last.ln.bias[SEARCH_MARK_CHANNELS:].any())
 
 
-def test_the_rest_is_left_alone() -> None:
+def test_ease_start_leaves_other_parameters() -> None:
     net, before = _eased()
     changed = {name for name, value in net.state_dict().items() if not value.equal(before[name])}
     meant = ("gamma_1", "ibe_scale", "attn.qkv.weight", "ln.weight", "ln.bias")

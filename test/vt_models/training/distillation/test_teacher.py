@@ -68,7 +68,7 @@ def _student_of(maps: TeacherMaps) -> dict[str, torch.Tensor]:
     return {"logits": score[:, 0, 1:-1, 1:-1].logit(), "boxes": boxes[..., 1:-1, 1:-1].clone()}
 
 
-def test_a_student_that_equals_the_teacher_has_no_loss() -> None:
+def test_teacher_loss_of_equal_maps_is_zero() -> None:
     truth = _truth()
     maps = _maps_of(truth)
     terms = teacher_loss(_student_of(maps), maps, truth, CONFIG)
@@ -79,7 +79,7 @@ def test_a_student_that_equals_the_teacher_has_no_loss() -> None:
 
 
 @pytest.mark.parametrize("name", ["logits", "boxes"])
-def test_a_student_moves_towards_the_teacher(name: str) -> None:
+def test_teacher_loss_gradient_moves_towards_the_teacher(name: str) -> None:
     truth = _truth()
     maps = _maps_of(truth)
     student = _student_of(maps)
@@ -94,7 +94,7 @@ def test_a_student_moves_towards_the_teacher(name: str) -> None:
         assert ((gradient != 0).any(1).sum((1, 2)) == 4 * (maps.score > 0.5).sum((1, 2))).all()
 
 
-def test_pairs_in_which_the_teacher_is_wrong_teach_nothing() -> None:
+def test_teacher_loss_where_the_teacher_is_wrong_is_zero() -> None:
     truth = _truth()
     maps = _maps_of(truth)
     boxes = maps.boxes.clone()
@@ -116,7 +116,7 @@ def test_pairs_in_which_the_teacher_is_wrong_teach_nothing() -> None:
     assert terms["teacher_iou"].item() == pytest.approx(2 / 3, abs=1e-5)
 
 
-def test_boxes_worse_than_the_students_teach_nothing() -> None:
+def test_teacher_loss_with_worse_boxes_ignores_them() -> None:
     truth = _truth()
     maps = _maps_of(truth)
     student = _student_of(maps)
@@ -133,7 +133,7 @@ def test_boxes_worse_than_the_students_teach_nothing() -> None:
     assert terms["teacher_better"].item() == pytest.approx(0.25, abs=1e-5)
 
 
-def test_an_absent_target_teaches_low_scores_only() -> None:
+def test_teacher_loss_with_absent_target_lowers_scores_only() -> None:
     truth = Truth(_truth().box, torch.zeros(4, dtype=torch.bool))
     maps = _maps_of(truth)
     student = {key: value.requires_grad_() for key, value in _student_of(maps).items()}
@@ -145,7 +145,7 @@ def test_an_absent_target_teaches_low_scores_only() -> None:
     assert terms["teacher_right"] == 1
 
 
-def test_parts_of_a_batch_add_up_to_the_batch() -> None:
+def test_teacher_loss_of_parts_adds_up_to_the_batch() -> None:
     truth = Truth(_truth(6).box, torch.tensor([True, True, False, True, False, True]))
     rng = torch.Generator().manual_seed(2)
     maps = _maps_of(truth)
@@ -171,7 +171,7 @@ def test_parts_of_a_batch_add_up_to_the_batch() -> None:
         assert torch.allclose(a, b, atol=1e-7)
 
 
-def test_points_lie_as_published() -> None:
+def test_teacher_points_lie_as_published() -> None:
     sides = torch.full((1, 4, POINTS, POINTS), 8.0)
     boxes = sides_to_boxes(sides, 256) * 256
     assert boxes[0, 0, 0].tolist() == [128 + 16 * step for step in range(-8, 9)]
@@ -241,7 +241,7 @@ class Knowing(Teacher):
         return _maps_of(batch.truth)
 
 
-def test_parts_of_a_training_step_add_up_to_the_step(tmp_path: Path, mini_pack: Path) -> None:
+def test_training_step_with_teacher_parts_add_up(tmp_path: Path, mini_pack: Path) -> None:
     gradients, terms = [], []
     for parts in (1, 2):
         recipe = load_recipe(_recipe(tmp_path, 1.0), [f"optim.accumulate={parts}"])
@@ -259,7 +259,7 @@ def test_parts_of_a_training_step_add_up_to_the_step(tmp_path: Path, mini_pack: 
         assert torch.allclose(gradient, gradients[1][name], rtol=1e-3, atol=1e-5), name
 
 
-def test_the_loss_without_a_teacher_is_the_familys(tmp_path: Path, mini_pack: Path) -> None:
+def test_loss_without_teacher_is_that_of_the_family(tmp_path: Path, mini_pack: Path) -> None:
     recipe = load_recipe(_recipe(tmp_path, 0.0))
     trainer = Trainer(create_model(recipe.model), recipe, load_image_pack(mini_pack), tmp_path, CPU)
     trainer.prepare()
@@ -271,7 +271,7 @@ def test_the_loss_without_a_teacher_is_the_familys(tmp_path: Path, mini_pack: Pa
     assert terms["total"].item() == pytest.approx(expected["total"].item(), rel=1e-6)
 
 
-def test_refusals(tmp_path: Path, mini_pack: Path, weights: Path) -> None:
+def test_teacher_impossible_use_is_refused(tmp_path: Path, mini_pack: Path, weights: Path) -> None:
     with pytest.raises(RecipeError, match=r"taught.yaml:7: `loss.teacher` means nothing for sbt"):
         load_recipe(_recipe(tmp_path, 1.0, model="sbt_light"))
     taught = load_recipe(_recipe(tmp_path, 0.5))

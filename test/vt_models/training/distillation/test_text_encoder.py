@@ -36,7 +36,7 @@ TEACHER = BertConfig(dim=48, depth=2, heads=4, hidden=96, positions=32, dropout=
 STUDENT = BertConfig(dim=24, depth=1, heads=4, hidden=48, positions=32, embedding=12)
 
 
-def test_a_student_comes_to_say_what_its_teacher_says() -> None:
+def test_distillation_brings_student_closer_to_teacher() -> None:
     torch.manual_seed(0)
     teacher, student = Bert(TEACHER), Bert(STUDENT)
     tokenizer = Tokenizer.uncased(12)
@@ -52,7 +52,7 @@ def test_a_student_comes_to_say_what_its_teacher_says() -> None:
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
 
 
-def test_the_start_is_the_teacher_s_principal_components() -> None:
+def test_student_starts_from_principal_components() -> None:
     torch.manual_seed(0)
     teacher, student = Bert(TEACHER), Bert(STUDENT)
     rows = teacher.embeddings.word_embeddings.weight
@@ -75,7 +75,7 @@ def test_distances_ignore_padding() -> None:
     assert distances(wanted, wanted, mask)[0] == pytest.approx(0.0, abs=1e-6)
 
 
-def test_made_up_texts_are_words_and_reach_the_rare_ones() -> None:
+def test_made_up_texts_use_rare_words_too() -> None:
     words = whole_words(Tokenizer.uncased(8))
     assert len(words) > 20_000
     assert words.index("the") < 50 < words.index("squirrel")
@@ -127,7 +127,7 @@ def test_the_command_writes_what_training_starts_from(
         ([], "teacher.safetensors"),
     ],
 )
-def test_the_command_refuses_what_would_fail_later(
+def test_distill_text_encoder_command_impossible_values_are_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

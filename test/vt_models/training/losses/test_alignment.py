@@ -45,7 +45,7 @@ def outputs(fit: float = 8.0) -> dict[str, torch.Tensor]:
     }
 
 
-def test_what_fits_costs_nothing_and_what_does_not_costs_much() -> None:
+def test_alignment_loss_is_low_for_matches_and_high_for_mismatches() -> None:
     right = alignment_loss(outputs(), BOX, PRESENT)
     unsure = alignment_loss(outputs(fit=0.1), BOX, PRESENT)
     swapped = outputs()
@@ -55,13 +55,13 @@ def test_what_fits_costs_nothing_and_what_does_not_costs_much() -> None:
     assert right < unsure < alignment_loss(swapped, BOX, PRESENT)
 
 
-def test_patches_that_fit_while_nothing_named_is_there_cost() -> None:
+def test_alignment_loss_with_absent_target_penalises_matches() -> None:
     absent = torch.zeros(3, dtype=torch.bool)
 
     assert alignment_loss(outputs(), BOX, absent) > alignment_loss(outputs(), BOX, PRESENT) + 0.1
 
 
-def test_texts_that_may_mean_the_same_do_not_compete() -> None:
+def test_alignment_loss_ignores_texts_of_the_same_meaning() -> None:
     both_fit = outputs()
     both_fit["text_keys"] = both_fit["text_keys"][[0, 0, 2]]
     both_fit["text_queries"] = both_fit["text_queries"][[0, 0, 2]]
@@ -72,7 +72,7 @@ def test_texts_that_may_mean_the_same_do_not_compete() -> None:
     assert alignment_loss(both_fit, box, PRESENT) > 1.0
 
 
-def test_a_pair_without_a_text_does_not_count() -> None:
+def test_alignment_loss_of_pair_without_text_is_zero() -> None:
     some = outputs()
     queries = some["text_queries"].clone().requires_grad_()
     some["text_queries"] = queries

@@ -40,7 +40,7 @@ def _cxcywh(xyxy: np.ndarray) -> torch.Tensor:
     return torch.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], 1)
 
 
-def test_authors_box_loss(shared_dir: Path) -> None:
+def test_box_loss_is_as_published(shared_dir: Path) -> None:
     golden = np.load(shared_dir / "reference" / "train_helpers.golden.npz")
     predicted, truth = _cxcywh(golden["giou_pred_xyxy"]), _cxcywh(golden["giou_gt_xyxy"])
     iou, giou = iou_and_giou(predicted, truth)
@@ -53,7 +53,7 @@ def test_authors_box_loss(shared_dir: Path) -> None:
     assert terms["total"].item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_truth_ends_at_the_crop_as_the_authors_have_it(shared_dir: Path) -> None:
+def test_box_loss_clips_the_truth_at_the_crop(shared_dir: Path) -> None:
     golden = np.load(shared_dir / "reference" / "train_helpers.golden.npz")
     xywh = torch.from_numpy(golden["boxes_xywh"])
     truth = torch.cat([xywh[:, :2] + xywh[:, 2:] / 2, xywh[:, 2:]], 1)
@@ -91,7 +91,7 @@ def test_box_loss_without_any_target_is_zero_but_differentiable() -> None:
     assert box.grad.abs().sum() == 0
 
 
-def test_there_is_always_a_nearest_cell_has_the_nearest_and_never_one_outside() -> None:
+def test_central_cells_hold_the_nearest_and_none_outside() -> None:
     box = torch.tensor([[0.5, 0.5, 0.5, 0.25], [0.51, 0.26, 0.001, 0.001], [1.5, 0.5, 0.1, 0.1]])
     cells = central_cells(box, torch.Size([8, 8]))
     assert cells[0].nonzero().tolist() == [[3, 3], [3, 4], [4, 3], [4, 4]]
@@ -116,7 +116,7 @@ def test_dense_loss_prefers_the_truth() -> None:
     assert wrong_score > right + 0.1
 
 
-def test_an_absent_target_asks_for_low_scores_only() -> None:
+def test_dense_loss_with_absent_target_lowers_scores_only() -> None:
     box = torch.tensor([[0.5, 0.5, 0.4, 0.3]])
     absent, config = torch.tensor([False]), LossConfig(score=1.0)
     sure = dense_loss(_dense_outputs(8.0, box), box, absent, config)
@@ -125,7 +125,7 @@ def test_an_absent_target_asks_for_low_scores_only() -> None:
     assert sure["giou"] == 0
 
 
-def test_a_batch_of_absent_targets_weighs_no_more_than_one_of_them() -> None:
+def test_dense_loss_of_absent_batch_is_bounded() -> None:
     box = torch.tensor([[0.5, 0.5, 0.4, 0.3]]).expand(6, -1)
     absent, config = torch.zeros(6, dtype=torch.bool), LossConfig(score=1.0)
     outputs = _dense_outputs(2.0, box)
@@ -144,7 +144,7 @@ def _from_xywh(box: torch.Tensor) -> torch.Tensor:
     return torch.cat([box[:, :2] + box[:, 2:] / 2, box[:, 2:]], 1)
 
 
-def test_authors_heat_map_and_focal_loss(shared_dir: Path) -> None:
+def test_centre_heat_and_focal_loss_are_as_published(shared_dir: Path) -> None:
     golden = _golden(shared_dir)
     heat = centre_heat(_from_xywh(golden["boxes_xywh"]), torch.Size([24, 24]))
     assert torch.allclose(heat, golden["heatmap_384_16"], atol=1e-6)
@@ -165,7 +165,7 @@ def test_centre_loss_judges_the_box_at_the_peak(shared_dir: Path) -> None:
     assert terms["total"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_absent_targets_ask_a_centre_head_for_low_scores_only() -> None:
+def test_centre_loss_with_absent_target_lowers_scores_only() -> None:
     box, absent = torch.tensor([[0.5, 0.5, 0.2, 0.2]]), torch.tensor([False])
     boxes = torch.rand(1, 4, 24, 24)
     low, high = (
@@ -181,7 +181,7 @@ def test_absent_targets_ask_a_centre_head_for_low_scores_only() -> None:
     assert low["giou"] == high["giou"] == 0
 
 
-def test_starks_two_stages() -> None:
+def test_stark_loss_has_two_stages() -> None:
     outputs = {"box": torch.rand(4, 4), "logit": torch.tensor([3.0, -3.0, 3.0, -3.0])}
     truth, present = torch.rand(4, 4), torch.tensor([True, False, False, True])
     first = stark_loss(outputs, truth, present, LossConfig())
@@ -193,7 +193,7 @@ def test_starks_two_stages() -> None:
     assert second["right"] == 0.5
 
 
-def test_sbt_weighs_classes_and_fits_every_cell_inside() -> None:
+def test_sbt_loss_weighs_classes_and_fits_every_cell_inside() -> None:
     box = torch.tensor([[0.5, 0.5, 0.5, 0.25]])
     inside = cells_beginning_inside(box, torch.Size([8, 8]))
     assert inside[0].nonzero().tolist() == [
@@ -273,7 +273,7 @@ def _outputs(family: str, rng: np.random.Generator) -> dict[str, torch.Tensor]:
     }[family]
 
 
-def test_the_box_is_judged_at_the_peak_or_where_the_target_is() -> None:
+def test_centre_loss_box_cell_chooses_peak_or_target() -> None:
     """The score is wrong: its peak is far from the target, whose own cell has the right box."""
     box = torch.tensor([[0.25, 0.25, 0.25, 0.25]])
     scores = torch.full((1, 16, 16), 0.1)
@@ -303,7 +303,7 @@ def test_corner_maps_learn_where_the_corners_are() -> None:
     assert corner_loss(swapped, box) > corner_loss(flat, box)
 
 
-def test_a_corner_between_two_cells_is_shared_by_them() -> None:
+def test_corner_loss_between_two_cells_is_shared() -> None:
     box = torch.tensor([[0.5, 0.5, 0.5, 0.25]]) + torch.tensor([[0.03, 0.0, 0.0, 0.0]])
     maps = torch.zeros(1, 2, 8, 8, requires_grad=True)
     optimizer = torch.optim.Adam([maps], 0.3)

@@ -24,14 +24,14 @@ def _attention(strength: float) -> torch.Tensor:
     return strength * (inside[:, :, None] == shown[:, None]).float()
 
 
-def test_attention_to_the_right_cells_costs_nothing_and_to_the_wrong_ones_much():
+def test_matching_loss_is_low_for_right_cells_and_high_for_wrong_ones():
     right = matching_loss(_attention(20.0), TEMPLATE_BOX, BOX, PRESENT)
     wrong = matching_loss(_attention(-20.0), TEMPLATE_BOX, BOX, PRESENT)
     assert right.item() < 1e-3
     assert wrong.item() > 30.0
 
 
-def test_flat_attention_favours_the_larger_part_of_the_template():
+def test_matching_loss_of_flat_attention_favours_the_larger_part():
     shown = int(central_cells(TEMPLATE_BOX, torch.Size((8, 8)), part=1.0).sum())
     evidence = math.log(shown) - math.log(64 - shown)
     expected = math.log1p(math.exp(-evidence)) + math.log1p(math.exp(evidence))
@@ -39,7 +39,7 @@ def test_flat_attention_favours_the_larger_part_of_the_template():
     assert found.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_an_absent_target_is_background_everywhere():
+def test_matching_loss_with_absent_target_is_background_everywhere():
     away = matching_loss(_attention(20.0), TEMPLATE_BOX, BOX, torch.tensor([False]))
     nowhere = _attention(20.0)
     nowhere[:] = nowhere[:, :1]  # every cell as one outside the box
@@ -47,7 +47,7 @@ def test_an_absent_target_is_background_everywhere():
 
 
 @pytest.mark.parametrize("box", [(1.5, 0.5, 0.2, 0.2), (0.5, 0.5, 1.2, 1.2)])
-def test_a_template_that_shows_no_target_or_nothing_else_teaches_nothing(box):
+def test_matching_loss_of_uniform_template_is_zero(box):
     match = torch.randn(1, 256, 64, requires_grad=True)
     loss = matching_loss(match, torch.tensor([box]), BOX, PRESENT)
     loss.sum().backward()
@@ -56,7 +56,7 @@ def test_a_template_that_shows_no_target_or_nothing_else_teaches_nothing(box):
     assert not match.grad.any()
 
 
-def test_pairs_of_a_batch_count_by_themselves():
+def test_matching_loss_treats_pairs_independently():
     boxes = torch.tensor([[0.3, 0.6, 0.2, 0.3], [0.7, 0.2, 0.4, 0.1]])
     match, both = torch.randn(2, 256, 64), torch.tensor([True, False])
     together = matching_loss(match, TEMPLATE_BOX.repeat(2, 1), boxes, both)
@@ -68,7 +68,7 @@ def test_pairs_of_a_batch_count_by_themselves():
 
 
 @torch.no_grad()
-def test_the_network_tells_what_its_attention_computes():
+def test_asymtrack_match_output_is_its_attention():
     torch.manual_seed(0)
     net = create_model("asymtrack_t")
     block = net.backbone.layers[-1].blocks[-1]

@@ -25,7 +25,7 @@ def test_every_recipe_of_the_project_loads(repository: Path) -> None:
         assert load_recipe(path).model
 
 
-def test_defaults_are_the_authors(tmp_path: Path) -> None:
+def test_recipe_defaults_are_as_published(tmp_path: Path) -> None:
     recipe = load_recipe(_write(tmp_path, "model: asymtrack_t\n"))
     assert (recipe.loss.giou, recipe.loss.l1) == (2.0, 5.0)
     assert (recipe.augment.search_centre, recipe.augment.search_scale) == (3.5, 0.5)
@@ -190,7 +190,7 @@ def test_impossible_values_are_refused(tmp_path: Path, text: str, words: list[st
         assert word in str(caught.value)
 
 
-def test_numbers_as_people_write_them_and_overrides(tmp_path: Path) -> None:
+def test_load_recipe_reads_1e_4_and_overrides(tmp_path: Path) -> None:
     path = _write(tmp_path, "model: asymtrack_t\noptim:\n  lr: 1e-3\n")
     recipe = load_recipe(path, ["optim.samples=64", "loss.score=0.5"])
     assert recipe.optim.lr == 1e-3
@@ -202,7 +202,7 @@ def test_numbers_as_people_write_them_and_overrides(tmp_path: Path) -> None:
         load_recipe(path, ["optim.frozen=["])
 
 
-def test_missing_file_or_no_text(tmp_path: Path) -> None:
+def test_load_recipe_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(RecipeError, match=r"binary\.yaml cannot be read"):
         load_recipe(tmp_path / "binary.yaml")

@@ -72,14 +72,14 @@ def _load(name: str) -> Recipe:
     return load_recipe(FOLDER / f"{name}.yaml")
 
 
-def test_there_is_one_for_each_variant_of_each_paper() -> None:
+def test_recipes_cover_every_published_model() -> None:
     assert sorted(FACTS) == AUTHORS
     trained = {_load(name).model for name in NAMES}
     assert trained == set(list_models())
 
 
 @pytest.mark.parametrize("name", AUTHORS)
-def test_schedule_data_and_losses_are_the_authors(name: str) -> None:
+def test_recipes_schedule_data_and_losses_are_as_published(name: str) -> None:
     facts, recipe = FACTS[name], _load(name)
     optim, sampling, augment = recipe.optim, recipe.sampling, recipe.augment
     assert recipe.model == facts.model
@@ -103,7 +103,7 @@ def test_schedule_data_and_losses_are_the_authors(name: str) -> None:
     assert {key: getattr(recipe.loss, key) for key in facts.losses} == facts.losses
 
 
-def test_sbts_paper_lowers_the_rate_twice() -> None:
+def test_sbt_recipe_decays_twice() -> None:
     optim = _load("sbt_light").optim
     assert optim.samples * optim.decay_again == pytest.approx(400 * 50_000, rel=2e-4)
 
@@ -116,7 +116,7 @@ def test_procontext_prunes_by_its_schedule() -> None:
 
 
 @pytest.mark.parametrize("size", ["st50", "st101"])
-def test_starks_stages(size: str) -> None:
+def test_stark_recipes_have_two_stages(size: str) -> None:
     first, second = _load(f"stark_{size}"), _load(f"stark_{size}_stage2")
     assert first.optim.frozen == ("backbone.0.body.conv1", "backbone.0.body.layer1")
     assert (first.optim.only, first.sampling.negative_share) == ((), 0)
