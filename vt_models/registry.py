@@ -28,7 +28,7 @@ class UpdatePolicy:
     """Rule by which a tracker replaces its dynamic template by a crop around the measured box.
 
     Attributes:
-        name: of the setting, such as the dataset the authors use it for.
+        name: of the setting, such as the dataset it is published for.
         interval: frames; every frame whose number since `init` is a multiple of it counts, 0 for
             never.
         threshold: the score must be above this.
@@ -56,8 +56,8 @@ class ModelSpec:
         context_factors: further views of the template, of the same size at these factors.
         mean, std: RGB, in units of 0..1; a network sees (x / 255 - mean) / std, in that order.
         decoder: "box" (one box and one score) or "dense" (a score map and a box map).
-        anchor: where a crop is taken to lie when a box is mapped back: at its window, or (as the
-            authors do, who ignore that the window was rounded to whole pixels) with its centre at
+        anchor: where a crop is taken to lie when a box is mapped back: at its window, or as
+            published, which ignores that the window was rounded to whole pixels, with its centre at
             the previous box's.
         window_influence: dense only, weight of an added Hann window in [0, 1].
         window_multiplied: dense only, the score map is multiplied by a Hann window instead.
@@ -327,7 +327,7 @@ _STARK_R101_UPDATES = tuple(
 
 
 def _stark(variant: str, updates: tuple[UpdatePolicy, ...] = ()) -> ModelSpec:
-    """S without, ST with a dynamic template; the settings are the authors', by dataset."""
+    """S without, ST with a dynamic template; the settings are the published ones, by dataset."""
     return ModelSpec(
         name=f"stark_{variant}",
         family="stark",

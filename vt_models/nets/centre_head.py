@@ -48,7 +48,7 @@ class CentreMaps(NamedTuple):
 class CentreHead(Towers):
     """CenterNet's head (Zhou et al., "Objects as Points", 2019) as OSTrack has it (section 3.3).
 
-    Kernels start as the authors have them (Xavier, uniform), and the score's bias as CenterNet and
+    Kernels start as published (Xavier, uniform), and the score's bias as CenterNet and
     RetinaNet have it.
 
     Args:

@@ -133,8 +133,8 @@ class EfficientTemplateModulation(nn.Module):
     Args:
         channels: C of the (B, C, H, W) maps.
         count: N, the number of prototypes; C // 32 in the published networks.
-        detach_prototype: cut the gradient at the template's prototype while training, as the
-            authors do. ``pre_kernels`` then never learns (it stays a random projection) and no
+        detach_prototype: cut the gradient at the template's prototype while training, as
+            published. ``pre_kernels`` then never learns (it stays a random projection) and no
             gradient reaches the template's features through this module. False lets both learn.
     """
 

@@ -25,8 +25,8 @@ class SamplingConfig:
         hidden_share: Fraction of those that show a frame of the same video in which the target is
             hidden or out of view, where the video has such frames (STARK's second stage: 1).
         min_side: Targets with a shorter side, in pixels, are not drawn.
-        max_cover: Nor are those that cover this share of their image or more (of still images and
-            image packs); 1 for all.
+        max_cover: Targets that cover this share of their image or more are not drawn either (of
+            still images and image packs); 1 for all.
         hold_out: Videos that are not drawn from (of an image pack the `source` of their frames):
             they are left to judge by.
         max_gap: Largest distance between the two frames of a track, in frames of the video.
@@ -71,7 +71,7 @@ class AugmentConfig:
         spin: Probability that the search crop is rotated by up to 90 degrees instead.
         aspect: Largest natural-log change of the aspect ratio of the search crop.
         blur: Probability that the search crop is blurred as by motion.
-        template_blur: The same for the template.
+        template_blur: Probability that the template is blurred likewise.
         small: Probability that both crops are coarsened as if the target were small in its video
             (a mean side of 5 to 24 pixels), half of them with the traces of compression.
         distractor: Probability that another object of the target's class (of any, where there is
@@ -126,7 +126,7 @@ class OptimConfig:
         backbone: Prefixes of the names of the parameters that count as the backbone.
         backbone_freeze_samples: The backbone stays frozen for this many first pairs.
         frozen: Prefixes of parameter names that never learn.
-        only: Prefixes of the parameter names that learn; () for all but the frozen ones.
+        only: Prefixes of the names of the parameters that learn; () for all but the frozen ones.
         weight_decay: Decoupled weight decay; not applied to norms and biases.
         grad_clip: Largest gradient norm.
         warmup_samples: Linear warm-up.
@@ -166,22 +166,23 @@ class LossConfig:
     """Weights of the loss terms (see `vt_models.training.losses.families`).
 
     Attributes:
-        giou, l1: Of the box.
-        score: Of a head that scores each cell.
-        background: Of a cell outside the target beside one inside, in SBT's cross entropy.
-        presence: Of STARK-ST's score head: is the target in the search crop?
-        corner: Of where the corner maps of AsymTrack and STARK lie (`corner_loss`); 0, as the
-            authors have it, for none.
-        matching: Of where AsymTrack's attention to the template lies
-            (`vt_models.training.losses.matching`); 0, as published, for none.
-        box_cell: Whose box a centre head's loss judges: "peak", the cell with the highest score, as
-            the authors have it, or "target", that cell among those of the target. While the score
-            is still wrong the first teaches boxes to cells that show something else.
-        alignment: Of PJVLT's patches with their texts (`vt_models.training.losses.alignment`); 0
-            for none.
-        teacher: Of what NanoTrack v3 says of the same crops
-            (`vt_models.training.distillation.teacher`), for AsymTrack-Lite; 0 for no teacher. Its
-            weights come with `--teacher-weights`.
+        giou, l1: Weights of the box terms.
+        score: Weight of the score map of a head that scores each cell.
+        background: Weight of a background cell relative to a target cell in SBT's cross entropy.
+        presence: Weight of STARK-ST's score head, which says whether the target is in the search
+            crop.
+        corner: Weight of `corner_loss` on the corner maps of AsymTrack and STARK; 0, as published,
+            turns it off.
+        matching: Weight of `vt_models.training.losses.matching` on AsymTrack's attention to the
+            template; 0, as published, turns it off.
+        box_cell: Cell whose box a centre head's loss judges: "peak", the one with the highest
+            score, as published, or "target", the highest among the target's cells. While scores are
+            still wrong, "peak" teaches boxes to cells that show something else.
+        alignment: Weight of `vt_models.training.losses.alignment`, of PJVLT's patches with their
+            texts; 0 turns it off.
+        teacher: Weight of `vt_models.training.distillation.teacher`, by which AsymTrack-Lite learns
+            what NanoTrack v3 says of the same crops; 0 turns it off. The teacher's weights come
+            with `--teacher-weights`.
     """
 
     giou: float = 2.0
@@ -219,15 +220,15 @@ class SourceConfig:
             dataset (`vt_models.datasets`).
         name: What `--data NAME=DIR` and messages call it; the kind unless told.
         root: Its folder, where `--data` says nothing; may hold $VARIABLES.
-        split: Of a dataset; its training split unless told.
+        split: Split of a dataset; its training split unless told.
         only: File with the names of the videos to use, one a line, or their numbers in the split
             (from 0); seen from the root. All of them unless told.
         weight: How often it is drawn from, relative to the other sources.
         match: Patterns such as "drone_*"; only videos whose name fits one of them are drawn from.
             Of an image pack the names are the `source` of its clips; still images always stay.
         skip: Patterns of the names of videos that are not drawn from.
-        max_gap: Of this source, instead of `sampling.max_gap`; 0: the same.
-        max_cover: Of this source, instead of `sampling.max_cover`; 0: the same.
+        max_gap: Replaces `sampling.max_gap` for this source; 0 keeps that.
+        max_cover: Replaces `sampling.max_cover` for this source; 0 keeps that.
         in_memory: An image pack is decoded once into memory, which is fast. Otherwise, and always
             for datasets, an image is read when it is drawn.
     """
@@ -246,7 +247,7 @@ class SourceConfig:
 
     @property
     def called(self) -> str:
-        """Its name."""
+        """What messages and `--data` call it."""
         return self.name or self.kind
 
 
