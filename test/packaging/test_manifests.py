@@ -109,3 +109,12 @@ def test_runtime_never_asks_for_two_opencv_wheels(repository: Path) -> None:
         flags=re.MULTILINE,
     )
     assert set(wheels) == {"opencv-contrib-python-headless"}
+
+
+def test_readme_installs_what_rosdep_has_no_key_for(repository: Path) -> None:
+    lines = (repository / "requirements" / "runtime.txt").read_text(encoding="utf-8").splitlines()
+    names = {re.split(r"[<>=#\s]", line)[0] for line in lines if line and not line.startswith("#")}
+    with_key = {"numpy", "opencv-contrib-python-headless", "PyYAML", "tqdm"}
+    readme = (repository / "README.md").read_text(encoding="utf-8")
+    command = re.search(r"pip install --break-system-packages ([^#\n]*)", readme)[1].split()
+    assert names - with_key == set(command)
