@@ -15,12 +15,11 @@ is the `source` of an image of no video: images of one source are annotated with
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vt_models.datasets.json_lines import ANNOTATIONS, count_in, read_annotations
+from vt_models.datasets.json_lines import ANNOTATIONS, count_in, is_box, read_annotations
 from vt_models.errors import DatasetError
 from vt_models.geometry.boxes import Box
 
@@ -117,10 +116,7 @@ def _parse(record: dict[str, Any], _where: str) -> PackImage:
 
 def _object(entry: Any, number: int) -> PackObject:
     box = entry.get("bbox") if isinstance(entry, dict) else None
-    numbers = isinstance(box, list) and all(
-        isinstance(value, (int, float)) and math.isfinite(value) for value in box
-    )
-    if box is None or not numbers or len(box) != 4:
+    if box is None or not is_box(box):
         raise ValueError(
             f'"bbox" of box {number} is {box!r}; expected four finite numbers x, y, width, height'
         )

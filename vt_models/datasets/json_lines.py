@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ Item = TypeVar("Item")
 
 
 def read_annotations(root: Path, parse: Callable[[dict[str, Any], str], Item]) -> list[Item]:
-    """Read `annotations.jsonl` of a folder; blank lines are skipped.
+    """Read `annotations.jsonl` of a folder; blank lines and a byte order mark are skipped.
 
     Args:
         root: the folder that holds the file.
@@ -30,7 +31,8 @@ def read_annotations(root: Path, parse: Callable[[dict[str, Any], str], Item]) -
     """
     path = root / ANNOTATIONS
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines(): U+2028 and its like may stand inside a string of a JSON line.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError as error:
         raise DatasetError(f"{path} does not exist; give the folder that holds it") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -58,6 +60,20 @@ def count_in(record: dict[str, Any], key: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f'"{key}" is {value!r}; expected a whole number above 0')
     return value
+
+
+def is_box(value: Any) -> bool:
+    """Return whether a value of an object is a list of four finite numbers."""
+    return (
+        isinstance(value, list)
+        and len(value) == 4
+        and all(
+            isinstance(number, (int, float))
+            and not isinstance(number, bool)
+            and math.isfinite(number)
+            for number in value
+        )
+    )
 
 
 def _object(line: str) -> dict[str, Any]:

@@ -11,14 +11,13 @@ and a track's `sentence` are optional. A track must not go on across a cut.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
-from vt_models.datasets.json_lines import ANNOTATIONS, count_in, read_annotations
+from vt_models.datasets.json_lines import ANNOTATIONS, count_in, is_box, read_annotations
 from vt_models.datasets.reader import Entry, SequenceDataset
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.errors import DatasetError
@@ -138,10 +137,7 @@ def _track(entry: Any, frames: int, number: int) -> AnnotatedTrack:
     for frame, box in enumerate(listed):
         if box is None:
             continue
-        numbers = isinstance(box, list) and all(
-            isinstance(value, (int, float)) and math.isfinite(value) for value in box
-        )
-        if not numbers or len(box) != 4 or box[2] <= 0 or box[3] <= 0:
+        if not is_box(box) or box[2] <= 0 or box[3] <= 0:
             raise ValueError(
                 f"track {found}, frame {frame}: box {box!r}; expected x, y, width, height, both "
                 "sizes above 0, or null"

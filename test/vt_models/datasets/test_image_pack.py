@@ -36,6 +36,23 @@ def test_image_pack_with_an_image_and_frames_is_read(tmp_path: Path) -> None:
     assert (second.frame, second.objects) == (3, ())
 
 
+@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\u0085"])
+def test_line_separator_of_unicode_does_not_end_a_line(tmp_path: Path, sign: str) -> None:
+    described = {**STILL, "boxes": [{**BOX, "sentence": f"a red{sign}car"}]}
+    line = json.dumps(described, ensure_ascii=False)
+
+    images = read_image_pack(write(tmp_path, line, STILL))
+
+    assert [image.objects[0].sentence for image in images] == [f"a red{sign}car", ""]
+
+
+def test_byte_order_mark_and_carriage_returns_are_no_part_of_a_line(tmp_path: Path) -> None:
+    line = json.dumps(STILL).encode()
+    (tmp_path / "annotations.jsonl").write_bytes(b"\xef\xbb\xbf" + line + b"\r\n" + line + b"\r\n")
+
+    assert [image.image for image in read_image_pack(tmp_path)] == ["img/a.jpg", "img/a.jpg"]
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -49,6 +66,7 @@ def test_image_pack_with_an_image_and_frames_is_read(tmp_path: Path) -> None:
         ({**STILL, "boxes": [3]}, '"bbox" of box 0 is None'),
         ({**STILL, "boxes": [{"bbox": [1, 2, 3]}]}, "box 0 is [1, 2, 3]; expected four"),
         ({**STILL, "boxes": [{"bbox": [1, 2, 3, float("inf")]}]}, "four finite numbers"),
+        ({**STILL, "boxes": [{"bbox": [1, 2, True, 4]}]}, "four finite numbers"),
         ({**FRAME, "source": None}, '"source" is None; expected the video'),
         ({**FRAME, "frame": "first"}, "\"frame\" is 'first'; expected a whole number"),
         ({**FRAME, "orig_frame": 1.5}, '"orig_frame" is 1.5'),

@@ -113,6 +113,7 @@ def test_several_tracks_become_sequences_of_their_own(folder: Callable[..., Path
         ({"cuts": [0]}, '"cuts" is [0]'),
         ({"cuts": [5]}, "track 1 goes on across the cut at frame 5"),
         ({"tracks": [{"id": 1, "boxes": [[1, 2, 3]] * FRAMES}]}, "frame 0: box [1, 2, 3]"),
+        ({"tracks": [{"id": 1, "boxes": [[1, True, 2, 3]] * FRAMES}]}, "frame 0: box [1, True"),
         ({"tracks": [{"id": 1, "boxes": [[1, 2, 0, 3]] * FRAMES}]}, "both sizes above 0"),
         ({"tracks": [{"id": 1, "boxes": [None] * FRAMES}] * 2}, "two tracks have the id 1"),
     ],
