@@ -104,6 +104,8 @@ class CameraNode(Node):
             self._play()
         except SourceError as error:
             self._finish(f"stopped: {error}", EXIT_FAILED)
+        except Exception as error:  # a camera that is silent without a word would be worse
+            self._finish(f"stopped: {type(error).__name__}: {error}", EXIT_FAILED)
 
     def _play(self) -> None:
         """Publish frame after frame at the wanted rate until the end."""

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from vt_models import VtModelsError, choose_model, create_tracker, get_spec
+from vt_models.longterm.calibration import Calibration, read_calibration
 from vt_models.tracker.tracker import Tracker
 from vt_ros.tracker.parameters import ModelRequest
 
@@ -28,6 +29,7 @@ class LoadedModel:
         name: of the model that it became.
         reason: why this one was chosen, if "auto" was asked for; empty otherwise.
         tracker: its short-term tracker.
+        calibration: of the tracker's score, as it came with the weights.
         seconds: how long it took.
     """
 
@@ -35,6 +37,7 @@ class LoadedModel:
     name: str
     reason: str
     tracker: Tracker
+    calibration: Calibration
     seconds: float
 
 
@@ -58,11 +61,13 @@ def load_model(request: ModelRequest) -> LoadedModel:
             threads=request.threads or None,
             update=request.update or None,
         )
+        # Read here, where a fault has an answer, and not when the model is put to work.
+        calibration = read_calibration(tracker.calibration)
     except VtModelsError as error:
         raise LoadError(str(error)) from error
     except Exception as error:  # a broken installation must become a sentence, not the node's end
         raise LoadError(f"{type(error).__name__}: {error}") from error
-    return LoadedModel(request, name, reason, tracker, time.monotonic() - begin)
+    return LoadedModel(request, name, reason, tracker, calibration, time.monotonic() - begin)
 
 
 def load_in_background(request: ModelRequest) -> Future[LoadedModel]:

@@ -138,9 +138,7 @@ class TrackerNode(LifecycleNode):
         try:
             work()
         except Exception as error:  # rclpy would hide the reason
-            known = isinstance(error, LoadError | VtModelsError)
-            reason = str(error) if known else f"{type(error).__name__}: {error}"
-            self._state.failure = f"cannot {name}: {reason}"
+            self._state.failure = f"cannot {name}: {_reason(error)}"
             self.get_logger().error(self._state.failure)
             self._updater.publish()
             return TransitionCallbackReturn.FAILURE
@@ -249,14 +247,18 @@ class TrackerNode(LifecycleNode):
 
     async def _exchange(self, future: ThreadFuture[LoadedModel]) -> None:
         """Put a loaded model to work between two frames; undo the parameters if that fails."""
-        error = future.exception()
+        error: BaseException | None = future.exception()
         served: Session | None = None
         while error is None and self._state.session is not served:
             served = self._state.session  # another one, if the node went down and up meanwhile
-            if served is not None:
+            if served is None:
+                continue
+            try:
                 done = served.change_model(future.result())
                 await until_done(done, self.executor)
-                error = done.exception()
+                done.result()
+            except Exception as failure:  # whatever it is, the previous model goes on
+                error = failure
         state, resources = self._state, self._state.resources
         if resources is None:  # cleaned up meanwhile
             return
@@ -270,7 +272,7 @@ class TrackerNode(LifecycleNode):
                     for name in MODEL_PARAMETERS
                 ]
             )
-            state.switch_failure = f"cannot change to {wanted.model}: {error}"
+            state.switch_failure = f"cannot change to {wanted.model}: {_reason(error)}"
             self.get_logger().error(f"{state.switch_failure}; {previous.name} goes on")
             return
         resources.model, state.switch_failure = future.result(), ""
@@ -334,6 +336,12 @@ class TrackerNode(LifecycleNode):
             return
         if any(parameter.name in MODEL_PARAMETERS for parameter in parameters):
             self.executor.create_task(self._switch)
+
+
+def _reason(error: BaseException) -> str:
+    """Return an error's sentence; one that is not written for users is named before it."""
+    known = isinstance(error, LoadError | VtModelsError)
+    return str(error) if known else f"{type(error).__name__}: {error}"
 
 
 def _objection(value: Callable[[str], Value]) -> str:

@@ -99,7 +99,7 @@ class Session:
 
     def _running(self, model: LoadedModel) -> RunningModel:
         tracker = create_long_term_tracker(
-            model.tracker, self._live().target, verifier=self._redetection.verify
+            model.tracker, self._live().target, model.calibration, self._redetection.verify
         )
         return RunningModel(tracker, model.tracker.spec.language, model.name, model.reason)
 

@@ -112,6 +112,11 @@ class TargetService:
                 response.alternatives = candidates_to_detections(refusal.candidates, refusal.header)
             log.warning(f"set_target refused: {refusal}")
             return response
+        except Exception as error:  # an answer, whatever goes wrong; it would end the node
+            response.error_code = _Code.ERROR_INTERNAL
+            response.message = f"the request failed: {type(error).__name__}: {error}"
+            self._node.get_logger().error(f"set_target: {response.message}")
+            return response
         response.success = True
         response.target_id = started.target_id
         response.box = bounding_box_from_xywh(started.box)

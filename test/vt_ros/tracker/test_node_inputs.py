@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+import shutil
 import threading
 from pathlib import Path
 
@@ -145,6 +147,41 @@ def test_models_change_while_a_target_is_tracked(feed, tiny_model, tmp_path):
     both = {"model": "asymtrack_lite0", "weights": str(tiny_model)}
     assert ros.set_parameters(both, atomically=True).result.successful
     ros.until(lambda: not feed.move(1).model_reason, "the model asked for by name")
+    assert feed.set_target().success
+    feed.until_tracked()
+
+
+def other_calibration(model, folder):
+    """A copy of a model's directory with the calibration of a version that nobody reads."""
+    shutil.copytree(model, folder)
+    manifest = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    manifest["calibration"] = {"version": 99, "weight": 1.0}
+    (folder / "model.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return folder
+
+
+def test_change_to_a_model_with_an_unusable_calibration_leaves_model_and_target(
+    feed, running, tiny_model, tmp_path
+):
+    ros, unusable = feed.ros, other_calibration(tiny_model, tmp_path / "unusable")
+    diagnostics = ros.diagnostics()
+    target = feed.set_target().target_id
+    feed.until_tracked()
+
+    assert ros.set_parameter("weights", str(unusable)).successful
+    report = ros.until_diagnosed(diagnostics, "model", "cannot change", level=DiagnosticStatus.WARN)
+    assert "calibration" in report.message
+    assert "vt-models calibrate" in report.message, "it says what to do"
+    assert ros.get_parameter("weights") == str(tiny_model), "the parameter tells what runs"
+    status = feed.move(3)
+    assert (status.target_id, status.state) == (target, TrackStatus.STATE_TRACKING)
+    assert running.alive
+    assert "Traceback" not in running.output
+
+    assert ros.change_state(Transition.TRANSITION_DEACTIVATE)
+    assert ros.set_parameter("weights", str(unusable)).successful
+    ros.until(lambda: ros.get_parameter("weights") == str(tiny_model), "the same while inactive")
+    assert ros.change_state(Transition.TRANSITION_ACTIVATE), "the previous model is still there"
     assert feed.set_target().success
     feed.until_tracked()
 
