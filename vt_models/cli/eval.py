@@ -29,6 +29,7 @@ from vt_models.evaluation.runs.trackers import (
     evaluated_baselines,
     evaluated_custom,
     evaluated_model,
+    require_unique_names,
 )
 from vt_models.evaluation.runs.vot_outcome import PROTOCOL as VOT
 from vt_models.evaluation.runs.vot_outcome import VotOutcome, run_vot
@@ -107,14 +108,13 @@ def _trackers(args: argparse.Namespace) -> list[EvaluatedTracker]:
         for name in names
     ]
     custom = [evaluated_custom(reference) for reference in dict.fromkeys(args.tracker)]
+    baselines = evaluated_baselines(args.baselines, args.baseline_weights, args.threads)
+    everything = [*models, *custom, *baselines]
+    require_unique_names(everything)
     if len(models) + len(custom) > 1:
         for tracker in (*models, *custom):
             tracker.factory()
-    return [
-        *models,
-        *custom,
-        *evaluated_baselines(args.baselines, args.baseline_weights, args.threads),
-    ]
+    return everything
 
 
 def _start(args: argparse.Namespace) -> Starter:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from vt_models.auto_model import choose_model
 from vt_models.cli.main import main
 from vt_models.errors import InputError
+from vt_models.evaluation.baselines import missing_reason
 from vt_models.evaluation.custom_tracker import CustomTracker, load_class
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class Half:
     def init(self, frame, box):
         pass
 
+asymtrack_lite0 = csrt = Static
 value = 3
 """
 FRAME = np.zeros((48, 64, 3), np.uint8)
@@ -62,9 +65,11 @@ BOX = (10.0, 12.0, 20.0, 16.0)
 def _module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with the user's module is the working directory."""
     (tmp_path / "own_tracker.py").write_text(SOURCE)
+    (tmp_path / "other_tracker.py").write_text(SOURCE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
-    monkeypatch.delitem(sys.modules, "own_tracker", raising=False)
+    for module in ("own_tracker", "other_tracker"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
 
 
 def test_answers_may_be_a_box_an_object_or_none() -> None:
@@ -147,6 +152,25 @@ def test_eval_runs_several_side_by_side(tmp_path: Path, capsys: pytest.CaptureFi
         ([], "give --model (see `vt-models models`) or --tracker"),
         (["--tracker", "own_tracker:Static", "--long-term"], "give --model too"),
         (["--tracker", "own_tracker:Half"], "has no update"),
+        (
+            ["--tracker", "own_tracker:Static,other_tracker:Static"],
+            "2 trackers of this run are called Static (own_tracker:Static, other_tracker:Static",
+        ),
+        (
+            ["--model", "asymtrack_lite0", "--tracker", "own_tracker:asymtrack_lite0"],
+            "2 trackers of this run are called asymtrack_lite0 (own_tracker:asymtrack_lite0",
+        ),
+        pytest.param(
+            ["--tracker", "own_tracker:csrt", "--baselines", "csrt"],
+            "2 trackers of this run are called csrt (own_tracker:csrt among them)",
+            marks=pytest.mark.skipif(
+                missing_reason("csrt") is not None, reason="this OpenCV has no CSRT"
+            ),
+        ),
+        (
+            ["--model", f"auto,{choose_model().name}"],
+            f"{choose_model().name} is asked for 2 times, once by another name",
+        ),
     ],
 )
 def test_eval_refuses_what_cannot_run(

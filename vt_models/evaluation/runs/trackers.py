@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from vt_models.api import create_tracker
 from vt_models.auto_model import AUTO, choose_model
+from vt_models.errors import InputError
 from vt_models.evaluation.baselines import BASELINES, create_baseline, missing_reason
 from vt_models.evaluation.custom_tracker import CustomTracker, source_file
 from vt_models.registry import get_spec, parse_update_policy
@@ -28,7 +30,7 @@ class EvaluatedTracker:
     """A tracker that is evaluated, and what decides its answers.
 
     Attributes:
-        name: unique in the run.
+        name: unique in the run, see `require_unique_names`; results are kept by it.
         factory: builds it; picklable.
         weights: the files or folders that decide its answers.
         options: what else decides them, JSON-serialisable.
@@ -81,6 +83,31 @@ def evaluated_custom(reference: str) -> EvaluatedTracker:
     factory = partial(CustomTracker, reference)
     name = reference.partition(":")[2]
     return EvaluatedTracker(name, factory, () if file is None else (file,), {"class": reference})
+
+
+def require_unique_names(trackers: Sequence[EvaluatedTracker]) -> None:
+    """Check that no two trackers of a run share a name.
+
+    Raises:
+        InputError: two do; one would be given the results of the other.
+    """
+    counts = Counter(tracker.name for tracker in trackers)
+    for name, count in counts.items():
+        if count == 1:
+            continue
+        classes = [
+            str(one.options["class"])
+            for one in trackers
+            if one.name == name and "class" in one.options
+        ]
+        if not classes:
+            raise InputError(
+                f"{name} is asked for {count} times, once by another name; name it once"
+            )
+        raise InputError(
+            f"{count} trackers of this run are called {name} ({', '.join(classes)} among them); "
+            "results are kept by name: give the class a name that no other tracker has"
+        )
 
 
 def evaluated_baselines(
