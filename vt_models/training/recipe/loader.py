@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import typing
 import warnings
 from dataclasses import dataclass, field
@@ -34,7 +35,8 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
 
     Args:
         path: YAML file.
-        overrides: "section.key=value" strings that replace single settings.
+        overrides: "section.key=value" strings that replace single settings; a file in them is
+            seen from the working directory.
 
     Raises:
         RecipeError: Unreadable file, unknown key, wrong type or impossible value; the message
@@ -85,19 +87,27 @@ def _read(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str
     for old, new in _RENAMED.items():
         _rename(data, old, new, lines)
     if isinstance(data.get("validation"), str) and data["validation"]:
-        data["validation"] = str(path.parent / data["validation"])
+        data["validation"] = str(_beside(path, data["validation"]))
     base = data.pop(BASE, None)
     if base is None:
         return data, lines
     if not isinstance(base, str):
         raise RecipeError(f"{lines[BASE]}: `{BASE}` must be the name of a recipe, not {base!r}.")
-    below = (path.parent / base).resolve()
-    if below in (*above, path.resolve()):
+    below = _beside(path, base)
+    if below.resolve() in (*above, path.resolve()):
         raise RecipeError(f"{lines[BASE]}: `{BASE}: {base}` leads back to this recipe.")
     if not below.is_file():
-        raise RecipeError(f"{lines[BASE]}: there is no recipe {path.parent / base}.")
-    below_data, below_lines = _read(path.parent / base, (*above, path.resolve()))
+        raise RecipeError(f"{lines[BASE]}: there is no recipe {below}.")
+    below_data, below_lines = _read(below, (*above, path.resolve()))
     return _merged(below_data, data), _without_lists(below_lines, data) | lines
+
+
+def _beside(recipe: Path, name: str) -> Path:
+    """Return the path of a file that a recipe names, seen from the recipe's folder."""
+    path = recipe.parent / name
+    plain = Path(os.path.normpath(path))
+    # Of a folder that is a symbolic link, `..` is not the folder that the link stands in.
+    return plain if plain.resolve() == path.resolve() else path
 
 
 def _merged(below: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:

@@ -263,8 +263,8 @@ class Recipe:
         checkpoint_every: Pairs between checkpoints.
         validate_every: Pairs between validations on sequences (0: never).
         validation: A list of videos (`vt_models.datasets.video_list`) to judge by, seen from the
-            recipe that names it. No source draws from a video in it; `--validate-on` runs those
-            that it marks with "validate".
+            recipe that names it, with `--set` from the working directory. No source draws from a
+            video in it; `--validate-on` runs those that it marks with "validate".
         sources: Where the data come from; one image pack unless told.
     """
 

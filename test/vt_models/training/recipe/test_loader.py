@@ -224,6 +224,32 @@ def test_a_recipe_holds_what_differs_from_its_base(tmp_path: Path) -> None:
     assert [source.kind for source in recipe.sources] == ["pack"]
 
 
+def test_validation_list_is_seen_from_the_recipe_and_with_set_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes" / "base").mkdir(parents=True)
+    (tmp_path / "recipes" / "base" / "pack.yaml").write_text("validation: ../list.tsv\n")
+    (tmp_path / "recipes" / "one.yaml").write_text("base: base/pack.yaml\nmodel: asymtrack_t\n")
+    path = Path("recipes", "one.yaml")
+
+    assert load_recipe(path).validation == "recipes/list.tsv"
+    assert load_recipe(path, ["validation=../other.tsv"]).validation == "../other.tsv"
+
+
+def test_validation_list_beside_a_folder_that_is_a_link_is_that_of_its_target(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "real" / "list.tsv").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "deep")
+    _write(tmp_path / "link", "model: asymtrack_t\nvalidation: ../list.tsv\n")
+
+    listed = Path(load_recipe(tmp_path / "link" / "recipe.yaml").validation)
+
+    assert listed.resolve() == (tmp_path / "real" / "list.tsv").resolve()
+
+
 def test_a_mistake_in_a_base_is_named_there(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text("seed: 5\noptim:\n  learning: 3\n")
     with pytest.raises(RecipeError, match=r"base\.yaml:3: unknown key `optim\.learning`"):
