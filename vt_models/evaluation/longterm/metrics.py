@@ -59,7 +59,7 @@ class Clip(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class TimedSequence:
-    """A sequence of the benchmark as a `longterm.Clip`."""
+    """A sequence of the benchmark as a `Clip`."""
 
     sequence: VideoSequence
     period: float = 1.0 / 30.0

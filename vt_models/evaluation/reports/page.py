@@ -37,7 +37,7 @@ LONG_TERM = {
     "s to LOST": "seconds_to_lost",
     "s to found": "seconds_to_found",
 }
-"""Numbers of `longterm.summary` by their heading."""
+"""Numbers of `evaluation.longterm.metrics.summary` by their heading."""
 
 
 @dataclass(frozen=True)
