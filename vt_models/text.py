@@ -7,7 +7,7 @@
 >>> ids.tolist(), mask.tolist()
 ([101, 1037, 2317, 2482, 102, 0], [True, True, True, True, True, False])
 
-Nothing here uses a network: a vocabulary is a file, or the one that ships with the package.
+Nothing here uses a network: a vocabulary is a file, or the one that is bundled with the package.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ ANSWER_LOST = 10.0
 _NOT_TWICE = () if rclpy is None else (ChangeState,)
 
 # The test models score about 0.8 on their target and 0 elsewhere; the defaults are tuned for real
-# ones, and may change. Pictures of the scene differ in their noise alone, if at all.
+# ones, and may change. Images of the scene differ in their noise alone, if at all.
 SURE = {
     "target__track_threshold": 0.4,
     "target__confirm_threshold": 0.4,
@@ -623,7 +623,7 @@ GROUNDER_CELL = 8
 
 @pytest.fixture(scope="session")
 def grounder(tmp_path_factory):
-    """A directory of the back end `onnx` whose network finds squares of a colour in a picture."""
+    """A directory of the backend `onnx` whose network finds squares of a colour in an image."""
     return write_grounder(tmp_path_factory.mktemp("grounder"))
 
 
@@ -657,9 +657,9 @@ def write_grounder(folder, needless_products=0, size=(240, 320), side=48):
     return folder
 
 
-def grounder_graph(h, proto, ids, picture, needless_products):
+def grounder_graph(h, proto, ids, image, needless_products):
     """A box around every cell; its score says how much of it has the colour that a word names."""
-    (height, width), side = picture
+    (height, width), side = image
     rows, columns = height // GROUNDER_CELL, width // GROUNDER_CELL
     y, x = np.mgrid[:rows, :columns].reshape(2, -1).astype(np.float32) + 0.5
     sides = np.full_like(x, side)

@@ -117,7 +117,7 @@ def model_tracker(
     """Build a model in ONNX Runtime with its bundled weights, else with random ones.
 
     Returns:
-        The tracker, and "shipped" or "random": random weights have the speed of trained ones, apart
+        The tracker, and "bundled" or "random": random weights have the speed of trained ones, apart
         from crops around boxes that mean nothing.
 
     Raises:
@@ -127,7 +127,7 @@ def model_tracker(
     """
     spec = get_spec(name)
     if shipped_directory(spec) is not None:
-        return create_tracker(name, device=device, threads=threads), "shipped"
+        return create_tracker(name, device=device, threads=threads), "bundled"
     torch = import_torch()
     from vt_models.export.exporter import export_model  # noqa: PLC0415  (imports torch)
 

@@ -41,8 +41,8 @@ def create_grounder(
     Args:
         name: one of `list_grounders()`.
         source: what to load. zero_shot: directory of a checkpoint, or "hub:OWNER/NAME", which may
-            download. onnx: directory made by `vt-models ground-export`; None for the detector that
-            ships. pjvlt: weights as for `create_tracker`, or "MODEL" or "MODEL:WEIGHTS"; None takes
+            download. onnx: directory made by `vt-models ground-export`; None for the bundled
+            detector. pjvlt: weights as for `create_tracker`, or "MODEL" or "MODEL:WEIGHTS"; None takes
             what is bundled or installed.
         settings: what counts; the defaults take the backend's own threshold.
         device: "auto", "cpu" or "cuda"; for onnx and pjvlt also "tensorrt".

@@ -97,7 +97,7 @@ def test_models_that_cannot_run_are_left_out_with_the_reason(monkeypatch):
 
 
 def test_bench_writes_what_a_reader_needs(monkeypatch, tmp_path, capsys):
-    slow = (SlowTracker("m", []), "shipped")
+    slow = (SlowTracker("m", []), "bundled")
     monkeypatch.setattr(bench_command, "available_models", lambda *_: ({"m": slow}, {}))
     parser = argparse.ArgumentParser()
     declare("bench", parser)
@@ -111,7 +111,7 @@ def test_bench_writes_what_a_reader_needs(monkeypatch, tmp_path, capsys):
     result = json.loads(file.read_text())
     assert {"command", "commit", "modified", "machine", "versions", "seed"} <= set(result)
     assert result["clip"]["source"] == "synthetic"
-    assert result["trackers"]["m"]["weights"] == "shipped"
+    assert result["trackers"]["m"]["weights"] == "bundled"
     assert len(result["trackers"]["m"]["repeats"]) == 2
     assert "vittrack.onnx" in result["left_out"]["vit"]
     assert bench_command.run(parser.parse_args([*options, "--json"])) == 0
