@@ -35,7 +35,9 @@ def main() -> int:
         with TrackerClient() as tracker:
             begun = start(tracker, text)
             box = "  ".join(f"{value:.0f}" for value in begun.box)
-            print(f"target {begun.target_id} at {box}, confidence {begun.score:.2f}. {begun.reason}")
+            print(
+                f"target {begun.target_id} at {box}, confidence {begun.score:.2f}. {begun.reason}"
+            )
             print(tracker.wait_for_state(State.TRACKING, State.LOST).state.name)
     except TrackerError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -42,8 +42,8 @@ def create_grounder(
         name: one of `list_grounders()`.
         source: what to load. zero_shot: directory of a checkpoint, or "hub:OWNER/NAME", which may
             download. onnx: directory made by `vt-models ground-export`; None for the bundled
-            detector. pjvlt: weights as for `create_tracker`, or "MODEL" or "MODEL:WEIGHTS"; None takes
-            what is bundled or installed.
+            detector. pjvlt: weights as for `create_tracker`, or "MODEL" or "MODEL:WEIGHTS"; None
+            takes what is bundled or installed.
         settings: what counts; the defaults take the backend's own threshold.
         device: "auto", "cpu" or "cuda"; for onnx and pjvlt also "tensorrt".
         threads: CPU threads of its network, so that tracking beside it keeps its own; None leaves
