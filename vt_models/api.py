@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vt_models.auto_model import AUTO, choose_model
-from vt_models.errors import BackendError, InputError, WeightsError
+from vt_models.errors import BackendError, InputError, WeightsError, install_hint
 from vt_models.nets.builders import find_builder
 from vt_models.registry import ModelSpec, UpdatePolicy, find_update_policy, get_spec
 from vt_models.runtime.engine import Engine, check_device, check_threads, import_torch
@@ -109,7 +109,7 @@ def _build(spec: ModelSpec, miniature: bool = False) -> nn.Module:
         build = find_builder(spec, miniature)
     except ModuleNotFoundError as error:
         raise BackendError(
-            f"{spec.name} needs the Python package {error.name!r}; pip install 'vt_ros[train]'"
+            f"{spec.name} needs the Python package {error.name!r}; {install_hint('train')}"
         ) from error
     net: nn.Module = build()
     return net.eval()

@@ -8,6 +8,16 @@ A caller that wants to survive anything the package refuses catches `VtModelsErr
 from __future__ import annotations
 
 
+def install_hint(extra: str = "") -> str:
+    """Say how to install this package with an extra; no package index has it yet.
+
+    >>> install_hint("train")
+    "run pip install '.[train]' in a checkout of vt_ros"
+    """
+    what = f"'.[{extra}]'" if extra else "."
+    return f"run pip install {what} in a checkout of vt_ros"
+
+
 class VtModelsError(Exception):
     """Base of every error that vt_models raises on purpose.
 

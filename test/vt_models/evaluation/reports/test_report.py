@@ -330,4 +330,4 @@ def test_write_report_without_jinja2_writes_the_numbers_and_says_what_to_install
     assert len(json.loads(path.read_text())["trackers"]) == 2
     assert [one.name for one in path.parent.iterdir()] == ["report.json"]
     (record,) = caplog.records
-    assert "pip install 'vt_ros[report]'" in record.getMessage()
+    assert "pip install '.[report]' in a checkout" in record.getMessage()
