@@ -70,7 +70,7 @@ SURE = {
     "target__track_threshold": 0.4,
     "target__confirm_threshold": 0.4,
     "target__doubt_threshold": 0.2,
-    "target__find_threshold": 0.4,
+    "target__redetection_threshold": 0.4,
     "target__frozen_frames": 0,
     "grounding__backend": "none",
 }

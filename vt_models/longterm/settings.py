@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import warnings
 from dataclasses import dataclass, fields
 from itertools import pairwise
+from typing import Any, TypeVar
 
 from vt_models.errors import InputError
 from vt_models.longterm.state_machine import Limits
@@ -23,9 +26,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "unclear_frames": (1, 100000),
     "frame_period": (0.001, 10.0),
     "searches": (0, 64),
-    "find_threshold": (0.0, 1.0),
-    "find_likeness": (-1.0, 1.0),
-    "find_frames": (1, 100),
+    "redetection_threshold": (0.0, 1.0),
+    "redetection_similarity": (-1.0, 1.0),
+    "redetection_frames": (1, 100),
     "max_step": (0.05, 10.0),
     "max_growth": (1.01, 10.0),
     "blind_contrast": (0.0, 255.0),
@@ -34,6 +37,47 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 
 
+OLD_NAMES = {
+    "find_threshold": "redetection_threshold",
+    "find_likeness": "redetection_similarity",
+    "find_frames": "redetection_frames",
+}
+"""Names of settings in the previous release, and what they are called now."""
+
+_C = TypeVar("_C")
+
+
+def _accept_old_names(settings: type[_C]) -> type[_C]:
+    """Let a class of settings take and show values by `OLD_NAMES`, with a DeprecationWarning."""
+    init = settings.__init__
+
+    def current_name(old: str) -> str:
+        warnings.warn(
+            f"the long-term tracker setting {old} is now called {OLD_NAMES[old]}; the old name "
+            "goes with the next release",
+            DeprecationWarning,
+            stacklevel=3,
+        )
+        return OLD_NAMES[old]
+
+    @functools.wraps(init)
+    def accept(self: _C, **given: Any) -> None:
+        for old in OLD_NAMES.keys() & given.keys():
+            # It counts over the new name, which `dataclasses.replace` gives in any case.
+            given[current_name(old)] = given.pop(old)
+        init(self, **given)
+
+    def value_of_old_name(self: _C, name: str) -> Any:
+        if name not in OLD_NAMES:
+            raise AttributeError(f"{type(self).__name__} has no setting {name!r}")
+        return getattr(self, current_name(name))
+
+    settings.__init__ = accept  # type: ignore[method-assign, assignment]
+    settings.__getattr__ = value_of_old_name  # type: ignore[attr-defined]
+    return settings
+
+
+@_accept_old_names
 @dataclass(frozen=True, kw_only=True)
 class LongTermSettings:
     """Thresholds and limits of a `LongTermTracker`; confidences are calibrated, P(IoU >= 0.5).
@@ -50,10 +94,10 @@ class LongTermSettings:
         unclear_frames: frames since the last confident observation, then LOST.
         frame_period: seconds between frames that come without a usable stamp.
         searches: network calls for each frame while LOST, at most; 0 switches re-detection off.
-        find_threshold: least confidence of a candidate of re-detection.
-        find_likeness: least appearance similarity of a candidate to the first template or the
-            recent appearance, in [-1, 1].
-        find_frames: frames in a row that must agree on a candidate.
+        redetection_threshold: least confidence of a candidate of re-detection.
+        redetection_similarity: least appearance similarity of a candidate to the first template or
+            the recent appearance, in [-1, 1].
+        redetection_frames: frames in a row that must agree on a candidate.
         max_step: largest step of the centre that is believed between two frames 1/30 s apart, in
             mean box sides (sqrt(w * h)), at confidence 1; less at less confidence.
         max_growth: largest factor by which the box's area may change between two such frames.
@@ -78,9 +122,9 @@ class LongTermSettings:
     unclear_frames: int = 60
     frame_period: float = 1.0 / 30.0
     searches: int = 4
-    find_threshold: float = 0.7
-    find_likeness: float = 0.4
-    find_frames: int = 2
+    redetection_threshold: float = 0.7
+    redetection_similarity: float = 0.4
+    redetection_frames: int = 2
     max_step: float = 1.5
     max_growth: float = 2.0
     blind_contrast: float = 5.0

@@ -129,8 +129,8 @@ class LongTermTracker:
         calibration: of the tracker's score.
         verifier: asked last about a candidate of re-detection that everything else has accepted,
             with the frame (H, W, 3) uint8 RGB and the box x, y, w, h in pixels; False refuses it,
-            and the next question comes after `find_frames` frames at the earliest. Meant for what
-            is slow, such as grounding the description of the target.
+            and the next question comes after `redetection_frames` frames at the earliest. Meant for
+            what is slow, such as grounding the description of the target.
 
     Not thread-safe: one thread at a time. (`settings` may be set from another.)
     """
@@ -517,7 +517,7 @@ class _Redetection:
         if detection is None:
             detection = self._search_frame()
         target.candidate = None if detection is None else _Candidate(detection.estimate.box, frames)
-        return detection if frames >= self._settings.find_frames else None
+        return detection if frames >= self._settings.redetection_frames else None
 
     def _search_frame(self) -> _Detection | None:
         """Return the best accepted detection of the next search windows."""
@@ -556,8 +556,8 @@ class _Redetection:
         """Check a detection by the network's confidence and, without the network, by appearance."""
         settings = self._settings
         return (
-            detection.confidence >= settings.find_threshold
-            and detection.similarity >= settings.find_likeness
+            detection.confidence >= settings.redetection_threshold
+            and detection.similarity >= settings.redetection_similarity
         )
 
 

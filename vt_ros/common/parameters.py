@@ -12,6 +12,7 @@ from rcl_interfaces.msg import (
     ParameterDescriptor,
     SetParametersResult,
 )
+from rclpy.exceptions import InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
@@ -30,6 +31,7 @@ class Setting:
         choices: the only strings allowed; empty: any.
         live: may change at any time; otherwise only while the node is not at work.
         read_only: counts at start, and never changes.
+        old_name: that it had in the previous release, still accepted in its place; empty: none.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Setting:
     choices: tuple[str, ...] = ()
     live: bool = False
     read_only: bool = False
+    old_name: str = ""
 
     def descriptor(self) -> ParameterDescriptor:
         """Return what ROS is told about this parameter; rclpy enforces type and range."""
@@ -70,6 +73,10 @@ class Setting:
 def declare(node: Node, settings: Iterable[Setting]) -> None:
     """Declare a table of parameters on a node; a choice that is not offered is refused.
 
+    An old name is accepted at start and in requests to set parameters, with one warning in the log
+    that names the new one. Where both are given at start, or in one atomic request, the new one
+    counts. Old names are not declared: they are not listed, and reading one gives nothing.
+
     Raises:
         rclpy.exceptions.ParameterException: a value given at start is of the wrong type, out of
             range or not among the choices.
@@ -88,6 +95,50 @@ def declare(node: Node, settings: Iterable[Setting]) -> None:
     node.add_on_set_parameters_callback(check)
     for setting in table.values():
         node.declare_parameter(setting.name, setting.default, setting.descriptor())
+    _accept_old_names(node, {s.old_name: s.name for s in table.values() if s.old_name})
+
+
+def _accept_old_names(node: Node, new_names: dict[str, str]) -> None:
+    """Let a node take parameters by names of the previous release, at start and from now on."""
+    warned: set[str] = set()
+
+    def translate(parameters: list[Parameter]) -> list[Parameter]:
+        given = {parameter.name for parameter in parameters}
+        translated = []
+        for parameter in parameters:
+            new = new_names.get(parameter.name)
+            if new is None:
+                translated.append(parameter)
+                continue
+            _warn_of_old_name(node, parameter.name, new, new in given, warned)
+            if new not in given:
+                translated.append(Parameter(new, parameter.type_, parameter.value))
+        return translated
+
+    # rclpy has no public way to what was given at start for a name that is not declared.
+    overrides = node._parameter_overrides  # noqa: SLF001
+    for old, new in new_names.items():
+        if old not in overrides:
+            continue
+        _warn_of_old_name(node, old, new, new in overrides, warned)
+        if new not in overrides:
+            value = overrides[old].value
+            (result,) = node.set_parameters([Parameter(new, value=value)])
+            if not result.successful:
+                raise InvalidParameterValueException(new, value, result.reason)
+    if new_names:
+        node.add_pre_set_parameters_callback(translate)
+
+
+def _warn_of_old_name(node: Node, old: str, new: str, both: bool, warned: set[str]) -> None:
+    """Say that a parameter has another name now; if both are given, every time."""
+    if both:
+        node.get_logger().warning(f"both {old} and {new} are given; {new} counts, its new name")
+    elif old not in warned:
+        node.get_logger().warning(
+            f"the parameter {old} is now called {new}; the old name goes with the next release"
+        )
+    warned.add(old)
 
 
 def freeze(

@@ -10,7 +10,7 @@ from typing import Any
 from vt_models.grounding import GroundingSettings, list_grounders
 from vt_models.grounding.settings import setting_range as grounding_range
 from vt_models.longterm import LongTermSettings
-from vt_models.longterm.settings import setting_range
+from vt_models.longterm.settings import OLD_NAMES, setting_range
 from vt_ros.common.parameters import Setting, Value
 
 TARGET_PREFIX = "target."
@@ -28,9 +28,9 @@ _TARGET_DESCRIPTIONS = {
     "unclear_frames": "Frames since the last confident observation, then LOST.",
     "frame_period": "Seconds between frames that come without a usable stamp.",
     "searches": "Network calls for each frame while LOST, at most; 0: no re-detection.",
-    "find_threshold": "Confidence that a candidate of re-detection needs.",
-    "find_likeness": "Appearance similarity to the first template that a candidate needs.",
-    "find_frames": "Frames in a row that must agree on a candidate.",
+    "redetection_threshold": "Confidence that a candidate of re-detection needs.",
+    "redetection_similarity": "Appearance similarity to the target that a candidate needs.",
+    "redetection_frames": "Frames in a row that must agree on a candidate.",
     "max_step": "Largest believed step of the centre in 1/30 s, in mean box sides.",
     "max_growth": "Largest believed factor of the box's area in 1/30 s.",
     "blind_contrast": "A frame whose grey values deviate by less is dark or covered.",
@@ -44,11 +44,15 @@ _TARGET_DESCRIPTIONS = {
 def _target_settings() -> tuple[Setting, ...]:
     """Return one parameter for each field of `LongTermSettings`."""
     defaults, settings = LongTermSettings(), []
+    old_names = {new: f"{TARGET_PREFIX}{old}" for old, new in OLD_NAMES.items()}
     for field in fields(LongTermSettings):
         low, high = setting_range(field.name) or (None, None)
         name, default = f"{TARGET_PREFIX}{field.name}", getattr(defaults, field.name)
         description = _TARGET_DESCRIPTIONS.get(field.name, "See docs/longterm.md.")
-        settings.append(Setting(name, default, description, low, high, live=True))
+        old_name = old_names.get(field.name, "")
+        settings.append(
+            Setting(name, default, description, low, high, live=True, old_name=old_name)
+        )
     return tuple(settings)
 
 
@@ -141,8 +145,22 @@ SETTINGS = (
         1.0,
         live=True,
     ),
-    Setting("ring.seconds", 2.0, "Past frames kept for set_target with a stamp.", 0.01, 60.0),
-    Setting("ring.megabytes", 128, "Memory that the past frames may take.", 1, 65536),
+    Setting(
+        "frame_buffer.seconds",
+        2.0,
+        "Past frames kept for set_target with a stamp.",
+        0.01,
+        60.0,
+        old_name="ring.seconds",
+    ),
+    Setting(
+        "frame_buffer.megabytes",
+        128,
+        "Memory that the past frames may take.",
+        1,
+        65536,
+        old_name="ring.megabytes",
+    ),
     *_target_settings(),
     Setting(
         "grounding.backend",

@@ -64,8 +64,8 @@ class Session:
         self._live, self._publishers, self.grounding = live, publishers, grounding
         self.statistics, self.bearings = StreamStatistics(), BearingFinder()
         self._redetection = TextRedetection(grounding.submit, self._redetection_settings)
-        seconds = float(value_of(node, "ring.seconds"))
-        max_bytes = int(value_of(node, "ring.megabytes")) * _MEBIBYTE
+        seconds = float(value_of(node, "frame_buffer.seconds"))
+        max_bytes = int(value_of(node, "frame_buffer.megabytes")) * _MEBIBYTE
         self.tracking = TrackingThread(
             self._running(model),
             ImageBuffer(seconds, max_bytes),

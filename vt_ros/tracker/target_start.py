@@ -179,7 +179,7 @@ class TargetStarter:
             _Code.ERROR_STAMP_NOT_FOUND,
             f"the frame of stamp {shown_seconds(ref.stamp)} is not held; {len(recent)} are, from "
             f"{shown_seconds(oldest)} to {shown_seconds(newest_stamp)} "
-            "(ring.seconds, ring.megabytes)",
+            "(frame_buffer.seconds, frame_buffer.megabytes)",
         )
 
     def _nearest_stamp(self, ref: FrameRef) -> int | None:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -179,3 +180,37 @@ def test_setting_range_holds_the_default_of_every_setting() -> None:
         assert (allowed is None) == isinstance(value, bool)
     with pytest.raises(InputError, match="no long-term tracker setting"):
         setting_range("trackthreshold")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "value"),
+    [
+        ("find_threshold", "redetection_threshold", 0.55),
+        ("find_likeness", "redetection_similarity", 0.25),
+        ("find_frames", "redetection_frames", 5),
+    ],
+)
+def test_old_name_of_a_setting_works_and_its_warning_names_the_new_one(
+    old: str, new: str, value: float
+) -> None:
+    expected, warning = LongTermSettings(**{new: value}), rf"setting {old} is now called {new};"
+    with pytest.warns(DeprecationWarning, match=warning):
+        assert LongTermSettings(**{old: value}) == expected
+    with pytest.warns(DeprecationWarning, match=warning):
+        assert replace(LongTermSettings(searches=1), **{old: value}) == replace(
+            expected, searches=1
+        )
+    with pytest.warns(DeprecationWarning, match=warning):
+        assert getattr(expected, old) == value
+    with (
+        pytest.warns(DeprecationWarning, match=warning),
+        pytest.raises(InputError, match=f"{new} is 5000"),
+    ):
+        LongTermSettings(**{old: 5000})
+
+
+def test_unknown_setting_is_an_error_as_with_every_dataclass() -> None:
+    with pytest.raises(TypeError, match="find_all"):
+        LongTermSettings(find_all=1)  # type: ignore[call-arg]
+    with pytest.raises(AttributeError, match="find_all"):
+        LongTermSettings().find_all  # type: ignore[attr-defined]  # noqa: B018

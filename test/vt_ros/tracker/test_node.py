@@ -460,9 +460,11 @@ def test_parameters(start):
     ("parameters", "reason"),
     [
         ({"device": "abacus"}, "expected one of auto, cpu"),
-        ({"target__find_frames": 0}, "target.find_frames"),
+        ({"target__redetection_frames": 0}, "target.redetection_frames"),
         ({"target__track_threshold": "high"}, "target.track_threshold"),
         ({"target__track_threshold": 0.0}, "above track_threshold"),
+        ({"target__find_frames": 0}, "target.redetection_frames"),
+        ({"ring__megabytes": "much"}, "frame_buffer.megabytes"),
     ],
 )
 def test_wrong_parameter_at_start_is_one_sentence(ros, parameters, reason):
@@ -470,6 +472,67 @@ def test_wrong_parameter_at_start_is_one_sentence(ros, parameters, reason):
     assert process.wait() == 2
     assert reason in process.output
     assert "Traceback" not in process.output
+
+
+OLD_NAMES = {
+    "target.find_threshold": "target.redetection_threshold",
+    "target.find_likeness": "target.redetection_similarity",
+    "target.find_frames": "target.redetection_frames",
+    "ring.seconds": "frame_buffer.seconds",
+    "ring.megabytes": "frame_buffer.megabytes",
+}
+
+
+def said(process, old):
+    """How often a process has named the new name of a parameter."""
+    return process.output.count(f"the parameter {old} is now called {OLD_NAMES[old]};")
+
+
+def test_old_names_of_parameters_at_start_count_with_one_warning_each(ros, tiny_model, tmp_path):
+    """By `-p` and by a file; a new name that is given too counts instead, and that is said."""
+    file = tmp_path / "old.yaml"
+    lines = ["target.find_frames: 4", "ring.seconds: 1.5", "ring.megabytes: 64"]
+    file.write_text("\n".join(["tracker:", "  ros__parameters:", *(f"    {x}" for x in lines)]))
+    process = ros.start(
+        "tracker",
+        "--ros-args",
+        "--params-file",
+        str(file),
+        weights=str(tiny_model),
+        target__find_threshold=0.45,
+        target__find_likeness=0.35,
+        target__redetection_similarity=0.3,
+    )
+    ros.until(lambda: ros.state() == State.PRIMARY_STATE_ACTIVE, "the active tracker")
+    expected = dict(zip(OLD_NAMES.values(), (0.45, 0.3, 4, 1.5, 64), strict=True))
+    assert {name: ros.get_parameter(name) for name in expected} == expected
+    assert [said(process, old) for old in OLD_NAMES] == [1, 0, 1, 1, 1]
+    assert (
+        "both target.find_likeness and target.redetection_similarity are given; "
+        "target.redetection_similarity counts"
+    ) in process.output
+
+
+def test_old_name_of_a_parameter_at_run_time_sets_the_new_one(ros, tiny_model):
+    process = ros.start("tracker", weights=str(tiny_model))
+    ros.until(lambda: ros.state() == State.PRIMARY_STATE_ACTIVE, "the active tracker")
+    for value in (0.5, 0.6):
+        assert ros.set_parameter("target.find_threshold", value).successful
+        assert ros.get_parameter("target.redetection_threshold") == value
+    assert said(process, "target.find_threshold") == 1, "one warning, however often it is used"
+
+    refused = ros.set_parameter("target.find_threshold", 1.5)
+    assert not refused.successful
+    assert "target.redetection_threshold out of range" in refused.reason
+    refused = ros.set_parameter("ring.seconds", 1.0)
+    assert "frame_buffer.seconds cannot change now; deactivate" in refused.reason
+    assert "undeclared" in ros.set_parameter("target.find_everything", 1).reason
+
+    both = {"target.redetection_frames": 3, "target.find_frames": 7, "target.find_threshold": 0.65}
+    assert ros.set_parameters(both, atomically=True).result.successful
+    assert ros.get_parameter("target.redetection_frames") == 3, "the new name counts"
+    assert ros.get_parameter("target.redetection_threshold") == 0.65, "the others count too"
+    assert "both target.find_frames and target.redetection_frames are given" in process.output
 
 
 @pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM"])

@@ -37,7 +37,7 @@ def running(shared_ros, tiny_model, grounder):
         set_target_timeout=5.0,
         grounding__backend="onnx",
         grounding__source=str(grounder),
-        ring__seconds=0.5,
+        frame_buffer__seconds=0.5,
         image_qos__reliability="reliable",
         image_qos__depth=5,
     )
