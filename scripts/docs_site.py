@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOT_PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "CONTRIBUTING.md"}
+LINKED_PAGES = {**ROOT_PAGES, "docs/README.md": "index.md"}  # the latter is for GitHub alone
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 FENCE = re.compile(r"^( *```.*?^ *```)", re.MULTILINE | re.DOTALL)
 
@@ -46,7 +47,7 @@ def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> st
         if re.match(r"[a-z]+:", target):
             return match[0]
         path = posixpath.normpath(posixpath.join(folder, target))
-        page_path = ROOT_PAGES.get(path, path.removeprefix("docs/"))
+        page_path = LINKED_PAGES.get(path, path.removeprefix("docs/"))
         if (path in ROOT_PAGES or path.startswith("docs/")) and files.get_file_from_path(page_path):
             here = "" if at_root else posixpath.dirname(source)
             relative = posixpath.relpath(page_path, here or ".")

@@ -47,6 +47,13 @@ def test_every_page_of_the_navigation_exists() -> None:
     assert not missing
 
 
+def test_every_tutorial_is_linked_where_github_shows_the_folder() -> None:
+    text = (DOCS / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#]+)", text)
+    assert [link for link in links if not (DOCS / link).is_file()] == []
+    assert {page.name for page in TUTORIALS} <= {Path(link).name for link in links}
+
+
 @pytest.mark.parametrize("page", sorted((DOCS / "reference").glob("*.md")), ids=lambda p: p.name)
 def test_every_name_of_the_api_reference_exists(page: Path) -> None:
     names = re.findall(r"^::: (\S+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
@@ -95,6 +102,7 @@ class Files:
         ("index.md", "[a](docs/evaluation.md#x)", "[a](evaluation.md#x)"),
         ("ros/README.md", "[a](../evaluation.md)", "[a](../evaluation.md)"),
         ("ros/README.md", "[a](../../README.md)", "[a](../index.md)"),
+        ("ros/README.md", "[a](../README.md)", "[a](../index.md)"),
         ("evaluation.md", "[a](../setup.py)", "a (`setup.py`)"),
         ("evaluation.md", "[setup.py](../setup.py)", "setup.py"),
         ("evaluation.md", "[a](https://example.org)", "[a](https://example.org)"),
