@@ -14,7 +14,9 @@ import pytest
 from vt_models.cli.main import main
 from vt_models.errors import WeightsError
 from vt_models.grounding.export_directory import SHIPPED as SHIPPED_DETECTOR
+from vt_models.longterm.calibration import read_calibration
 from vt_models.registry import get_spec, list_models
+from vt_models.runtime.export_directory import read_export
 from vt_models.runtime.installed_weights import shipped_directory
 from vt_models.weights.verify import verify, weights_here
 
@@ -40,6 +42,30 @@ def test_bundled_weights_are_whole_calibrated_and_described(name: str) -> None:
     has_network = (directory / "weights.safetensors").is_file()
     assert found.network_loaded in ((True, None) if has_network else (None,))
     assert directory in weights_here()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_bundled_description_has_the_current_keys_and_means_the_same_with_the_previous_ones(
+    name: str, tmp_path: Path
+) -> None:
+    directory = shipped_directory(get_spec(name))
+    assert directory is not None
+    text = (directory / "model.json").read_text(encoding="utf-8")
+    older = shutil.copytree(directory, tmp_path / "older")
+    for now, before in (
+        ("size_calibration", "size_fit"),
+        ("similarity", "likeness"),
+        ("covariance_scale", "spread_scale"),
+    ):
+        assert text.count(f'"{now}": ') == 1
+        assert f'"{before}"' not in text
+        text = text.replace(f'"{now}": ', f'"{before}": ')
+    (older / "model.json").write_text(text, encoding="utf-8")
+
+    current, previous = read_export(directory), read_export(older)
+
+    assert previous.spec == current.spec
+    assert read_calibration(previous.calibration) == read_calibration(current.calibration)
 
 
 @pytest.mark.parametrize("file", ["search.onnx", "template.onnx", "weights.safetensors"])
