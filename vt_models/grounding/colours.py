@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # OpenCV's hues, 0..180, where 180 is 0 again; what lies between two has no name here.
 _HUES = {"red": (170, 188), "yellow": (20, 34), "green": (42, 85), "blue": (95, 128)}
-COLOURS = ("black", "gray", "white", *_HUES)
+COLOURS = ("black", "grey", "white", *_HUES)
 
 
 def colour_shares(frame: NDArray[np.uint8], box: Box, middle: float) -> dict[str, float]:
@@ -42,7 +42,7 @@ def colour_shares(frame: NDArray[np.uint8], box: Box, middle: float) -> dict[str
     grey, vivid = saturation < 50, (saturation > 90) & (value > 70)
     found = {
         "black": value < 55,
-        "gray": grey & (value > 80) & (value < 150),
+        "grey": grey & (value > 80) & (value < 150),
         "white": grey & (value > 180),
     }
     for name, (low, high) in _HUES.items():

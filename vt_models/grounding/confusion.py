@@ -42,7 +42,7 @@ _HIDDEN = 0.3  # of the smaller object that lies inside the other, at most
 _VEHICLES = frozenset({"bus", "car", "motorbike", "motorcycle", "truck"})  # others show sky
 _PRECISE = 0.5  # IoU from which on a box counts, as for RefCOCO
 
-_COLOURS = ("white", "red", "yellow", "green", "blue")  # shadows are black and gray
+_COLOURS = ("white", "red", "yellow", "green", "blue")  # shadows are black and grey
 _MIDDLE = 0.8  # of an object's width and height is looked at
 
 

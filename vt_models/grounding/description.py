@@ -23,9 +23,9 @@ _SIZES = {
     "small": {"small", "smaller", "smallest", "little", "tiny"},
 }
 _OTHER_COLOURS = {
-    "grey": "gray",
+    "gray": "grey",
     "dark": "black",
-    "silver": "gray",
+    "silver": "grey",
     "crimson": "red",
     "scarlet": "red",
 }

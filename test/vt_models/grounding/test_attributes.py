@@ -65,6 +65,11 @@ def test_weigh_sizes_decide() -> None:
     assert best("the smallest dog", found)[2] == 10.0
 
 
+@pytest.mark.parametrize("word", ["grey", "gray", "silver"])
+def test_attributes_of_grey_in_either_spelling_are_one_colour(word: str) -> None:
+    assert attributes_of(f"the {word} car").colours == {"grey"}
+
+
 def test_colours_are_looked_at_in_the_box() -> None:
     frame = FRAME.copy()
     frame[40:60, 10:30] = (250, 250, 250)

@@ -49,6 +49,8 @@ _MORE = (
 )
 """What else operators say of a thing; it must not hide the name."""
 _COLOUR_SHARE = 0.4
+_SPELLING = {"grey": "gray"}
+"""How phrases spell a colour: as most texts do that language models learnt from."""
 _COLOURED = frozenset({"vehicle", "animal", "furniture"})
 """Things of these kinds may be called by a colour, bicycles excepted: one sees through them."""
 _COLOUR_FILLS = 0.5
@@ -99,7 +101,8 @@ class Phrases:
 
 
 def _phrase(article: str, colour: str, name: str, place: str) -> str:
-    return f"{article}{colour}{' ' if colour else ''}{name}{place}"
+    written = _SPELLING.get(colour, colour)
+    return f"{article}{written}{' ' if colour else ''}{name}{place}"
 
 
 def _has_colour(name: str) -> bool:

@@ -10,7 +10,7 @@ pytest.importorskip("tokenizers", reason="needs the library tokenizers")
 
 from vt_models.registry import get_spec
 from vt_models.text import Tokenizer
-from vt_models.training.data.phrases import Phrases, colour_of
+from vt_models.training.data.phrases import Phrases, colour_of, phrases_for
 
 SPEC = get_spec("pjvlt_tiny")
 
@@ -20,7 +20,7 @@ SPEC = get_spec("pjvlt_tiny")
     [
         ((250, 250, 250), "white"),
         ((10, 12, 8), "black"),
-        ((120, 118, 121), "gray"),
+        ((120, 118, 121), "grey"),
         ((220, 20, 30), "red"),
         ((225, 25, 15), "red"),
         ((230, 220, 20), "yellow"),
@@ -39,6 +39,16 @@ def test_colour_of_two_colours_is_empty() -> None:
     image = np.zeros((40, 40, 3), np.uint8)
     image[:, :18], image[:, 22:] = (220, 20, 30), (20, 60, 220)
     assert colour_of(image, (10.0, 10.0, 20.0, 20.0)) == ""
+
+
+def test_phrases_for_a_grey_thing_keep_the_spelling_that_networks_were_trained_with() -> None:
+    phrases = set(phrases_for("car"))
+    assert "a gray car" in phrases
+    assert not [phrase for phrase in phrases if "grey" in phrase]
+    drawn = Phrases(["car"], SPEC)
+    rng = np.random.default_rng(0)
+    found = {tuple(drawn.of("car", "grey", rng)[0].tolist()) for _ in range(300)}
+    assert tuple(Tokenizer.uncased(40)("a gray car")[0].tolist()) in found
 
 
 def test_phrases_vary_names_and_keep_sentences() -> None:
