@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from vt_models.files import write_bytes, write_text
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vt_models.files import file_name, write_bytes, write_text
 
 
 def test_a_file_is_replaced_with_the_usual_permissions(tmp_path) -> None:
@@ -37,3 +41,20 @@ def test_a_failure_leaves_the_former_file_and_nothing_else(tmp_path, monkeypatch
 def test_a_missing_folder_is_an_error_unless_it_is_to_be_made(tmp_path) -> None:
     with pytest.raises(FileNotFoundError):
         write_bytes(tmp_path / "missing" / "file", b"")
+
+
+@given(st.text(max_size=400))
+def test_file_name_stands_for_any_text_in_one_folder(name) -> None:
+    written = file_name(name)
+    assert len(written.encode()) <= 200
+    assert Path(written).name == written
+    assert written not in ("", ".", "..")
+    assert written.isprintable()
+
+
+def test_file_name_keeps_plain_names_and_tells_others_apart() -> None:
+    assert file_name("uav123_car14.2 (b)") == "uav123_car14.2 (b)"
+    assert file_name("\u8eca") == "\u8eca"
+    assert file_name("a/b") == "a%2Fb"
+    assert file_name("/../x\0") == "%2F..%2Fx%00"
+    assert file_name("x" * 300 + "1") != file_name("x" * 300 + "2")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,10 +48,14 @@ def read_annotations(root: Path, parse: Callable[[dict[str, Any], str], Item]) -
             items.append(parse(record, where))
         except ValueError as error:
             problems.append(f"{where}: {error}")
+        except (OverflowError, RecursionError, OSError, RuntimeError) as error:
+            # Numbers of 400 digits, 5,000 nested lists, names longer than a file's may be, links
+            # that lead in a circle.
+            problems.append(f"{where}: cannot be used ({type(error).__name__}: {error})")
     if problems:
         more = len(problems) - SHOWN_PROBLEMS
-        shown = [*problems[:SHOWN_PROBLEMS], *([f"and {more} more lines"] if more > 0 else [])]
-        raise DatasetError("\n".join(shown))
+        named = [*problems[:SHOWN_PROBLEMS], *([f"and {more} more lines"] if more > 0 else [])]
+        raise DatasetError("\n".join(named))
     return items
 
 
@@ -58,8 +63,13 @@ def count_in(record: dict[str, Any], key: str) -> int:
     """Return a number above 0 of an object; ValueError if it holds something else."""
     value = record.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f'"{key}" is {value!r}; expected a whole number above 0')
+        raise ValueError(f'"{key}" is {shown(value)}; expected a whole number above 0')
     return value
+
+
+def shown(value: object) -> str:
+    """Return a value for a message: its `repr`, cut where it is long."""
+    return reprlib.repr(value)
 
 
 def is_box(value: Any) -> bool:

@@ -72,6 +72,10 @@ class VideoList:
     def _by_video(self) -> dict[str, ListedVideo]:
         return {row.video: row for row in self.rows}
 
+    @cached_property
+    def _casefolded(self) -> frozenset[str]:
+        return frozenset(row.video.casefold() for row in self.rows)
+
     def row_of(self, sequence: str) -> ListedVideo | None:
         """Return the row that stands for a sequence, None if no row does.
 
@@ -85,6 +89,17 @@ class VideoList:
             if not dot:
                 return None
         return self._by_video[name]
+
+    def concerns(self, video: str) -> bool:
+        """Return whether a row stands for a video, or for one of its targets (`VIDEO.ID`).
+
+        Upper and lower case count as equal: the same video may be called either way elsewhere.
+        """
+        name = video.casefold()
+        parts = name.split(".")
+        if any(".".join(parts[: n + 1]) in self._casefolded for n in range(len(parts))):
+            return True
+        return any(row.startswith(f"{name}.") for row in self._casefolded)
 
     def validation_sequences(self, sequences: Iterable[str]) -> dict[str, str]:
         """Choose the sequences of a dataset that are to be evaluated.

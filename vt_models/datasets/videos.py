@@ -11,22 +11,28 @@ and a track's `sentence` are optional. A track must not go on across a cut.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
-from vt_models.datasets.json_lines import ANNOTATIONS, count_in, is_box, read_annotations
+from vt_models.datasets.json_lines import ANNOTATIONS, count_in, is_box, read_annotations, shown
 from vt_models.datasets.reader import Entry, SequenceDataset
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.errors import DatasetError
+from vt_models.video import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+
+MOST_SIDE = 100_000
+"""Pixels of a box; more is a mistake, and its square too large for a float32."""
 
 
 @dataclass(frozen=True)
@@ -98,27 +104,37 @@ def _parse(record: dict[str, Any], root: Path, where: str) -> AnnotatedVideo:
     """One line; ValueError says what is wrong with it."""
     file = record.get("video")
     if not isinstance(file, str) or not file:
-        raise ValueError(f'"video" is {file!r}; expected the path of a file seen from the folder')
+        raise ValueError(
+            f'"video" is {shown(file)}; expected the path of a file seen from the folder'
+        )
     path = root / file
+    if path.suffix.lower() not in VIDEO_SUFFIXES:
+        # OpenCV also plays text files, playlists of other files, and numbered images.
+        raise ValueError(
+            f'"video" {shown(file)} is no video file; expected {", ".join(sorted(VIDEO_SUFFIXES))}'
+        )
     if not path.resolve().is_relative_to(root.resolve()):
-        raise ValueError(f'"video" {file!r} leads out of the folder')
+        raise ValueError(f'"video" {shown(file)} leads out of the folder')
     if not path.is_file():
         raise ValueError(f"{path} does not exist")
     width, height, frames = (count_in(record, key) for key in ("width", "height", "frames"))
     cuts = record.get("cuts") or []
     whole = isinstance(cuts, list) and all(isinstance(cut, int) for cut in cuts)
     if not whole or any(not 0 < cut < frames for cut in cuts):
-        raise ValueError(f'"cuts" is {cuts!r}; expected numbers of frames from 1 to {frames - 1}')
+        raise ValueError(
+            f'"cuts" is {shown(cuts)}; expected numbers of frames from 1 to {frames - 1}'
+        )
     listed = record.get("tracks")
     if not isinstance(listed, list):
-        raise ValueError(f'"tracks" is {listed!r}; expected a list')  # noqa: TRY004
-    tracks = tuple(_track(entry, frames, number) for number, entry in enumerate(listed))
+        raise ValueError(f'"tracks" is {shown(listed)}; expected a list')  # noqa: TRY004
+    size = width, height
+    tracks = tuple(_track(entry, frames, size, number) for number, entry in enumerate(listed))
     ids = [track.id for track in tracks]
     for number, track in enumerate(tracks):
         if track.id in ids[:number]:
             raise ValueError(f"two tracks have the id {track.id}")
-        shown = np.flatnonzero(np.isfinite(track.boxes[:, 0]))
-        crossed = [cut for cut in cuts if shown.size and shown[0] < cut <= shown[-1]]
+        seen = np.flatnonzero(np.isfinite(track.boxes[:, 0]))
+        crossed = [cut for cut in cuts if seen.size and seen[0] < cut <= seen[-1]]
         if crossed:
             raise ValueError(
                 f"track {track.id} goes on across the cut at frame {crossed[0]}; split it there"
@@ -126,10 +142,13 @@ def _parse(record: dict[str, Any], root: Path, where: str) -> AnnotatedVideo:
     return AnnotatedVideo(path.stem, path, width, height, frames, tracks, where)
 
 
-def _track(entry: Any, frames: int, number: int) -> AnnotatedTrack:
+def _track(entry: Any, frames: int, size: tuple[int, int], number: int) -> AnnotatedTrack:
     if not isinstance(entry, dict) or not isinstance(entry.get("boxes"), list):
         raise ValueError(f'track {number} has no "boxes"')  # noqa: TRY004
     found = str(entry.get("id", number))
+    if not re.fullmatch(r"[\w-]{1,64}", found):
+        # It becomes a part of names of sequences and files, after a dot.
+        raise ValueError(f"track id {shown(found)}; expected 1 to 64 letters, digits, _ or -")
     listed = entry["boxes"]
     if len(listed) != frames:
         raise ValueError(f"track {found} has {len(listed)} boxes for {frames} frames")
@@ -139,8 +158,14 @@ def _track(entry: Any, frames: int, number: int) -> AnnotatedTrack:
             continue
         if not is_box(box) or box[2] <= 0 or box[3] <= 0:
             raise ValueError(
-                f"track {found}, frame {frame}: box {box!r}; expected x, y, width, height, both "
-                "sizes above 0, or null"
+                f"track {found}, frame {frame}: box {shown(box)}; expected x, y, width, height, "
+                "both sizes above 0, or null"
+            )
+        x, y, w, h = box
+        if x >= size[0] or y >= size[1] or x + w <= 0 or y + h <= 0 or max(w, h) > MOST_SIDE:
+            raise ValueError(
+                f"track {found}, frame {frame}: box {shown(box)} shows nothing of a frame of "
+                f"{size[0]}x{size[1]} pixels; write null where the object is not in view"
             )
         boxes[frame] = box
     name, sentence = entry.get("name") or "", entry.get("sentence") or ""
@@ -246,11 +271,22 @@ class VideosDataset(SequenceDataset):
         self._tracks: dict[str, tuple[AnnotatedVideo, AnnotatedTrack]] = {}
         for video in read_annotated_videos(self.root):
             for name, track in named_tracks(video):
-                if np.isfinite(track.boxes[:, 0]).any():
-                    self._tracks[name] = video, track
+                if np.isfinite(track.boxes[:, 0]).sum() < 2:
+                    continue  # nothing to track
+                if name in self._tracks:
+                    other = self._tracks[name][0].where
+                    raise DatasetError(
+                        f"{video.where}: a sequence {name!r} is at {other} already; rename one"
+                    )
+                self._tracks[name] = video, track
         if not self._tracks:
-            raise DatasetError(f"{self.root / ANNOTATIONS}: no track has a box")
+            raise DatasetError(f"{self.root / ANNOTATIONS}: no track has two boxes")
         return [Entry(name, video.path) for name, (video, _) in self._tracks.items()]
+
+    @property
+    def video_names(self) -> set[str]:
+        """The names of the videos that the sequences are from."""
+        return {self._tracks[name][0].name for name in self.names}
 
     def _load(self, entry: Entry) -> VideoSequence:
         video, track = self._tracks[entry.name]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,13 +36,14 @@ class CustomTracker:
 
     def __init__(self, reference: str) -> None:
         self._reference = reference
-        self._tracker: Any = load_class(reference)()
+        create = load_class(reference)
+        self._tracker: Any = self._called("its constructor", create)
         self._box: Box = (0.0, 0.0, 0.0, 0.0)
 
     def init(self, frame: NDArray[np.uint8], box: Box) -> None:
         """Start on the target at `box` (x, y, w, h in pixels) of an (H, W, 3) uint8 RGB frame."""
         self._box = box
-        self._tracker.init(frame, box)
+        self._called("init()", self._tracker.init, frame, box)
 
     def update(self, frame: NDArray[np.uint8]) -> Estimate:
         """Find the target in the next (H, W, 3) uint8 RGB frame.
@@ -49,19 +51,28 @@ class CustomTracker:
         Raises:
             InputError: the answer is not a box of four finite numbers.
         """
-        answer = self._tracker.update(frame)
+        answer = self._called("update()", self._tracker.update, frame)
         if answer is None:
             return Estimate(self._box, 0.0)
         box, score = getattr(answer, "box", answer), getattr(answer, "score", 1.0)
         try:
             x, y, w, h = (float(value) for value in box)
             score = float(score)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise self._bad_answer(answer) from None
         if not np.isfinite((x, y, w, h, score)).all():
             raise self._bad_answer(answer)
         self._box = (x, y, w, h)
         return Estimate(self._box, score)
+
+    def _called(self, what: str, call: Callable[..., Any], *arguments: object) -> Any:
+        """Call the user's code; whatever it raises, an exit included, names the class."""
+        try:
+            return call(*arguments)
+        except (Exception, SystemExit) as error:
+            raise InputError(
+                f"{self._reference}: {what} raised {type(error).__name__}: {error}"
+            ) from error
 
     def _bad_answer(self, answer: object) -> InputError:
         return InputError(
@@ -77,7 +88,7 @@ def load_class(reference: str) -> type:
         InputError: there is none, or it has no `init` or `update`.
     """
     module_name, colon, class_name = reference.partition(":")
-    if not (module_name and colon and class_name):
+    if not (module_name and colon and class_name) or module_name.startswith("."):
         raise InputError(f"--tracker {reference!r}; expected module:Class, such as mine:MyTracker")
     here = str(Path.cwd())
     if here not in sys.path:
@@ -88,9 +99,14 @@ def load_class(reference: str) -> type:
         # One that the user's module imports itself is the user's to install.
         where = f"; looked in {here} and where Python looks" if error.name == module_name else ""
         raise InputError(f"--tracker {reference}: {error}{where}") from error
+    except (Exception, SystemExit) as error:
+        raise InputError(
+            f"--tracker {reference}: importing {module_name} raised {type(error).__name__}: {error}"
+        ) from error
     found = getattr(module, class_name, None)
     if not isinstance(found, type):
-        raise InputError(f"--tracker {reference}: {module.__file__} has no class {class_name}")
+        where = getattr(module, "__file__", None) or module_name
+        raise InputError(f"--tracker {reference}: {where} has no class {class_name}")
     missing = [name for name in ("init", "update") if not callable(getattr(found, name, None))]
     if missing:
         raise InputError(

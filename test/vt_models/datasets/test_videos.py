@@ -7,7 +7,8 @@ import json
 import os
 import pickle
 import re
-from concurrent.futures import ProcessPoolExecutor
+import resource
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,14 @@ def test_several_tracks_become_sequences_of_their_own(folder: Callable[..., Path
         ({"tracks": [{"id": 1, "boxes": [[1, 2, 3]] * FRAMES}]}, "frame 0: box [1, 2, 3]"),
         ({"tracks": [{"id": 1, "boxes": [[1, True, 2, 3]] * FRAMES}]}, "frame 0: box [1, True"),
         ({"tracks": [{"id": 1, "boxes": [[1, 2, 0, 3]] * FRAMES}]}, "both sizes above 0"),
+        ({"tracks": [{"id": 1, "boxes": [[64, 2, 9, 9]] * FRAMES}]}, "shows nothing of a frame"),
+        ({"tracks": [{"id": 1, "boxes": [[1, 2, 1e300, 3]] * FRAMES}]}, "shows nothing"),
+        ({"tracks": [{"id": 1, "boxes": [[10**400, 2, 3, 3]] * FRAMES}]}, "cannot be used"),
+        ({"tracks": [{"id": "/../x", "boxes": [None] * FRAMES}]}, "track id '/../x'; expected"),
+        ({"tracks": [{"id": "1.2", "boxes": [None] * FRAMES}]}, "track id '1.2'; expected"),
+        ({"tracks": [{"id": "a" * 65, "boxes": [None] * FRAMES}]}, "1 to 64 letters"),
+        ({"video": "annotations.jsonl"}, "is no video file; expected .avi, .m4v"),
+        ({"video": f"{'a' * 300}.mp4"}, "File name too long"),
         ({"tracks": [{"id": 1, "boxes": [None] * FRAMES}] * 2}, "two tracks have the id 1"),
     ],
 )
@@ -126,6 +135,36 @@ def test_wrong_line_is_named_with_file_and_line(
         DatasetError, match=re.escape("annotations.jsonl:2: ") + ".*" + re.escape(message)
     ):
         read_annotated_videos(root)
+
+
+def test_deeply_nested_line_is_named(folder: Callable[..., Path]) -> None:
+    with pytest.raises(DatasetError, match=r"jsonl:2: .*recursion"):
+        read_annotated_videos(folder(line("a"), "[" * 100_000))
+
+
+def test_long_wrong_value_is_cut(folder: Callable[..., Path]) -> None:
+    root = folder(line("a", cuts=[-1] * 100_000))
+    with pytest.raises(DatasetError) as found:
+        read_annotated_videos(root)
+    assert len(str(found.value)) < 500
+
+
+def test_sequences_of_one_name_are_refused(folder: Callable[..., Path], tmp_path: Path) -> None:
+    write_video(tmp_path / "videos" / "a.1.mp4")
+    tracks = [{"id": number, "boxes": [BOX] * FRAMES} for number in (1, 2)]
+    root = folder(line("a", tracks=tracks), line("a.1"))
+    with pytest.raises(DatasetError, match=r"jsonl:2: a sequence 'a.1' is at .*jsonl:1 already"):
+        VideosDataset(root)
+
+
+def test_track_of_one_box_is_no_sequence(folder: Callable[..., Path]) -> None:
+    tracks = [
+        {"id": 1, "boxes": [BOX] + [None] * (FRAMES - 1)},
+        {"id": 2, "boxes": [BOX] * FRAMES},
+    ]
+    dataset = VideosDataset(folder(line("a", tracks=tracks)))
+    assert dataset.names == ["a.2"]
+    assert dataset.video_names == {"a"}
 
 
 def test_all_wrong_lines_are_named_at_once(folder: Callable[..., Path]) -> None:
@@ -222,6 +261,31 @@ def test_cache_that_cannot_be_written_is_an_error_with_a_remedy(
     (tmp_path / "file").write_text("")
     with pytest.raises(DatasetError, match="XDG_CACHE_HOME"):
         CachedVideo(video, tmp_path / "file" / "frames")
+
+
+def test_linked_videos_are_decoded_by_two_threads_at_once(
+    folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Both names lead to one cache file; each thread writes a draft of its own."""
+    (tmp_path / "videos" / "c.mp4").symlink_to(tmp_path / "videos" / "a.mp4")
+    videos = read_annotated_videos(folder(line("a"), line("c")))
+    for _ in range(5):
+        for file in frame_cache_directory().glob("*"):
+            file.unlink()
+        with ThreadPoolExecutor(2) as pool:
+            first, second = pool.map(CachedVideo, videos)
+        assert grey(first[3]) == grey(second[3]) == 3
+
+
+def test_any_number_of_videos_can_be_open(folder: Callable[..., Path]) -> None:
+    (video,) = read_annotated_videos(folder(line("a")))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    many = [CachedVideo(video) for _ in range(200)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+    try:
+        assert {grey(one[2]) for one in many} == {2}
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def _decode(root: Path) -> list[int]:

@@ -50,6 +50,18 @@ class NotANumber(Static):
     def update(self, frame):
         return (0, 0, float("nan"), 1)
 
+class Broken(Static):
+    def update(self, frame):
+        raise KeyError("lost")
+
+class Leaving(Static):
+    def update(self, frame):
+        raise SystemExit(0)
+
+class Unbuilt(Static):
+    def __init__(self, size):
+        pass
+
 class Half:
     def init(self, frame, box):
         pass
@@ -92,10 +104,31 @@ def test_an_answer_that_is_no_box_is_an_error(name: str) -> None:
         tracker.update(FRAME)
 
 
+@pytest.mark.parametrize("name", ["Broken", "Leaving"])
+def test_whatever_the_class_raises_names_it_and_ends_nothing(name: str) -> None:
+    tracker = CustomTracker(f"own_tracker:{name}")
+    tracker.init(FRAME, BOX)
+    with pytest.raises(InputError, match=rf"own_tracker:{name}: update\(\) raised (Key|System)E"):
+        tracker.update(FRAME)
+
+
+def test_class_that_wants_arguments_is_named() -> None:
+    with pytest.raises(InputError, match="own_tracker:Unbuilt: its constructor raised TypeError"):
+        CustomTracker("own_tracker:Unbuilt")
+
+
+def test_module_that_exits_is_named(tmp_path: Path) -> None:
+    (tmp_path / "leaving_tracker.py").write_text("raise SystemExit(0)")
+    with pytest.raises(InputError, match="importing leaving_tracker raised SystemExit: 0"):
+        load_class("leaving_tracker:Any")
+
+
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
         ("own_tracker", "expected module:Class"),
+        (".own_tracker:Static", "expected module:Class"),
+        ("sys:Static", "sys has no class Static"),
         (":Static", "expected module:Class"),
         ("no_such_module:Static", "No module named 'no_such_module'.*looked in"),
         ("own_tracker:Missing", "has no class Missing"),

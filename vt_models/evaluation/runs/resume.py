@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 import vt_models
 from vt_models.errors import WeightsError
 from vt_models.evaluation.provenance import machine, versions
-from vt_models.files import write_bytes
+from vt_models.files import file_name, write_bytes
 
 if TYPE_CHECKING:
     from vt_models.datasets.sequence import VideoSequence
@@ -103,7 +102,7 @@ class ResumableRun(Generic[Result]):
             path.unlink()
 
     def _path(self, sequence: VideoSequence) -> Path:
-        return self.directory / f"{quote(sequence.name, safe=' ')}.npz"
+        return self.directory / f"{file_name(sequence.name)}.npz"
 
     def _key(self, sequence: VideoSequence) -> str:
         more = self.result.depends_on(sequence)

@@ -25,7 +25,7 @@ from vt_models.evaluation.metrics.accuracy import (
     score_sequence,
 )
 from vt_models.evaluation.runs.parallel import run_all
-from vt_models.files import write_text
+from vt_models.files import file_name, write_text
 from vt_models.tracker.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -162,9 +162,10 @@ class Report:
         folder = Path(directory)
         for result in self.results:
             boxes = "".join(",".join(f"{v:.4f}" for v in box) + "\n" for box in result.boxes)
-            write_text(folder / f"{result.name}.txt", boxes, parents=True)
+            name = file_name(result.name)
+            write_text(folder / f"{name}.txt", boxes, parents=True)
             scores = "".join(f"{score:.6f}\n" for score in result.scores)
-            write_text(folder / f"{result.name}_score.txt", scores, parents=True)
+            write_text(folder / f"{name}_score.txt", scores, parents=True)
         write_text(
             folder / "report.json", json.dumps(self.to_dict(), indent=2) + "\n", parents=True
         )

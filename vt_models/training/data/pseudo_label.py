@@ -25,11 +25,10 @@ from vt_models.evaluation.runs.runner import SingleObjectTracker
 from vt_models.files import write_text
 from vt_models.geometry.boxes import Box, clip_box, iou
 from vt_models.tracker.tracker import Estimate
-from vt_models.video import IMAGE_SUFFIXES, FrameSource
+from vt_models.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, RecordedSource, open_recorded
 
 Frame = NDArray[np.uint8]
 
-VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 JPEG_QUALITY = 92
 LEAST_FRAMES = 6
 """Of a clip, and of what is kept of it."""
@@ -234,7 +233,9 @@ def _has_images(folder: Path) -> bool:
     return any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
 
 
-def cut_clips(source: FrameSource, settings: PseudoSettings) -> Iterator[list[tuple[int, Frame]]]:
+def cut_clips(
+    source: RecordedSource, settings: PseudoSettings
+) -> Iterator[list[tuple[int, Frame]]]:
     """Yield clips of a video, one at a time: number in the video and shrunk frame of each."""
     span = settings.length * settings.stride
     apart = span
@@ -288,7 +289,7 @@ def write_pseudo_pack(
     for index, (name, place) in enumerate(progress(videos)):
         tally.videos += 1
         rng = np.random.default_rng([settings.seed, index])
-        for number, clip in enumerate(cut_clips(FrameSource(place), settings)):
+        for number, clip in enumerate(cut_clips(open_recorded(place), settings)):
             kept = _label(tracker, clip, settings, rng, tally)
             if kept:
                 records += _write_clip(output, f"{name}_{number}", name, clip, kept)

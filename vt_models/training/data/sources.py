@@ -129,7 +129,7 @@ def open_sources(
         near = difflib.get_close_matches(unknown[0], reader.videos, n=3)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise DatasetError(f"sampling.hold_out: no source has a video {', '.join(unknown)}.{hint}")
-    left_out = frozenset(name for name in reader.videos if listed and listed.row_of(name))
+    left_out = frozenset(name for name in reader.videos if listed and listed.concerns(name))
     return Mixture(reader.store, sources, left_out)
 
 
@@ -153,9 +153,12 @@ def open_validation(folder: Path, recipe: Recipe, data: Mixture) -> SequenceData
         sequences: SequenceDataset = VideosDataset(folder, chosen)
     else:
         sequences = FolderDataset(folder)
-    judged = set(sequences.names) | {name.rpartition(".")[0] for name in sequences.names}
+    names = set(sequences.names)
+    if isinstance(sequences, VideosDataset):
+        names |= sequences.video_names
+    judged = {name.casefold() for name in names}
     for source in data.sources:
-        both = sorted(source.videos & judged)
+        both = sorted(name for name in source.videos if name.casefold() in judged)
         if both:
             raise DatasetError(
                 f"--validate-on {folder}: source {source.name} trains on {', '.join(both)}; put "
@@ -189,15 +192,26 @@ class _Reader:
         """Return whether a source draws from the video of this name."""
         is_wanted = not config.match or any(fnmatchcase(name, one) for one in config.match)
         is_skipped = any(fnmatchcase(name, one) for one in config.skip)
-        is_held_out = name in self.sampling.hold_out or (
-            self.listed is not None and self.listed.row_of(name) is not None
-        )
-        return is_wanted and not is_skipped and not is_held_out
+        return is_wanted and not is_skipped and not self._held_out(name)
+
+    def _held_out(self, name: str) -> bool:
+        """Return whether nobody may train on the video of this name."""
+        is_listed = self.listed is not None and self.listed.concerns(name)
+        return is_listed or name in self.sampling.hold_out
 
     def _pack(self, config: SourceConfig, root: Path) -> Source:
         records = read_image_pack(root)
         self.videos |= {r.source for r in records if r.clip is not None}
-        records = [r for r in records if r.clip is None or self._chosen(config, r.source)]
+        # A still image may be a frame of a video, too, which its source then names.
+        records = [
+            record
+            for record in records
+            if (
+                not self._held_out(record.source)
+                if record.clip is None
+                else self._chosen(config, record.source)
+            )
+        ]
         if config.in_memory:
             decoded = decode_all(root, records, lambda files: self.progress(files, config.called))
             images = self.store.add(decoded)
@@ -214,7 +228,7 @@ class _Reader:
             config.weight,
             config.max_gap or None,
             annotated=annotated_in(records, images.start),
-            videos=frozenset(r.source for r in records if r.clip is not None),
+            videos=frozenset(record.source for record in records),
         )
 
     def _images(self, config: SourceConfig, root: Path) -> Source:
@@ -362,7 +376,7 @@ def _only(config: SourceConfig, root: Path, names: list[str]) -> list[str]:
         word = line.strip()
         if word in known:
             chosen.append(word)
-        elif word.isdigit() and int(word) < len(names):
+        elif word.isdecimal() and int(word) < len(names):
             chosen.append(names[int(word)])
         else:
             raise DatasetError(

@@ -101,7 +101,8 @@ class Source:
         max_gap: See `SamplingConfig.max_gap`, which holds where this is None.
         is_unlabelled: It has images only, and gives pairs of regions whatever the shares.
         annotated: What else is in its images, where that is known.
-        videos: Names of the videos that its tracks are from.
+        videos: Names of the videos that its images are from; of still images in a pack their
+            `source`.
     """
 
     name: str

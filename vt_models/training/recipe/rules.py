@@ -18,6 +18,9 @@ KINDS = (PACK, IMAGES, *IMAGE_SETS, *DATASETS)
 SIZE_FREE = ("asymtrack_lite",)
 """Families whose networks take search crops of any size."""
 
+MOST_SEARCH_SIZE = 1024
+"""Pixels; 32 such crops and their maps fill 24 GB."""
+
 _FRACTIONS = (
     "sampling.negative_share",
     "sampling.lookalike_share",
@@ -227,6 +230,8 @@ def _problems_of_sizes(recipe: Recipe) -> Iterator[tuple[str, str]]:
     elif len(sizes) != 2 or sizes[0] > sizes[1] or any(size % 16 for size in sizes):
         said = "must be the smallest and the largest side, both multiples of 16"
         yield key, f"`{key}` {said}, such as [128, 224], but is {list(sizes)}."
+    elif sizes[1] > MOST_SEARCH_SIZE:
+        yield key, f"`{key}` goes up to {sizes[1]} pixels; at most {MOST_SEARCH_SIZE}. Lower it."
     elif sizes[0] <= least:
         said = f"in a crop of {sizes[0]} pixels a target of {least:g} leaves no surroundings"
         yield key, f"`{key}`: {said}: raise the smallest side."

@@ -361,7 +361,11 @@ def test_patterns_choose_the_videos_of_a_source(tmp_path: Path, mini_pack: Path)
         {"flying": root, "scenes": root, "pack": mini_pack},
     )
     drawn = {source.name: sorted(source.videos) for source in data.sources}
-    assert drawn == {"flying": ["drone_1", "drone_2"], "scenes": ["street"], "pack": []}
+    assert drawn == {
+        "flying": ["drone_1", "drone_2"],
+        "scenes": ["street"],
+        "pack": ["still images"],
+    }
     assert len(data.sources[2].stills) == 8
 
 
@@ -374,7 +378,7 @@ def test_listed_videos_are_left_out_of_every_source(tmp_path: Path, mini_pack: P
         _recipe(SourceConfig("videos"), SourceConfig("pack")), validation=listing
     )
     data = open_sources(recipe, {"videos": root, "pack": mini_pack})
-    assert [sorted(source.videos) for source in data.sources] == [["c"], ["clip1"]]
+    assert [sorted(source.videos) for source in data.sources] == [["c"], ["clip1", "still images"]]
     assert data.left_out == {"a", "b", "clip0"}
     assert open_validation(root, recipe, data).names == ["a", "clip0"]
 
@@ -419,3 +423,28 @@ def test_shipped_list_keeps_places_on_one_side(shared_dir: Path, repository: Pat
     for place in together:
         members = {name for name in known if name.startswith(place)}
         assert members <= set(listed.names), place
+
+
+@pytest.mark.parametrize("row", ["a.1", "A", "a"])
+def test_row_of_a_track_or_in_other_letters_holds_the_video_out(tmp_path: Path, row: str) -> None:
+    root = _write_videos(tmp_path, "a", "b")
+    listing = _listing(tmp_path / "list.tsv", (row, "withhold"))
+    recipe = dataclasses.replace(_recipe(SourceConfig("videos")), validation=listing)
+    assert open_sources(recipe, {"videos": root}).sources[0].videos == {"b"}
+
+
+def test_training_on_a_validation_video_in_other_letters_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    data = _open({"videos": _write_videos(tmp_path / "one", "Car")}, SourceConfig("videos"))
+    judged = _write_videos(tmp_path / "two", "car")
+    with pytest.raises(DatasetError, match="trains on Car"):
+        open_validation(judged, _recipe(), data)
+
+
+def test_still_images_of_a_listed_source_are_left_out(tmp_path: Path, mini_pack: Path) -> None:
+    listing = _listing(tmp_path / "list.tsv", ("still images", "withhold"))
+    recipe = dataclasses.replace(_recipe(SourceConfig("pack")), validation=listing)
+    (source,) = open_sources(recipe, {"pack": mini_pack}).sources
+    assert len(source.stills) == 0
+    assert source.videos == {"clip0", "clip1"}
