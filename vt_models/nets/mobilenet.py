@@ -94,6 +94,21 @@ class InvertedResidual(nn.Module):
         return x + self.conv(x) if self.adds else self.conv(x)
 
 
+def read_nanotrack(file: Path) -> dict[str, Tensor]:
+    """Read the published state dict of NanoTrack v3, kept as `.safetensors`.
+
+    Raises:
+        WeightsError: The file cannot be read.
+    """
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(
+            f"{file} cannot be read as .safetensors ({error}): give NanoTrack v3's state dict in "
+            "that format."
+        ) from error
+
+
 class NanoTrackBackbone(PretrainedBackbone):
     """NanoTrack v3's backbone.
 
@@ -137,13 +152,7 @@ class NanoTrackBackbone(PretrainedBackbone):
             WeightsError: The file cannot be read, or a tensor is missing or has another shape.
                 The network is unchanged.
         """
-        try:
-            published = load_file(file)
-        except (OSError, SafetensorError) as error:
-            raise WeightsError(
-                f"{file} cannot be read as .safetensors ({error}): give NanoTrack v3's state dict "
-                "in that format."
-            ) from error
+        published = read_nanotrack(file)
         state = self.state_dict()
         for name, own in state.items():
             if name.endswith("num_batches_tracked"):

@@ -20,14 +20,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from typing_extensions import Self
 
 from vt_models.errors import WeightsError
-from vt_models.nets.mobilenet import NanoTrackBackbone
+from vt_models.nets.mobilenet import NanoTrackBackbone, read_nanotrack
 from vt_models.weights.tensors import describe_difference, dtype_name, layout_of
 
 STRIDE = 16
@@ -200,15 +198,8 @@ def load_nanotrack(file: Path) -> NanoTrack:
     Raises:
         WeightsError: The file cannot be read, or a tensor is missing, unknown or of another shape.
     """
-    try:
-        published = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(
-            f"{file} cannot be read as .safetensors ({error}): give NanoTrack v3's state dict in "
-            "that format."
-        ) from error
+    tensors = {name: one for name, one in read_nanotrack(file).items() if not name.startswith(NECK)}
     net = NanoTrack()
-    tensors = {name: one for name, one in published.items() if not name.startswith(NECK)}
     found = {name: (dtype_name(one), tuple(one.shape)) for name, one in tensors.items()}
     if difference := describe_difference(layout_of(net), found):
         raise WeightsError(f"{file} does not fit NanoTrack v3: {difference}.")
