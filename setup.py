@@ -48,7 +48,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["vt_models", "vt_models.*", "vt_ros", "vt_ros.*"]),
     package_data={
-        "vt_models": ["py.typed", "**/*.yaml", "**/*.json", "**/*.j2"],
+        "vt_models": ["py.typed", "**/*.json", "**/*.j2"],
         "vt_models.weights": ["shipped/**"],
         "vt_ros": ["py.typed"],
     },

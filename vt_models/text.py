@@ -94,11 +94,6 @@ class Tokenizer:
             ) from error
         return cls(tokenizer, length)
 
-    @property
-    def vocabulary_size(self) -> int:
-        """Ids are below this."""
-        return self._tokenizer.get_vocab_size()
-
     def pieces(self) -> dict[str, int]:
         """Every word piece and its id."""
         found: dict[str, int] = self._tokenizer.get_vocab()

@@ -3,16 +3,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vt_models.datasets.images import numbered_frames
-from vt_models.datasets.reader import Entry, SequenceDataset, absent_start
+from vt_models.datasets.reader import Entry, SequenceDataset
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.datasets.text import check_count, read_boxes, read_text
 from vt_models.errors import DatasetError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class FolderDataset(SequenceDataset):
@@ -33,28 +28,11 @@ class FolderDataset(SequenceDataset):
         return [Entry(directory.name, directory) for directory in found]
 
     def _load(self, entry: Entry) -> VideoSequence:
-        return _load(entry.place)
-
-
-def load_folder_sequence(directory: Path) -> VideoSequence:
-    """Load one sequence of the `folder` layout without decoding an image.
-
-    Raises:
-        DatasetError: a missing or malformed file, frames that are not numbered consecutively, a
-            number of ground-truth lines other than the number of images, or a target that is absent
-            in the first frame. The message names the file, and the line of a text file.
-    """
-    sequence = _load(directory)
-    if not sequence.has_start:
-        raise absent_start(f"{directory / 'groundtruth.txt'}:1")
-    return sequence
-
-
-def _load(directory: Path) -> VideoSequence:
-    frames = numbered_frames(directory / "img")
-    truth = directory / "groundtruth.txt"
-    boxes = read_boxes(truth)
-    check_count(truth, len(boxes), "lines", frames)
-    language = directory / "language.txt"
-    text = read_text(language).strip() if language.exists() else ""
-    return VideoSequence(directory.name, frames, boxes, text or None)
+        directory = entry.place
+        frames = numbered_frames(directory / "img")
+        truth = directory / "groundtruth.txt"
+        boxes = read_boxes(truth)
+        check_count(truth, len(boxes), "lines", frames)
+        language = directory / "language.txt"
+        text = read_text(language).strip() if language.exists() else ""
+        return VideoSequence(directory.name, frames, boxes, text or None)

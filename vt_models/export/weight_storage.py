@@ -12,7 +12,7 @@ of a matrix, row of an embedding or kernel, and all else as float16.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Storage: TypeAlias = Literal["float32", "float16", "int8"]
-STORAGES: tuple[Storage, ...] = get_args(Storage)
 
 # Smaller tensors are not worth the nodes behind them.
 _HALF_MIN_ELEMENTS = 64

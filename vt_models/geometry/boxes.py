@@ -75,16 +75,6 @@ def cxcywh_to_xywh(boxes_cxcywh: ArrayLike) -> NDArray[np.floating]:
     return np.concatenate((array[..., :2] - 0.5 * array[..., 2:], array[..., 2:]), axis=-1)
 
 
-def xyxy_to_cxcywh(boxes_xyxy: ArrayLike) -> NDArray[np.floating]:
-    """Convert (..., 4) left, top, right, bottom to centre x, centre y, width, height."""
-    return xywh_to_cxcywh(xyxy_to_xywh(boxes_xyxy))
-
-
-def cxcywh_to_xyxy(boxes_cxcywh: ArrayLike) -> NDArray[np.floating]:
-    """Convert (..., 4) centre x, centre y, width, height to left, top, right, bottom."""
-    return xywh_to_xyxy(cxcywh_to_xywh(boxes_cxcywh))
-
-
 def iou(boxes_a: ArrayLike, boxes_b: ArrayLike) -> NDArray[np.floating]:
     """Compute the intersection over union of xywh boxes, element by element.
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ onnx = pytest.importorskip("onnx", reason="needs the training packages")
 from vt_models.export import exporter as export_module
 from vt_models.export.batch_norm_folding import fold_batch_norms
 from vt_models.export.exporter import export_model
-from vt_models.export.weight_storage import STORAGES, round_to_half, round_weights
+from vt_models.export.weight_storage import Storage, round_to_half, round_weights
 from vt_models.runtime.torch_engine import TorchEngine
 from vt_models.weights.tensors import load_weights
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("storage", get_args(Storage))
 def test_export_is_complete_and_exact(small_model, tmp_path, storage) -> None:
     net, spec = small_model
     before = copy.deepcopy(net.state_dict())
