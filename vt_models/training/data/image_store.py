@@ -159,7 +159,7 @@ class VideoTargets:
 
 
 @dataclass(frozen=True, eq=False)
-class PhotoTargets:
+class ImageTargets:
     """N objects in still images.
 
     Attributes:
@@ -188,10 +188,10 @@ class PhotoTargets:
     def __iter__(self) -> Iterator[Target]:
         return (self[number] for number in range(len(self)))
 
-    def of_class(self, label: int) -> PhotoTargets:
+    def of_class(self, label: int) -> ImageTargets:
         """Return those of one class."""
         chosen = self.labels == label
-        return PhotoTargets(
+        return ImageTargets(
             self.images[chosen], self.boxes[chosen], self.labels[chosen], self.names, self.scene
         )
 
@@ -200,7 +200,7 @@ def by_name(targets: IndexedSequence[Target]) -> Iterator[tuple[str, IndexedSequ
     """Return the targets of a row by the name of their class; those without a name are left out."""
     if isinstance(targets, VideoTargets):
         groups: dict[str, IndexedSequence[Target]] = {targets.name: targets}
-    elif isinstance(targets, PhotoTargets):
+    elif isinstance(targets, ImageTargets):
         labels = np.unique(targets.labels).tolist()
         groups = {targets.names[label]: targets.of_class(label) for label in labels}
     else:
@@ -215,6 +215,6 @@ def with_different_texts(targets: IndexedSequence[Target]) -> Iterator[Target]:
     """Return at least one target for each pair of name and sentence in a row."""
     if isinstance(targets, VideoTargets):
         return iter([targets[0]])
-    if isinstance(targets, PhotoTargets):
+    if isinstance(targets, ImageTargets):
         return (group[0] for _, group in by_name(targets))
     return iter(targets)

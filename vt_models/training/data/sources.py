@@ -30,7 +30,7 @@ from vt_models.datasets.video_list import VideoList, read_video_list
 from vt_models.datasets.videos import AnnotatedVideo, VideosDataset, read_annotated_videos
 from vt_models.errors import DatasetError
 from vt_models.training.data.descriptions import sentence_of
-from vt_models.training.data.image_store import ImageFiles, ImageStore, PhotoTargets, VideoTargets
+from vt_models.training.data.image_store import ImageFiles, ImageStore, ImageTargets, VideoTargets
 from vt_models.training.data.targets import (
     Mixture,
     Source,
@@ -183,7 +183,7 @@ class _Reader:
         if config.kind == IMAGES:
             return self._images(config, root)
         if config.kind in IMAGE_SETS:
-            return self._photographs(config, root)
+            return self._annotated_images(config, root)
         if config.kind == VideosDataset.kind:
             return self._video_files(config, root)
         return self._videos(config, root)
@@ -241,7 +241,7 @@ class _Reader:
         images = self.store.add(ImageFiles(root, names))
         return Source(config.called, (), (), images, config.weight, is_unlabelled=True)
 
-    def _photographs(self, config: SourceConfig, root: Path) -> Source:
+    def _annotated_images(self, config: SourceConfig, root: Path) -> Source:
         found = open_images(config.kind, root, split=_split(config))
         if not found:
             raise DatasetError(f"{root} ({config.called}): no usable object in any image")
@@ -259,7 +259,7 @@ class _Reader:
         usable = boxes[:, 2:].min(axis=1) >= self.sampling.min_side
         max_cover = config.max_cover or self.sampling.max_cover
         usable &= (covers < max_cover) | (max_cover >= 1)
-        stills = PhotoTargets(
+        stills = ImageTargets(
             numbers[usable] + np.int32(images.start),
             boxes[usable],
             labels[usable],

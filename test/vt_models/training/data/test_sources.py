@@ -81,7 +81,7 @@ def test_archives_and_classes_of_trackingnet(mini_sets: dict[str, Path]) -> None
     assert not np.array_equal(data.images[8], data.images[15])
 
 
-def test_photographs_give_their_usable_objects(mini_sets: dict[str, Path]) -> None:
+def test_annotated_images_give_their_usable_objects(mini_sets: dict[str, Path]) -> None:
     stills = _open(mini_sets, SourceConfig("coco")).sources[0].stills
     assert [(t.image, t.name) for t in stills] == [
         (0, "car"),
