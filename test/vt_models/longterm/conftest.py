@@ -81,7 +81,7 @@ def scripted() -> Scripted:
 
 
 @pytest.fixture(scope="session")
-def picture() -> Callable[..., NDArray[np.uint8]]:
+def paint_frame() -> Callable[..., NDArray[np.uint8]]:
     return paint
 
 

@@ -7,9 +7,9 @@ import pytest
 from vt_models.longterm.appearance import appearance_descriptor, appearance_similarity
 
 
-def test_appearance_similarity_depends_on_content_not_on_light_or_size(picture) -> None:
+def test_appearance_similarity_depends_on_content_not_on_light_or_size(paint_frame) -> None:
     box = (60.0, 50.0, 24.0, 24.0)
-    frame = picture(box)
+    frame = paint_frame(box)
     descriptor = appearance_descriptor(frame, box)
     assert appearance_similarity(descriptor, descriptor) == pytest.approx(1.0, abs=1e-5)
     darker = (frame * 0.6 + 20).astype(np.uint8)
@@ -19,7 +19,7 @@ def test_appearance_similarity_depends_on_content_not_on_light_or_size(picture) 
         appearance_similarity(descriptor, appearance_descriptor(large, (120.0, 100.0, 48.0, 48.0)))
         > 0.95
     )
-    assert appearance_similarity(descriptor, appearance_descriptor(picture(None), box)) < 0.4
+    assert appearance_similarity(descriptor, appearance_descriptor(paint_frame(None), box)) < 0.4
     assert (
         appearance_similarity(descriptor, appearance_descriptor(np.full_like(frame, 70), box))
         == 0.0

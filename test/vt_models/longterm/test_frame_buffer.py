@@ -77,7 +77,7 @@ def along(index: int) -> tuple[float, float, float, float]:
 
 @pytest.mark.parametrize("max_frames", [30, 5])
 def test_start_at_stamp_half_a_second_late_tracks_to_the_present(
-    max_frames, scripted, picture
+    max_frames, scripted, paint_frame
 ) -> None:
     """The target moves 45 pixels, nearly twice its size, between the click and its arrival."""
     buffer: FrameBuffer[int] = FrameBuffer()
@@ -86,7 +86,7 @@ def test_start_at_stamp_half_a_second_late_tracks_to_the_present(
 
     def decode(index):
         scripted.where = along(index)
-        return picture(along(index), index)
+        return paint_frame(along(index), index)
 
     target = create_long_term_tracker(scripted)
     result = start_at_stamp(target, buffer, 0, along(0), decode, max_frames=max_frames)
@@ -96,7 +96,7 @@ def test_start_at_stamp_half_a_second_late_tracks_to_the_present(
     assert result.estimate.box == along(15)
 
 
-def test_catch_up_tracks_frames_that_arrive_meanwhile(scripted, picture) -> None:
+def test_catch_up_tracks_frames_that_arrive_meanwhile(scripted, paint_frame) -> None:
     buffer: FrameBuffer[int] = FrameBuffer()
     buffer.push(0, 0, 1)
     buffer.push(FRAME, 1, 1)
@@ -109,17 +109,19 @@ def test_catch_up_tracks_frames_that_arrive_meanwhile(scripted, picture) -> None
             if number is not None:
                 buffer.push(number * FRAME, number, 1)
         scripted.where = along(0)
-        return picture(along(0), index)
+        return paint_frame(along(0), index)
 
     target = create_long_term_tracker(scripted)
-    target.init(picture(along(0)), along(0))
+    target.init(paint_frame(along(0)), along(0))
     result = catch_up(target, buffer, 0, decode, max_frames=8)
     assert result.stamp == 11 * FRAME
     assert result.frames < 11
 
 
 @pytest.mark.parametrize("max_frames", [20, 1, 0])
-def test_catch_up_ends_although_frames_always_come_faster(max_frames, scripted, picture) -> None:
+def test_catch_up_ends_although_frames_always_come_faster(
+    max_frames, scripted, paint_frame
+) -> None:
     """A network slower than the camera: there is a newer frame after each one that is tracked."""
     buffer: FrameBuffer[int] = FrameBuffer()
     buffer.push(FRAME, 1, 1)
@@ -129,16 +131,16 @@ def test_catch_up_ends_although_frames_always_come_faster(max_frames, scripted, 
         assert newest < 80, "it never ends"
         buffer.push((newest + 1) * FRAME, newest + 1, 1)
         scripted.where = along(0)
-        return picture(along(0), index)
+        return paint_frame(along(0), index)
 
     target = create_long_term_tracker(scripted)
-    target.init(picture(along(0)), along(0))
+    target.init(paint_frame(along(0)), along(0))
     result = catch_up(target, buffer, 0, decode, max_frames=max_frames)
     assert 1 <= result.frames <= max(2 * max_frames, 1)
     assert target.state is State.TRACKING
 
 
-def test_catch_up_after_max_seconds_tracks_only_the_newest_frame(scripted, picture) -> None:
+def test_catch_up_after_max_seconds_tracks_only_the_newest_frame(scripted, paint_frame) -> None:
     buffer: FrameBuffer[int] = FrameBuffer()
     for index in range(1, 41):
         buffer.push(index * FRAME, index, 1)
@@ -147,22 +149,22 @@ def test_catch_up_after_max_seconds_tracks_only_the_newest_frame(scripted, pictu
     def decode(index):
         decoded.append(index)
         scripted.where = along(0)
-        return picture(along(0), index)
+        return paint_frame(along(0), index)
 
     target = create_long_term_tracker(scripted)
-    target.init(picture(along(0)), along(0))
+    target.init(paint_frame(along(0)), along(0))
     result = catch_up(target, buffer, 0, decode, max_frames=40, max_seconds=0.0)
     assert decoded == [1, 40]
     assert (result.stamp, result.frames) == (40 * FRAME, 2)
 
 
-def test_start_at_stamp_missing_stamp_keeps_the_previous_target(scripted, picture) -> None:
+def test_start_at_stamp_missing_stamp_keeps_the_previous_target(scripted, paint_frame) -> None:
     buffer: FrameBuffer[int] = FrameBuffer()
     buffer.push(7, 0, 1)
     target = create_long_term_tracker(scripted)
-    target.init(picture(along(0)), along(0))
+    target.init(paint_frame(along(0)), along(0))
     with pytest.raises(StampNotHeldError):
-        start_at_stamp(target, buffer, 5, along(0), lambda index: picture(along(0)))
+        start_at_stamp(target, buffer, 5, along(0), lambda index: paint_frame(along(0)))
     assert target.state is State.TRACKING
 
 

@@ -20,34 +20,34 @@ SETTINGS = LongTermSettings()
 
 
 @pytest.fixture
-def monitor(picture):
+def monitor(paint_frame):
     monitor = FrameMonitor()
-    monitor.reset(picture(BOX))
+    monitor.reset(paint_frame(BOX))
     return monitor
 
 
-def test_monitor_ordinary_frames_are_good(monitor, picture) -> None:
+def test_monitor_ordinary_frames_are_good(monitor, paint_frame) -> None:
     for number in range(1, 20):
-        assert monitor.check(picture(BOX, number), SETTINGS) is FrameQuality.GOOD
+        assert monitor.check(paint_frame(BOX, number), SETTINGS) is FrameQuality.GOOD
 
 
-def test_monitor_dark_or_covered_frame_is_dark(monitor, picture) -> None:
-    frame = picture(BOX, 1)
+def test_monitor_dark_or_covered_frame_is_dark(monitor, paint_frame) -> None:
+    frame = paint_frame(BOX, 1)
     noise = np.random.default_rng(0).integers(0, 3, frame.shape, dtype=np.uint8)
     assert monitor.check(noise, SETTINGS) is FrameQuality.DARK
     gradient = np.zeros_like(frame) + np.linspace(20, 60, frame.shape[1]).astype(np.uint8)[:, None]
     assert monitor.check(gradient + noise // 2, SETTINGS) is FrameQuality.DARK
-    assert monitor.check(picture(BOX, 2), SETTINGS) is FrameQuality.GOOD, (
+    assert monitor.check(paint_frame(BOX, 2), SETTINGS) is FrameQuality.GOOD, (
         "uncovered is no other scene"
     )
 
 
-def test_monitor_repeated_frames_are_frozen_after_the_limit(monitor, picture) -> None:
-    frame = picture(BOX, 1)
+def test_monitor_repeated_frames_are_frozen_after_the_limit(monitor, paint_frame) -> None:
+    frame = paint_frame(BOX, 1)
     monitor.check(frame, SETTINGS)
     seen = [monitor.check(frame.copy(), SETTINGS) for _ in range(12)]
     assert seen == [FrameQuality.REPEATED] * 9 + [FrameQuality.FROZEN] * 3
-    assert monitor.check(picture(BOX, 2), SETTINGS) is FrameQuality.GOOD
+    assert monitor.check(paint_frame(BOX, 2), SETTINGS) is FrameQuality.GOOD
     never = LongTermSettings(frozen_frames=0)
     monitor.check(frame, never)
     assert {monitor.check(frame, never) for _ in range(30)} == {FrameQuality.REPEATED}
@@ -63,8 +63,8 @@ def test_monitor_another_scene_is_one_scene_cut(monitor) -> None:
     assert monitor.check(moved, SETTINGS) is FrameQuality.GOOD
 
 
-def test_monitor_view_with_swapped_channels_gives_the_same_result(monitor, picture) -> None:
-    frame = cv2.resize(picture(BOX, 1), (700, 500))
+def test_monitor_view_with_swapped_channels_gives_the_same_result(monitor, paint_frame) -> None:
+    frame = cv2.resize(paint_frame(BOX, 1), (700, 500))
     swapped = np.ascontiguousarray(frame[..., ::-1])[..., ::-1]
     one, other = subsample(frame), subsample(swapped)
     np.testing.assert_array_equal(one.grey, other.grey)
@@ -78,9 +78,9 @@ def test_monitor_view_with_swapped_channels_gives_the_same_result(monitor, pictu
     assert monitor.check(swapped.copy(), SETTINGS) is not FrameQuality.SCENE_CUT
 
 
-def test_monitor_another_size_is_resized_once(monitor, picture) -> None:
-    assert monitor.check(picture(None, 1, (100, 100)), SETTINGS) is FrameQuality.RESIZED
-    assert monitor.check(picture(None, 2, (100, 100)), SETTINGS) is FrameQuality.GOOD
+def test_monitor_another_size_is_resized_once(monitor, paint_frame) -> None:
+    assert monitor.check(paint_frame(None, 1, (100, 100)), SETTINGS) is FrameQuality.RESIZED
+    assert monitor.check(paint_frame(None, 2, (100, 100)), SETTINGS) is FrameQuality.GOOD
 
 
 class RealVideo:

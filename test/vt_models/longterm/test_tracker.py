@@ -17,19 +17,19 @@ FAR = (130.0, 90.0, 24.0, 24.0)
 T, U, C, L = State.TRACKING, State.UNCERTAIN, State.COASTING, State.LOST
 
 
-def run(target, picture, count, where=None, first=1, visible=True):
+def run(target, paint_frame, count, where=None, first=1, visible=True):
     """The estimates of `count` further frames."""
     found = []
     for number in range(first, first + count):
         box = where if where is not None else target.tracker.where
-        found.append(target.update(picture(box if visible else None, number)))
+        found.append(target.update(paint_frame(box if visible else None, number)))
     return found
 
 
 @pytest.fixture
-def target(scripted, picture):
+def target(scripted, paint_frame):
     target = create_long_term_tracker(scripted)
-    target.init(picture(START), START)
+    target.init(paint_frame(START), START)
     return target
 
 
@@ -37,23 +37,23 @@ def test_create_long_term_tracker_is_public() -> None:
     assert vt_models.create_long_term_tracker is create_long_term_tracker
 
 
-def test_update_confident_target_reports_the_short_term_trackers_boxes(target, picture) -> None:
+def test_update_confident_target_reports_the_short_term_trackers_boxes(target, paint_frame) -> None:
     for step in range(1, 20):
         box = (60.0 + 2 * step, 50.0 + step, 24.0, 24.0)
         target.tracker.where = box
-        estimate = target.update(picture(box, step))
+        estimate = target.update(paint_frame(box, step))
         assert (estimate.state, estimate.box, estimate.network_calls) == (T, box, 1)
         assert estimate.score == pytest.approx(0.95)
         assert np.all(np.linalg.eigvalsh(estimate.covariance) > 0)
 
 
-def test_update_missed_target_coasts_along_its_motion_then_is_lost(target, picture) -> None:
+def test_update_missed_target_coasts_along_its_motion_then_is_lost(target, paint_frame) -> None:
     for step in range(1, 15):
         box = (60.0 + 2 * step, 50.0, 24.0, 24.0)
         target.tracker.where = box
-        target.update(picture(box, step))
+        target.update(paint_frame(box, step))
     target.tracker.where = None
-    estimates = run(target, picture, 17, first=20, visible=False)
+    estimates = run(target, paint_frame, 17, first=20, visible=False)
     limit = target.settings.coast_frames
     assert [e.state for e in estimates] == [C] * limit + [L] * (17 - limit)
     coasting = estimates[:limit]
@@ -67,11 +67,11 @@ def test_update_missed_target_coasts_along_its_motion_then_is_lost(target, pictu
     assert all(e.score == 0.0 for e in estimates)
 
 
-def test_redetection_across_the_frame_is_confirmed(target, picture) -> None:
+def test_redetection_across_the_frame_is_confirmed(target, paint_frame) -> None:
     target.tracker.where = None
-    run(target, picture, 20, visible=False)
+    run(target, paint_frame, 20, visible=False)
     target.tracker.where = FAR
-    estimates = run(target, picture, 12, where=FAR, first=30)
+    estimates = run(target, paint_frame, 12, where=FAR, first=30)
     states = [e.state for e in estimates]
     assert states[-1] is T
     assert estimates[-1].box == FAR
@@ -81,23 +81,23 @@ def test_redetection_across_the_frame_is_confirmed(target, picture) -> None:
     assert max(e.network_calls for e in estimates) <= target.settings.searches
 
 
-def test_redetection_of_another_appearance_is_refused(target, picture) -> None:
+def test_redetection_of_another_appearance_is_refused(target, paint_frame) -> None:
     target.tracker.where = None
-    run(target, picture, 20, visible=False)
+    run(target, paint_frame, 20, visible=False)
     target.tracker.where = FAR
-    estimates = run(target, picture, 30, first=30, visible=False)
+    estimates = run(target, paint_frame, 30, first=30, visible=False)
     assert {e.state for e in estimates} == {L}
 
 
-def test_redetection_in_a_single_frame_is_refused(target, picture) -> None:
+def test_redetection_in_a_single_frame_is_refused(target, paint_frame) -> None:
     target.tracker.where = None
-    run(target, picture, 20, visible=False)
+    run(target, paint_frame, 20, visible=False)
     for number in range(30, 60):
         target.tracker.where = FAR if number % 2 else None
-        assert target.update(picture(FAR, number)).state is L
+        assert target.update(paint_frame(FAR, number)).state is L
 
 
-def test_redetection_refused_by_the_verifier_stays_lost(scripted, picture) -> None:
+def test_redetection_refused_by_the_verifier_stays_lost(scripted, paint_frame) -> None:
     asked = []
 
     def refuse(frame, box):
@@ -105,187 +105,193 @@ def test_redetection_refused_by_the_verifier_stays_lost(scripted, picture) -> No
         return False
 
     target = create_long_term_tracker(scripted, verifier=refuse)
-    target.init(picture(START), START)
+    target.init(paint_frame(START), START)
     target.lose()
-    estimates = run(target, picture, 10, where=START)
+    estimates = run(target, paint_frame, 10, where=START)
     assert {e.state for e in estimates} == {L}
     assert asked[0] == START
 
 
-def test_redetection_searches_every_window(target, picture) -> None:
+def test_redetection_searches_every_window(target, paint_frame) -> None:
     target.tracker.where = None
     target.lose()
     windows = search_windows(
         (120, 160), target.estimate.box or START, target.tracker.spec.search_factor
     )
-    run(target, picture, len(windows), visible=False)
+    run(target, paint_frame, len(windows), visible=False)
     assert set(windows) <= set(target.tracker.searched)
 
 
-def test_suggest_is_searched_first_and_accepted_like_any_detection(target, picture) -> None:
-    run(target, picture, 2)
+def test_suggest_is_searched_first_and_accepted_like_any_detection(target, paint_frame) -> None:
+    run(target, paint_frame, 2)
     target.suggest(FAR)
-    run(target, picture, 1, first=3)
+    run(target, paint_frame, 1, first=3)
     assert target.state is T, "nothing happens unless it is lost"
     target.tracker.where = None
     target.lose()
     target.suggest(FAR)
-    run(target, picture, 2, where=FAR, first=4, visible=False)
+    run(target, paint_frame, 2, where=FAR, first=4, visible=False)
     assert target.tracker.searched.count(FAR) == 1, "once"
     assert target.state is L, "the network sees nothing there"
     target.tracker.where = FAR
     target.suggest(FAR)
-    states = [e.state for e in run(target, picture, 4, where=FAR, first=6)]
+    states = [e.state for e in run(target, paint_frame, 4, where=FAR, first=6)]
     assert states == [L, U, U, T]
     target.lose()
     with pytest.raises(InputError, match="no area"):
         target.suggest((1.0, 2.0, 0.0, 5.0))
 
 
-def test_redetection_not_confirmed_changes_no_size(target, picture) -> None:
+def test_redetection_not_confirmed_changes_no_size(target, paint_frame) -> None:
     target.lose()
     large = (20.0, 20.0, 60.0, 60.0)
     target.tracker.where = large
-    assert [e.state for e in run(target, picture, 2, where=large)] == [L, U]
+    assert [e.state for e in run(target, paint_frame, 2, where=large)] == [L, U]
     target.tracker.where = None
-    assert [e.state for e in run(target, picture, 2, first=3, visible=False)] == [L, L]
+    assert [e.state for e in run(target, paint_frame, 2, first=3, visible=False)] == [L, L]
     assert target.tracker.searched[-4] == START, "the next search begins where it was before"
 
 
-def test_redetection_with_zero_searches_is_off(scripted, picture) -> None:
+def test_redetection_with_zero_searches_is_off(scripted, paint_frame) -> None:
     target = create_long_term_tracker(scripted, LongTermSettings(searches=0))
-    target.init(picture(START), START)
+    target.init(paint_frame(START), START)
     target.lose("told so")
     calls = scripted.calls
-    assert {e.state for e in run(target, picture, 5, where=START)} == {L}
+    assert {e.state for e in run(target, paint_frame, 5, where=START)} == {L}
     assert scripted.calls == calls
 
 
-def test_update_step_beyond_the_cap_is_missed(target, picture) -> None:
-    run(target, picture, 3)
+def test_update_step_beyond_the_cap_is_missed(target, paint_frame) -> None:
+    run(target, paint_frame, 3)
     target.tracker.where = (100.0, 50.0, 24.0, 24.0)
-    estimate = target.update(picture(target.tracker.where, 9))
+    estimate = target.update(paint_frame(target.tracker.where, 9))
     assert estimate.state is C
     assert estimate.reason == "jumped too far"
     assert abs(estimate.box[0] - START[0]) < 2
 
 
-def test_update_exploding_box_is_capped(target, picture) -> None:
-    run(target, picture, 3)
+def test_update_exploding_box_is_capped(target, paint_frame) -> None:
+    run(target, paint_frame, 3)
     target.tracker.where = (12.0, 2.0, 120.0, 120.0)
     target.tracker.score = 0.99
-    estimate = target.update(picture(START, 9))
+    estimate = target.update(paint_frame(START, 9))
     assert estimate.box[2] * estimate.box[3] <= 24.0 * 24.0 * target.settings.max_growth * 1.001
     assert target.tracker.box == estimate.box
 
 
-def test_update_low_confidence_is_uncertain_until_confirmed(target, picture) -> None:
+def test_update_low_confidence_is_uncertain_until_confirmed(target, paint_frame) -> None:
     target.tracker.score = 0.5
-    assert [e.state for e in run(target, picture, 3)] == [U, U, U]
+    assert [e.state for e in run(target, paint_frame, 3)] == [U, U, U]
     target.tracker.score = 0.95
-    assert [e.state for e in run(target, picture, 3, first=4)] == [U, T, T]
+    assert [e.state for e in run(target, paint_frame, 3, first=4)] == [U, T, T]
 
 
-def test_update_thresholds_have_hysteresis(target, picture) -> None:
+def test_update_thresholds_have_hysteresis(target, paint_frame) -> None:
     target.tracker.score = 0.85
-    assert [e.state for e in run(target, picture, 3)] == [T, T, T]
+    assert [e.state for e in run(target, paint_frame, 3)] == [T, T, T]
     target.tracker.score = 0.5
-    run(target, picture, 2, first=4)
+    run(target, paint_frame, 2, first=4)
     target.tracker.score = 0.85
-    assert [e.state for e in run(target, picture, 3, first=6)] == [U, U, U]
+    assert [e.state for e in run(target, paint_frame, 3, first=6)] == [U, U, U]
     target.tracker.score = 0.95
-    assert [e.state for e in run(target, picture, 2, first=9)] == [U, T]
+    assert [e.state for e in run(target, paint_frame, 2, first=9)] == [U, T]
 
 
-def test_dynamic_template_is_replaced_only_while_tracking(target, picture) -> None:
-    run(target, picture, 2)
+def test_dynamic_template_is_replaced_only_while_tracking(target, paint_frame) -> None:
+    run(target, paint_frame, 2)
     assert target.tracker.updates
     target.tracker.score = 0.5
-    run(target, picture, 3, first=3)
+    run(target, paint_frame, 3, first=3)
     assert not target.tracker.updates
     target.settings = LongTermSettings(template_updates=False)
     target.tracker.score = 0.95
-    run(target, picture, 5, first=6)
+    run(target, paint_frame, 5, first=6)
     assert target.state is T
     assert not target.tracker.updates
 
 
-def test_update_failing_network_changes_nothing_and_missed_counts_it(target, picture) -> None:
-    run(target, picture, 2)
+def test_update_failing_network_changes_nothing_and_missed_counts_it(target, paint_frame) -> None:
+    run(target, paint_frame, 2)
     target.tracker.fails = True
     with pytest.raises(BackendError):
-        target.update(picture(START, 3))
+        target.update(paint_frame(START, 3))
     assert target.state is T
     states = [target.missed(reason="network failed").state for _ in range(16)]
     assert states == [C] * target.settings.coast_frames + [L]
     assert target.estimate.reason == "network failed"
 
 
-def test_missed_while_lost_keeps_the_reason_of_the_loss(target, picture) -> None:
+def test_missed_while_lost_keeps_the_reason_of_the_loss(target, paint_frame) -> None:
     target.tracker.where = None
-    run(target, picture, 20, visible=False)
+    run(target, paint_frame, 20, visible=False)
     assert target.estimate.reason == "not seen"
     assert target.missed(reason="image refused").reason == "image refused"
-    assert target.update(np.zeros_like(picture(None)) + 1).reason.startswith("the frame is dark")
-    assert run(target, picture, 1, first=30, visible=False)[0].reason == "not seen"
+    assert target.update(np.zeros_like(paint_frame(None)) + 1).reason.startswith(
+        "the frame is dark"
+    )
+    assert run(target, paint_frame, 1, first=30, visible=False)[0].reason == "not seen"
 
 
-def test_update_without_target_or_with_bad_frame_is_an_input_error(scripted, picture) -> None:
+def test_update_without_target_or_with_bad_frame_is_an_input_error(scripted, paint_frame) -> None:
     target = create_long_term_tracker(scripted)
     assert target.state is State.IDLE
     assert target.missed().state is State.IDLE
     with pytest.raises(InputError, match="init"):
-        target.update(picture(START))
-    target.init(picture(START), START)
+        target.update(paint_frame(START))
+    target.init(paint_frame(START), START)
     with pytest.raises(InputError, match="uint8"):
-        target.update(picture(START).astype(np.float32))
+        target.update(paint_frame(START).astype(np.float32))
     assert target.state is T
     target.clear()
     assert (target.state, target.estimate.box) == (State.IDLE, None)
 
 
-def test_update_gap_in_stamps_is_lost_and_backward_stamp_is_one_period(target, picture) -> None:
-    run(target, picture, 2)
-    target.update(picture(START, 3), stamp=100.0)
-    assert target.update(picture(START, 4), stamp=99.0).state is T, "a backward stamp is one period"
-    assert target.update(picture(START, 5), stamp=99.0).state is T, "and so is the same again"
-    gap = target.update(picture(START, 6), stamp=99.0 + 5.0)
+def test_update_gap_in_stamps_is_lost_and_backward_stamp_is_one_period(target, paint_frame) -> None:
+    run(target, paint_frame, 2)
+    target.update(paint_frame(START, 3), stamp=100.0)
+    assert target.update(paint_frame(START, 4), stamp=99.0).state is T, (
+        "a backward stamp is one period"
+    )
+    assert target.update(paint_frame(START, 5), stamp=99.0).state is T, "and so is the same again"
+    gap = target.update(paint_frame(START, 6), stamp=99.0 + 5.0)
     assert gap.state in (L, U)
-    states = [e.state for e in run(target, picture, 6, where=START, first=7)]
+    states = [e.state for e in run(target, paint_frame, 6, where=START, first=7)]
     assert states[-1] is T
 
 
-def test_init_again_equals_a_fresh_tracker(scripted, picture) -> None:
+def test_init_again_equals_a_fresh_tracker(scripted, paint_frame) -> None:
     used, fresh = create_long_term_tracker(scripted), create_long_term_tracker(type(scripted)())
-    used.init(picture(START), START)
+    used.init(paint_frame(START), START)
     scripted.where = None
-    run(used, picture, 30, visible=False)
-    used.init(picture(START), START)
-    fresh.init(picture(START), START)
+    run(used, paint_frame, 30, visible=False)
+    used.init(paint_frame(START), START)
+    fresh.init(paint_frame(START), START)
     for number in range(5):
-        a, b = used.update(picture(START, number)), fresh.update(picture(START, number))
+        a, b = used.update(paint_frame(START, number)), fresh.update(paint_frame(START, number))
         assert (a.box, a.state, a.score) == (b.box, b.state, b.score)
         np.testing.assert_allclose(a.covariance, b.covariance)
 
 
-def test_update_another_frame_size_is_redetected_in_the_new_size(target, picture) -> None:
-    run(target, picture, 3)
+def test_update_another_frame_size_is_redetected_in_the_new_size(target, paint_frame) -> None:
+    run(target, paint_frame, 3)
     double = (120.0, 100.0, 48.0, 48.0)
     target.tracker.where = double
-    states = [target.update(picture(double, number, (240, 320))).state for number in range(10, 16)]
+    states = [
+        target.update(paint_frame(double, number, (240, 320))).state for number in range(10, 16)
+    ]
     assert states[0] is L
     assert states[-1] is T
     assert target.estimate.box == double
 
 
-def test_update_tiny_frames_in_between_keep_the_searched_size(target, picture) -> None:
-    run(target, picture, 3)
+def test_update_tiny_frames_in_between_keep_the_searched_size(target, paint_frame) -> None:
+    run(target, paint_frame, 3)
     width = target.estimate.box[2]
     for shape in ((36, 9, 3), (1, 1, 3), (3, 40, 3)):
         target.update(np.full(shape, 90, np.uint8))
         assert target.state is L
     target.tracker.searched.clear()
-    states = [target.update(picture(START, number)).state for number in range(10, 16)]
+    states = [target.update(paint_frame(START, number)).state for number in range(10, 16)]
     assert states[-1] is T
     assert all(0.7 * width < box[2] < 2.1 * width for box in target.tracker.searched)
 
@@ -307,11 +313,11 @@ steps = st.tuples(
 @settings(max_examples=60)
 @given(moves=st.lists(steps, min_size=1, max_size=25))
 def test_update_any_network_output_keeps_the_box_within_the_caps(
-    scripted_class, picture, moves
+    scripted_class, paint_frame, moves
 ) -> None:
     """Between two frames with a box the centre and the area change by no more than the caps."""
     target = create_long_term_tracker(scripted_class())
-    target.init(picture(START), START)
+    target.init(paint_frame(START), START)
     caps, previous = target.settings, START
     for number, (dx, dy, scale, score, is_seen) in enumerate(moves, start=1):
         x, y, w, h = target.tracker.box
@@ -319,7 +325,7 @@ def test_update_any_network_output_keeps_the_box_within_the_caps(
         target.tracker.where = (x + dx, y + dy, w, h) if is_seen else None
         target.tracker.score = score
         was_lost = target.state is L
-        estimate = target.update(picture(START, number))
+        estimate = target.update(paint_frame(START, number))
         assert (estimate.box is None) == (estimate.state is L)
         if estimate.box is None or was_lost:
             previous = estimate.box or previous
