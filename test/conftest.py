@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -60,3 +62,28 @@ def shared_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no reference data in {folder}; set VT_SHARED_DIR to their folder")
     return folder
+
+
+class NumberedFrames:
+    """A video and a folder of the same frames: plain greys that tell the number of each."""
+
+    width, height, count, fps = 64, 48, 12, 25.0
+
+    def __init__(self, folder: Path) -> None:
+        self.video, self.folder = folder / "numbers.avi", folder / "images"
+        self.folder.mkdir()
+        size = self.width, self.height
+        writer = cv2.VideoWriter(str(self.video), cv2.VideoWriter.fourcc(*"MJPG"), self.fps, size)
+        assert writer.isOpened()
+        for number in range(self.count):
+            frame = np.full((self.height, self.width, 3), 20 * number + 10, np.uint8)
+            writer.write(frame)
+            cv2.imwrite(str(self.folder / f"frame{number}.png"), frame)
+        writer.release()
+        (self.folder / "notes.txt").write_text("not an image")
+
+
+@pytest.fixture(scope="session")
+def numbered(tmp_path_factory: pytest.TempPathFactory) -> NumberedFrames:
+    """Written once."""
+    return NumberedFrames(tmp_path_factory.mktemp("numbered"))

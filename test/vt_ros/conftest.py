@@ -782,27 +782,3 @@ class Scene:
 @pytest.fixture
 def scene():
     return Scene()
-
-
-class NumberedFrames:
-    """A video and a folder of the same frames: plain greys that tell the number of each."""
-
-    width, height, count, rate = 64, 48, 12, 25.0
-
-    def __init__(self, folder):
-        self.video, self.folder = folder / "numbers.avi", folder / "images"
-        self.folder.mkdir()
-        size = self.width, self.height
-        writer = cv2.VideoWriter(str(self.video), cv2.VideoWriter.fourcc(*"MJPG"), self.rate, size)
-        assert writer.isOpened()
-        for number in range(self.count):
-            frame = np.full((self.height, self.width, 3), 20 * number + 10, np.uint8)
-            writer.write(frame)
-            cv2.imwrite(str(self.folder / f"frame{number}.png"), frame)
-        writer.release()
-        (self.folder / "notes.txt").write_text("not an image")
-
-
-@pytest.fixture(scope="session")
-def numbered(tmp_path_factory):
-    return NumberedFrames(tmp_path_factory.mktemp("numbered"))

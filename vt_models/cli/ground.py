@@ -14,7 +14,8 @@ from vt_models.errors import InputError
 from vt_models.grounding.backends import create_grounder
 from vt_models.grounding.settings import GroundingSettings
 from vt_models.grounding.text import check_text
-from vt_models.video import draw_box, write_image
+from vt_models.video.drawing import with_label
+from vt_models.video.writing import write_image
 
 if TYPE_CHECKING:
     import argparse
@@ -83,7 +84,7 @@ def _read(path: Path) -> Frame:
 def _drawn(frame: Frame, candidates: tuple[Candidate, ...]) -> Frame:
     """The image with all candidates, the best one drawn last."""
     for number, candidate in reversed(list(enumerate(candidates, 1))):
-        frame = draw_box(frame, candidate.box, f"{number}: {candidate.score:.2f}")
+        frame = with_label(frame, candidate.box, f"{number}: {candidate.score:.2f}")
     return frame
 
 

@@ -20,7 +20,9 @@ from vt_models.errors import InputError
 from vt_models.grounding import create_grounder
 from vt_models.registry import parse_update_policy
 from vt_models.tracker.tracker import Estimate, Tracker
-from vt_models.video import FrameSource, VideoWriter, draw_box
+from vt_models.video.drawing import with_label
+from vt_models.video.sources import RecordedSource, open_recorded
+from vt_models.video.writing import VideoWriter
 
 if TYPE_CHECKING:
     from vt_models.geometry.boxes import Box
@@ -39,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """Run `vt-models track`; raises VtModelsError for what the command line prints in one line."""
     for output in args.output:
         _check_output(output)
-    source = FrameSource(args.video)
+    source = open_recorded(args.video)
     update = None if args.update is None else parse_update_policy(args.update)
     tracker = create_tracker(
         args.model, args.weights, args.backend, args.device, args.threads, update
@@ -61,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _start(
-    args: argparse.Namespace, source: FrameSource, tracker: Tracker
+    args: argparse.Namespace, source: RecordedSource, tracker: Tracker
 ) -> tuple[Box, str | None]:
     """The first box, given or found, and the text where the tracker reads it.
 
@@ -99,7 +101,7 @@ def _check_output(path: Path) -> None:
 
 def _track(
     tracker: Tracker,
-    source: FrameSource,
+    source: RecordedSource,
     box: Box,
     text: str | None,
     writers: list[VideoWriter],
@@ -122,7 +124,7 @@ def _track(
                 stack.enter_context(bar)
             bar.update()
             for writer in writers:
-                writer.write(draw_box(frame, estimate.box, f"{estimate.score:.2f}"))
+                writer.write(with_label(frame, estimate.box, f"{estimate.score:.2f}"))
     return track
 
 

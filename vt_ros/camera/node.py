@@ -15,11 +15,12 @@ from sensor_msgs.msg import Image, TimeReference
 from std_msgs.msg import Empty, Header
 from std_srvs.srv import SetBool
 
+from vt_models.errors import InputError
+from vt_models.video.sources import open_source
 from vt_ros.camera.parameters import SETTINGS
 from vt_ros.common.convert import NANOSECONDS, Pixels, array_to_image
 from vt_ros.common.parameters import declare, freeze, value_of
 from vt_ros.common.process import EXIT_FAILED, EXIT_OK, StartError
-from vt_ros.video.sources import SourceError, open_source
 
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -49,15 +50,15 @@ class CameraNode(Node):
                 int(value_of(self, "start_frame")),
                 int(value_of(self, "stop_frame")) or None,
             )
-            self._first = self._source.read()
-        except SourceError as error:
+            self._first = self._source.read_bgr()
+        except InputError as error:
             raise StartError(str(error)) from error
         if self._first is None:
             raise StartError(f"{value_of(self, 'source')} has no frame to publish")
         freeze(self, SETTINGS, "restart the node")
         rate = float(value_of(self, "rate"))
         # A camera is asked for everything it has unless a rate was given.
-        own_interval = 0.0 if self._source.live else 1.0 / self._source.rate
+        own_interval = 0.0 if self._source.is_live else 1.0 / self._source.fps
         self._interval = 1.0 / rate if rate else own_interval
         self._frame_id = str(value_of(self, "frame_id"))
         self._images = self.create_publisher(Image, "image_raw", self._image_qos())
@@ -71,7 +72,7 @@ class CameraNode(Node):
         self._thread = threading.Thread(target=self._run, name="camera", daemon=True)
         self._thread.start()
         self.get_logger().info(
-            f"{value_of(self, 'source')} at {rate or self._source.rate:g} images per second"
+            f"{value_of(self, 'source')} at {rate or self._source.fps:g} images per second"
         )
 
     def close(self) -> None:
@@ -88,7 +89,7 @@ class CameraNode(Node):
         )
 
     def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        if self._source.live:
+        if self._source.is_live:
             response.message = "a live camera cannot be paused"
             return response
         if request.data:
@@ -102,7 +103,7 @@ class CameraNode(Node):
     def _run(self) -> None:
         try:
             self._play()
-        except SourceError as error:
+        except InputError as error:
             self._finish(f"stopped: {error}", EXIT_FAILED)
         except Exception as error:  # a camera that is silent without a word would be worse
             self._finish(f"stopped: {type(error).__name__}: {error}", EXIT_FAILED)
@@ -115,34 +116,34 @@ class CameraNode(Node):
             self._publish(frame, number)
             # After a delay the next frames are not hurried to make up for it.
             due = max(due + self._interval, time.monotonic())
-            if self._source.live:
+            if self._source.is_live:
                 frame = self._newest_until(due)
             elif self._playing.is_set():
                 frame, number = self._following(number)
-        if frame is None and self._source.live:
+        if frame is None and self._source.is_live:
             self._finish("the camera is gone", EXIT_FAILED)
         elif frame is None:
             self._finish("end of stream", EXIT_OK)
 
     def _newest_until(self, due: float) -> Pixels | None:
         """Read a camera, which keeps its own pace, until it is time to publish again."""
-        frame = self._source.read()
+        frame = self._source.read_bgr()
         while frame is not None and time.monotonic() < due and not self._stopping.is_set():
-            frame = self._source.read()
+            frame = self._source.read_bgr()
         return frame
 
     def _following(self, number: int) -> tuple[Pixels | None, int]:
         """Return the frame after `number` and its number; at the end of a loop the first again."""
-        frame = self._source.read()
+        frame = self._source.read_bgr()
         if frame is not None or not value_of(self, "loop"):
             return frame, number + 1
         self._source.rewind()
-        return self._source.read(), int(value_of(self, "start_frame"))
+        return self._source.read_bgr(), int(value_of(self, "start_frame"))
 
     def _publish(self, frame: Pixels, number: int) -> None:
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
-        if not self._source.live:
-            position = round(number * NANOSECONDS / self._source.rate)
+        if not self._source.is_live:
+            position = round(number * NANOSECONDS / self._source.fps)
             time_in_file = Time(sec=position // NANOSECONDS, nanosec=position % NANOSECONDS)
             self._positions.publish(
                 TimeReference(header=header, time_ref=time_in_file, source="file")

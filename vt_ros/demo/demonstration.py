@@ -35,7 +35,9 @@ from vision_msgs.msg import Detection2DArray
 from vt_interfaces.msg import TrackStatus
 from vt_interfaces.srv import SetTarget
 from vt_models.cli.arguments import parse_box
+from vt_models.errors import InputError
 from vt_models.grounding import list_grounders
+from vt_models.video.sources import VideoFile
 from vt_ros.common.convert import (
     STATE_NAMES,
     Box,
@@ -45,8 +47,7 @@ from vt_ros.common.convert import (
     xywh_from_bounding_box,
 )
 from vt_ros.common.resources import FAST_DDS_PROFILE, FAST_DDS_VARIABLE, config_file, footage_file
-from vt_ros.video.recording import SHEET, TABLE, VIDEO, Recorder, Row, Summary
-from vt_ros.video.sources import SourceError, VideoFile
+from vt_ros.demo.recording import SHEET, TABLE, VIDEO, Recorder, Row, Summary
 
 EXIT_KEPT, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -329,7 +330,7 @@ def run(arguments: argparse.Namespace) -> Summary:
     clip = _clip(arguments)
     try:
         video = VideoFile(clip.video, clip.start)
-    except SourceError as error:
+    except InputError as error:
         raise DemoError(f"{error}; `make setup` brings the default footage") from error
     folder = Path(arguments.output)
     folder.mkdir(parents=True, exist_ok=True)
@@ -338,15 +339,15 @@ def run(arguments: argparse.Namespace) -> Summary:
     node = rclpy.create_node("demo", namespace=_NAMESPACE)
     try:
         with _nodes(arguments, clip, folder) as processes:
-            demo = Demo(node, processes, video.rate)
+            demo = Demo(node, processes, video.fps)
             demo.start_tracker()
             demo.wait_for_frames()
             answer = demo.set_target(clip.box, arguments.text)
             if answer.message:
                 sys.stderr.write(f"{answer.message}\n")
-            recorder = Recorder(folder, video.rate)
+            recorder = Recorder(folder, video.fps)
             try:
-                demo.play(recorder, (clip.stop or video.length) - clip.start)
+                demo.play(recorder, (clip.stop or video.count or clip.start) - clip.start)
             finally:
                 summary = recorder.close()
         return summary

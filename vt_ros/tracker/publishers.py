@@ -12,6 +12,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
 from vt_interfaces.msg import TrackStatus
+from vt_models.video.drawing import STATE_COLOURS, draw_target, draw_text, scaled
 from vt_ros.common.convert import (
     MEASURED,
     NANOSECONDS,
@@ -25,7 +26,6 @@ from vt_ros.common.convert import (
 from vt_ros.tracker.bearing import NAN, BearingFinder
 from vt_ros.tracker.current_target import FrameReport
 from vt_ros.tracker.parameters import LiveSettings
-from vt_ros.video.drawing import STATE_COLOURS, draw_target, draw_text, scaled
 
 _MEASURED_STATES = (TrackStatus.STATE_TRACKING, TrackStatus.STATE_UNCERTAIN)
 

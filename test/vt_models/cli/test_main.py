@@ -25,7 +25,7 @@ from vt_models.datasets import kinds
 from vt_models.evaluation.baselines import BASELINES
 from vt_models.evaluation.metrics.protocols import PROTOCOLS
 from vt_models.grounding import list_grounders
-from vt_models.video import FrameSource
+from vt_models.video.sources import open_recorded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -186,7 +186,7 @@ def test_track_a_folder_to_csv_video_and_json(folder, exported_small, tmp_path, 
         rows = list(csv.DictReader(file))
     assert [row["frame"] for row in rows] == [str(index) for index in range(12)]
     assert [float(rows[5][key]) for key in "xywh"] == pytest.approx(result["boxes"][5], abs=1e-3)
-    assert FrameSource(outputs[1]).count == 12
+    assert open_recorded(outputs[1]).count == 12
     assert not list(tmp_path.glob(".*"))
 
 
@@ -198,26 +198,26 @@ def test_track_a_video_as_text(video, exported_small, capsys) -> None:
 
 
 def test_images_come_in_natural_order_and_as_rgb(folder, moving_square) -> None:
-    for found, expected in zip(FrameSource(folder), moving_square[0], strict=True):
+    for found, expected in zip(open_recorded(folder), moving_square[0], strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
 def test_a_source_can_be_read_twice(video) -> None:
-    source = FrameSource(video)
+    source = open_recorded(video)
     assert source.fps == 25.0
     assert [len(list(source)) for _ in range(2)] == [12, 12]
 
 
-def test_frame_source_invalid_file_is_refused(tmp_path) -> None:
+def test_open_recorded_invalid_file_is_refused(tmp_path) -> None:
     for name in ("text.mp4", "text.txt"):  # FFmpeg would play the latter, as a film of letters
         (tmp_path / name).write_text("no video\n" * 100)
         with pytest.raises(InputError, match="not a video"):
-            FrameSource(tmp_path / name)
+            open_recorded(tmp_path / name)
     with pytest.raises(InputError, match="has no images"):
-        FrameSource(tmp_path)
+        open_recorded(tmp_path)
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"broken\.png is not an image"):
-        list(FrameSource(tmp_path))
+        list(open_recorded(tmp_path))
 
 
 @pytest.mark.parametrize(

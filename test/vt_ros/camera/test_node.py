@@ -50,7 +50,7 @@ def test_camera_plays_a_file_once_and_announces_the_end(ros, numbered):
         (p.header.stamp.sec, p.header.stamp.nanosec): p.time_ref.sec + p.time_ref.nanosec * 1e-9
         for p in positions
     }
-    assert [round(times[stamp] * numbered.rate) for stamp in stamps] == shown
+    assert [round(times[stamp] * numbered.fps) for stamp in stamps] == shown
     assert camera.alive
     later = ros.collect(Empty, "camera/end_of_stream", LATCHED)
     ros.until(lambda: later, "the end, for somebody who comes late")

@@ -25,7 +25,7 @@ from vt_models.training.data.pseudo_label import (
     write_pseudo_pack,
 )
 from vt_models.training.data.targets import load_image_pack
-from vt_models.video import FrameSource
+from vt_models.video.sources import open_recorded
 
 
 class Shifting:
@@ -133,7 +133,7 @@ def test_regions_are_textured_apart_and_some_move() -> None:
 
 def test_clips_are_spread_over_a_video(tmp_path: Path) -> None:
     _write_video(tmp_path / "v", _frames(24))
-    source = FrameSource(tmp_path / "v")
+    source = open_recorded(tmp_path / "v")
     settings = PseudoSettings(clips=2, length=6, stride=2, max_side=80)
     clips = list(cut_clips(source, settings))
     assert [[number for number, _ in clip] for clip in clips] == [

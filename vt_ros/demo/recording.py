@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from vt_models.geometry.boxes import Box
-from vt_ros.video.drawing import (
+from vt_models.video.drawing import (
     GREY,
     STATE_COLOURS,
-    Pixels,
     contact_sheet,
     draw_target,
     draw_text,
     scaled,
 )
+from vt_models.video.sources import Frame
+from vt_models.video.writing import VideoWriter, write_image
 
 VIDEO, TABLE, SHEET = "tracked.mp4", "track.csv", "contact_sheet.png"
 COLUMNS = ("frame", "stamp", "state", "x", "y", "w", "h", "score", "inference_ms", "latency_ms")
@@ -92,20 +92,19 @@ class Recorder:
     def __init__(self, folder: Path, rate: float) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._rate = rate
+        self._video = VideoWriter(folder / VIDEO, rate)
         self._table = (folder / TABLE).open("w", newline="", encoding="utf-8")
         self._csv = csv.writer(self._table)
         self._csv.writerow(COLUMNS)
-        self._video: cv2.VideoWriter | None = None
         self._rows: list[Row] = []
-        self._tiles: list[Pixels] = []
+        self._tiles: list[Frame] = []
         self._tile_stride = 1
 
-    def add(self, row: Row, frame: Pixels) -> None:
+    def add(self, row: Row, frame: Frame) -> None:
         """Record one result and its (H, W, 3) uint8 RGB frame."""
         self._rows.append(row)
         self._csv.writerow(row.values())
-        self._write(_annotated(frame, row, 1.0))
+        self._video.write(_annotated(frame, row, 1.0))
         # Of a long video only every second, fourth ... tile is kept.
         if (len(self._rows) - 1) % self._tile_stride == 0:
             self._tiles.append(_annotated(frame, row, _TILE_WIDTH / frame.shape[1]))
@@ -116,20 +115,12 @@ class Recorder:
     def close(self) -> Summary:
         """Finish all files, and return the numbers."""
         self._table.close()
-        if self._video is not None:
-            self._video.release()
+        self._video.close()
         if self._tiles:
             chosen = _evenly(self._tiles, _TILES)
             sheet = contact_sheet(chosen, _TILE_COLUMNS)
-            cv2.imwrite(str(self._folder / SHEET), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+            write_image(self._folder / SHEET, sheet)
         return summarise(self._rows)
-
-    def _write(self, frame: Pixels) -> None:
-        height, width = frame.shape[:2]
-        if self._video is None:
-            path, codec = str(self._folder / VIDEO), cv2.VideoWriter.fourcc(*"mp4v")
-            self._video = cv2.VideoWriter(path, codec, self._rate, (width, height))
-        self._video.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
 
 
 def summarise(rows: Sequence[Row]) -> Summary:
@@ -152,7 +143,7 @@ def summarise(rows: Sequence[Row]) -> Summary:
     )
 
 
-def _annotated(frame: Pixels, row: Row, scale: float) -> Pixels:
+def _annotated(frame: Frame, row: Row, scale: float) -> Frame:
     """Return a copy of the frame, its sides times `scale`, with box, number, state and score."""
     annotated = scaled(frame, scale)
     if row.box is not None:
@@ -162,7 +153,7 @@ def _annotated(frame: Pixels, row: Row, scale: float) -> Pixels:
     return annotated
 
 
-def _evenly(frames: Sequence[Pixels], count: int) -> list[Pixels]:
+def _evenly(frames: Sequence[Frame], count: int) -> list[Frame]:
     """Return at most `count` frames, the first and the last among them."""
     if len(frames) <= count:
         return list(frames)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]
+from vt_models.video.sources import Frame
+
 Colour = tuple[int, int, int]
 
 GREEN: Colour = (60, 220, 60)
@@ -31,7 +31,7 @@ STATE_COLOURS: dict[str, Colour] = {
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def scaled(frame: Pixels, scale: float) -> Pixels:
+def scaled(frame: Frame, scale: float) -> Frame:
     """Return a contiguous copy of a (H, W, 3) frame, its sides times `scale`, at least 1 pixel."""
     if scale == 1.0:
         return np.array(frame, order="C")
@@ -41,7 +41,7 @@ def scaled(frame: Pixels, scale: float) -> Pixels:
     return np.asarray(cv2.resize(frame, size, interpolation=interpolation), np.uint8)
 
 
-def draw_box(image: Pixels, box: Sequence[float], colour: Colour, scale: float = 1.0) -> None:
+def draw_box(image: Frame, box: Sequence[float], colour: Colour, scale: float = 1.0) -> None:
     """Draw a box onto an image, in place.
 
     Args:
@@ -57,7 +57,7 @@ def draw_box(image: Pixels, box: Sequence[float], colour: Colour, scale: float =
     cv2.rectangle(image, *corners, colour, thickness, cv2.LINE_AA)
 
 
-def draw_corners(image: Pixels, box: Sequence[float], colour: Colour, scale: float = 1.0) -> None:
+def draw_corners(image: Frame, box: Sequence[float], colour: Colour, scale: float = 1.0) -> None:
     """Draw the corners of a box alone: a box that was not measured. Arguments as `draw_box`."""
     x, y, w, h = (value * scale for value in box)
     thickness = max(1, round(min(image.shape[:2]) / 180))
@@ -69,13 +69,22 @@ def draw_corners(image: Pixels, box: Sequence[float], colour: Colour, scale: flo
                 cv2.line(image, corner, end, colour, thickness, cv2.LINE_AA)
 
 
-def draw_target(image: Pixels, box: Sequence[float], state: str, scale: float = 1.0) -> None:
+def draw_target(image: Frame, box: Sequence[float], state: str, scale: float = 1.0) -> None:
     """Draw a box the way its state wants it: in the state's colour, COASTING as corners alone."""
     draw = draw_corners if state == "COASTING" else draw_box
     draw(image, box, STATE_COLOURS.get(state, GREY), scale)
 
 
-def draw_text(image: Pixels, text: str, colour: Colour) -> None:
+def with_label(frame: Frame, box: Sequence[float], label: str) -> Frame:
+    """Return a copy of a (H, W, 3) uint8 RGB frame with a box x, y, w, h and a label above it."""
+    image = scaled(frame, 1.0)
+    draw_box(image, box, GREEN)
+    place = (max(round(box[0]), 2), max(round(box[1]) - 4, 12))
+    cv2.putText(image, label, place, _FONT, 0.45, GREEN, 1, cv2.LINE_AA)
+    return image
+
+
+def draw_text(image: Frame, text: str, colour: Colour) -> None:
     """Write one line at the top left, in place, on a dark bar so that it can be read anywhere."""
     size = max(0.35, min(image.shape[0], image.shape[1] * 0.6) / 600)
     (width, height), base = cv2.getTextSize(text, _FONT, size, 1)
@@ -83,7 +92,7 @@ def draw_text(image: Pixels, text: str, colour: Colour) -> None:
     cv2.putText(image, text, (4, height + 3), _FONT, size, colour, 1, cv2.LINE_AA)
 
 
-def contact_sheet(frames: Sequence[Pixels], columns: int, gap: int = 4) -> Pixels:
+def contact_sheet(frames: Sequence[Frame], columns: int, gap: int = 4) -> Frame:
     """Put frames of one size onto a sheet, in rows, with a gap between them.
 
     Args:

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vt_ros.video.recording import Recorder, Row, summarise
-from vt_ros.video.sources import VideoFile
+from vt_models.video.sources import VideoFile
+from vt_ros.demo.recording import Recorder, Row, summarise
 
 
 def row(frame, state="TRACKING", score=0.9, box=(10.0, 10.0, 20.0, 20.0)):
@@ -39,7 +39,7 @@ def test_recorder_writes_video_table_and_sheet(tmp_path):
         recorder.add(row(number) if number else row(0, state="LOST", box=None), frame)
     assert recorder.close().frames == 30
     video = VideoFile(tmp_path / "out" / "tracked.mp4")
-    assert (video.length, video.rate) == (30, 25.0)
+    assert (video.count, video.fps) == (30, 25.0)
     video.close()
     with (tmp_path / "out" / "track.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
