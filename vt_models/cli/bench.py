@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 
@@ -13,6 +14,7 @@ from vt_models.datasets.kinds import open_dataset
 from vt_models.evaluation.baselines import create_baseline, missing_reason
 from vt_models.evaluation.provenance import command_line, provenance
 from vt_models.evaluation.reports.tables import table
+from vt_models.evaluation.runs.runner import SingleObjectTracker
 from vt_models.evaluation.speed import (
     FrameClip,
     available_models,
@@ -22,11 +24,6 @@ from vt_models.evaluation.speed import (
 )
 from vt_models.files import write_text
 from vt_models.registry import list_models
-
-if TYPE_CHECKING:
-    import argparse
-
-    from vt_models.evaluation.runs.runner import SingleObjectTracker
 
 
 def run(args: argparse.Namespace) -> int:

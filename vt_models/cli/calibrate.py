@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,15 +32,10 @@ from vt_models.evaluation.calibration import (
 from vt_models.evaluation.longterm.compose import compose
 from vt_models.evaluation.longterm.metrics import TimedSequence
 from vt_models.files import write_text
+from vt_models.longterm.calibration import Calibration
 from vt_models.registry import get_spec
 from vt_models.runtime.export_directory import MANIFEST
 from vt_models.runtime.installed_weights import find_weights
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Sequence
-
-    from vt_models.longterm.calibration import Calibration
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,26 +3,22 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
+from vt_models.datasets.coco import AnnotatedImage
 from vt_models.datasets.kinds import DATASETS, open_dataset, open_images
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.errors import DatasetError, InputError
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Iterable, Sequence
-
-    from vt_models.datasets.coco import AnnotatedImage
 
 SOME_FAILED = 1
 CHUNKS = 32

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import math
 import sys
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -32,10 +33,6 @@ from vt_models.training.run_bar import RunBar
 from vt_models.training.signals import stopped_by_signals
 from vt_models.training.trainer import seed_everything
 from vt_models.weights.tensors import save_weights
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Iterable
 
 SHOW_EVERY = 50
 """Steps between reports, and what is reported is the mean over them."""

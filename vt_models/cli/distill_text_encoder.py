@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import sys
-from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -27,9 +27,6 @@ from vt_models.training.distillation.text_encoder import (
 )
 from vt_models.training.trainer import seed_everything
 from vt_models.weights.tensors import save_weights
-
-if TYPE_CHECKING:
-    import argparse
 
 LAST_STEPS = 50
 """The mean over these is reported."""

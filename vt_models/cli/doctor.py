@@ -3,20 +3,18 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import sys
 import time
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from types import ModuleType
+from typing import Any, Literal, NamedTuple
 
 from vt_models.cli.options import add_json
 from vt_models.errors import VtModelsError, install_hint
 from vt_models.registry import get_spec, list_models
-
-if TYPE_CHECKING:
-    import argparse
-    from types import ModuleType
 
 State = Literal["ok", "absent", "error"]
 

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import cv2
 
@@ -15,13 +17,15 @@ from vt_models.cli.options import (
     check_counts,
 )
 from vt_models.datasets.kinds import open_dataset
+from vt_models.datasets.reader import SequenceDataset
+from vt_models.datasets.sequence import VideoSequence
 from vt_models.datasets.video_list import read_video_list
 from vt_models.errors import InputError
-from vt_models.evaluation.longterm.report import long_term_report
+from vt_models.evaluation.longterm.report import LongTermReport, long_term_report
 from vt_models.evaluation.provenance import command_line, provenance
 from vt_models.evaluation.runs.one_pass import OnePass, run_one_pass
 from vt_models.evaluation.runs.resume import RunOptions, files_digest
-from vt_models.evaluation.runs.runner import start_on_truth
+from vt_models.evaluation.runs.runner import Starter, start_on_truth
 from vt_models.evaluation.runs.streaming import Streaming
 from vt_models.evaluation.runs.text_start import TextStart
 from vt_models.evaluation.runs.trackers import (
@@ -33,16 +37,7 @@ from vt_models.evaluation.runs.trackers import (
 )
 from vt_models.evaluation.runs.vot_outcome import PROTOCOL as VOT
 from vt_models.evaluation.runs.vot_outcome import VotOutcome, run_vot
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable, Sequence
-
-    from vt_models.datasets.reader import SequenceDataset
-    from vt_models.datasets.sequence import VideoSequence
-    from vt_models.evaluation.longterm.report import LongTermReport
-    from vt_models.evaluation.runs.runner import Starter
-    from vt_models.tracker.tracker import Tracker
+from vt_models.tracker.tracker import Tracker
 
 OWN_PROTOCOLS = {
     "got10k": "got10k",

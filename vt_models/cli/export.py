@@ -3,20 +3,17 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vt_models.cli.options import add_json
 from vt_models.errors import InputError
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Sequence
-
-    from vt_models.registry import ModelSpec
+from vt_models.registry import ModelSpec
 
 _SETTINGS = {
     "clip_margin": ("box", "dense"),

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -23,9 +23,6 @@ from vt_models.training.signals import stopped_by_signals
 from vt_models.training.text_detector import DetectorSettings, DetectorTrainer, to_tensors
 from vt_models.training.trainer import seed_everything
 from vt_models.weights.tensors import save_weights
-
-if TYPE_CHECKING:
-    import argparse
 
 WEIGHTS = "weights.safetensors"
 

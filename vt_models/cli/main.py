@@ -12,15 +12,13 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module, metadata
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 from vt_models.cli import arguments
 from vt_models.cli.options import with_current_names
 from vt_models.errors import VtModelsError, install_hint
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 PROGRAM = "vt-models"
 _EXTRAS = {

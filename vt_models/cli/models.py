@@ -3,17 +3,15 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vt_models.cli.options import BACKENDS, add_json
 from vt_models.registry import ModelSpec, get_spec, list_models
 from vt_models.runtime.installed_weights import installed_directory, shipped_directory
-
-if TYPE_CHECKING:
-    import argparse
 
 _HEADER = ("model", "crops", "Mparam", "GMAC", "weights", "reads", "paper")
 

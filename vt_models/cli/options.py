@@ -3,18 +3,16 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 from vt_models.errors import InputError
 
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable, Sequence
-
-    Add = Callable[..., argparse.Action]
+Add: TypeAlias = Callable[..., argparse.Action]
 
 BACKENDS = ("onnxruntime", "torch")
 """Those of `vt_models.api`, which loads OpenCV."""

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import sys
 from functools import partial
-from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -16,6 +16,7 @@ from vt_models.auto_model import AUTO
 from vt_models.cli.options import BACKENDS
 from vt_models.errors import InputError
 from vt_models.evaluation.baselines import BASELINES, create_baseline
+from vt_models.evaluation.runs.runner import SingleObjectTracker
 from vt_models.registry import list_models
 from vt_models.training.data.pseudo_label import (
     InsideFrame,
@@ -23,11 +24,6 @@ from vt_models.training.data.pseudo_label import (
     find_videos,
     write_pseudo_pack,
 )
-
-if TYPE_CHECKING:
-    import argparse
-
-    from vt_models.evaluation.runs.runner import SingleObjectTracker
 
 
 def run(args: argparse.Namespace) -> int:

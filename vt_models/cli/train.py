@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import json
 import os
 import sys
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -19,6 +21,7 @@ from tqdm import tqdm
 
 from vt_models.api import create_model
 from vt_models.cli.options import check_counts, seconds_of, training_device
+from vt_models.datasets import SequenceDataset
 from vt_models.datasets.video_list import read_video_list
 from vt_models.errors import InputError, TrainingError, WeightsError
 from vt_models.registry import get_spec
@@ -39,12 +42,6 @@ from vt_models.training.signals import stopped_by_signals
 from vt_models.training.trainer import DivergedError, Trainer, seed_everything
 from vt_models.training.validation import validate
 from vt_models.weights.tensors import save_weights
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable, Iterable
-
-    from vt_models.datasets import SequenceDataset
 
 Item = TypeVar("Item")
 FINAL_WEIGHTS = "weights.safetensors"

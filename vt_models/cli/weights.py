@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -12,8 +13,6 @@ from vt_models.cli.options import add_json
 from vt_models.errors import VtModelsError
 
 if TYPE_CHECKING:
-    import argparse
-
     from vt_models.weights.importer import ImportedCheckpoint
     from vt_models.weights.verify import Verified
 

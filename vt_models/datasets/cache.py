@@ -12,15 +12,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from vt_models.files import write_text
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 Value = TypeVar("Value")
 

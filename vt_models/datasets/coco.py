@@ -13,19 +13,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, overload
+from typing import Any, ClassVar, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vt_models.datasets.cache import IndexCache, user_cache
 from vt_models.datasets.images import read_image
+from vt_models.datasets.reader import CacheChoice
 from vt_models.datasets.text import read_text
 from vt_models.errors import DatasetError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from vt_models.datasets.reader import CacheChoice
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ ROOT/ImageSets/2017/{train,val}.txt           names; those of 2016 list files in
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 
@@ -19,9 +19,6 @@ from vt_models.datasets.regions import mask_box
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.datasets.text import check_count, read_lines
 from vt_models.errors import DatasetError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 RESOLUTIONS = ("480p", "Full-Resolution", "1080p")
 YEARS = ("2017", "2016", "2019")

@@ -16,22 +16,16 @@ import hashlib
 import os
 import struct
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from vt_models.datasets.cache import user_cache
-from vt_models.datasets.videos import decode_video
+from vt_models.datasets.videos import AnnotatedVideo, decode_video
 from vt_models.errors import DatasetError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
-    from vt_models.datasets.videos import AnnotatedVideo
 
 FORMAT = b"vt_models frames 1\n"
 """Ends every cache file; to be changed with what is in one."""

@@ -13,7 +13,7 @@ ROOT/val/GOT-10k_Val_000001/00000001.jpg ...
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 
@@ -34,9 +34,6 @@ from vt_models.datasets.text import (
     read_numbers,
     read_text,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BOXES = BoxFormat(nan=False, empty=True)
 LABELS = ("absence.label", "cover.label", "cut_by_image.label")

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from pathlib import Path
 
 from vt_models.datasets.coco import CocoImages
 from vt_models.datasets.davis import DavisDataset
@@ -12,18 +13,13 @@ from vt_models.datasets.got10k import Got10kDataset
 from vt_models.datasets.lasot import LasotDataset, LasotExtensionDataset
 from vt_models.datasets.nfs import NfsDataset
 from vt_models.datasets.otb import OtbDataset
+from vt_models.datasets.reader import CacheChoice, SequenceDataset
 from vt_models.datasets.tnl2k import Tnl2kDataset
 from vt_models.datasets.trackingnet import TrackingNetDataset
 from vt_models.datasets.uav123 import Uav123Dataset
 from vt_models.datasets.videos import VideosDataset
 from vt_models.datasets.vot import VotDataset
 from vt_models.errors import DatasetError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
-    from vt_models.datasets.reader import CacheChoice, SequenceDataset
 
 DATASETS: dict[str, type[SequenceDataset]] = {
     reader.kind: reader

@@ -12,7 +12,7 @@ ROOT/testing_set.txt  ROOT/training_set.txt  names, as the evaluation toolkit ha
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from vt_models.datasets.images import numbered_frames
 from vt_models.datasets.reader import Entry, SequenceDataset, without_boxes
@@ -26,9 +26,6 @@ from vt_models.datasets.text import (
     read_sentence,
 )
 from vt_models.errors import DatasetError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BOXES = BoxFormat(nan=False, empty=True)
 FILES = ("groundtruth.txt", "full_occlusion.txt", "out_of_view.txt", "nlp.txt", "img")

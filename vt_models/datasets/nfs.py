@@ -11,7 +11,8 @@ The 30 fps folder has every eighth image, while its text may still count the fra
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,9 +21,6 @@ from vt_models.datasets.reader import Entry, SequenceDataset
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.datasets.text import ABSENT, BoxFormat, check_box, parse_numbers, read_lines
 from vt_models.errors import DatasetError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BOXES = BoxFormat(nan=False, empty=True)
 RATIO = 8

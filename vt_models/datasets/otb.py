@@ -9,16 +9,13 @@ ROOT/Jogging/groundtruth_rect.1.txt, groundtruth_rect.2.txt     two targets of o
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from vt_models.datasets.images import numbered_frames
 from vt_models.datasets.reader import Entry, SequenceDataset
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.datasets.text import BoxFormat, check_count, read_boxes
 from vt_models.errors import DatasetError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BOXES = BoxFormat(nan=False, empty=True)
 SHORTEST_BOX = 7

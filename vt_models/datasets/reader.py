@@ -7,16 +7,14 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, overload
+from typing import Any, ClassVar, TypeAlias, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vt_models.datasets.cache import IndexCache, user_cache
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.errors import DatasetError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 CacheChoice: TypeAlias = "Path | str | bool"
 """True: the user's cache directory. False: none. A path: there."""

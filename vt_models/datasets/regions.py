@@ -3,15 +3,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
 from vt_models.datasets.text import ABSENT, BoxFormat, check_box, parse_numbers
 from vt_models.errors import DatasetError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 BOXES = BoxFormat(nan=True, empty=True)
 MOST_PIXELS = 2**28

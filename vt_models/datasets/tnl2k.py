@@ -9,16 +9,13 @@ ROOT/TNL2K_train_subset[/TNL2K_train_subset_p1]/<name>/...
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from vt_models.datasets.images import in_natural_order, list_images
 from vt_models.datasets.reader import Entry, SequenceDataset
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.datasets.text import BoxFormat, check_count, read_boxes, read_sentence
 from vt_models.errors import DatasetError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BOXES = BoxFormat(nan=False, empty=True)
 DEPTHS = ("*", "*/*", "*/*/*")

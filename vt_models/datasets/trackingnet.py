@@ -10,16 +10,13 @@ ROOT/classes.txt                                         optional: <name> <tab> 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from vt_models.datasets.images import archived_frames, numbered_frames
 from vt_models.datasets.reader import Entry, SequenceDataset, first_box_only
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.datasets.text import BoxFormat, check_count, read_boxes, read_lines
 from vt_models.errors import DatasetError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BOXES = BoxFormat(nan=False, empty=True)
 CLASSES = "classes.txt"

@@ -11,16 +11,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from vt_models.datasets.images import numbered_frames
 from vt_models.datasets.reader import Entry, SequenceDataset
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.datasets.text import BoxFormat, check_count, parse_numbers, read_boxes, read_text
 from vt_models.errors import DatasetError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BOXES = BoxFormat(nan=True, empty=True)
 FOLDERS = {"uav123": "UAV123", "uav20l": "UAV20L", "uav123_10fps": "UAV123_10fps"}

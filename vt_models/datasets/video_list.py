@@ -12,15 +12,12 @@ from __future__ import annotations
 
 import codecs
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vt_models.errors import DatasetError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 VALIDATE = "validate"
 WITHHOLD = "withhold"

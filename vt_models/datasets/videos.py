@@ -12,24 +12,20 @@ and a track's `sentence` are optional. A track must not go on across a cut.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from vt_models.datasets.json_lines import ANNOTATIONS, count_in, is_box, read_annotations, shown
 from vt_models.datasets.reader import Entry, SequenceDataset
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.errors import DatasetError
 from vt_models.video import VIDEO_SUFFIXES
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
 
 MOST_SIDE = 100_000
 """Pixels of a box; more is a mistake, and its square too large for a float32."""

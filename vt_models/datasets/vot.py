@@ -12,9 +12,9 @@ before 2018 without `sequence`, the images beside groundtruth.txt
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vt_models.datasets.images import numbered_frames
 from vt_models.datasets.reader import Entry, SequenceDataset
@@ -22,9 +22,6 @@ from vt_models.datasets.regions import region_box
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.datasets.text import check_count, read_flags, read_lines, read_names, read_text
 from vt_models.errors import DatasetError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 TAGS = (".tag", ".label")
 CHANNELS = ("color", "ir", "depth")

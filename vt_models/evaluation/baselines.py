@@ -8,26 +8,22 @@ time per frame (0.01 ms at 480 x 270 on an EPYC core).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from vt_models.errors import BackendError, InputError
 from vt_models.evaluation.nanotrack import NanoTrackV3
+from vt_models.evaluation.runs.runner import SingleObjectTracker
+from vt_models.geometry.boxes import Box
 from vt_models.tracker.tracker import Estimate
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from numpy.typing import NDArray
-
-    from vt_models.evaluation.runs.runner import SingleObjectTracker
-    from vt_models.geometry.boxes import Box
 
 # A cv2 tracker or its parameters; OpenCV 4 and 5 differ in what their type stubs declare.
 CvObject = Any

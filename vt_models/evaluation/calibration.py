@@ -8,8 +8,9 @@ returns after an absence it is set back on it, so that one departure does not sp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,17 +18,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vt_models.errors import InputError
-from vt_models.geometry.boxes import iou, xywh_to_cxcywh
+from vt_models.evaluation.longterm.metrics import Clip
+from vt_models.geometry.boxes import Box, iou, xywh_to_cxcywh
 from vt_models.longterm.appearance import appearance_descriptor, appearance_similarity
 from vt_models.longterm.calibration import Calibration, logit
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from vt_models.evaluation.longterm.metrics import Clip
-    from vt_models.geometry.boxes import Box
-    from vt_models.tracker.tracker import Tracker
+from vt_models.tracker.tracker import Tracker
 
 Array = NDArray[np.float64]
 

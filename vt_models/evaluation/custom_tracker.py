@@ -7,17 +7,14 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vt_models.errors import InputError
+from vt_models.geometry.boxes import Box
 from vt_models.tracker.tracker import Estimate
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from vt_models.geometry.boxes import Box
 
 
 class CustomTracker:

@@ -9,29 +9,25 @@ run these weights: its maps have 16 x 16 cells, those of v3 have 15 x 15.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from vt_models.errors import BackendError, InputError
-from vt_models.geometry.boxes import check_box
+from vt_models.geometry.boxes import Box, check_box
 from vt_models.geometry.crop import check_frame
 from vt_models.runtime.engine import check_threads
 from vt_models.runtime.onnx_engine import import_onnxruntime, open_session
 from vt_models.tracker.tracker import Estimate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     import onnxruntime
-    from numpy.typing import NDArray
 
-    from vt_models.geometry.boxes import Box
-
-    Shapes = dict[str, tuple[int, ...]]
-
+Shapes: TypeAlias = dict[str, tuple[int, ...]]
 # A float or an array of them; mypy does not follow ** 0.5 through a type variable of the two.
 Real = Any
 

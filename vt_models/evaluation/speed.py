@@ -5,27 +5,22 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vt_models.api import create_model, create_tracker
+from vt_models.datasets.sequence import VideoSequence
 from vt_models.errors import BackendError, ExportError, InputError
+from vt_models.evaluation.runs.runner import Frame, SingleObjectTracker
+from vt_models.geometry.boxes import Box
 from vt_models.registry import get_spec
 from vt_models.runtime.engine import import_torch
 from vt_models.runtime.installed_weights import shipped_directory
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
-    from vt_models.datasets.sequence import VideoSequence
-    from vt_models.evaluation.runs.runner import Frame, SingleObjectTracker
-    from vt_models.geometry.boxes import Box
 
 SYNTHETIC_SIZE = (640, 480)
 

@@ -9,18 +9,17 @@ would only hide the name from such a detector, so it is asked for the name alone
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vt_models.geometry.boxes import Box
 from vt_models.grounding.colours import colour_shares
 from vt_models.grounding.description import attributes_of
 from vt_models.grounding.results import Candidate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from vt_models.geometry.boxes import Box
     from vt_models.grounding.grounder import Frame
 
 LEAST = 0.4

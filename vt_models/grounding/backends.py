@@ -4,15 +4,11 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from vt_models.errors import InputError
 from vt_models.grounding.grounder import Detector, Grounder
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from vt_models.grounding.settings import GroundingSettings
+from vt_models.grounding.settings import GroundingSettings
 
 # Each is a function (source, device, threads) -> Detector; a module is imported when it is asked
 # for, because each needs packages that the others do not.

@@ -3,15 +3,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from vt_models.geometry.boxes import Box
+from vt_models.geometry.boxes import Box
 
 # OpenCV's hues, 0..180, where 180 is 0 again; what lies between two has no name here.
 _HUES = {"red": (170, 188), "yellow": (20, 34), "green": (42, 85), "blue": (95, 128)}

@@ -18,16 +18,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vt_models.datasets.image_pack import PackImage, is_held_out, read_image_pack
 from vt_models.datasets.images import read_image
-from vt_models.geometry.boxes import iou
+from vt_models.geometry.boxes import Box, iou
 from vt_models.grounding.colours import colour_shares
-
-if TYPE_CHECKING:
-    from vt_models.geometry.boxes import Box
-    from vt_models.grounding.grounder import Frame, Grounder
+from vt_models.grounding.grounder import Frame, Grounder
 
 KINDS = ("alone", "side", "size", "colour")
 

@@ -12,19 +12,22 @@ import inspect
 import json
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 from torch import Tensor, nn
 
 from vt_models.errors import ExportError, InputError
 from vt_models.export.exporter import Graph, check_target, move_into_place, onnx_bytes, producer
+from vt_models.export.weight_storage import Stored
 from vt_models.grounding.export_directory import (
     GRAPH,
     MANIFEST,
@@ -35,15 +38,8 @@ from vt_models.grounding.export_directory import (
     TextFormat,
 )
 from vt_models.grounding.onnx_detector import PromptEncoder, place
+from vt_models.grounding.zero_shot import ZeroShotDetector
 from vt_models.runtime.onnx_engine import open_session
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
-    from vt_models.export.weight_storage import Stored
-    from vt_models.grounding.zero_shot import ZeroShotDetector
 
 TOLERANCE = 1e-3
 """Largest difference of scores, and of boxes as fractions of the canvas, to the torch network."""

@@ -7,21 +7,19 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vt_models.geometry.boxes import Box
 from vt_models.geometry.crop import check_frame
 from vt_models.grounding.attributes import weigh
 from vt_models.grounding.description import name_of
 from vt_models.grounding.results import Candidate, Grounding, GroundingCancelledError
 from vt_models.grounding.settings import GroundingSettings
 from vt_models.grounding.text import check_text
-
-if TYPE_CHECKING:
-    from vt_models.geometry.boxes import Box
 
 Frame: TypeAlias = NDArray[np.uint8]
 Cancelled: TypeAlias = Callable[[], bool]

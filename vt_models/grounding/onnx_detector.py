@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -26,18 +28,12 @@ from vt_models.grounding.export_directory import (
     TextFormat,
     read_detector,
 )
-from vt_models.grounding.grounder import check_cancelled
+from vt_models.grounding.grounder import Cancelled, Frame, check_cancelled
 from vt_models.grounding.results import Candidate
 from vt_models.grounding.text import prompt_of
 from vt_models.runtime.engine import check_device, check_threads
 from vt_models.runtime.onnx_engine import import_onnxruntime, open_session
 from vt_models.text import import_tokenizers
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from vt_models.grounding.grounder import Cancelled, Frame
 
 _MOST = 300  # boxes handed on: far more than survive the non-maximum suppression
 _POLL = 0.02  # seconds between two looks at `cancelled` while the network runs

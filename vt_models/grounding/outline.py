@@ -9,8 +9,8 @@ because parts of an object stand out as well as the object.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -19,9 +19,6 @@ from numpy.typing import NDArray
 from vt_models.errors import InputError
 from vt_models.geometry.boxes import Box, crop_window, iou
 from vt_models.geometry.crop import Cropper, check_frame, window_padding
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 Point = tuple[float, float]
 Plane = NDArray[np.uint8]

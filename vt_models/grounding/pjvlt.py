@@ -16,28 +16,21 @@ not as equals: see `worth`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vt_models.api import create_tracker
 from vt_models.errors import InputError, WeightsError
-from vt_models.grounding.grounder import check_cancelled
+from vt_models.geometry.boxes import Box
+from vt_models.grounding.grounder import Cancelled, Frame, check_cancelled
 from vt_models.grounding.results import Candidate
-from vt_models.registry import get_spec, list_models
+from vt_models.registry import ModelSpec, get_spec, list_models
 from vt_models.runtime.export_directory import read_export
 from vt_models.runtime.installed_weights import find_weights
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from vt_models.geometry.boxes import Box
-    from vt_models.grounding.grounder import Cancelled, Frame
-    from vt_models.registry import ModelSpec
-    from vt_models.tracker.tracker import Tracker
+from vt_models.tracker.tracker import Tracker
 
 SHRINK = 1.6
 """From one size of windows to the next; a network finds from half to 1.4 times the usual size."""

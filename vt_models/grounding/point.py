@@ -7,21 +7,15 @@ boxes that hold the point those count most in whose middle it lies: people point
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 from vt_models.errors import InputError
-from vt_models.geometry.boxes import iou
+from vt_models.geometry.boxes import Box, iou
 from vt_models.geometry.crop import check_frame
 from vt_models.grounding.description import ANYTHING
-from vt_models.grounding.grounder import check_cancelled
+from vt_models.grounding.grounder import Cancelled, Detector, Frame, check_cancelled
 from vt_models.grounding.outline import box_around
 from vt_models.grounding.results import Candidate
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from vt_models.geometry.boxes import Box
-    from vt_models.grounding.grounder import Cancelled, Detector, Frame
 
 THING, OUTLINE = "thing", "outline"
 """Labels of what `box_at` finds."""

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from vt_models.errors import VtModelsError
-
-if TYPE_CHECKING:
-    from vt_models.geometry.boxes import Box
+from vt_models.geometry.boxes import Box
 
 Status: TypeAlias = Literal["found", "nothing", "ambiguous"]
 

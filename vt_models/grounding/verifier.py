@@ -3,16 +3,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-from vt_models.geometry.boxes import iou
+from vt_models.geometry.boxes import Box, iou
+from vt_models.grounding.grounder import Frame, Grounder
 from vt_models.grounding.text import check_text
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from vt_models.geometry.boxes import Box
-    from vt_models.grounding.grounder import Frame, Grounder
 
 
 def text_verifier(

@@ -9,21 +9,17 @@ images are prepared and outputs turned into boxes by the processor in that direc
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from vt_models.errors import BackendError, InputError, WeightsError, install_hint
-from vt_models.grounding.grounder import check_cancelled
+from vt_models.grounding.grounder import Cancelled, Frame, check_cancelled
 from vt_models.grounding.results import Candidate, GroundingCancelledError
 from vt_models.grounding.text import prompt_of
 from vt_models.runtime.engine import check_device, check_threads, import_torch
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from vt_models.grounding.grounder import Cancelled, Frame
 
 HUB = "hub:"
 """A source that begins so names a repository of the hub, which may be downloaded."""

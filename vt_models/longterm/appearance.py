@@ -3,15 +3,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from vt_models.geometry.boxes import Box
+from vt_models.geometry.boxes import Box
 
 _SAMPLES, _CELLS = 48, 8
 _FLAGS = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP

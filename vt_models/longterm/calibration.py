@@ -14,19 +14,15 @@ Entries written before "similarity" and "covariance_scale" had these names call 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vt_models.errors import WeightsError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
-    from vt_models.geometry.boxes import Box
+from vt_models.geometry.boxes import Box
 
 VERSION = 1
 _OLD_KEYS = {"similarity": "likeness", "covariance_scale": "spread_scale"}

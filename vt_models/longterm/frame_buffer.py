@@ -11,19 +11,16 @@ import math
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vt_models.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from vt_models.geometry.boxes import Box
-    from vt_models.longterm.tracker import LongTermEstimate, LongTermTracker
+from vt_models.geometry.boxes import Box
+from vt_models.longterm.tracker import LongTermEstimate, LongTermTracker
 
 Payload = TypeVar("Payload")
 

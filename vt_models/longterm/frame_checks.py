@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from vt_models.longterm.appearance import as_stored
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from vt_models.longterm.settings import LongTermSettings
+from vt_models.longterm.settings import LongTermSettings
 
 _THUMBNAIL = (64, 36)
 _BINS = 8

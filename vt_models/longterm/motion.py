@@ -10,18 +10,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from vt_models.geometry.boxes import Box
+from vt_models.geometry.boxes import Box
 
 # Chosen on the true boxes of the development sequences, see docs/longterm.md.
 ACCELERATION = 45.0

@@ -4,13 +4,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from vt_models.geometry.boxes import Box
+from vt_models.geometry.boxes import Box
 
 SCALES = (1.3, 0.8, 2.0)
 """Sizes in units of the last known one; a network finds from half to 1.4 times each."""

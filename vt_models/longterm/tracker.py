@@ -9,10 +9,10 @@ once it is lost.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,7 @@ from vt_models.longterm.motion import CameraMotion, MotionFilter
 from vt_models.longterm.search_grid import SearchGrid
 from vt_models.longterm.settings import LongTermSettings
 from vt_models.longterm.state_machine import STARTED, Memory, Observation, State, advance
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from vt_models.tracker.tracker import Estimate, Tracker
+from vt_models.tracker.tracker import Estimate, Tracker
 
 Frame: TypeAlias = NDArray[np.uint8]
 Verifier: TypeAlias = Callable[[Frame, Box], bool]

@@ -17,19 +17,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from vt_models.datasets.image_pack import PackImage, read_image_pack
 from vt_models.datasets.images import read_image
 from vt_models.errors import DatasetError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
 
 Part = Literal["fit", "report"]
 

@@ -8,24 +8,20 @@ is said while nothing is there, how soon a loss is reported, how soon a return i
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from vt_models.datasets.sequence import VideoSequence
 from vt_models.errors import DatasetError, InputError, VtModelsError
-from vt_models.geometry.boxes import iou
+from vt_models.evaluation.runs.runner import SingleObjectTracker
+from vt_models.geometry.boxes import Box, iou
 from vt_models.longterm.state_machine import State
 from vt_models.longterm.tracker import LongTermEstimate
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from vt_models.datasets.sequence import VideoSequence
-    from vt_models.evaluation.runs.runner import SingleObjectTracker
-    from vt_models.geometry.boxes import Box
 
 Array = NDArray[np.float64]
 

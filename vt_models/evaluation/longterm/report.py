@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from vt_models.datasets.sequence import VideoSequence
 from vt_models.evaluation.calibration import (
     RIGHT_IOU,
     draw_reliability,
@@ -26,13 +29,7 @@ from vt_models.evaluation.longterm.metrics import (
 from vt_models.evaluation.reports.tables import table
 from vt_models.files import write_text
 from vt_models.longterm import State, create_long_term_tracker
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    from vt_models.datasets.sequence import VideoSequence
-    from vt_models.tracker.tracker import Tracker
+from vt_models.tracker.tracker import Tracker
 
 COLUMNS = {
     "F": "f_score",

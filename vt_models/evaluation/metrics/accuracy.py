@@ -9,17 +9,14 @@ out the others.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vt_models.errors import DatasetError, InputError
 from vt_models.geometry.boxes import iou
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 FloatArray = NDArray[np.float64]
 

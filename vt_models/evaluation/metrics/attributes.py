@@ -6,14 +6,10 @@ The rules are those by which LaSOT (Fan et al. 2019, table 2) labels what can be
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from vt_models.datasets.sequence import VideoSequence
+from vt_models.datasets.sequence import VideoSequence
 
 SMALL_AREA = 1000.0
 CHANGE = 2.0

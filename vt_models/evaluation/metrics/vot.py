@@ -9,16 +9,14 @@ rounded to whole ones and cut at the image's edges.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vt_models.errors import InputError
 from vt_models.evaluation.metrics.vot_overlap import pixel_overlaps
-
-if TYPE_CHECKING:
-    from vt_models.evaluation.runs.vot_runs import AnchorRun, AnchorRuns
+from vt_models.evaluation.runs.vot_runs import AnchorRun, AnchorRuns
 
 Array: TypeAlias = NDArray[np.float64]
 Scores: TypeAlias = dict[str, "dict[str, float] | dict[str, dict[str, float]]"]

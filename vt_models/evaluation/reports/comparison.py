@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from vt_models.evaluation.metrics.accuracy import interval_or_none
-
-if TYPE_CHECKING:
-    from vt_models.evaluation.runs.runner import Report
+from vt_models.evaluation.runs.runner import Report
 
 Kinds: TypeAlias = "Mapping[str, Sequence[str]]"
 """Names of sequences by their kind."""

@@ -4,18 +4,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from vt_models.datasets.sequence import VideoSequence
 from vt_models.errors import InputError
 from vt_models.geometry.boxes import iou
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from vt_models.datasets.sequence import VideoSequence
 
 PANEL_WIDTH = 300
 AROUND = (-5, 0, 5)

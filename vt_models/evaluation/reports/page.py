@@ -11,14 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
+from vt_models.evaluation.reports.failures import Failure
 from vt_models.evaluation.reports.plots import FRACTION, Axis, Line, line_chart, reliability_chart
 from vt_models.evaluation.reports.tables import COLUMNS, INTERVAL
 from vt_models.evaluation.runs.text_start import starts_text
-
-if TYPE_CHECKING:
-    from vt_models.evaluation.reports.failures import Failure
 
 Strips = list[tuple["Failure", str]]
 Row: TypeAlias = "list[Any]"

@@ -9,11 +9,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from tqdm import tqdm
 
+from vt_models.datasets.sequence import VideoSequence
 from vt_models.errors import install_hint
 from vt_models.evaluation.calibration import RIGHT_IOU, expected_calibration_error, reliability
 from vt_models.evaluation.metrics.accuracy import (
@@ -24,16 +25,12 @@ from vt_models.evaluation.metrics.accuracy import (
     success_curve,
 )
 from vt_models.evaluation.metrics.attributes import sequence_attributes
-from vt_models.evaluation.reports.comparison import compare
+from vt_models.evaluation.reports.comparison import Kinds, compare
 from vt_models.evaluation.reports.failures import Failure, draw_failure, find_failures
 from vt_models.evaluation.reports.page import can_render, page
+from vt_models.evaluation.runs.runner import Report, SequenceResult
 from vt_models.files import write_text
 from vt_models.geometry.boxes import iou
-
-if TYPE_CHECKING:
-    from vt_models.datasets.sequence import VideoSequence
-    from vt_models.evaluation.reports.comparison import Kinds
-    from vt_models.evaluation.runs.runner import Report, SequenceResult
 
 Pair: TypeAlias = "tuple[VideoSequence, SequenceResult]"
 """A sequence and a run over it."""

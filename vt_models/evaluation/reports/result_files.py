@@ -6,19 +6,16 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vt_models.errors import InputError
+from vt_models.evaluation.runs.runner import Report
+from vt_models.evaluation.runs.vot_runs import AnchorRuns
 from vt_models.files import write_bytes, write_text
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from vt_models.evaluation.runs.runner import Report
-    from vt_models.evaluation.runs.vot_runs import AnchorRuns
 
 Array: TypeAlias = NDArray[np.float64]
 Files: TypeAlias = dict[str, str]

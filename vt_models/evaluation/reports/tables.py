@@ -4,13 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from vt_models.evaluation.reports.comparison import ao_difference, scores_by_kind
-
-if TYPE_CHECKING:
-    from vt_models.evaluation.reports.comparison import Kinds
-    from vt_models.evaluation.runs.runner import Report
+from vt_models.evaluation.reports.comparison import Kinds, ao_difference, scores_by_kind
+from vt_models.evaluation.runs.runner import Report
 
 INTERVAL = "95 % interval"
 """Heading of an interval over videos; it stands beside its number."""

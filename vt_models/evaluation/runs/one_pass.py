@@ -6,36 +6,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+from vt_models.datasets.sequence import VideoSequence
+from vt_models.evaluation.longterm.report import LongTermReport
 from vt_models.evaluation.metrics.box_runs import BoxRun, Scores
 from vt_models.evaluation.metrics.protocols import PROTOCOLS
-from vt_models.evaluation.reports.comparison import beside_first, compare
+from vt_models.evaluation.reports.comparison import Kinds, beside_first, compare
 from vt_models.evaluation.reports.report import write_report
 from vt_models.evaluation.reports.result_files import write_results
 from vt_models.evaluation.reports.tables import kinds_text, table, to_text
-from vt_models.evaluation.runs.resume import resumable
+from vt_models.evaluation.runs.resume import RunOptions, resumable
 from vt_models.evaluation.runs.runner import (
     Report,
     SequenceResult,
+    SequenceRunner,
+    Starter,
     evaluate,
     run_sequence,
     start_on_truth,
 )
-from vt_models.evaluation.runs.streaming import streams_text
+from vt_models.evaluation.runs.streaming import Streaming, streams_text
 from vt_models.evaluation.runs.text_start import start_overlaps, starts_text
+from vt_models.evaluation.runs.trackers import EvaluatedTracker
 from vt_models.evaluation.runs.vot_runs import frame_size
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from vt_models.datasets.sequence import VideoSequence
-    from vt_models.evaluation.longterm.report import LongTermReport
-    from vt_models.evaluation.reports.comparison import Kinds
-    from vt_models.evaluation.runs.resume import RunOptions
-    from vt_models.evaluation.runs.runner import SequenceRunner, Starter
-    from vt_models.evaluation.runs.streaming import Streaming
-    from vt_models.evaluation.runs.trackers import EvaluatedTracker
 
 NEEDS_SIZE = ("got10k", "vot-lt")
 

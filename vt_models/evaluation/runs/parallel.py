@@ -12,17 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import cv2
 from tqdm import tqdm
 
+from vt_models.datasets.sequence import VideoSequence
 from vt_models.errors import BackendError, InputError
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-
-    from vt_models.datasets.sequence import VideoSequence
     from vt_models.evaluation.runs.runner import SingleObjectTracker, TrackerFactory
 
 Result = TypeVar("Result")

@@ -17,20 +17,18 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 import vt_models
+from vt_models.datasets.sequence import VideoSequence
 from vt_models.errors import WeightsError
 from vt_models.evaluation.provenance import machine, versions
+from vt_models.evaluation.runs.runner import SingleObjectTracker
+from vt_models.evaluation.runs.trackers import EvaluatedTracker
 from vt_models.files import file_name, write_bytes
-
-if TYPE_CHECKING:
-    from vt_models.datasets.sequence import VideoSequence
-    from vt_models.evaluation.runs.runner import SingleObjectTracker
-    from vt_models.evaluation.runs.trackers import EvaluatedTracker
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 Result = TypeVar("Result", bound="StoredResult")

@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vt_models.datasets.sequence import VideoSequence
 from vt_models.errors import DatasetError, VtModelsError
 from vt_models.evaluation.metrics.accuracy import (
     Accuracy,
@@ -26,11 +27,8 @@ from vt_models.evaluation.metrics.accuracy import (
 )
 from vt_models.evaluation.runs.parallel import run_all
 from vt_models.files import file_name, write_text
+from vt_models.geometry.boxes import Box
 from vt_models.tracker.tracker import Tracker
-
-if TYPE_CHECKING:
-    from vt_models.datasets.sequence import VideoSequence
-    from vt_models.geometry.boxes import Box
 
 Frame: TypeAlias = NDArray[np.uint8]
 Numbers: TypeAlias = dict[str, float]

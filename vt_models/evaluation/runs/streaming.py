@@ -11,26 +11,24 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vt_models.datasets.sequence import VideoSequence
 from vt_models.errors import InputError, VtModelsError
 from vt_models.evaluation.runs.runner import (
+    Report,
     SequenceResult,
+    SingleObjectTracker,
+    Starter,
     accuracy_of,
     check_length,
     located,
     start_on_truth,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from vt_models.datasets.sequence import VideoSequence
-    from vt_models.evaluation.runs.runner import Report, SingleObjectTracker, Starter
 
 _ROUNDING = 1e-9
 """In periods: 3 x 0.1 s is the time of a frame that comes every 0.3 s."""

@@ -10,22 +10,17 @@ boxes that cannot be told apart are no reason to stop: the better one starts.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from vt_models.datasets.sequence import VideoSequence
 from vt_models.errors import DatasetError, InputError
-from vt_models.evaluation.runs.runner import start_at
-from vt_models.geometry.boxes import iou
+from vt_models.evaluation.runs.runner import Report, SingleObjectTracker, start_at
+from vt_models.geometry.boxes import Box, iou
 from vt_models.grounding import Grounder, GroundingSettings, create_grounder
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from vt_models.datasets.sequence import VideoSequence
-    from vt_models.evaluation.runs.runner import Report, SingleObjectTracker
-    from vt_models.geometry.boxes import Box
 
 FOUND_IOU = 0.5
 _LOG = logging.getLogger(__name__)

@@ -9,18 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vt_models.api import create_tracker
 from vt_models.auto_model import AUTO, choose_model
 from vt_models.errors import InputError
 from vt_models.evaluation.baselines import BASELINES, create_baseline, missing_reason
 from vt_models.evaluation.custom_tracker import CustomTracker, source_file
+from vt_models.evaluation.runs.runner import TrackerFactory
 from vt_models.registry import get_spec, parse_update_policy
 from vt_models.runtime.installed_weights import find_weights
-
-if TYPE_CHECKING:
-    from vt_models.evaluation.runs.runner import TrackerFactory
 
 _LOG = logging.getLogger(__name__)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+from vt_models.datasets.sequence import VideoSequence
 from vt_models.errors import InputError
 from vt_models.evaluation.metrics.vot import EAO_RANGE, anchored_curve, anchored_scores
 from vt_models.evaluation.reports.comparison import beside_first
@@ -15,15 +17,9 @@ from vt_models.evaluation.reports.report import write_page
 from vt_models.evaluation.reports.result_files import write_anchored
 from vt_models.evaluation.reports.tables import table
 from vt_models.evaluation.runs.parallel import run_all
-from vt_models.evaluation.runs.resume import resumable
+from vt_models.evaluation.runs.resume import RunOptions, resumable
+from vt_models.evaluation.runs.trackers import EvaluatedTracker
 from vt_models.evaluation.runs.vot_runs import AnchorRuns, run_anchored
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from vt_models.datasets.sequence import VideoSequence
-    from vt_models.evaluation.runs.resume import RunOptions
-    from vt_models.evaluation.runs.trackers import EvaluatedTracker
 
 PROTOCOL = "vot"
 

@@ -4,21 +4,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vt_models.datasets.sequence import VideoSequence
 from vt_models.errors import DatasetError, InputError, VtModelsError
-from vt_models.evaluation.runs.runner import located, start_at, to_box
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from vt_models.datasets.sequence import VideoSequence
-    from vt_models.evaluation.runs.runner import SingleObjectTracker
+from vt_models.evaluation.runs.runner import SingleObjectTracker, located, start_at, to_box
 
 Array: TypeAlias = NDArray[np.float64]
 
