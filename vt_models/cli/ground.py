@@ -3,25 +3,22 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 
 from vt_models.errors import InputError
 from vt_models.grounding.backends import create_grounder
+from vt_models.grounding.grounder import Frame
+from vt_models.grounding.results import Candidate, Grounding
 from vt_models.grounding.settings import GroundingSettings
 from vt_models.grounding.text import check_text
 from vt_models.video.drawing import with_label
 from vt_models.video.writing import write_image
-
-if TYPE_CHECKING:
-    import argparse
-
-    from vt_models.grounding.grounder import Frame
-    from vt_models.grounding.results import Candidate, Grounding
 
 
 def run(args: argparse.Namespace) -> int:

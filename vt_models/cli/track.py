@@ -10,22 +10,20 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from vt_models.api import create_tracker
 from vt_models.errors import InputError
+from vt_models.geometry.boxes import Box
 from vt_models.grounding import create_grounder
 from vt_models.registry import parse_update_policy
 from vt_models.tracker.tracker import Estimate, Tracker
 from vt_models.video.drawing import with_label
 from vt_models.video.sources import RecordedSource, open_recorded
 from vt_models.video.writing import VideoWriter
-
-if TYPE_CHECKING:
-    from vt_models.geometry.boxes import Box
 
 _SUFFIXES = (".mp4", ".csv")
 
