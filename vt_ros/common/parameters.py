@@ -42,7 +42,7 @@ class Setting:
     choices: tuple[str, ...] = ()
     live: bool = False
     read_only: bool = False
-    old_name: str = ""
+    old_name: str = ""  # those of 0.1 are accepted until 0.2
 
     def descriptor(self) -> ParameterDescriptor:
         """Return what ROS is told about this parameter; rclpy enforces type and range."""

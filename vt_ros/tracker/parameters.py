@@ -151,7 +151,7 @@ SETTINGS = (
         "Past frames kept for set_target with a stamp.",
         0.01,
         60.0,
-        old_name="ring.seconds",
+        old_name="ring.seconds",  # until 0.2
     ),
     Setting(
         "frame_buffer.megabytes",
@@ -159,7 +159,7 @@ SETTINGS = (
         "Memory that the past frames may take.",
         1,
         65536,
-        old_name="ring.megabytes",
+        old_name="ring.megabytes",  # until 0.2
     ),
     *_target_settings(),
     Setting(
