@@ -98,15 +98,19 @@ def read_nanotrack(file: Path) -> dict[str, Tensor]:
     """Read the published state dict of NanoTrack v3, kept as `.safetensors`.
 
     Raises:
-        WeightsError: The file cannot be read.
+        WeightsError: The file cannot be read, or holds nan or infinity.
     """
     try:
-        return load_file(file)
+        tensors = load_file(file)
     except (OSError, SafetensorError) as error:
         raise WeightsError(
             f"{file} cannot be read as .safetensors ({error}): give NanoTrack v3's state dict in "
             "that format."
         ) from error
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise WeightsError(f"{file}: {name} holds values that are no numbers: get it again.")
+    return tensors
 
 
 class NanoTrackBackbone(PretrainedBackbone):

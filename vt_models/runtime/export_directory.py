@@ -33,6 +33,8 @@ TOKENIZER = "tokenizer.json"
 
 # Previous names of fields of a specification; exports that have them are read all the same.
 _RENAMED_FIELDS = {"size_fit": "size_calibration"}
+# Test-time settings that are shares: a wrong one would be seen in no message, only in the boxes.
+_FRACTIONS = ("window_influence", "size_smoothing", "size_calibration", "least_score")
 # What a user may not change by editing model.json: these belong to this version of the code.
 _CODE_FIELDS = frozenset({"name", "shipped_weights", "paper", "url", "licence", "update_presets"})
 
@@ -177,6 +179,13 @@ def _spec_of(manifest: dict[str, Any]) -> ModelSpec:
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in recorded.items()
     }
+    for name in _FRACTIONS:
+        value = values.get(name, 0.0)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not 0.0 <= value <= 1.0:  # nan is not
+            raise WeightsError(
+                f"{MANIFEST} of {spec.name}: {name} is {value!r}; expected a number from 0 to 1"
+            )
     return dataclasses.replace(spec, **values)
 
 

@@ -117,6 +117,9 @@ def test_another_file_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"has shape \(3, 96\).*\(24, 96\)"):
         net.load_nanotrack(file)
     torch.testing.assert_close(net.features[0][0].weight, before, rtol=0, atol=0)
+    save_file(_own_tensors() | {key: torch.full((24, 96, 1, 1), torch.nan)}, file)
+    with pytest.raises(WeightsError, match=rf"{key} holds values that are no numbers"):
+        net.load_nanotrack(file)
     torch.save({}, tmp_path / "w.pth")
     for other in (tmp_path / "w.pth", tmp_path / "none.safetensors"):
         with pytest.raises(WeightsError, match=r"cannot be read as \.safetensors"):

@@ -59,6 +59,16 @@ def test_read_export_old_name_of_a_field_is_read(directory, edit) -> None:
     assert read_export(directory).spec.size_calibration == 0.25
 
 
+@pytest.mark.parametrize("value", [None, "x", [0.5], True, -0.1, 1.5, float("nan"), 1e308])
+@pytest.mark.parametrize("name", ["size_fit", "size_smoothing"])
+def test_read_export_setting_that_is_no_share_is_refused(directory, edit, name, value) -> None:
+    spec = json.loads((directory / "model.json").read_text())["spec"]
+    del spec["size_calibration"]
+    edit(spec={**spec, name: value})
+    with pytest.raises(WeightsError, match=r"size_\w+ is .*; expected a number from 0 to 1"):
+        read_export(directory)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "3"])
 def test_read_export_description_that_is_no_object_is_refused(directory, text) -> None:
     (directory / "model.json").write_text(text)
