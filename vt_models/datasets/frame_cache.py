@@ -70,7 +70,7 @@ class CachedVideo:
         number = range(len(self))[number]
         start, stop = (int(offset) for offset in self._offsets[number : number + 2])
         try:
-            # Opened for each frame (0.02 ms): thousands of videos would be more open files than a
+            # Opened for each frame (0.01 ms): thousands of videos would be more open files than a
             # process may have.
             with self._path.open("rb") as file:
                 file.seek(start)

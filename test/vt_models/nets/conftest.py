@@ -68,3 +68,12 @@ def golden(request: pytest.FixtureRequest, shared_dir: Path, golden_init: Module
         vectors=vectors,
         sub=golden_init.sub,
     )
+
+
+@pytest.fixture(scope="session")
+def nanotrack_weights(shared_dir: Path) -> Path:
+    """NanoTrack v3's published state dict."""
+    file = shared_dir / "peers" / "nanotrack_v3.safetensors"
+    if not file.is_file():
+        pytest.skip(f"no {file}")
+    return file

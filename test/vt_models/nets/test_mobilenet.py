@@ -23,15 +23,6 @@ pytestmark = pytest.mark.train
 
 
 @pytest.fixture(scope="module")
-def weights(shared_dir: Path) -> Path:
-    """The published state dict."""
-    file = shared_dir / "peers" / "nanotrack_v3.safetensors"
-    if not file.is_file():
-        pytest.skip(f"no {file}")
-    return file
-
-
-@pytest.fixture(scope="module")
 def crop(shared_dir: Path) -> Any:
     """(255, 255, 3) uint8 BGR of a real frame."""
     frame = next(iter(sorted((shared_dir / "sequences").rglob("*.jpg"))), None)
@@ -51,13 +42,13 @@ def _loaded(file: Path, **options: bool) -> NanoTrackBackbone:
 
 
 @torch.no_grad()
-def test_maps_are_the_published_graph_s(weights: Path, crop: Any) -> None:
+def test_maps_are_the_published_graph_s(nanotrack_weights: Path, crop: Any) -> None:
     import onnxruntime  # noqa: PLC0415 - here alone
 
-    graph = str(weights.with_name("nanotrack_v3_backbone.onnx"))
+    graph = str(nanotrack_weights.with_name("nanotrack_v3_backbone.onnx"))
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     (expected,) = session.run(None, {"input": _as_input(crop).numpy()})
-    stride8, stride16 = _loaded(weights)(_as_input(crop))
+    stride8, stride16 = _loaded(nanotrack_weights)(_as_input(crop))
     assert stride8.shape == (1, 24, 32, 32)
     assert stride16.shape == expected.shape == (1, 96, 16, 16)
     assert np.abs(expected).max() > 1
@@ -65,10 +56,12 @@ def test_maps_are_the_published_graph_s(weights: Path, crop: Any) -> None:
 
 
 @torch.no_grad()
-def test_swapped_kernels_see_rgb_as_the_published_ones_see_bgr(weights: Path, crop: Any) -> None:
-    bgr = _loaded(weights)(_as_input(crop))
-    rgb = _loaded(weights, rgb=True)(_as_input(crop[:, :, ::-1]))
-    unswapped = _loaded(weights)(_as_input(crop[:, :, ::-1]))
+def test_swapped_kernels_see_rgb_as_the_published_ones_see_bgr(
+    nanotrack_weights: Path, crop: Any
+) -> None:
+    bgr = _loaded(nanotrack_weights)(_as_input(crop))
+    rgb = _loaded(nanotrack_weights, rgb=True)(_as_input(crop[:, :, ::-1]))
+    unswapped = _loaded(nanotrack_weights)(_as_input(crop[:, :, ::-1]))
     for expected, found, other in zip(bgr, rgb, unswapped, strict=True):
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
         assert (other - expected).abs().max() > 0.1

@@ -22,16 +22,8 @@ pytestmark = pytest.mark.train
 
 
 @pytest.fixture(scope="module")
-def weights(shared_dir: Path) -> Path:
-    file = shared_dir / "peers" / "nanotrack_v3.safetensors"
-    if not file.is_file():
-        pytest.skip(f"no {file}")
-    return file
-
-
-@pytest.fixture(scope="module")
-def net(weights: Path) -> NanoTrack:
-    return load_nanotrack(weights)
+def net(nanotrack_weights: Path) -> NanoTrack:
+    return load_nanotrack(nanotrack_weights)
 
 
 SEQUENCES = ("otb_Girl", "tld_car", "uav123_person11")
@@ -58,17 +50,17 @@ def _as_input(images: Any) -> Any:
 
 @torch.no_grad()
 def test_outputs_are_those_of_the_published_graphs(
-    net: NanoTrack, weights: Path, crops: tuple[Any, Any]
+    net: NanoTrack, nanotrack_weights: Path, crops: tuple[Any, Any]
 ) -> None:
     import onnx  # noqa: PLC0415 - here alone
     import onnxruntime  # noqa: PLC0415
 
-    backbone = onnx.load(weights.with_name("nanotrack_v3_backbone.onnx"))
+    backbone = onnx.load(nanotrack_weights.with_name("nanotrack_v3_backbone.onnx"))
     for place in (backbone.graph.input[0], backbone.graph.output[0]):
         for axis in (2, 3):
             place.type.tensor_type.shape.dim[axis].dim_param = "free"
     backbone = onnxruntime.InferenceSession(backbone.SerializeToString())
-    head = onnxruntime.InferenceSession(str(weights.with_name("nanotrack_v3_head.onnx")))
+    head = onnxruntime.InferenceSession(str(nanotrack_weights.with_name("nanotrack_v3_head.onnx")))
     for template, search in zip(*map(_as_input, crops), strict=True):
         given = [backbone.run(None, {"input": one[None].numpy()})[0] for one in (template, search)]
         logits, sides = head.run(None, {"input1": given[0], "input2": given[1]})
@@ -90,8 +82,10 @@ def test_a_batch_equals_its_pairs(net: NanoTrack, crops: tuple[Any, Any]) -> Non
 
 
 @torch.no_grad()
-def test_merging_changes_no_output(net: NanoTrack, weights: Path, crops: tuple[Any, Any]) -> None:
-    merged = load_nanotrack(weights).merge().merge()
+def test_merging_changes_no_output(
+    net: NanoTrack, nanotrack_weights: Path, crops: tuple[Any, Any]
+) -> None:
+    merged = load_nanotrack(nanotrack_weights).merge().merge()
     assert not any(isinstance(one, torch.nn.BatchNorm2d) for one in merged.modules())
     expected, found = (one(*map(_as_input, crops)) for one in (net, merged))
     assert torch.allclose(expected[0], found[0], atol=1e-4)
@@ -117,13 +111,13 @@ def test_search_sizes_of_the_stride_are_taken(
     assert (score[:, cells // 2, cells // 2] > 0.5).all()
 
 
-def test_weights_that_do_not_fit_are_named(weights: Path, tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_are_named(nanotrack_weights: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"none.safetensors cannot be read"):
         load_nanotrack(tmp_path / "none.safetensors")
     (tmp_path / "text.safetensors").write_text("no tensors")
     with pytest.raises(WeightsError, match=r"text.safetensors cannot be read"):
         load_nanotrack(tmp_path / "text.safetensors")
-    published = load_file(weights)
+    published = load_file(nanotrack_weights)
     name = "ban_head.cls_logits.0.weight"
     cut = tmp_path / "cut.safetensors"
     save_file({key: one for key, one in published.items() if key != name}, cut)

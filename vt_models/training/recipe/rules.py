@@ -19,7 +19,7 @@ SIZE_FREE = ("asymtrack_lite",)
 """Families whose networks take search crops of any size."""
 
 MOST_SEARCH_SIZE = 1024
-"""Pixels; 32 such crops and their maps fill 24 GB."""
+"""Pixels; the widest model searches 384, and a mistyped size must not fill the memory."""
 
 _FRACTIONS = (
     "sampling.negative_share",
