@@ -1,24 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Boxes: pure functions on numpy arrays.
 
-Boxes are `xywh` floats (left, top, width, height) in pixels of the source image unless
-the name says otherwise: `_xyxy` are two corners, `_cxcywh` centre and size. Coordinates are
-continuous: a box covers [x, x + w) x [y, y + h), the image [0, W) x [0, H).
+Boxes are `xywh` floats (left, top, width, height) in pixels of the source image unless the name
+says otherwise: `_cxcywh` are centre and size. Coordinates are continuous: a box covers
+[x, x + w) x [y, y + h), the image [0, W) x [0, H).
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from vt_models.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import ArrayLike, NDArray
 
 Box: TypeAlias = tuple[float, float, float, float]
 
@@ -47,32 +44,14 @@ def _as_boxes(boxes: ArrayLike) -> NDArray[np.floating]:
     return array
 
 
-def xywh_to_xyxy(boxes: ArrayLike) -> NDArray[np.floating]:
-    """Convert (..., 4) left, top, width, height to left, top, right, bottom.
+def xywh_to_cxcywh(boxes: ArrayLike) -> NDArray[np.floating]:
+    """Convert (..., 4) left, top, width, height to centre x, centre y, width, height.
 
-    >>> xywh_to_xyxy([1.0, 2.0, 3.0, 4.0])
-    array([1., 2., 4., 6.])
+    >>> xywh_to_cxcywh([1.0, 2.0, 3.0, 4.0])
+    array([2.5, 4. , 3. , 4. ])
     """
     array = _as_boxes(boxes)
-    return np.concatenate((array[..., :2], array[..., :2] + array[..., 2:]), axis=-1)
-
-
-def xyxy_to_xywh(boxes_xyxy: ArrayLike) -> NDArray[np.floating]:
-    """Convert (..., 4) left, top, right, bottom to left, top, width, height."""
-    array = _as_boxes(boxes_xyxy)
-    return np.concatenate((array[..., :2], array[..., 2:] - array[..., :2]), axis=-1)
-
-
-def xywh_to_cxcywh(boxes: ArrayLike) -> NDArray[np.floating]:
-    """Convert (..., 4) left, top, width, height to centre x, centre y, width, height."""
-    array = _as_boxes(boxes)
     return np.concatenate((array[..., :2] + 0.5 * array[..., 2:], array[..., 2:]), axis=-1)
-
-
-def cxcywh_to_xywh(boxes_cxcywh: ArrayLike) -> NDArray[np.floating]:
-    """Convert (..., 4) centre x, centre y, width, height to left, top, width, height."""
-    array = _as_boxes(boxes_cxcywh)
-    return np.concatenate((array[..., :2] - 0.5 * array[..., 2:], array[..., 2:]), axis=-1)
 
 
 def iou(boxes_a: ArrayLike, boxes_b: ArrayLike) -> NDArray[np.floating]:

@@ -7,19 +7,15 @@ The camera's optical frame has x to the right, y down and z forward (REP 103).
 from __future__ import annotations
 
 import math
+import reprlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vt_models.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from vt_models.geometry.boxes import Box
+from vt_models.geometry.boxes import Box
 
 Ray = tuple[float, float, float]
 
@@ -34,6 +30,11 @@ COEFFICIENTS = {
 
 _ITERATIONS, _TOLERANCE = 100, 1e-12
 _LARGEST_RESIDUAL = 1e-8
+_LARGEST_UNIT_ERROR = 1e-9
+_SAME_RAY = 1e-6
+# Pixels: far beyond any lens, and far from where differences of directions vanish in rounding.
+_SHORTEST_FOCAL_LENGTH, _LARGEST_PIXEL = 0.1, 1e7
+_LARGEST_COEFFICIENT = 1e6
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Camera:
             rational_polynomial k1, k2, p1, p2, k3, k4, k5, k6, for equidistant k1 to k4.
         left, top: where the image begins in the full image (region of interest), pixels.
         binning: pixels of the full image in one of the image, in x and in y.
+        skew: of the pixel axes: K's second value, pixels; 0 for nearly every camera.
 
     Raises:
         InputError: a value that makes no camera.
@@ -62,25 +64,41 @@ class Camera:
     left: float = 0.0
     top: float = 0.0
     binning: tuple[int, int] = (1, 1)
+    skew: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every value."""
-        numbers = (self.fx, self.fy, self.cx, self.cy, self.left, self.top, *self.distortion)
-        if not all(math.isfinite(value) for value in numbers):
+        numbers = (self.fx, self.fy, self.cx, self.cy, self.skew, self.left, self.top)
+        if not all(math.isfinite(value) for value in (*numbers, *self.distortion)):
             raise InputError(f"camera has a value that is not finite: {self}")
         if self.fx <= 0 or self.fy <= 0:
             raise InputError(
                 f"focal lengths are {self.fx:g} and {self.fy:g}, expected both above 0; "
                 "the camera is not calibrated"
             )
+        pixels = (self.fx, self.fy, abs(self.cx), abs(self.cy), abs(self.skew))
+        if min(self.fx, self.fy) < _SHORTEST_FOCAL_LENGTH or max(pixels) > _LARGEST_PIXEL:
+            raise InputError(
+                f"focal lengths are {self.fx:g} and {self.fy:g}, the principal point is "
+                f"({self.cx:g}, {self.cy:g}), the skew is {self.skew:g}; expected "
+                f"{_SHORTEST_FOCAL_LENGTH:g} to {_LARGEST_PIXEL:g} pixels; calibrate the camera "
+                "again"
+            )
         if self.model not in COEFFICIENTS:
             known = ", ".join(name for name in COEFFICIENTS if name)
-            raise InputError(f"no distortion model called {self.model!r}; known: {known}")
+            raise InputError(
+                f"no distortion model called {reprlib.repr(self.model)}; known: {known}"
+            )
         if len(self.distortion) not in COEFFICIENTS[self.model]:
             wanted = " or ".join(map(str, COEFFICIENTS[self.model]))
             raise InputError(
                 f"{self.model or 'no distortion'} takes {wanted} coefficients, "
                 f"got {len(self.distortion)}"
+            )
+        if any(abs(value) > _LARGEST_COEFFICIENT for value in self.distortion):
+            raise InputError(
+                f"distortion is {self.distortion}, expected numbers up to "
+                f"{_LARGEST_COEFFICIENT:g}; calibrate the camera again"
             )
         if min(self.binning) < 1:
             raise InputError(f"binning is {self.binning}, expected 1 or more in x and y")
@@ -95,14 +113,52 @@ class Camera:
             InputError: no direction is seen at this pixel, for its value or its distortion.
         """
         full_u, full_v = u * self.binning[0] + self.left, v * self.binning[1] + self.top
-        x, y = (full_u - self.cx) / self.fx, (full_v - self.cy) / self.fy
+        y = (full_v - self.cy) / self.fy
+        x = (full_u - self.cx - self.skew * y) / self.fx
         if not (math.isfinite(x) and math.isfinite(y)):
             raise InputError(f"pixel ({u:g}, {v:g}) is not finite")
+        try:
+            if self.model == "equidistant":
+                ray = self._equidistant_ray(x, y)
+            else:
+                ray = _unit(*_undistorted(self.distortion, x, y), 1.0)
+        except ArithmeticError as error:
+            raise InputError(f"no direction at pixel ({u:g}, {v:g}): {error}") from error
+        if not abs(math.hypot(*ray) - 1.0) < _LARGEST_UNIT_ERROR:  # nan is not
+            raise InputError(f"no direction at pixel ({u:g}, {v:g}): it is no unit vector, {ray}")
+        return ray
+
+    def pixel(self, x: float, y: float, z: float) -> tuple[float, float]:
+        """Compute where a point in front of the camera is seen; the inverse of `ray`.
+
+        Args:
+            x, y, z: of the point, or of a direction, in the optical frame.
+
+        Returns:
+            Pixels of the image; the centre of its first pixel is (0, 0).
+
+        Raises:
+            InputError: the point is not finite, lies behind the camera, or where the distortion
+                shows nothing.
+        """
+        if not all(map(math.isfinite, (x, y, z))) or (z <= 0.0 and self.model != "equidistant"):
+            raise InputError(f"point ({x:g}, {y:g}, {z:g}) is not in front of the camera")
         if self.model == "equidistant":
-            return self._equidistant_ray(x, y)
-        if self.distortion:
-            x, y = _undistorted(self.distortion, x, y)
-        return _unit(x, y, 1.0)
+            radius = math.hypot(x, y)
+            angle = math.atan2(radius, z)
+            scale = _equidistant(self.distortion, angle)[0] / (radius or 1.0)
+            u, v = x * scale, y * scale
+        else:
+            u, v = x / z, y / z
+            if self.distortion:
+                (u, v), _ = _brown(self.distortion, u, v)
+        full_u, full_v = self.fx * u + self.skew * v + self.cx, self.fy * v + self.cy
+        pixel = (full_u - self.left) / self.binning[0], (full_v - self.top) / self.binning[1]
+        # Beyond the lens's edge a distortion folds back: the pixel there shows another direction.
+        seen, length = self.ray(*pixel), math.sqrt(x * x + y * y + z * z)
+        if max(abs(a - b / length) for a, b in zip(seen, (x, y, z), strict=True)) > _SAME_RAY:
+            raise InputError(f"point ({x:g}, {y:g}, {z:g}) lies beyond what the lens shows")
+        return pixel
 
     def angular_deviation(self, box: Box, covariance: NDArray[np.float64]) -> float:
         """Compute one standard deviation of the direction to a box's centre, radians.
@@ -124,7 +180,10 @@ class Camera:
             (np.array(self.ray(u + step, v)) - here, np.array(self.ray(u, v + step)) - here), axis=1
         )
         jacobian /= step
-        on_sphere = jacobian @ np.asarray(covariance, np.float64)[:2, :2] @ jacobian.T
+        centre = np.asarray(covariance, np.float64)[:2, :2]
+        if not np.isfinite(centre).all():
+            return math.nan
+        on_sphere = jacobian @ centre @ jacobian.T
         return math.sqrt(max(0.0, float(np.linalg.eigvalsh(on_sphere)[-1])))
 
     def _equidistant_ray(self, x: float, y: float) -> Ray:
@@ -167,6 +226,8 @@ def _undistorted(distortion: Sequence[float], x: float, y: float) -> tuple[float
     Raises:
         InputError: the distortion leads nothing there, or folds there.
     """
+    if not distortion:
+        return x, y
     u, v = x, y
     for _ in range(_ITERATIONS):
         (found_x, found_y), (a, b, c, d) = _brown(distortion, u, v)

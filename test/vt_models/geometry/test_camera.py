@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import cv2
@@ -61,6 +62,26 @@ def test_ray_undistortion_agrees_with_opencv(model):
     assert rays[:, :2] / rays[:, 2:] == pytest.approx(points.reshape(-1, 2), abs=1e-6)
 
 
+@pytest.mark.parametrize("model", DISTORTIONS)
+@given(u=st.floats(0, 639), v=st.floats(0, 479), distance=st.floats(0.1, 100.0))
+def test_pixel_is_where_opencv_projects_a_point(model, u, v, distance):
+    ray = np.array(camera(model).ray(u, v))
+    pixel = camera(model).pixel(*(distance * ray))
+    assert pixel == pytest.approx(project(model, ray), abs=1e-6)
+    part = camera(model, left=100.0, top=40.0, binning=(2, 2))
+    assert part.pixel(*ray) == pytest.approx(((u - 100.0) / 2, (v - 40.0) / 2), abs=1e-4)
+
+
+def test_pixel_of_a_point_that_is_not_seen_is_an_input_error():
+    with pytest.raises(InputError, match="not in front of the camera"):
+        camera("plumb_bob").pixel(0.1, 0.1, -1.0)
+    with pytest.raises(InputError, match="not in front of the camera"):
+        camera("equidistant").pixel(math.nan, 0.1, 1.0)
+    barrel = camera("plumb_bob", distortion=(-0.3, 0.0, 0.0, 0.0))
+    with pytest.raises(InputError, match="lens"):  # it folds back beyond 1.05 focal lengths
+        barrel.pixel(1.0, 1.0, 1.0)
+
+
 def test_ray_without_distortion_is_a_pinholes():
     ray = Camera(**INTRINSICS).ray(318.5 + 520.0, 242.25)
     assert ray == pytest.approx((math.sqrt(0.5), 0.0, math.sqrt(0.5)))
@@ -106,6 +127,8 @@ def test_centre_pixel_of_the_first_pixel_is_zero():
     [
         ({"model": "thin_prism", "distortion": ()}, "no distortion model called 'thin_prism'"),
         ({"distortion": (0.1,) * 3}, "plumb_bob takes 4 or 5 coefficients, got 3"),
+        ({"distortion": (1e9,) * 1000}, "plumb_bob takes 4 or 5 coefficients, got 1000"),
+        ({"model": "x" * 10_000}, r"called 'x{,30}\.\.\.x{,30}'; known"),
         ({"fx": 0.0}, "not calibrated"),
         ({"cy": math.nan}, "not finite"),
         ({"binning": (0, 1)}, "binning"),
@@ -124,3 +147,25 @@ def test_ray_beyond_the_polynomial_is_an_input_error():
         camera("equidistant", distortion=(-0.2, 0.0, 0.0, 0.0)).ray(2500.0, 242.0)
     with pytest.raises(InputError, match="not finite"):
         camera("plumb_bob").ray(math.nan, 0.0)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"fx": 1e300}, {"fx": 1e-300}, {"cx": 1e300}, {"cy": -1e12}, {"fy": 1e-3}]
+)
+def test_camera_with_a_number_out_of_range_is_refused(wrong) -> None:
+    """Directions would be zero vectors, with a deviation of zero."""
+    with pytest.raises(InputError, match="calibrate the camera again"):
+        Camera(**{"fx": 500.0, "fy": 500.0, "cx": 320.0, "cy": 240.0, **wrong})
+
+
+@given(
+    fx=st.floats(0.1, 1e7),
+    cx=st.floats(-1e7, 1e7),
+    distortion=st.lists(st.floats(-1e6, 1e6), min_size=8, max_size=8),
+    pixel=st.tuples(st.floats(-1e5, 1e5), st.floats(-1e5, 1e5)),
+)
+def test_ray_of_any_camera_is_a_unit_vector_or_refused(fx, cx, distortion, pixel) -> None:
+    for model, count in (("", 0), ("plumb_bob", 5), ("rational_polynomial", 8), ("equidistant", 4)):
+        camera = Camera(fx, fx, cx, 0.0, model, tuple(distortion[:count]))
+        with contextlib.suppress(InputError):
+            assert np.linalg.norm(camera.ray(*pixel)) == pytest.approx(1.0)

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vt_models.errors import InputError
-from vt_models.geometry import crop as crop_module
 from vt_models.geometry.boxes import CropWindow, crop_window
-from vt_models.geometry.crop import Cropper, check_frame, crop, padding_mask
+from vt_models.geometry.crop import Cropper, check_frame, window_padding
 
 PAIRS = ((2, 128), (4, 256), (5, 320), (4, 192))
 
@@ -44,12 +43,13 @@ def test_crops_equal_the_authors_bit_for_bit(golden, golden_init, index, factor,
     key = f"box{index}_f{factor}_s{size}"
     resize_factor, crop_sum, mask_sum = golden[f"{key}_rf_sum_masksum"]
 
-    found, found_factor = crop(frame, box, factor, size)
+    window = crop_window(box, factor)
+    found = Cropper(size)(frame, window)
     np.testing.assert_array_equal(found[::4, ::4], golden[f"{key}_crop_every4"])
     assert found.sum(dtype=np.int64) == crop_sum
-    assert found_factor == resize_factor
+    assert size / window.side == resize_factor
 
-    mask = padding_mask(frame.shape, box, factor, size)
+    mask = window_padding(frame.shape, window, size)
     np.testing.assert_array_equal(np.packbits(mask[::4, ::4]), golden[f"{key}_mask_every4"])
     assert mask.sum() == mask_sum
 
@@ -72,37 +72,31 @@ def test_crop_any_box_equals_padding_then_resizing(shape, box, factor, size) -> 
     np.testing.assert_array_equal(Cropper(size)(frame, window), expected)
 
 
+SPARSE_LEVELS = 1 if int(cv2.__version__.split(".")[0]) >= 5 else 8
+"""Grey levels between sampling and padding first: before version 5 remap rounds to 1/32 pixel."""
+
+
 @given(
-    height=st.integers(1, 60),
-    width=st.integers(1, 60),
-    x1=st.integers(-700, 100),
-    y1=st.integers(-700, 100),
-    side=st.integers(128, 700),
+    shape=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    corner=st.tuples(st.integers(-2100, 100), st.integers(-2100, 100)),
+    side=st.sampled_from((2049, 2050, 2300)),
     size=st.sampled_from((32, 48, 64)),
 )
-def test_sparse_sampling_equals_padding_then_resizing(height, width, x1, y1, side, size) -> None:
-    frame, window = frame_of(height, width), CropWindow(x1, y1, side)
-    output = np.full((size, size, 3), 99, np.uint8)
-    inside = crop_module.inside_frame(window, frame.shape)
-    expected = reference_crop(frame, window, size)
-    if not inside.is_empty():
-        found = crop_module._resize_sparse(frame, window, inside, output)
-        np.testing.assert_array_equal(found, expected)
+@settings(max_examples=60)
+def test_crop_large_window_equals_padding_then_resizing(shape, corner, side, size) -> None:
+    frame, window = frame_of(*shape), CropWindow(*corner, side)
+    found = Cropper(size)(frame, window)
+    np.testing.assert_allclose(
+        found.astype(int), reference_crop(frame, window, size), atol=SPARSE_LEVELS
+    )
 
 
-@pytest.mark.parametrize("side", [2049, 3000, 4096, 5000])
-def test_crop_large_window_is_sampled_sparsely_with_the_same_result(monkeypatch, side) -> None:
-    frame, taken = frame_of(480, 640), []
-    sparse = crop_module._resize_sparse
-
-    def spy(*arguments):
-        taken.append(1)
-        return sparse(*arguments)
-
-    monkeypatch.setattr(crop_module, "_resize_sparse", spy)
-    window = CropWindow(-side // 3, -side // 3, side)
-    np.testing.assert_array_equal(Cropper(256)(frame, window), reference_crop(frame, window, 256))
-    assert taken
+@pytest.mark.parametrize("side", [2049, 3000, 5000])
+def test_crop_large_window_of_a_large_frame_equals_padding_then_resizing(side) -> None:
+    frame, window = frame_of(480, 640), CropWindow(-side // 3, -side // 3, side)
+    found = Cropper(256)(frame[..., ::-1], window)
+    expected = reference_crop(frame[..., ::-1], window, 256)
+    np.testing.assert_allclose(found.astype(int), expected, atol=SPARSE_LEVELS)
 
 
 def test_crop_box_far_larger_than_the_frame_needs_bounded_memory() -> None:
@@ -122,10 +116,7 @@ def test_crop_outside_the_frame_is_black() -> None:
     assert cropper(frame, CropWindow(2, 2, 10)).any()
     for window in (CropWindow(30, 0, 10), CropWindow(-10, 0, 10), CropWindow(0, 500, 3)):
         assert not cropper(frame, window).any()
-        assert padding_mask(frame.shape, (window.x1, window.y1, 5.0, 5.0), 1.0, 16).shape == (
-            16,
-            16,
-        )
+        assert window_padding(frame.shape, window, 16).all()
 
 
 @given(st.integers(0, 5), st.sampled_from((10, 40, 300)))
@@ -176,6 +167,7 @@ def test_cropper_again_is_independent_of_the_previous_window() -> None:
         (np.zeros((4, 4, 3), np.uint16), "uint16"),
         (np.zeros((0, 4, 3), np.uint8), "empty"),
         (np.zeros((4, 0, 3), np.uint8), "empty"),
+        (np.zeros((1, 32767, 3), np.uint8), "32767x1, expected at most 32766"),
     ],
 )
 def test_check_frame_refuses(frame, words) -> None:
