@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from vt_models.video.images import IMAGE_SUFFIXES, is_image
 from vt_models.video.sources import (
-    IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
     FrameSource,
     RecordedSource,
+    is_video,
     open_recorded,
     open_source,
 )
@@ -19,6 +20,8 @@ __all__ = [
     "FrameSource",
     "RecordedSource",
     "VideoWriter",
+    "is_image",
+    "is_video",
     "open_recorded",
     "open_source",
     "write_image",

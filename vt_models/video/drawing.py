@@ -7,7 +7,10 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from vt_models.geometry.boxes import CropWindow
+from vt_models.geometry.crop import as_stored
 from vt_models.video.sources import Frame
 
 Colour = tuple[int, int, int]
@@ -33,12 +36,14 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 def scaled(frame: Frame, scale: float) -> Frame:
     """Return a contiguous copy of a (H, W, 3) frame, its sides times `scale`, at least 1 pixel."""
+    plain, is_rgb = as_stored(frame)
     if scale == 1.0:
-        return np.array(frame, order="C")
-    height, width = frame.shape[:2]
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    interpolation = cv2.INTER_AREA if scale < 1.0 else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(frame, size, interpolation=interpolation), np.uint8)
+        copy = plain.copy(order="C")
+    else:
+        size = (max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale)))
+        interpolation = cv2.INTER_AREA if scale < 1.0 else cv2.INTER_CUBIC
+        copy = np.asarray(cv2.resize(plain, size, interpolation=interpolation), np.uint8)
+    return copy if is_rgb else np.asarray(cv2.cvtColor(copy, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def draw_box(image: Frame, box: Sequence[float], colour: Colour, scale: float = 1.0) -> None:
@@ -84,12 +89,55 @@ def with_label(frame: Frame, box: Sequence[float], label: str) -> Frame:
     return image
 
 
+def with_heat(image: Frame, heat: NDArray[np.floating], window: CropWindow | None = None) -> Frame:
+    """Return a copy of an image with a map drawn over it: clear at 0, through green to red at 1.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        heat: (h, w) in [0, 1]; its cells are spread evenly over the window.
+        window: the square of the image, which it may leave, that the map shows; None for all.
+    """
+    height, width = image.shape[:2]
+    x1, y1, size = (0, 0, (width, height)) if window is None else (*window[:2], (window.side,) * 2)
+    spread = cv2.resize(heat.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+    left, top = max(x1, 0), max(y1, 0)
+    right, bottom = min(x1 + size[0], width), min(y1 + size[1], height)
+    result = np.array(image, order="C")
+    if right <= left or bottom <= top:
+        return result
+    shown = np.clip(spread[top - y1 : bottom - y1, left - x1 : right - x1], 0.0, 1.0)
+    colours = cv2.applyColorMap((shown * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
+    alpha = 0.75 * shown[..., None]
+    below = result[top:bottom, left:right]
+    result[top:bottom, left:right] = (below * (1 - alpha) + colours * alpha).round()
+    if window is not None:
+        cv2.rectangle(result, (x1, y1), (x1 + size[0], y1 + size[1]), GREY, 1)
+    return result
+
+
 def draw_text(image: Frame, text: str, colour: Colour) -> None:
     """Write one line at the top left, in place, on a dark bar so that it can be read anywhere."""
-    size = max(0.35, min(image.shape[0], image.shape[1] * 0.6) / 600)
+    # A long line fits 160 pixels of width at 0.35; it is read with ease from 0.5 on.
+    width = image.shape[1]
+    size = max(0.35, min(0.5, width / 640), min(image.shape[0], width * 0.6) / 600)
     (width, height), base = cv2.getTextSize(text, _FONT, size, 1)
     cv2.rectangle(image, (0, 0), (width + 8, height + base + 6), BLACK, cv2.FILLED)
     cv2.putText(image, text, (4, height + 3), _FONT, size, colour, 1, cv2.LINE_AA)
+
+
+def draw_range(image: Frame, low: float, high: float) -> None:
+    """Write at the bottom left, in place, which values `with_heat` draws clear and which red."""
+    length, height = 72, 10
+    texts = [f"{low:.3g}", f"{high:.3g}"]
+    sizes = [cv2.getTextSize(text, _FONT, 0.4, 1)[0] for text in texts]
+    top = image.shape[0] - height - 8
+    end = 4 + sizes[0][0] + 4 + length
+    cv2.rectangle(image, (0, top - 4), (end + 8 + sizes[1][0], image.shape[0]), BLACK, cv2.FILLED)
+    ramp = np.linspace(0.0, 1.0, length, dtype=np.float32)[None].repeat(height, 0)
+    bar = with_heat(np.full((height, length, 3), 255, np.uint8), ramp)
+    image[top : top + height, end - length : end] = bar
+    cv2.putText(image, texts[0], (4, top + height), _FONT, 0.4, GREY, 1, cv2.LINE_AA)
+    cv2.putText(image, texts[1], (end + 4, top + height), _FONT, 0.4, GREY, 1, cv2.LINE_AA)
 
 
 def contact_sheet(frames: Sequence[Frame], columns: int, gap: int = 4) -> Frame:
