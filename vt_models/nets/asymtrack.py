@@ -15,6 +15,9 @@ those tensors of a published checkpoint that no computation reads and that are n
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,89 +27,107 @@ from typing_extensions import Self
 from vt_models.nets.builders import register_model
 from vt_models.nets.heads import CornerHead, locate
 from vt_models.nets.layers import (
+    DynamicConv1d,
     EfficientTemplateModulation,
     MapLinear,
     MapNorm,
     ObjectPerceptionEnhancement,
+    PrototypeCrossAttention,
 )
+from vt_models.nets.pretrained import read_published, require_layout
+from vt_models.nets.recording import record
+from vt_models.settings import PositiveInt
+from vt_models.weights.tensors import layout_of
 
 CHANNELS = (32, 64, 128)
 HEAD_CHANNELS = 256
 GAMMA_INIT = 1e-4
+PUBLISHED_ATTENTION = 6
+"""Index of the attention block in the third stage of EfficientMod-xxs, after six encoder blocks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsymTrackConfig:
+    """The layout of an AsymTrack; stages are counted from 1, as in the paper.
+
+    Attributes:
+        depths: per stage, the expansion of each encoder block, for instance ``((1, 6), (1, 6),
+            (1,))``.
+        etm: stages with template modulation; () for none.
+        ope: stages with perception enhancement; () for none.
+        modulation: "convolution", the dynamic one, or "attention", multi-head cross attention in
+            its place (table 5).
+        prototype_attention: see ``EfficientTemplateModulation``.
+        detach_prototype: see there too; the authors' setting by default.
+    """
+
+    depths: tuple[tuple[PositiveInt, ...], ...]
+    etm: tuple[int, ...] = (2, 3)
+    ope: tuple[int, ...] = (1, 2, 3)
+    modulation: Literal["convolution", "attention"] = "convolution"
+    prototype_attention: bool = True
+    detach_prototype: bool = True
+
+    def __post_init__(self) -> None:
+        stages = range(1, len(CHANNELS) + 1)
+        if len(self.depths) != len(CHANNELS) or not {*self.etm, *self.ope} <= {*stages}:
+            raise ValueError(
+                f"`depths` of {len(self.depths)} stages, `etm` in {self.etm} and `ope` in "
+                f"{self.ope}; there are the stages {', '.join(map(str, stages))}"
+            )
 
 
 class AsymTrack(nn.Module):
     """The asymmetric Siamese tracker, eq. 3: the template runs once, the search region every frame.
 
     The backbone starts from EfficientMod-xxs on ImageNet (Ma et al., ICLR 2024) in the authors'
-    training, and everything else from random values; a fresh network here is random throughout.
+    training (``load_efficientmod_backbone``), and everything else from random values.
 
     Args:
-        depths: per stage, the expansion of each encoder block, for instance ``((1, 6), (1, 6),
-            (1,))``; the modulation, enhancement and attention blocks that follow are fixed.
-        detach_prototype: see ``EfficientTemplateModulation``; the authors' setting by default.
+        config: the layout.
     """
 
-    state_names = ("kernels_1", "kernels_2", "template_key", "template_value")
     output_names = ("box", "score")
 
-    def __init__(
-        self, depths: tuple[tuple[int, ...], ...], *, detach_prototype: bool = True
-    ) -> None:
+    def __init__(self, config: AsymTrackConfig) -> None:
         super().__init__()
-        self.backbone = AsymTrackBackbone(depths, detach_prototype)
+        self.config = config
+        kernels = (f"kernels_{stage - 1}" for stage in sorted({*config.etm}))
+        self.state_names = (*kernels, "template_key", "template_value")
+        self.backbone = AsymTrackBackbone(config)
         self.bottleneck = MapLinear(HEAD_CHANNELS, HEAD_CHANNELS)
         self.box_head = CornerHead(HEAD_CHANNELS)
 
     def encode_template(self, template: Tensor) -> tuple[Tensor, ...]:
-        """Run the template branch.
-
-        Args:
-            template: (B, 3, T, T) float32, normalised RGB.
+        """Run the template branch; see `SiameseNet`.
 
         Returns:
-            ``kernels_1`` (B, 2, 5) and ``kernels_2`` (B, 4, 7), the dynamic kernels of the two
-            modulations; ``template_key`` and ``template_value`` (B, 8, (T/16)^2, 32) of the
-            attention block.
+            ``kernels_1`` (B, 2, 5) and ``kernels_2`` (B, 4, 7), the dynamic kernels of the
+            modulations in the second and third stage; ``template_key`` and ``template_value``
+            (B, 8, (T/16)^2, 32) of the attention block.
         """
         return self.backbone.encode_template(template)
 
     def search(self, search: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        """Find the target in a search region.
-
-        Args:
-            search: (B, 3, S, S) float32, normalised RGB.
-            state: what ``encode_template`` returned.
-
-        Returns:
-            ``box`` (B, 4) cx, cy, w, h as fractions of the search crop, and ``score`` (B,) in
-            [0, 1], see ``vt_models.nets.heads.corner_score``.
-        """
-        return locate(*self.corner_logits(search, state))
+        """Find the target in a search region; see `SiameseNet` and, for the score, `locate`."""
+        attended = self.backbone(search, *state)
+        return locate(*self.box_head(self.bottleneck(attended)))
 
     def forward(self, template: Tensor, search: Tensor) -> dict[str, Tensor]:
-        """Run the training pass.
-
-        Args:
-            template: (B, 3, T, T) float32, normalised RGB.
-            search: (B, 3, S, S) float32, normalised RGB.
+        """Run the training pass; see `SiameseNet`.
 
         Returns:
             ``box`` (B, 4) cx, cy, w, h as fractions of the search crop, for the L1 and GIoU losses
             of eq. 9 (weights 5 and 2); ``score_tl`` and ``score_br`` (B, S/32, S/32), the corner
-            logits; ``match`` (B, (S/16)^2, (T/16)^2), see ``AsymTrackBackbone.match``.
+            logits; ``match`` (B, (S/16)^2, (T/16)^2), see ``AttentionBlock.match``.
         """
         state = self.encode_template(template)
         seen = self.backbone.before_attention(search, *state)
         attended = self.backbone.after_attention(seen, *state)
         top_left, bottom_right = self.box_head(self.bottleneck(attended))
         box, _ = locate(top_left, bottom_right)
-        match = self.backbone.match(seen, *state)
+        match = self.backbone.layers[-1].blocks[-1].match(seen, state[-2])
         return {"box": box, "score_tl": top_left, "score_br": bottom_right, "match": match}
-
-    def corner_logits(self, search: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Search region and template state -> the two logit maps (B, S/32, S/32)."""
-        return self.box_head(self.bottleneck(self.backbone(search, *state)))
 
     def merge(self) -> Self:
         """Fold the enhancement branches and the head's batch norms, in place; returns itself.
@@ -118,6 +139,10 @@ class AsymTrack(nn.Module):
             if isinstance(module, ObjectPerceptionEnhancement | ContextModulation | CornerHead):
                 module.merge()
         return self
+
+    def load_efficientmod_backbone(self, file: str | Path) -> None:
+        """Start the backbone from ImageNet; see ``AsymTrackBackbone.load_efficientmod``."""
+        self.backbone.load_efficientmod(file)
 
     def unused_published(self) -> tuple[str, ...]:
         """Return the names of the tensors of a published checkpoint that no computation reads."""
@@ -133,15 +158,13 @@ class AsymTrack(nn.Module):
 class AsymTrackBackbone(nn.Module):
     """The first three stages of EfficientMod, with template modulation: (B, 3, S, S) -> S/32."""
 
-    def __init__(self, depths: tuple[tuple[int, ...], ...], detach_prototype: bool) -> None:
+    def __init__(self, config: AsymTrackConfig) -> None:
         super().__init__()
         self.patch_embed = Downsample(3, CHANNELS[0], kernel=7, stride=4)
         outputs = (*CHANNELS[1:], HEAD_CHANNELS)
         self.layers = nn.ModuleList(
-            Stage(width, output, expansions, index, detach_prototype)
-            for index, (width, output, expansions) in enumerate(
-                zip(CHANNELS, outputs, depths, strict=True)
-            )
+            Stage(width, output, config, number)
+            for number, (width, output) in enumerate(zip(CHANNELS, outputs, strict=True), start=1)
         )
 
     def encode_template(self, template: Tensor) -> tuple[Tensor, ...]:
@@ -190,36 +213,64 @@ class AsymTrackBackbone(nn.Module):
         last = self.layers[-1]
         return last.downsample(last.blocks[-1](x, *state[-2:]))
 
-    def match(self, x: Tensor, *state: Tensor) -> Tensor:
-        """Return how much the search cells attend to the template's, before the softmax.
+    def load_efficientmod(self, file: str | Path) -> None:
+        """Load EfficientMod-xxs of https://github.com/ma-xu/EfficientMod, as the authors do.
 
-        Args:
-            x: of ``before_attention``.
-            state: of ``encode_template``.
+        Each stage takes as many of the published encoder blocks as it has, the first ones, and the
+        last stage here takes the attention block of the published third; modulation and
+        enhancement stay random. The fourth stage, norm and classifier are left out.
 
-        Returns:
-            (B, (S/16)^2, (T/16)^2), the mean over heads.
+        Raises:
+            WeightsError: the file cannot be read, or holds another network. This one is then
+                unchanged.
         """
-        return self.layers[-1].blocks[-1].match(x, state[-2])
+        own = layout_of(self)
+        names = {
+            name: name for name in own if name.startswith("patch_embed.") or ".downsample." in name
+        }
+        for number, stage in enumerate(self.layers):
+            for index, block in enumerate(stage.blocks):
+                if not isinstance(block, EncoderBlock | AttentionBlock):
+                    continue
+                source = index if isinstance(block, EncoderBlock) else PUBLISHED_ATTENTION
+                start = f"layers.{number}.blocks."
+                for leaf in layout_of(block):
+                    names[f"{start}{index}.{leaf}"] = f"{start}{source}.{leaf}"
+        expected = {published: own[name] for name, published in names.items()}
+        found = {name: one for name, one in read_published(file).items() if name in expected}
+        require_layout(found, expected, file, "EfficientMod-xxs")
+        self.load_state_dict({name: found[there] for name, there in names.items()}, strict=False)
 
 
 class Stage(nn.Module):
-    """Encoder blocks, then ETM (from stage 1), OPE, attention (stage 2 only); then downsampling."""
+    """Encoder blocks, then ETM, OPE and, in the last stage, attention; then downsampling.
 
-    def __init__(
-        self,
-        channels: int,
-        outputs: int,
-        expansions: tuple[int, ...],
-        index: int,
-        detach_prototype: bool,
-    ) -> None:
+    Args:
+        channels, outputs: of the map that comes in, and that goes out.
+        config: the network's.
+        number: of the stage, from 1.
+    """
+
+    def __init__(self, channels: int, outputs: int, config: AsymTrackConfig, number: int) -> None:
         super().__init__()
-        blocks: list[nn.Module] = [EncoderBlock(channels, expansion) for expansion in expansions]
-        if index >= 1:
-            blocks.append(EfficientTemplateModulation(channels, channels // 32, detach_prototype))
-        blocks.append(ObjectPerceptionEnhancement(channels))
-        if index == 2:
+        blocks: list[nn.Module] = [
+            EncoderBlock(channels, expansion) for expansion in config.depths[number - 1]
+        ]
+        if number in config.etm:
+            blocks.append(
+                EfficientTemplateModulation(
+                    channels,
+                    channels // 32,
+                    config.detach_prototype,
+                    attention=config.prototype_attention,
+                    mixer=DynamicConv1d
+                    if config.modulation == "convolution"
+                    else PrototypeCrossAttention,
+                )
+            )
+        if number in config.ope:
+            blocks.append(ObjectPerceptionEnhancement(channels))
+        if number == len(CHANNELS):
             blocks.append(AttentionBlock(channels))
         self.blocks = nn.ModuleList(blocks)
         self.downsample = Downsample(channels, outputs, kernel=3, stride=2)
@@ -361,10 +412,13 @@ class AttentionBlock(nn.Module):
     def encode_template(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Template map (B, C, h, w) -> key and value, each (B, heads, h * w, head_dim)."""
         normed = self.norm1(tokens(z))
-        return self.attn.key(normed), self.attn.value(normed)
+        return self.attn.project(normed, 1), self.attn.project(normed, 2)
 
     def match(self, x: Tensor, template_key: Tensor) -> Tensor:
-        """Search map (B, C, H, W) and key -> (B, H * W, h * w) logits, the mean over heads."""
+        """Search map (B, C, H, W) and key -> (B, H * W, h * w), how much its cells attend.
+
+        The mean of all heads' logits, before the softmax.
+        """
         query = self.attn.scaled_query(self.norm1(tokens(x)))
         return (query @ template_key.transpose(2, 3)).mean(1)
 
@@ -388,33 +442,27 @@ class AsymTrackAttention(nn.Module):
         self.qkv = nn.Linear(channels, 3 * inner, bias=False)
         self.proj = nn.Linear(inner, channels)
 
-    def query(self, normed: Tensor) -> Tensor:
-        """Normalised tokens (B, N, C) -> (B, heads, N, head_dim), as are key and value."""
-        return self._project(normed, 0)
+    def project(self, normed: Tensor, part: int) -> Tensor:
+        """Normalised tokens (B, N, C) -> their queries (part 0), keys (1) or values (2).
 
-    def scaled_query(self, normed: Tensor) -> Tensor:
-        """Return ``query`` over the root of its length, whose product with a key is a logit."""
-        return self.query(normed) * self.head_dim**-0.5
-
-    def key(self, normed: Tensor) -> Tensor:
-        """See ``query``."""
-        return self._project(normed, 1)
-
-    def value(self, normed: Tensor) -> Tensor:
-        """See ``query``."""
-        return self._project(normed, 2)
-
-    def forward(self, normed: Tensor, template_key: Tensor, template_value: Tensor) -> Tensor:
-        """Normalised search tokens (B, N, C) -> (B, N, C)."""
-        key = torch.cat([self.key(normed), template_key], dim=2)
-        value = torch.cat([self.value(normed), template_value], dim=2)
-        weights = torch.softmax(self.scaled_query(normed) @ key.transpose(2, 3), dim=-1)
-        return self.proj((weights @ value).transpose(1, 2).flatten(2))
-
-    def _project(self, normed: Tensor, part: int) -> Tensor:
+        Returns:
+            (B, heads, N, head_dim).
+        """
         inner = self.HEADS * self.head_dim
         weight = self.qkv.weight[part * inner : (part + 1) * inner]
         return F.linear(normed, weight).unflatten(2, (self.HEADS, -1)).transpose(1, 2)
+
+    def scaled_query(self, normed: Tensor) -> Tensor:
+        """Return queries over the root of their length, whose product with a key is a logit."""
+        return self.project(normed, 0) * self.head_dim**-0.5
+
+    def forward(self, normed: Tensor, template_key: Tensor, template_value: Tensor) -> Tensor:
+        """Normalised search tokens (B, N, C) -> (B, N, C)."""
+        key = torch.cat([self.project(normed, 1), template_key], dim=2)
+        value = torch.cat([self.project(normed, 2), template_value], dim=2)
+        weights = torch.softmax(self.scaled_query(normed) @ key.transpose(2, 3), dim=-1)
+        record("template attention", lambda: weights[..., normed.shape[1] :])
+        return self.proj((weights @ value).transpose(1, 2).flatten(2))
 
 
 class Mlp(nn.Module):
@@ -438,16 +486,16 @@ def tokens(x: Tensor) -> Tensor:
 @register_model
 def asymtrack_t() -> AsymTrack:
     """Build AsymTrack-T: template 128, search 256, 3.05 M parameters, table 1."""
-    return AsymTrack(((1, 6), (1, 6), (1,)))
+    return AsymTrack(AsymTrackConfig(depths=((1, 6), (1, 6), (1,))))
 
 
 @register_model
 def asymtrack_s() -> AsymTrack:
     """Build AsymTrack-S: template 128, search 256, 3.36 M parameters, table 1."""
-    return AsymTrack(((1, 6), (1, 6), (1, 6, 1)))
+    return AsymTrack(AsymTrackConfig(depths=((1, 6), (1, 6), (1, 6, 1))))
 
 
 @register_model
 def asymtrack_b() -> AsymTrack:
     """Build AsymTrack-B: the layout of S, template 192, search 384, table 1."""
-    return AsymTrack(((1, 6), (1, 6), (1, 6, 1)))
+    return AsymTrack(AsymTrackConfig(depths=((1, 6), (1, 6), (1, 6, 1))))

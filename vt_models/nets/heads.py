@@ -3,14 +3,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from vt_models.nets.towers import Towers
+from vt_models.nets.recording import record
 
 SPREAD_TOLERANCE = 2.0
 """Variance in cells^2, beyond the least possible, at which a corner map's certainty is 1/e."""
+
+
+class Towers(nn.Module):
+    """Parallel towers, each four conv3x3-BN-ReLU of falling width and a conv1x1.
+
+    Args:
+        channels: C of the (B, C, H, W) input.
+        width: channels after the first convolution; each further one halves them.
+        outputs: channels that each tower ends in, by the tower's name.
+    """
+
+    DEPTH = 4
+
+    def __init__(self, channels: int, width: int, outputs: Mapping[str, int]) -> None:
+        super().__init__()
+        widths = [channels, *(width >> index for index in range(self.DEPTH))]
+        for name, count in outputs.items():
+            for index, (inputs, wide) in enumerate(pairwise(widths), start=1):
+                layer = nn.Sequential(
+                    nn.Conv2d(inputs, wide, 3, padding=1), nn.BatchNorm2d(wide), nn.ReLU()
+                )
+                self.add_module(f"conv{index}_{name}", layer)
+            self.add_module(f"conv{self.DEPTH + 1}_{name}", nn.Conv2d(widths[-1], count, 1))
+
+    def tower(self, x: Tensor, name: str) -> Tensor:
+        """Map (B, C, H, W) -> the named tower's output (B, count, H, W)."""
+        for index in range(1, self.DEPTH + 2):
+            x = self.get_submodule(f"conv{index}_{name}")(x)
+        return x
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Fold every batch norm into the convolution before it, in place; needs eval mode."""
+        for name, layer in self.named_children():
+            if isinstance(layer, nn.Sequential) and isinstance(layer[1], nn.BatchNorm2d):
+                fused = fuse_conv_bn_eval(layer[0], layer[1].eval())
+                setattr(self, name, nn.Sequential(fused, nn.Identity(), layer[2]))
 
 
 class CornerHead(Towers):
@@ -47,14 +88,25 @@ def locate(logits_tl: Tensor, logits_br: Tensor) -> tuple[Tensor, Tensor]:
     """
     logits = torch.stack([logits_tl, logits_br], dim=1)
     probability = torch.softmax(logits.flatten(2), dim=-1).unflatten(2, logits.shape[2:])
+    record("corners", lambda: probability)
     marginals = _marginals(probability)
     corners = _mean_cell(marginals) / logits.shape[-1]
     top_left, bottom_right = corners.unbind(1)
     box = torch.cat([(top_left + bottom_right) / 2, bottom_right - top_left], dim=-1)
-    return box, _score(marginals)
+    return box, corner_score(marginals)
 
 
-def corner_score(top_left: Tensor, bottom_right: Tensor) -> Tensor:
+def _marginals(probability: Tensor) -> Tensor:
+    """(B, corner, N, N) -> (B, corner, axis, N): over columns (axis 0, x) and rows (axis 1, y)."""
+    return torch.stack([probability.sum(2), probability.sum(3)], dim=2)
+
+
+def _mean_cell(marginals: Tensor) -> Tensor:
+    """(B, corner, axis, N) -> (B, corner, axis): the expected cell index."""
+    return (marginals * _cells(marginals)).sum(-1)
+
+
+def corner_score(marginals: Tensor) -> Tensor:
     """Return a confidence of a corner head, which has none, from the shape of its two maps.
 
         score = sqrt(c(top_left) * c(bottom_right)) * o_x * o_y
@@ -70,27 +122,11 @@ def corner_score(top_left: Tensor, bottom_right: Tensor) -> Tensor:
     ones 0.
 
     Args:
-        top_left: (B, N, N), each map non-negative and adding up to 1.
-        bottom_right: the same.
+        marginals: (B, corner, axis, N), each adding up to 1.
 
     Returns:
         (B,) in [0, 1].
     """
-    return _score(_marginals(torch.stack([top_left, bottom_right], dim=1)))
-
-
-def _marginals(probability: Tensor) -> Tensor:
-    """(B, corner, N, N) -> (B, corner, axis, N): over columns (axis 0, x) and rows (axis 1, y)."""
-    return torch.stack([probability.sum(2), probability.sum(3)], dim=2)
-
-
-def _mean_cell(marginals: Tensor) -> Tensor:
-    """(B, corner, axis, N) -> (B, corner, axis): the expected cell index."""
-    return (marginals * _cells(marginals)).sum(-1)
-
-
-def _score(marginals: Tensor) -> Tensor:
-    """(B, corner, axis, N) -> (B,): the formula of ``corner_score``."""
     cells, mean = _cells(marginals), _mean_cell(marginals)
     deviation = cells - mean[..., None]
     variance = (marginals * deviation * deviation).sum(-1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The building blocks of AsymTrack that other networks reuse.
+"""Building blocks that several networks share, most of them AsymTrack's.
 
 Zhu et al., "Two-stream Beats One-stream: Asymmetric Siamese Network for Efficient Visual Tracking"
 (AAAI 2025); equation numbers below are the paper's. Parameter names and shapes are those of the
@@ -13,6 +13,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from vt_models.nets.recording import record
 
 
 class MapLinear(nn.Linear):
@@ -34,6 +36,14 @@ class MapNorm(nn.LayerNorm):
         x = x.permute(0, 2, 3, 1)
         x = F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
         return x.permute(0, 3, 1, 2)
+
+
+class Projection(nn.Sequential):
+    """1x1 convolution and batch norm."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        conv = nn.Conv2d(channels, out_channels, 1, bias=False)
+        super().__init__(conv, nn.BatchNorm2d(out_channels))
 
 
 class ObjectPerceptionEnhancement(nn.Module):
@@ -124,11 +134,47 @@ class DynamicConv1d(nn.Module):
         return self.norm(pointwise @ F.relu(depthwise))
 
 
+class PrototypeCrossAttention(nn.Module):
+    """Multi-head cross attention of the search prototypes to the template's, table 5 (a).
+
+    The paper names it as what takes the place of the dynamic convolution, and no more: here heads
+    of 32 dimensions, a projection and the convolution's layer norm, without a residual sum, which
+    the convolution does not have either.
+
+    Args:
+        channels: C, the length of a prototype.
+        count: N, the number of prototypes.
+    """
+
+    HEAD_DIM = 32
+
+    def __init__(self, channels: int, count: int) -> None:  # noqa: ARG002 - as DynamicConv1d
+        super().__init__()
+        self.query = nn.Linear(channels, channels)
+        self.key_value = nn.Linear(channels, 2 * channels)
+        self.proj = nn.Linear(channels, channels)
+        self.norm = nn.LayerNorm(channels)
+
+    def kernels(self, prototype: Tensor) -> Tensor:
+        """Template prototype (B, N, C) -> its keys, then its values (B, N, 2 C)."""
+        return self.key_value(prototype)
+
+    def forward(self, prototype: Tensor, kernels: Tensor) -> Tensor:
+        """Let the search prototype (B, N, C) attend to ``kernels``; returns (B, N, C)."""
+        query, key, value = (
+            part.unflatten(2, (-1, self.HEAD_DIM)).transpose(1, 2)
+            for part in (self.query(prototype), *kernels.chunk(2, dim=-1))
+        )
+        weights = torch.softmax(query @ key.transpose(2, 3) * self.HEAD_DIM**-0.5, dim=-1)
+        return self.norm(self.proj((weights @ value).transpose(1, 2).flatten(2)))
+
+
 class EfficientTemplateModulation(nn.Module):
     """Efficient template modulation (ETM), eq. 4 to 7: the template's cues enter the search map.
 
     The template runs once: ``kernels(prototype(z))``, or ``encode_template(z)`` for both, gives the
-    (B, N, 3 + N) tensor which is all that ``forward`` needs of the template on every frame.
+    (B, N, 3 + N) tensor (the mixer's `kernels`) which is all that ``forward`` needs of the template
+    on every frame.
 
     Args:
         channels: C of the (B, C, H, W) maps.
@@ -136,17 +182,27 @@ class EfficientTemplateModulation(nn.Module):
         detach_prototype: cut the gradient at the template's prototype while training, as
             published. ``pre_kernels`` then never learns (it stays a random projection) and no
             gradient reaches the template's features through this module. False lets both learn.
+        attention: weigh the mixed prototypes by the gate of eq. 7; False takes them as they are.
+        mixer: what brings the template's prototypes into the search region's.
     """
 
     UNUSED_PUBLISHED = ("post_kernels", "downsample.proj", "downsample.norm")
 
-    def __init__(self, channels: int, count: int, detach_prototype: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        count: int,
+        detach_prototype: bool = True,
+        *,
+        attention: bool = True,
+        mixer: type[DynamicConv1d] | type[PrototypeCrossAttention] = DynamicConv1d,
+    ) -> None:
         super().__init__()
         self.detach_prototype = detach_prototype
         self.pre_kernels = MapLinear(channels, count)
         self.pre_kernels_x = MapLinear(channels, count)
-        self.conv_att = DynamicConv1d(channels, count)
-        self.proj_Cto1 = nn.Linear(channels, 1)
+        self.conv_att = mixer(channels, count)
+        self.proj_Cto1 = nn.Linear(channels, 1) if attention else None
         self.ln = MapNorm(channels)
 
     def prototype(self, z: Tensor) -> Tensor:
@@ -173,9 +229,11 @@ class EfficientTemplateModulation(nn.Module):
             (B, C, H, W): ``x + ReLU(LN(V * gate))``, V the mixed prototypes spread over the map.
         """
         weights = self.pre_kernels_x(x)
+        record("prototypes", lambda: weights)
         mixed = self.conv_att(_contract(weights, x), kernels)
-        gate = torch.sigmoid(self.proj_Cto1(mixed).transpose(1, 2) @ mixed)
-        cues = (mixed * gate).transpose(1, 2) @ weights.flatten(2)
+        if self.proj_Cto1 is not None:
+            mixed = mixed * torch.sigmoid(self.proj_Cto1(mixed).transpose(1, 2) @ mixed)
+        cues = mixed.transpose(1, 2) @ weights.flatten(2)
         return x + F.relu(self.ln(cues.unflatten(2, x.shape[2:])))
 
 

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vt_models.errors import WeightsError
 from vt_models.nets.pretrained import Depthwise, PretrainedBackbone
+from vt_models.weights.tensors import read_tensors
 
 STRIDE8_CHANNELS, STRIDE16_CHANNELS = 24, 96
 PUBLISHED_PREFIX = "backbone."
-"""Of our names in the published file."""
+"""The published file prefixes our names with this."""
 
 _STEM_CHANNELS = 16
 # Kernel, channels inside, channels out, channels of the squeeze (0: none), hard-swish, stride.
@@ -101,8 +100,8 @@ def read_nanotrack(file: Path) -> dict[str, Tensor]:
         WeightsError: The file cannot be read, or holds nan or infinity.
     """
     try:
-        tensors = load_file(file)
-    except (OSError, SafetensorError) as error:
+        tensors, _ = read_tensors(file)
+    except WeightsError as error:
         raise WeightsError(
             f"{file} cannot be read as .safetensors ({error}): give NanoTrack v3's state dict in "
             "that format."

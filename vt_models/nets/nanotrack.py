@@ -32,7 +32,7 @@ STRIDE = 16
 CHANNELS = 96
 TEMPLATE_CELLS = 8
 CENTRE = slice(2, 6)
-"""Of the template's rows and columns: what a depthwise correlation slides over the search map."""
+"""A depthwise correlation slides these rows and columns of the template over the search map."""
 TOWER_BLOCKS = 6
 NECK = "neck."
 """Published parameters that no published graph uses."""

@@ -1,11 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What convolutional backbones with published weights have in common."""
+"""What backbones with published weights have in common: how a file is read, how they train."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Self
+
+from vt_models.errors import WeightsError
+from vt_models.weights.container import net_state, read_checkpoint
+from vt_models.weights.tensors import (
+    SUFFIX,
+    Layout,
+    describe_difference,
+    dtype_name,
+    read_tensors,
+)
 
 
 class Depthwise(nn.Conv2d):
@@ -38,3 +51,50 @@ class PretrainedBackbone(nn.Module):
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
         return self
+
+
+def read_published(file: str | Path) -> dict[str, Tensor]:
+    """Read the state dict of a published network; nothing in the file is executed.
+
+    Args:
+        file: `.safetensors`, or a file of `torch.save`: the state dict itself, or a dict that has
+            it under "model", "state_dict" or "net".
+
+    Returns:
+        Tensors by the file's names, on the CPU, floating point numbers as float32.
+
+    Raises:
+        WeightsError: The file is missing, cut short, damaged or no such file, or a tensor holds
+            values that are not finite.
+    """
+    path = Path(file)
+    if path.suffix == SUFFIX:
+        tensors, _ = read_tensors(path)
+    else:
+        checkpoint = read_checkpoint(path)
+        arrays = checkpoint.arrays(net_state(checkpoint))
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point():
+            if not tensor.isfinite().all():
+                raise WeightsError(f"{path}: {name} has values that are not finite: get it again")
+            tensors[name] = tensor.float()
+    return tensors
+
+
+def require_layout(
+    tensors: Mapping[str, Tensor], expected: Layout, file: str | Path, whose: str
+) -> None:
+    """Refuse tensors whose names, dtypes or shapes are not exactly the expected ones.
+
+    Args:
+        tensors: what of a file is to be loaded, by the file's names.
+        expected: what must be there.
+        file, whose: for the message: the file, and whose weights it should hold.
+
+    Raises:
+        WeightsError: Names the first few that are missing, unexpected or of another shape.
+    """
+    found = {name: (dtype_name(tensor), tuple(tensor.shape)) for name, tensor in tensors.items()}
+    if difference := describe_difference(expected, found):
+        raise WeightsError(f"{file} does not hold {whose}: {difference}")

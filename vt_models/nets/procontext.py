@@ -19,35 +19,69 @@ tokens: both orders are the same function, and the one of the test is used throu
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from typing_extensions import Self
+from torch import Tensor
 
 from vt_models.nets.builders import register_model
-from vt_models.nets.centre_head import CentreHead, CentreMaps
+from vt_models.nets.centre_head import CentreHead, CentreMaps, CentreNet
 from vt_models.nets.vit import VisionTransformer, ViTConfig
+from vt_models.settings import PositiveFloat, PositiveInt
 
 
-class ProContEXT(nn.Module):
+@dataclass(frozen=True, kw_only=True)
+class ProContextConfig:
+    """The ViT and its templates.
+
+    Attributes:
+        vision: of the ViT; `scales` and `dynamic` say how many `templates` it has.
+        head_width: see `CentreHead`.
+        scales: crop factors of the views of each template, K of the paper's table 2.
+        dynamic: whether there is a dynamic template beside the static one, table 3.
+        search_factor: of the search region's crop; the paper's ablations have 4.
+    """
+
+    vision: ViTConfig
+    head_width: PositiveInt = 256
+    scales: tuple[PositiveFloat, ...] = (2.0, 4.0)
+    dynamic: bool = True
+    search_factor: PositiveFloat = 5.0
+
+    def __post_init__(self) -> None:
+        if not self.scales:
+            raise ValueError("`scales` is empty: give at least one crop factor of the template")
+
+    @property
+    def spec_changes(self) -> dict[str, Any]:
+        """What a tracker has to know of it: fields of `ModelSpec`."""
+        return {
+            "template_size": self.vision.template_size,
+            "search_size": self.vision.search_size,
+            "template_factor": self.scales[0],
+            "context_factors": self.scales[1:],
+            "search_factor": self.search_factor,
+            "dynamic_template": self.dynamic,
+        }
+
+
+class ProContEXT(CentreNet):
     """The network; nothing but the embedding of the templates is constant between frames.
 
     The attention of the first block already mixes templates and search region, so their embedded
     tokens are all that can be computed once.
 
     Args:
-        config: of the ViT, with `templates` = 2 moments times the views of each.
-        head_width: see `CentreHead`.
+        config: the layout.
     """
 
-    state_names = ("tokens",)
-    output_names = ("score_map", "box_map")
-
-    def __init__(self, config: ViTConfig, head_width: int = 256) -> None:
+    def __init__(self, config: ProContextConfig) -> None:
         super().__init__()
-        self.backbone = VisionTransformer(config)
-        self.box_head = CentreHead(config.dim, head_width)
+        self.config = config
+        templates = len(config.scales) * (2 if config.dynamic else 1)
+        self.backbone = VisionTransformer(replace(config.vision, templates=templates))
+        self.box_head = CentreHead(config.vision.dim, config.head_width)
 
     @property
     def keep_ratio(self) -> float:
@@ -59,38 +93,19 @@ class ProContEXT(nn.Module):
         self.backbone.keep_ratio = ratio
 
     def encode_template(self, template: Tensor) -> tuple[Tensor, ...]:
-        """Embed the views of one moment, static or dynamic.
-
-        Args:
-            template: (B, V, 3, T, T) float32, normalised RGB.
+        """Embed the views of one moment, static or dynamic; see `SiameseNet`.
 
         Returns:
             ``tokens`` (B, V * (T/16)^2, C), view after view, with their positions.
         """
+        template = template.unflatten(0, (-1, 1)) if template.ndim == 4 else template
         tokens = self.backbone.embed_template(template.flatten(0, 1))
         return (tokens.unflatten(0, (-1, template.shape[1])).flatten(1, 2),)
 
-    def search(self, search: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        """Find the target in a search region.
-
-        Args:
-            search: (B, 3, S, S) float32, normalised RGB.
-            state: ``tokens`` of the static and of the dynamic templates.
-
-        Returns:
-            ``score_map`` (B, S/16, S/16) in [0, 1], and ``box_map`` (B, 4, S/16, S/16), cx, cy, w,
-            h as fractions of the search crop.
-        """
-        maps = self.maps(search, *state)
-        return maps.score, maps.boxes
-
-    def forward(self, template: Tensor, search: Tensor, dynamic: Tensor) -> dict[str, Tensor]:
-        """Run the training pass.
-
-        Args:
-            template: (B, V, 3, T, T) float32, normalised RGB, the static templates.
-            search: (B, 3, S, S), the search region.
-            dynamic: (B, V, 3, T, T), the dynamic templates.
+    def forward(
+        self, template: Tensor, search: Tensor, dynamic: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Run the training pass with the static and, if it has one, the dynamic template.
 
         Returns:
             ``score_map`` (B, H, W) in [1e-4, 1 - 1e-4], for the focal loss of eq. 3;
@@ -98,64 +113,26 @@ class ProContEXT(nn.Module):
             the highest score (`centre_head.box_at_peak`) L1 and GIoU of eq. 5 judge; and the raw
             ``offset_map`` and ``size_map`` (B, 2, H, W).
         """
-        maps = self.maps(search, *self.encode_template(template), *self.encode_template(dynamic))
-        return {
-            "score_map": maps.score,
-            "box_map": maps.boxes,
-            "offset_map": maps.offset,
-            "size_map": maps.size,
-        }
+        moments = (template,) if dynamic is None else (template, dynamic)
+        states = [self.encode_template(moment)[0] for moment in moments]
+        return self.maps(search, *states).outputs()
 
-    def maps(self, search: Tensor, static: Tensor, dynamic: Tensor) -> CentreMaps:
-        """Search region and both template states -> the head's maps."""
-        templates = torch.cat([static, dynamic], dim=1)
-        return self.box_head(self.backbone(templates, self.backbone.embed_search(search)))
-
-    def merge(self) -> Self:
-        """Fold the head's batch norms, in place; returns itself, in eval mode; idempotent."""
-        self.eval()
-        self.box_head.merge()
-        return self
-
-    def load_imagenet_backbone(self, file: Path) -> None:
-        """Load what there is of ImageNet weights; see `VisionTransformer.load_imagenet`."""
-        self.backbone.load_imagenet(file)
-
-    def unused_published(self) -> tuple[str, ...]:
-        """Return the published tensors that are not created here: none."""
-        return ()
+    def maps(self, search: Tensor, *templates: Tensor) -> CentreMaps:
+        """Search region and the state of each template -> the head's maps."""
+        tokens = self.backbone.embed_search(search)
+        return self.box_head(self.backbone(torch.cat(templates, dim=1), tokens))
 
 
 @register_model
-def procontext() -> ProContEXT:
-    """Build the published network: ViT-B/16, templates 192, search 384, 92.7 M parameters."""
-    return ProContEXT(
-        ViTConfig(
-            template_size=192,
-            search_size=384,
-            templates=4,
-            pruning_blocks=(3, 6, 9),
-            published=True,
-        )
-    )
+def procontext(miniature: bool = False) -> ProContEXT:
+    """Build the published network: ViT-B/16, templates 192, search 384, 92.7 M parameters.
 
-
-@register_model
-def procontext_miniature() -> ProContEXT:
-    """Build the published layout with 117,000 weights: same crops, views and prunings."""
-    return ProContEXT(
-        ViTConfig(
-            template_size=192,
-            search_size=384,
-            templates=4,
-            dim=32,
-            depth=4,
-            heads=2,
-            pruning_blocks=(1, 2, 3),
-            published=True,
-        ),
-        head_width=16,
-    )
+    The miniature has 117,000 weights, and the same crops, views and number of prunings.
+    """
+    vision = ViTConfig(template_size=192, search_size=384, pruning_blocks=(3, 6, 9), published=True)
+    if miniature:
+        vision = replace(vision, dim=32, depth=4, heads=2, pruning_blocks=(1, 2, 3))
+    return ProContEXT(ProContextConfig(vision=vision, head_width=16 if miniature else 256))
 
 
 @register_model
@@ -169,16 +146,13 @@ def procontext_tiny() -> ProContEXT:
     depth. The crops are those of the paper's ablation (section 3.4: 128 and 256), which also has
     the search region at factor 4, so that the target is as large there as in the first template.
     """
-    return ProContEXT(
-        ViTConfig(
-            template_size=128,
-            search_size=256,
-            templates=4,
-            stem="efficientnet_lite0",
-            dim=192,
-            depth=8,
-            heads=3,
-            pruning_blocks=(2, 4, 6),
-        ),
-        head_width=128,
+    vision = ViTConfig(
+        template_size=128,
+        search_size=256,
+        stem="efficientnet_lite0",
+        dim=192,
+        depth=8,
+        heads=3,
+        pruning_blocks=(2, 4, 6),
     )
+    return ProContEXT(ProContextConfig(vision=vision, head_width=128, search_factor=4.0))

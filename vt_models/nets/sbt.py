@@ -14,8 +14,11 @@ computation reads and that are not created here.
 
 from __future__ import annotations
 
+import logging
 import math
+import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +29,12 @@ from typing_extensions import Self
 
 from vt_models.nets.builders import register_model
 from vt_models.nets.layers import MapLinear
+from vt_models.nets.pretrained import read_published, require_layout
+from vt_models.nets.recording import record
+from vt_models.settings import Fraction, PositiveInt
+from vt_models.weights.tensors import layout_of
+
+_LOG = logging.getLogger(__name__)
 
 SEARCH_CELLS = 32
 """Side of the score map: the prediction head has one weight a cell."""
@@ -46,13 +55,24 @@ class SBTConfig:
             0 at the first block.
     """
 
-    channels: tuple[int, int, int]
-    depths: tuple[int, int, int]
-    cross: tuple[int, ...]
-    heads: tuple[int, int, int] = (1, 2, 5)
-    reductions: tuple[int, int, int] = (8, 4, 2)
-    hidden_ratios: tuple[int, int, int] = (8, 8, 4)
-    drop_path: float = 0.1
+    channels: tuple[PositiveInt, PositiveInt, PositiveInt]
+    depths: tuple[PositiveInt, PositiveInt, PositiveInt]
+    cross: tuple[PositiveInt, ...]
+    heads: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 2, 5)
+    reductions: tuple[PositiveInt, PositiveInt, PositiveInt] = (8, 4, 2)
+    hidden_ratios: tuple[PositiveInt, PositiveInt, PositiveInt] = (8, 8, 4)
+    drop_path: Fraction = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.cross or max(self.cross) > self.depths[2]:
+            raise ValueError(
+                f"`cross` is {list(self.cross)}: name at least one of the third stage's "
+                f"{self.depths[2]} blocks"
+            )
+        if any(width % heads for width, heads in zip(self.channels, self.heads, strict=True)):
+            raise ValueError(
+                f"`channels` {list(self.channels)} are no multiples of `heads` {list(self.heads)}"
+            )
 
 
 class SBT(nn.Module):
@@ -63,46 +83,36 @@ class SBT(nn.Module):
     queries, and their keys and values.
     """
 
-    state_names = ("template_tokens", "template_query", "template_key", "template_value")
     output_names = ("score_map", "box_map")
 
     def __init__(self, config: SBTConfig) -> None:
         super().__init__()
+        self.config = config
+        tokens = ("template_tokens", "template_query") if len({*config.cross}) > 1 else ()
+        self.state_names = (*tokens, "template_key", "template_value")
         self.backbone = SbtBackbone(config)
         self.box_head = PredictionHeads(config.channels[-1])
 
     def encode_template(self, template: Tensor) -> tuple[Tensor, ...]:
-        """Run the template up to the first cross-attention block.
-
-        Args:
-            template: (B, 3, T, T) float32, normalised RGB.
+        """Run the template up to the first cross-attention block; see `SiameseNet`.
 
         Returns:
             ``template_tokens`` (B, N, C) with N = (T/8)^2, ``template_query`` (B, heads, N, d),
-            ``template_key`` and ``template_value`` (B, heads, N/4, d).
+            ``template_key`` and ``template_value`` (B, heads, N/4, d). With a single
+            cross-attention block the last two alone.
         """
         return self.backbone.encode_template(template)
 
     def search(self, search: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        """Find the target in a search region.
+        """Find the target in a search region of 256 pixels; see `SiameseNet`.
 
-        Args:
-            search: (B, 3, 256, 256) float32, normalised RGB.
-            state: what ``encode_template`` returned.
-
-        Returns:
-            ``score_map`` (B, 32, 32) in [0, 1], the softmax of the foreground logit, and
-            ``box_map`` (B, 4, 32, 32) cx, cy, w, h as fractions of the search crop.
+        The score is the softmax of the foreground logit.
         """
         logits, boxes = self.box_head(self.backbone(search, *state))
         return torch.sigmoid(logits[:, 0] - logits[:, 1]), boxes
 
     def forward(self, template: Tensor, search: Tensor) -> dict[str, Tensor]:
-        """Run the training pass.
-
-        Args:
-            template: (B, 3, T, T) float32, normalised RGB.
-            search: (B, 3, 256, 256) float32, normalised RGB.
+        """Run the training pass; see `SiameseNet`.
 
         Returns:
             ``logits`` (B, 2, 32, 32), foreground and background, for the cross entropy (the
@@ -116,6 +126,10 @@ class SBT(nn.Module):
     def merge(self) -> Self:
         """Put the network into eval mode; there is nothing to fold. Returns itself."""
         return self.eval()
+
+    def load_pvt_v2_backbone(self, file: str | Path) -> None:
+        """Start the backbone from ImageNet weights; see ``SbtBackbone.load_pvt_v2``."""
+        self.backbone.load_pvt_v2(file)
 
     def unused_published(self) -> tuple[str, ...]:
         """Return the names of the tensors of a published checkpoint that no computation reads."""
@@ -148,6 +162,8 @@ class SbtBackbone(nn.Module):
         for block in self.block3[: self.first_cross]:
             z = block(z)
         block = self.block3[self.first_cross]
+        if self.first_cross == self.last_cross:
+            return block.key_value(z)
         return (z, *block.project(z))
 
     def forward(self, search: Tensor, *state: Tensor) -> Tensor:
@@ -156,7 +172,7 @@ class SbtBackbone(nn.Module):
         From the first to the last cross-attention block both images run side by side. What the
         last one would make of the template is read by nobody and not computed.
         """
-        z, query, key, value = state
+        z, query, key, value = state if len(state) > 2 else (*state, *state)
         x = self._embed(search)
         for block in self.block3[: self.first_cross]:
             x = block(x)
@@ -176,6 +192,39 @@ class SbtBackbone(nn.Module):
         for block in self.block3[self.last_cross + 1 :]:
             x = block(x)
         return self.norm3(x)
+
+    def load_pvt_v2(self, file: str | Path) -> None:
+        """Load a PVT v2 of the same widths: the authors start from B3; light has those of B0.
+
+        The stages take as many of the file's blocks as they have. What they have beyond the file
+        stays random, and what the file has beyond them is left out; the log names both.
+
+        Args:
+            file: with the names of https://github.com/whai362/PVT or with timm's.
+
+        Raises:
+            WeightsError: the file cannot be read, or an embedding, a block's tensor or its shape is
+                not this network's. The network is then unchanged.
+        """
+        published = {_original_name(name): one for name, one in read_published(file).items()}
+        own = layout_of(self)
+        there, here = {_part(name) for name in published}, {_part(name) for name in own}
+        absent = {
+            part
+            for part in here - there
+            if part.startswith("block") and f"{part.split('.')[0]}.0" in there
+        }
+        expected = {name: own[name] for name in own if _part(name) not in absent}
+        tensors = {name: one for name, one in published.items() if _part(name) in here}
+        require_layout(tensors, expected, file, "a PVT v2 of these widths")
+        self.load_state_dict(tensors, strict=False)
+        _LOG.info(
+            "%s: %d tensors loaded; not in the file, so random: %s; not in the network: %s",
+            file,
+            len(tensors),
+            ", ".join(sorted(absent)) or "nothing",
+            ", ".join(sorted(there - here)) or "nothing",
+        )
 
     def _embed(self, image: Tensor) -> Tensor:
         """Image (B, 3, S, S) -> tokens (B, (S/8)^2, C) before the third stage's first block."""
@@ -258,6 +307,8 @@ class SbtAttention(nn.Module):
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Queries (B, heads, N, d), keys and values (B, heads, M, d) -> tokens (B, N, C)."""
         found = F.scaled_dot_product_attention(query, key, value)
+        scale = query.shape[-1] ** -0.5
+        record("attention", lambda: torch.softmax(query @ key.transpose(2, 3) * scale, dim=-1))
         return self.proj(found.transpose(1, 2).flatten(2))
 
     def _split(self, tokens: Tensor) -> Tensor:
@@ -341,6 +392,21 @@ def _blocks(config: SBTConfig, stage: int) -> nn.ModuleList:
     )
 
 
+def _part(name: str) -> str:
+    """Name of a tensor -> the block or the layer that it belongs to: "block3.4", "norm3"."""
+    return re.sub(r"^(block\d+\.\d+|[^.]+).*$", r"\1", name)
+
+
+def _original_name(name: str) -> str:
+    """Return the name in PVT's own repository of a tensor of timm's PVT v2; others as they are."""
+    name = re.sub(r"^patch_embed\.", "patch_embed1.", name)
+    if match := re.match(r"stages\.(\d+)\.(downsample|blocks|norm)\.", name):
+        kind = {"downsample": "patch_embed", "blocks": "block", "norm": "norm"}[match[2]]
+        name = f"{kind}{int(match[1]) + 1}.{name[match.end() :]}"
+        name = name.replace(".mlp.dwconv.", ".mlp.dwconv.dwconv.")
+    return name
+
+
 def to_tokens(x: Tensor) -> Tensor:
     """Map (B, C, H, W) -> tokens (B, H * W, C), row by row."""
     return x.flatten(2).transpose(1, 2)
@@ -367,52 +433,31 @@ _LIGHT = SBTConfig((32, 64, 160), (2, 2, 6), (2, 4, 6))
 _SMALL = SBTConfig((64, 128, 320), (2, 2, 6), (2, 4, 6))
 _BASE = SBTConfig((64, 128, 320), (3, 4, 10), (2, 4, 6, 8, 10))
 _LARGE = SBTConfig((64, 128, 320), (3, 4, 18), (6, 8, 10, 12, 14, 16, 18))
-_MINIATURE_CHANNELS = (8, 16, 40)
+
+
+def _sized(config: SBTConfig, miniature: bool) -> SBTConfig:
+    return replace(config, channels=(8, 16, 40)) if miniature else config
 
 
 @register_model
-def sbt_light() -> SBT:
+def sbt_light(miniature: bool = False) -> SBT:
     """Build SBT light: 3.8 M parameters, 3.3 GMACs for a pair."""
-    return SBT(_LIGHT)
+    return SBT(_sized(_LIGHT, miniature))
 
 
 @register_model
-def sbt_small() -> SBT:
+def sbt_small(miniature: bool = False) -> SBT:
     """Build SBT small: 13.8 M parameters, 12.3 GMACs for a pair."""
-    return SBT(_SMALL)
+    return SBT(_sized(_SMALL, miniature))
 
 
 @register_model
-def sbt_base() -> SBT:
+def sbt_base(miniature: bool = False) -> SBT:
     """Build SBT base: 22.0 M parameters, 20.3 GMACs for a pair."""
-    return SBT(_BASE)
+    return SBT(_sized(_BASE, miniature))
 
 
 @register_model
-def sbt_large() -> SBT:
+def sbt_large(miniature: bool = False) -> SBT:
     """Build SBT large: 35.3 M parameters, 33.7 GMACs for a pair."""
-    return SBT(_LARGE)
-
-
-@register_model
-def sbt_light_miniature() -> SBT:
-    """Build the blocks of light with few channels."""
-    return SBT(replace(_LIGHT, channels=_MINIATURE_CHANNELS))
-
-
-@register_model
-def sbt_small_miniature() -> SBT:
-    """Build the blocks of small with few channels; the same network as light's miniature."""
-    return SBT(replace(_SMALL, channels=_MINIATURE_CHANNELS))
-
-
-@register_model
-def sbt_base_miniature() -> SBT:
-    """Build the blocks of base with few channels."""
-    return SBT(replace(_BASE, channels=_MINIATURE_CHANNELS))
-
-
-@register_model
-def sbt_large_miniature() -> SBT:
-    """Build the blocks of large with few channels."""
-    return SBT(replace(_LARGE, channels=_MINIATURE_CHANNELS))
+    return SBT(_sized(_LARGE, miniature))

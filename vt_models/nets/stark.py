@@ -17,11 +17,11 @@ Sequences are (B, N, C); maps are (B, C, H, W). Parameter names and shapes are t
 
 from __future__ import annotations
 
-import pickle
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -32,10 +32,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.ops import FrozenBatchNorm2d
 from typing_extensions import Self
 
-from vt_models.errors import WeightsError
 from vt_models.nets.builders import register_model
 from vt_models.nets.heads import CornerHead, locate
-from vt_models.nets.positions import sine_positions
+from vt_models.nets.pretrained import read_published, require_layout
+from vt_models.nets.recording import record
+from vt_models.settings import Fraction, PositiveInt
+from vt_models.weights.tensors import layout_of
 
 STRIDE = 16
 
@@ -54,22 +56,51 @@ class StarkConfig:
         width: of the tokens.
         heads: of every attention.
         hidden: width inside the feed-forward networks.
-        encoder_layers, decoder_layers: how many of them.
+        encoder_layers, decoder_layers: how many of them; 0 leaves encoder or decoder out. Without a
+            decoder the query attends to all cells alike.
+        positions: False leaves the positions of cells out, in encoder and decoder.
+        box_head: "corner", or "mlp" for DETR's, a three-layer perceptron on the decoded query. That
+            has no score of its own: the network then needs a score head.
         head_width: of the corner head's first convolution.
-        temporal: whether there is a dynamic template and a score head (ST).
+        temporal: whether there is a dynamic template (ST).
+        score_head: whether a network with a dynamic template also has the score head that says when
+            to replace it; without one it is replaced after every interval.
         dropout: in the transformer, while training.
     """
 
-    blocks: tuple[int, int, int] = (3, 4, 6)
-    planes: tuple[int, int, int] = (64, 128, 256)
-    width: int = 256
-    heads: int = 8
-    hidden: int = 2048
+    blocks: tuple[PositiveInt, PositiveInt, PositiveInt] = (3, 4, 6)
+    planes: tuple[PositiveInt, PositiveInt, PositiveInt] = (64, 128, 256)
+    width: PositiveInt = 256
+    heads: PositiveInt = 8
+    hidden: PositiveInt = 2048
     encoder_layers: int = 6
     decoder_layers: int = 6
-    head_width: int = 256
+    positions: bool = True
+    box_head: Literal["corner", "mlp"] = "corner"
+    head_width: PositiveInt = 256
     temporal: bool = False
-    dropout: float = 0.1
+    score_head: bool = True
+    dropout: Fraction = 0.1
+
+    def __post_init__(self) -> None:
+        if self.width % 4:
+            raise ValueError(
+                f"`width` {self.width} is no multiple of 4: positions have a sine and a cosine for "
+                "each axis"
+            )
+        if self.width % self.heads:
+            raise ValueError(f"`width` {self.width} is no multiple of `heads` {self.heads}")
+        if self.box_head == "mlp" and not (self.temporal and self.score_head):
+            raise ValueError(
+                "`box_head: mlp` gives no score, and there is no score head (`temporal`, "
+                "`score_head`)"
+            )
+
+    @property
+    def spec_changes(self) -> dict[str, Any]:
+        """What a tracker has to know of it: fields of `ModelSpec`."""
+        always = {} if self.score_head else {"update_threshold": 0.0, "update_presets": ()}
+        return {"dynamic_template": self.temporal, **always}
 
 
 class Tokens(NamedTuple):
@@ -104,15 +135,16 @@ class Stark(nn.Module):
         self.bottleneck = nn.Conv2d(4 * config.planes[-1], config.width, 1)
         self.transformer = Transformer(config)
         self.query_embed = nn.Embedding(1, config.width)
-        self.box_head = CornerHead(config.width, config.head_width)
-        self.cls_head = ScoreHead(config.width) if config.temporal else None
+        self.box_head: CornerHead | BoxPerceptron = (
+            CornerHead(config.width, config.head_width)
+            if config.box_head == "corner"
+            else BoxPerceptron(config.width)
+        )
+        scored = config.temporal and config.score_head
+        self.cls_head = ScoreHead(config.width) if scored else None
 
     def encode_template(self, template: Tensor, template_mask: Tensor) -> tuple[Tensor, ...]:
-        """Run the backbone on a template, the first or a dynamic one.
-
-        Args:
-            template: (B, 3, T, T) float32, normalised RGB.
-            template_mask: (B, T, T) bool, True where the crop shows padding.
+        """Run the backbone on a template, the first or a dynamic one; see `SiameseNet`.
 
         Returns:
             ``template_features`` and ``template_positions`` (B, (T/16)^2, C), and
@@ -121,20 +153,16 @@ class Stark(nn.Module):
         return tuple(self.embed(template, template_mask))
 
     def search(self, search: Tensor, search_mask: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        """Find the target in a search region.
+        """Find the target in a search region; see `SiameseNet`.
 
-        Args:
-            search: (B, 3, S, S) float32, normalised RGB.
-            search_mask: (B, S, S) bool, True where the crop shows padding.
-            state: what ``encode_template`` returned for the first template; for ST also for the
-                dynamic one.
-
-        Returns:
-            ``box`` (B, 4) cx, cy, w, h as fractions of the search crop, and ``score`` (B,) in
-            [0, 1]: ST's score head; S has none and gives ``vt_models.nets.heads.corner_score``.
+        The score is that of ST's score head; without one it is that of `locate`.
         """
         decoded, region = self.relate(search, search_mask, *state)
-        box, score = locate(*self.box_head(region))
+        if isinstance(self.box_head, CornerHead):
+            box, score = locate(*self.box_head(region))
+        else:
+            # Its score is the score head's, which StarkConfig sees to.
+            box, score = self.box_head(decoded), torch.zeros_like(decoded[:, 0])
         if self.cls_head is not None:
             score = torch.sigmoid(self.cls_head(decoded))
         return box, score
@@ -148,28 +176,23 @@ class Stark(nn.Module):
         dynamic: Tensor | None = None,
         dynamic_mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Run the training pass.
-
-        Args:
-            template: (B, 3, T, T) float32, normalised RGB.
-            search: (B, 3, S, S) float32, normalised RGB.
-            template_mask: (B, T, T) bool, True where the crop shows padding.
-            search_mask: (B, S, S) bool.
-            dynamic: (B, 3, T, T), the second template; ST only, and needed there.
-            dynamic_mask: (B, T, T) bool.
+        """Run the training pass; the second template is ST's, and needed there; see `SiameseNet`.
 
         Returns:
-            ``box`` (B, 4) cx, cy, w, h as fractions of the search crop; ``score_tl`` and
-            ``score_br`` (B, S/16, S/16), the corner logits; for ST ``logit`` (B,), of the target's
-            presence.
+            ``box`` (B, 4) cx, cy, w, h as fractions of the search crop; of a corner head
+            ``score_tl`` and ``score_br`` (B, S/16, S/16), the corner logits; for ST ``logit`` (B,),
+            of the target's presence.
         """
         state = self.encode_template(template, template_mask)
         if dynamic is not None and dynamic_mask is not None:
             state = (*state, *self.encode_template(dynamic, dynamic_mask))
         decoded, region = self.relate(search, search_mask, *state)
-        top_left, bottom_right = self.box_head(region)
-        box, _ = locate(top_left, bottom_right)
-        outputs = {"box": box, "score_tl": top_left, "score_br": bottom_right}
+        if isinstance(self.box_head, CornerHead):
+            top_left, bottom_right = self.box_head(region)
+            box, _ = locate(top_left, bottom_right)
+            outputs = {"box": box, "score_tl": top_left, "score_br": bottom_right}
+        else:
+            outputs = {"box": self.box_head(decoded)}
         if self.cls_head is not None:
             outputs["logit"] = self.cls_head(decoded)
         return outputs
@@ -182,7 +205,10 @@ class Stark(nn.Module):
         cells = padding[:, ::STRIDE, ::STRIDE]
         features = self.bottleneck(self.backbone(image)).flatten(2).transpose(1, 2)
         bias = cells.flatten(1).to(features.dtype) * MASKED
-        return Tokens(features, sine_positions(cells, features.shape[2]), bias)
+        positions = sine_positions(cells, features.shape[2])
+        if not self.config.positions:
+            positions = torch.zeros_like(positions)
+        return Tokens(features, positions, bias)
 
     def relate(self, search: Tensor, search_mask: Tensor, *state: Tensor) -> tuple[Tensor, Tensor]:
         """Run encoder and decoder over template(s) and search region; arguments as of ``search``.
@@ -210,7 +236,7 @@ class Stark(nn.Module):
             self.box_head.eval()
         return self
 
-    def load_resnet(self, file: str | Path) -> None:
+    def load_resnet_backbone(self, file: str | Path) -> None:
         """Start the backbone from ImageNet weights; see ``StarkBackbone.load_resnet``."""
         self.backbone[0].load_resnet(file)
 
@@ -222,12 +248,37 @@ class Stark(nn.Module):
         self.eval()
         self.backbone[0].merge()
         self.transformer.decoder.merge()
-        self.box_head.merge()
+        if isinstance(self.box_head, CornerHead):
+            self.box_head.merge()
         return self
 
-    def unused_published(self) -> tuple[str, ...]:
-        """Return the published tensors that are not created here: none."""
-        return ()
+
+def sine_positions(padding: Tensor, channels: int) -> Tensor:
+    """Return DETR's two-dimensional sine encoding (Carion et al., ECCV 2020, appendix A.4).
+
+    The position of a cell on an axis counts the cells up to it that are not padding, divided by
+    their number in its column (or row), times 2 pi; a column of padding alone is at 0. With
+    d = channels / 2 the k-th pair of an axis holds sine and cosine of
+    ``position / 10000^(2 k / d)``.
+
+    Args:
+        padding: (B, H, W) bool, True where a cell shows padding.
+        channels: of the encoding, a multiple of 4.
+
+    Returns:
+        (B, H * W, channels), cells row by row; the first half encodes y, the second x.
+    """
+    inside = (~padding).float()
+    per_axis = channels // 2
+    pairs = torch.arange(per_axis // 2, dtype=torch.float32, device=padding.device)
+    frequency = 2 * math.pi / 10000.0 ** (2 * pairs / per_axis)
+    positions = []
+    for axis in (1, 2):
+        count = inside.cumsum(axis)
+        share = count / (count.narrow(axis, count.shape[axis] - 1, 1) + 1e-6)
+        angle = share[..., None] * frequency
+        positions.append(torch.stack([torch.sin(angle), torch.cos(angle)], dim=-1).flatten(-2))
+    return torch.cat(positions, dim=-1).flatten(1, 2)
 
 
 class StarkBackbone(nn.Module):
@@ -249,17 +300,23 @@ class StarkBackbone(nn.Module):
         return body.layer3(body.layer2(body.layer1(x)))
 
     def load_resnet(self, file: str | Path) -> None:
-        """Load a state dict of torchvision's or timm's ResNet; its last stage is left out.
+        """Load torchvision's or timm's ResNet; its last stage and classifier are left out.
+
+        Args:
+            file: for instance torchvision's `resnet50-0676ba61.pth`.
 
         Raises:
-            WeightsError: a tensor is missing or of another shape, or the file is no state dict.
+            WeightsError: the file cannot be read, or holds another network. This one is then
+                unchanged.
         """
-        try:
-            given = torch.load(file, map_location="cpu", weights_only=True)
-            own = {name: given[name] for name in self.body.state_dict()}
-            self.body.load_state_dict(own)
-        except (OSError, pickle.UnpicklingError, TypeError, KeyError, RuntimeError) as error:
-            raise WeightsError(f"{file} holds no weights of such a ResNet: {error}") from error
+        tensors = {
+            name: tensor
+            for name, tensor in read_published(file).items()
+            if not name.startswith(("layer4.", "fc.")) and not name.endswith("num_batches_tracked")
+        }
+        blocks = "-".join(str(len(self.body.get_submodule(f"layer{i}"))) for i in (1, 2, 3))
+        require_layout(tensors, layout_of(self.body), file, f"a ResNet of {blocks} blocks")
+        self.body.load_state_dict(tensors)
 
     @torch.no_grad()
     def merge(self) -> None:
@@ -356,6 +413,9 @@ class Decoder(nn.Module):
 
     def forward(self, query: Tensor, memory: Tokens) -> Tensor:
         """Decode with the query's learnt position (1, C) and the encoder's output -> (B, 1, C)."""
+        if not self.layers:
+            weights = torch.softmax(memory.bias[:, None], dim=2)
+            return self.norm(query[None] + weights @ memory.features)
         keys = memory.features + memory.positions
         x = self.start
         if x is None:
@@ -368,9 +428,9 @@ class Decoder(nn.Module):
     @torch.no_grad()
     def merge(self) -> None:
         """Keep the constant instead of computing it, in place; needs eval mode; idempotent."""
-        self.start = self.layers[0].settle(
-            self.norm.weight.new_zeros(1, 1, self.norm.weight.numel())
-        )
+        if self.layers:
+            nothing = self.norm.weight.new_zeros(1, 1, self.norm.weight.numel())
+            self.start = self.layers[0].settle(nothing)
 
 
 class DecoderLayer(nn.Module):
@@ -467,8 +527,9 @@ class StarkAttention(nn.Module):
         probe = (self._split(query, 0) * self.scale) @ self._weight(1).unflatten(
             0, (self.heads, -1)
         )
-        scores = probe[:, :, 0] @ keys.transpose(1, 2) + bias
-        means = self.drop(torch.softmax(scores, dim=-1)) @ values
+        weights = torch.softmax(probe[:, :, 0] @ keys.transpose(1, 2) + bias, dim=-1)
+        record("query attention", lambda: weights)
+        means = self.drop(weights) @ values
         value = means[:, :, None] @ self._weight(2).unflatten(0, (self.heads, -1)).transpose(1, 2)
         return self.out_proj(value.flatten(1)[:, None] + self._offset(2))
 
@@ -484,63 +545,65 @@ class StarkAttention(nn.Module):
         return self.in_proj_bias.chunk(3)[part]
 
 
-class ScoreHead(nn.Module):
-    """Three linear layers with ReLUs between them: decoded query (B, C) -> logit (B,)."""
+class Perceptron(nn.Module):
+    """Three linear layers with ReLUs between them: decoded query (B, C) -> (B, outputs)."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, outputs: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(width, outputs) for outputs in (width, width, 1))
+        self.layers = nn.ModuleList(nn.Linear(width, wide) for wide in (width, width, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
             x = F.relu(layer(x))
-        return self.layers[-1](x)[:, 0]
+        return self.layers[-1](x)
+
+
+class ScoreHead(Perceptron):
+    """The perceptron of section 3.2: decoded query (B, C) -> logit (B,)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)[:, 0]
+
+
+class BoxPerceptron(Perceptron):
+    """DETR's box head, table 7's row 4: decoded query (B, C) -> cx, cy, w, h (B, 4) in [0, 1]."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(super().forward(x))
 
 
 @register_model
-def stark_s50() -> Stark:
-    """Build STARK-S50: ResNet-50, one template; 28.1 M parameters."""
-    return Stark(StarkConfig())
+def stark_s50(miniature: bool = False) -> Stark:
+    """Build STARK-S50: ResNet-50, one template; 28.1 M parameters, 0.1 M as a miniature."""
+    return Stark(_MINIATURE if miniature else StarkConfig())
 
 
 @register_model
-def stark_st50() -> Stark:
+def stark_st50(miniature: bool = False) -> Stark:
     """Build STARK-ST50: ResNet-50, first and dynamic template, score head; 28.2 M parameters."""
-    return Stark(StarkConfig(temporal=True))
+    return Stark(replace(_MINIATURE if miniature else StarkConfig(), temporal=True))
 
 
 @register_model
-def stark_st101() -> Stark:
+def stark_st101(miniature: bool = False) -> Stark:
     """Build STARK-ST101: ResNet-101, first and dynamic template, score head; 47.2 M parameters."""
-    return Stark(StarkConfig(blocks=(3, 4, 23), temporal=True))
+    config = replace(_MINIATURE, blocks=(1, 1, 2)) if miniature else StarkConfig(blocks=(3, 4, 23))
+    return Stark(replace(config, temporal=True))
 
 
-@register_model
-def stark_s50_miniature() -> Stark:
-    """Build STARK-S50 with 0.1 M weights, for tests and dry runs."""
-    return Stark(_miniature(1))
-
-
-@register_model
-def stark_st50_miniature() -> Stark:
-    """Build STARK-ST50 with 0.1 M weights, for tests and dry runs."""
-    return Stark(replace(_miniature(1), temporal=True))
-
-
-@register_model
-def stark_st101_miniature() -> Stark:
-    """Build STARK-ST101 with 0.1 M weights, for tests and dry runs."""
-    return Stark(replace(_miniature(2), temporal=True))
-
-
-def _miniature(last_blocks: int) -> StarkConfig:
-    return StarkConfig(
-        blocks=(1, 1, last_blocks),
-        planes=(8, 16, 32),
-        width=32,
-        heads=4,
-        hidden=64,
-        encoder_layers=2,
-        decoder_layers=2,
-        head_width=32,
-    )
+_MINIATURE = StarkConfig(
+    blocks=(1, 1, 1),
+    planes=(8, 16, 32),
+    width=32,
+    heads=4,
+    hidden=64,
+    encoder_layers=2,
+    decoder_layers=2,
+    head_width=32,
+)

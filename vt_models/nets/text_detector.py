@@ -26,6 +26,7 @@ from vt_models.nets.efficientnet import (
     STRIDE32_CHANNELS,
     EfficientNetLite0,
 )
+from vt_models.nets.layers import Projection
 from vt_models.nets.pretrained import Depthwise
 
 NAME = "text_detector"
@@ -61,7 +62,7 @@ class TextDetector(nn.Module):
         super().__init__()
         channels = (STRIDE8_CHANNELS, STRIDE16_CHANNELS, STRIDE32_CHANNELS)
         self.backbone = EfficientNetLite0(stride=32)
-        self.lateral = nn.ModuleList(Convolution(count, width) for count in channels)
+        self.lateral = nn.ModuleList(Projection(count, width) for count in channels)
         self.smooth = nn.ModuleList(Separable(width) for _ in channels)
         self.look = nn.Sequential(Separable(width), Separable(width))
         self.meaning = nn.Conv2d(width, meaning, 1)
@@ -123,13 +124,6 @@ def centres(level: int, image: tuple[int, int]) -> tuple[Tensor, Tensor]:
     return (x.flatten() + 0.5) * stride, (y.flatten() + 0.5) * stride
 
 
-class Convolution(nn.Sequential):
-    """1x1 convolution and batch norm."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
-
-
 class Separable(nn.Sequential):
     """Depthwise 3x3 and 1x1 convolution, each with a batch norm and a ReLU."""
 
@@ -138,6 +132,6 @@ class Separable(nn.Sequential):
             Depthwise(width, width, 3, padding=1, groups=width, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(),
-            *Convolution(width, width),
+            *Projection(width, width),
             nn.ReLU(),
         )

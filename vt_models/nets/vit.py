@@ -28,15 +28,22 @@ from torch.utils.checkpoint import checkpoint
 
 from vt_models.errors import InputError
 from vt_models.nets.efficientnet import STRIDE16_CHANNELS, EfficientNetLite0
+from vt_models.nets.pretrained import read_published, require_layout
+from vt_models.nets.recording import record
+from vt_models.registry import MOST_SEARCH_SIZE
+from vt_models.settings import Fraction, PositiveInt
+from vt_models.weights.tensors import layout_of
 
 Refine: TypeAlias = Callable[[int, Tensor], Tensor]
 
 NORM_EPSILON = 1e-6
 IMAGES_AT_A_TIME = 4
-"""Whose attention weights stay in a core's cache."""
+"""The attention weights of so many images stay in a core's cache."""
 INIT_STD = 0.02
 PRETRAINED_GRID = 14
 """Side of the position grid of a ViT pretrained on 224x224 pixels."""
+_NOT_OF_A_VIT = ("decoder", "mask_token", "head.")
+"""MAE's decoder and classifiers have tensors whose names begin so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,18 +65,33 @@ class ViTConfig:
             published files do; nothing reads them.
     """
 
-    template_size: int
-    search_size: int
-    templates: int = 1
-    patch: int = 16
+    template_size: PositiveInt
+    search_size: PositiveInt
+    templates: PositiveInt = 1
+    patch: PositiveInt = 16
     stem: Literal["patches", "efficientnet_lite0"] = "patches"
-    dim: int = 768
-    depth: int = 12
-    heads: int = 12
-    drop_path: float = 0.1
+    dim: PositiveInt = 768
+    depth: PositiveInt = 12
+    heads: PositiveInt = 12
+    drop_path: Fraction = 0.1
     pruning_blocks: tuple[int, ...] = ()
-    keep_ratio: float = 0.7
+    keep_ratio: Fraction = 0.7
     published: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("template_size", "search_size"):
+            size = getattr(self, name)
+            if size % self.patch or size > MOST_SEARCH_SIZE:
+                raise ValueError(
+                    f"`{name}` is {size}: expected a multiple of `patch` {self.patch}, at most "
+                    f"{MOST_SEARCH_SIZE}"
+                )
+        blocks = self.pruning_blocks
+        if len({*blocks}) < len(blocks) or not all(each in range(self.depth) for each in blocks):
+            raise ValueError(
+                f"`pruning_blocks` is {list(blocks)}: expected different ones of 0 to "
+                f"{self.depth - 1}"
+            )
 
     @property
     def template_grid(self) -> int:
@@ -165,14 +187,50 @@ class VisionTransformer(nn.Module):
             )
         self.patch_embed.net.load_imagenet(file)
 
+    def load_mae(self, file: str | Path) -> None:
+        """Start from MAE's ViT (He et al., CVPR 2022), as the authors do.
+
+        Positions are resized from its 14x14 grid to those of template and search region. What MAE
+        has beside the encoder is left out, and so are the classifiers of other ViTs of this layout.
+
+        Args:
+            file: `mae_pretrain_vit_base.pth`, or a ViT of timm's with these names.
+
+        Raises:
+            InputError: this network's tokens are no patches of pixels.
+            WeightsError: the file cannot be read, or holds something else. The network is then
+                unchanged.
+        """
+        if not isinstance(self.patch_embed, PatchEmbed):
+            raise InputError(
+                "MAE's weights begin with patches of pixels, and this network with a stem of "
+                "EfficientNet-Lite0; set `pretrained: imagenet`"
+            )
+        published = read_published(file)
+        tensors = {
+            name: tensor for name, tensor in published.items() if not name.startswith(_NOT_OF_A_VIT)
+        }
+        expected = layout_of(self)
+        del expected["pos_embed_z"], expected["pos_embed_x"]
+        expected["cls_token"] = ("float32", (1, 1, self.config.dim))
+        expected["pos_embed"] = ("float32", (1, PRETRAINED_GRID**2 + 1, self.config.dim))
+        require_layout(tensors, expected, file, f"a ViT of {self.config.depth} blocks")
+        positions = tensors["pos_embed"][:, 1:]
+        if not self.config.published:
+            del tensors["cls_token"], tensors["pos_embed"]
+        tensors["pos_embed_z"] = resize_positions(positions, self.config.template_grid)
+        tensors["pos_embed_x"] = resize_positions(positions, self.config.search_grid)
+        self.load_state_dict(tensors)
+
     def forward(self, template: Tensor, search: Tensor, refine: Refine | None = None) -> Tensor:
         """Run the blocks over all tokens.
 
         Args:
             template: (B, N_t, C), embedded tokens of `config.templates` templates.
             search: (B, (S/16)^2, C), embedded tokens.
-            refine: called with a block's index and its output tokens (B, N, C), returns the tokens
-                of the same shape that go on; PJVLT's fusion with a text.
+            refine: called with a block's index and its output tokens (B, N, C), and with -1 and the
+                tokens before the first block; returns the tokens of the same shape that go on.
+                PJVLT's fusion with a text.
 
         Returns:
             (B, C, S/16, S/16), the search region's map, 0 where candidates were eliminated.
@@ -180,12 +238,15 @@ class VisionTransformer(nn.Module):
         x = torch.cat([template, search], dim=1)
         first, left = self.config.template_tokens, self.config.search_grid**2
         kept: Tensor | None = None
+        if refine is not None:
+            x = refine(-1, x)
         for index, block in enumerate(self.blocks):
             prunes = index in self.config.pruning_blocks
             keep = math.ceil(self.keep_ratio * left) if prunes else left
             if keep < left:
                 x, order = self._run(block.prune, x, self.config.centre_tokens, first, keep)
                 kept = order if kept is None else kept.gather(1, order)
+                record("kept", partial(torch.clone, kept))
                 left = keep
             else:
                 x = self._run(block, x)
@@ -258,6 +319,7 @@ class PruningBlock(Block):
         x = x + self.drop_path1(self._attend(query, key, value))
         scores = self._attention_to_search(query, key, judges, first)
         order = scores.topk(keep, dim=1).indices
+        record("centre attention", lambda: scores)
         search = x[:, first:].gather(1, order[..., None].expand(-1, -1, x.shape[2]))
         x = torch.cat([x[:, :first], search], dim=1)
         return x + self.drop_path2(self.mlp(self.norm2(x))), order

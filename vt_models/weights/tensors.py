@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our own weights files: `.safetensors` whose metadata say which model they are of.
 
-Metadata, all strings: ``format`` ("vt_models"), ``model`` (its name), and whatever says where the
-numbers come from (``source_sha256``, ``recipe``, ...).
+Metadata, all strings: ``format`` ("vt_models"), ``model`` (its name), ``net`` (JSON of the
+network's settings that differ from the model's, if any do), and whatever says where the numbers
+come from (``source_sha256``, ``recipe``, ...).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +20,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from vt_models.errors import InputError, WeightsError
-from vt_models.files import write_bytes
+from vt_models.files import open_regular, parse_json, write_bytes
 
 if TYPE_CHECKING:
     from torch import nn
 
 FORMAT = "vt_models"
 SUFFIX = ".safetensors"
+MOST_BYTES = 2**36
+SETTINGS = "net"
+"""Entry of the metadata: JSON of the network's settings that are not the model's."""
 SHOWN = 3
 """How many keys an error message names before it only counts them."""
 
@@ -48,7 +54,7 @@ def load_weights(net: nn.Module, file: str | Path, model: str) -> dict[str, str]
             float32). The network is then unchanged.
     """
     path = Path(file)
-    tensors, metadata = _read(path)
+    tensors, metadata = read_tensors(path)
     _check_model(path, metadata, model)
     expected = layout_of(net)
     for name, tensor in tensors.items():
@@ -61,11 +67,32 @@ def load_weights(net: nn.Module, file: str | Path, model: str) -> dict[str, str]
     return metadata
 
 
+def stored_settings(file: str | Path, model: str) -> dict[str, Any]:
+    """Return the settings in which the network of a weights file differs from its model's.
+
+    Raises:
+        WeightsError: the file is missing, damaged or of another model, or its metadata hold no
+            mapping there.
+    """
+    path = Path(file)
+    with _opened(path) as opened:
+        metadata = opened.metadata() or {}
+    _check_model(path, metadata, model)
+    try:
+        settings = parse_json(metadata.get(SETTINGS, "{}"))
+    except ValueError as error:
+        raise WeightsError(f"{path}: `{SETTINGS}` in its metadata is {error}") from error
+    if not isinstance(settings, dict):
+        raise WeightsError(f"{path}: `{SETTINGS}` in its metadata is no mapping: {settings!r:.80}")
+    return settings
+
+
 def save_weights(
     tensors: Mapping[str, NDArray[np.generic]],
     file: str | Path,
     model: str,
     metadata: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write tensors as a weights file, atomically: the file appears whole or not at all.
 
@@ -74,6 +101,8 @@ def save_weights(
         file: where to; its name ends in `.safetensors` and its directory exists.
         model: name of the model the tensors are of.
         metadata: more facts to keep beside the tensors.
+        settings: of the network, where they differ from the model's
+            (`vt_models.nets.builders.changed_settings`), plain data; `stored_settings` reads them.
 
     Returns:
         The path written.
@@ -86,7 +115,10 @@ def save_weights(
     if path.suffix != SUFFIX:
         raise InputError(f"output {path} must end in {SUFFIX}")
     arrays = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
-    content = save(arrays, {**(metadata or {}), "format": FORMAT, "model": model})
+    facts = {**(metadata or {}), "format": FORMAT, "model": model}
+    if settings:
+        facts[SETTINGS] = json.dumps(settings)
+    content = save(arrays, facts)
     try:
         write_bytes(path, content)
     except OSError as error:
@@ -136,14 +168,26 @@ def _listed(what: str, names: list[str]) -> str:
     return f"{len(names)} {noun} {what}: {', '.join(names[:SHOWN])}{more}"
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Read all tensors (torch, on the CPU) and the metadata of a file."""
-    if not path.is_file():
+def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Read all tensors (torch, on the CPU) and the metadata of a `.safetensors` file.
+
+    Raises:
+        WeightsError: the file is missing, damaged or no regular file.
+    """
+    with _opened(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return tensors, file.metadata() or {}
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a `.safetensors` file, its tensors torch's; WeightsError where that goes wrong."""
+    if not path.exists():
         raise WeightsError(f"no weights file {path}")
     try:
+        open_regular(path, MOST_BYTES).close()
         with safe_open(path, framework="pt", device="cpu") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, file.metadata() or {}
+            yield file
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is not a whole {SUFFIX} file: {error}") from error
 

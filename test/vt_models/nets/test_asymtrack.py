@@ -61,14 +61,14 @@ def test_merged_state_dict_is_the_published_deploy_form_without_batch_norms(
     assert shapes == {key: deploy[key] for key in expected}
 
 
-def test_follows_the_net_protocol() -> None:
+def test_asymtrack_follows_the_net_protocol() -> None:
     assert isinstance(asymtrack.asymtrack_t(), SiameseNet)
 
 
 @pytest.mark.parametrize(
     ("variant", "millions"), [("tiny", 3.053), ("small", 3.363), ("base", 3.363)]
 )
-def test_parameters_are_the_paper_s(variant: str, millions: float) -> None:
+def test_asymtrack_parameter_count_is_the_paper_s(variant: str, millions: float) -> None:
     """Table 1 counts the deploy form, with thop: modules it knows, not free-standing parameters."""
     net = BUILD[variant]()
     merge_enhancement(net)
@@ -84,7 +84,9 @@ def test_parameters_are_the_paper_s(variant: str, millions: float) -> None:
 
 
 @pytest.mark.parametrize(("variant", "giga"), [("tiny", 0.708), ("small", 0.807), ("base", 1.815)])
-def test_operations_are_the_paper_s_less_what_is_not_needed(variant: str, giga: float) -> None:
+def test_asymtrack_multiplications_are_the_paper_s_less_unread_ones(
+    variant: str, giga: float
+) -> None:
     """Both branches once, counted as thop does: convolutions, linear layers, 4 a normalised value.
 
     The authors' code runs the template through the attention block and the last downsampling on its
@@ -110,7 +112,7 @@ def test_operations_are_the_paper_s_less_what_is_not_needed(variant: str, giga: 
 
 @pytest.mark.parametrize("variant", BUILD)
 @torch.no_grad()
-def test_searching_computes_nothing_of_the_template(variant: str) -> None:
+def test_search_does_not_recompute_the_template(variant: str) -> None:
     net = BUILD[variant]().eval()
     template_size, search_size = SIZES[variant]
     state = net.encode_template(torch.rand(1, 3, template_size, template_size))
@@ -134,7 +136,8 @@ def test_searching_computes_nothing_of_the_template(variant: str) -> None:
 
 
 @torch.no_grad()
-def test_each_pair_of_a_batch_is_on_its_own() -> None:
+def test_forward_batch_treats_pairs_independently() -> None:
+    torch.manual_seed(3)  # images of noise are much alike to a random network
     net = noisy(asymtrack.asymtrack_t().eval())
     templates, searches = torch.rand(3, 3, 128, 128), torch.rand(3, 3, 256, 256)
 
@@ -146,7 +149,7 @@ def test_each_pair_of_a_batch_is_on_its_own() -> None:
 
 
 @torch.no_grad()
-def test_merging_twice_changes_nothing() -> None:
+def test_merge_twice_changes_nothing() -> None:
     net = noisy(asymtrack.asymtrack_t().eval())
     template, search = torch.rand(1, 3, 128, 128), torch.rand(1, 3, 256, 256)
     before = net(template, search)["box"]
@@ -157,7 +160,7 @@ def test_merging_twice_changes_nothing() -> None:
     assert torch.equal(twice(template, search)["box"], once(template, search)["box"])
 
 
-def test_a_training_step_reaches_every_parameter_but_the_template_s_projection() -> None:
+def test_training_step_reaches_all_parameters_but_the_template_s_projection() -> None:
     """As published, the prototype is detached: `pre_kernels` never gets a gradient."""
     net = noisy(asymtrack.asymtrack_t().train())
 
@@ -173,8 +176,9 @@ def test_a_training_step_reaches_every_parameter_but_the_template_s_projection()
     assert all(p.grad.isfinite().all() for p in net.parameters() if p.grad is not None)
 
 
-def test_the_template_s_projection_learns_where_the_prototype_is_not_detached() -> None:
-    net = noisy(asymtrack.AsymTrack(((1, 6), (1, 6), (1,)), detach_prototype=False).train())
+def test_training_step_without_detached_prototype_reaches_the_template_s_projection() -> None:
+    config = asymtrack.AsymTrackConfig(depths=((1, 6), (1, 6), (1,)), detach_prototype=False)
+    net = noisy(asymtrack.AsymTrack(config).train())
 
     outputs = net(torch.rand(2, 3, 128, 128), torch.rand(2, 3, 256, 256))
     (outputs["box"] ** 2).sum().backward()
@@ -182,7 +186,7 @@ def test_the_template_s_projection_learns_where_the_prototype_is_not_detached() 
     assert all(parameter.grad is not None for parameter in net.parameters())
 
 
-def test_fresh_parameters_start_where_the_authors_have_them() -> None:
+def test_asymtrack_fresh_parameters_start_as_published() -> None:
     net = asymtrack.asymtrack_s()
 
     for name, parameter in net.named_parameters():

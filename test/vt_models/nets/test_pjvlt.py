@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,8 @@ from vt_models.tracker.tracker import Tracker
 pytestmark = pytest.mark.train
 
 MINIATURES = {
-    "pjvlt": pjvlt.pjvlt_miniature,
-    "pjvlt_tiny": pjvlt.pjvlt_tiny_miniature,
+    "pjvlt": partial(pjvlt.pjvlt, miniature=True),
+    "pjvlt_tiny": partial(pjvlt.pjvlt_tiny, miniature=True),
 }
 LENGTH = 7
 DIM, WORDS, PATCHES = 12, 10, 20
@@ -153,7 +154,7 @@ def test_fusion_form_decides_what_is_passed_on(form: Any, tokens: tuple[Any, Any
 
 
 @torch.no_grad()
-def test_with_a_null_word_a_patch_gathers_only_of_words_that_concern_it(
+def test_saiel_with_null_word_unrelated_words_give_nothing(
     tokens: tuple[Any, Any, Any],
 ) -> None:
     encoder = noisy(
@@ -177,7 +178,7 @@ def test_with_a_null_word_a_patch_gathers_only_of_words_that_concern_it(
 
 
 @torch.no_grad()
-def test_the_order_of_the_words_counts_in_the_language_half_alone(
+def test_saiel_order_of_words_has_no_influence(
     encoder: SemanticInstanceEncoder, tokens: tuple[Any, Any, Any]
 ) -> None:
     """Attention has no order: BERT's positions are all that tells one."""
@@ -203,7 +204,7 @@ def test_saiel_treats_all_patches_alike(
 
 
 @torch.no_grad()
-def test_words_are_weighed_against_one_another(
+def test_saiel_word_weights_add_up_to_one(
     encoder: SemanticInstanceEncoder, tokens: tuple[Any, Any, Any]
 ) -> None:
     _, words, mask = tokens
@@ -218,7 +219,7 @@ def test_words_are_weighed_against_one_another(
     assert encoder.word_weights(values, mask).amax(1).min() > 0.99
 
 
-def test_words_are_drawn_at_random_in_training(
+def test_saiel_word_weights_in_training_are_random(
     encoder: SemanticInstanceEncoder, tokens: tuple[Any, Any, Any]
 ) -> None:
     _, words, mask = tokens
@@ -236,7 +237,7 @@ def test_words_are_drawn_at_random_in_training(
 
 
 @torch.no_grad()
-def test_padding_has_no_influence(net: Pjvlt, text: tuple[Any, Any]) -> None:
+def test_encode_text_padding_has_no_influence(net: Pjvlt, text: tuple[Any, Any]) -> None:
     ids, mask = text
     other = torch.where(mask, ids, 29999)
 
@@ -251,7 +252,7 @@ def test_padding_has_no_influence(net: Pjvlt, text: tuple[Any, Any]) -> None:
 
 
 @torch.no_grad()
-def test_more_padding_changes_nothing(
+def test_encode_text_longer_padding_changes_nothing(
     net: Pjvlt, pair: tuple[Any, Any], text: tuple[Any, Any]
 ) -> None:
     template, search = pair
@@ -266,7 +267,9 @@ def test_more_padding_changes_nothing(
 
 @pytest.mark.parametrize("training", [False, True])
 @torch.no_grad()
-def test_no_text_is_one_state_that_adds_nothing(net: Pjvlt, training: bool) -> None:
+def test_encode_text_without_text_gives_one_state_that_adds_nothing(
+    net: Pjvlt, training: bool
+) -> None:
     net.train(training)
     nothing = torch.zeros(2, LENGTH, dtype=torch.bool)
 
@@ -279,7 +282,7 @@ def test_no_text_is_one_state_that_adds_nothing(net: Pjvlt, training: bool) -> N
 
 
 @torch.no_grad()
-def test_no_text_leaves_out_the_semantic_tokens(
+def test_saiel_without_text_has_no_semantic_tokens(
     encoder: SemanticInstanceEncoder, tokens: tuple[Any, Any, Any]
 ) -> None:
     """L_o of eq. 5 is 0, and eq. 7 sees the visual tokens alone."""
@@ -293,7 +296,7 @@ def test_no_text_leaves_out_the_semantic_tokens(
 
 
 @torch.no_grad()
-def test_the_text_decides_beside_the_images(
+def test_search_other_text_gives_other_maps(
     net: Pjvlt, pair: tuple[Any, Any], text: tuple[Any, Any]
 ) -> None:
     template, search = (crop[:1].expand(3, -1, -1, -1) for crop in pair)
@@ -306,7 +309,7 @@ def test_the_text_decides_beside_the_images(
 
 @pytest.mark.parametrize("build", MINIATURES.values(), ids=MINIATURES)
 @torch.no_grad()
-def test_fresh_network_ignores_its_text(
+def test_pjvlt_fresh_network_ignores_its_text(
     build: Any, pair: tuple[Any, Any], text: tuple[Any, Any]
 ) -> None:
     """theta_w is 0 at the start, section III-C (1): the sentence comes in while training."""
@@ -325,16 +328,15 @@ def test_fresh_network_ignores_its_text(
 
 
 @pytest.mark.parametrize("build", MINIATURES.values(), ids=MINIATURES)
-def test_follows_the_net_protocol(build: Any) -> None:
+def test_pjvlt_follows_the_net_protocol(build: Any) -> None:
     net = build()
 
     assert isinstance(net, LanguageNet)
     assert net.text_state_names == ("text_keys", "text_values", "text_bias")
-    assert net.unused_published() == ()
 
 
 @torch.no_grad()
-def test_state_is_small_and_has_the_documented_shapes(
+def test_pjvlt_state_has_the_documented_shapes(
     net: Pjvlt, pair: tuple[Any, Any], text: tuple[Any, Any]
 ) -> None:
     fusions = len(net.config.fusion.blocks)
@@ -352,7 +354,7 @@ def test_state_is_small_and_has_the_documented_shapes(
 
 
 @torch.no_grad()
-def test_searching_computes_nothing_of_template_or_text(
+def test_search_does_not_recompute_template_or_text(
     net: Pjvlt, pair: tuple[Any, Any], text: tuple[Any, Any]
 ) -> None:
     state = (*net.encode_template(pair[0]), *net.encode_text(*text))
@@ -371,7 +373,7 @@ def test_searching_computes_nothing_of_template_or_text(
 
 
 @torch.no_grad()
-def test_each_row_of_a_batch_is_on_its_own(
+def test_forward_batch_treats_rows_independently(
     net: Pjvlt, pair: tuple[Any, Any], text: tuple[Any, Any]
 ) -> None:
     """With and without a text side by side."""
@@ -383,7 +385,7 @@ def test_each_row_of_a_batch_is_on_its_own(
             torch.testing.assert_close(maps[0], together[name][row], atol=5e-5, rtol=0)
 
 
-def test_a_training_step_reaches_every_parameter(
+def test_training_step_reaches_every_parameter(
     net: Pjvlt, pair: tuple[Any, Any], text: tuple[Any, Any]
 ) -> None:
     """Two kinds cannot matter: what is added to all keys, and what an instance norm takes away."""
@@ -399,7 +401,7 @@ def test_a_training_step_reaches_every_parameter(
             assert parameter.grad.abs().max() > 0, name
 
 
-def test_a_batch_without_any_text_trains(net: Pjvlt, pair: tuple[Any, Any]) -> None:
+def test_training_step_without_any_text_is_finite(net: Pjvlt, pair: tuple[Any, Any]) -> None:
     ids = torch.zeros(3, LENGTH, dtype=torch.long)
 
     maps = net.train()(*pair, ids, ids > 0)
@@ -422,7 +424,7 @@ def test_a_batch_without_any_text_trains(net: Pjvlt, pair: tuple[Any, Any]) -> N
         ((0, 1, 2, 3), 4, 12, (2, 5, 8, 11)),
     ],
 )
-def test_a_fusion_reads_the_layer_at_its_depth(
+def test_text_layers_fusion_reads_the_layer_at_its_depth(
     blocks: tuple[int, ...], depth: int, layers: int, expected: tuple[int, ...]
 ) -> None:
     net = small(blocks=blocks, depth=depth, layers=layers)
@@ -431,7 +433,7 @@ def test_a_fusion_reads_the_layer_at_its_depth(
 
 
 @torch.no_grad()
-def test_merging_twice_changes_nothing(
+def test_merge_twice_changes_nothing(
     net: Pjvlt, pair: tuple[Any, Any], text: tuple[Any, Any]
 ) -> None:
     before = net(*pair, *text)
@@ -447,10 +449,12 @@ def test_merging_twice_changes_nothing(
 
 
 @torch.no_grad()
-def test_form_add_starts_as_the_vit_alone(pair: tuple[Any, Any], text: tuple[Any, Any]) -> None:
+def test_pjvlt_form_add_starts_as_the_vit_alone(
+    pair: tuple[Any, Any], text: tuple[Any, Any]
+) -> None:
     """To the bit, with any text."""
     template, search = pair
-    net = noisy(pjvlt.pjvlt_tiny_miniature())
+    net = noisy(pjvlt.pjvlt_tiny(miniature=True))
     for layer in net.fusion:
         layer.rho.zero_()
     backbone = net.backbone
@@ -461,7 +465,7 @@ def test_form_add_starts_as_the_vit_alone(pair: tuple[Any, Any], text: tuple[Any
     alone = net.box_head(backbone(*tokens))
     assert torch.equal(maps["score_map"], alone.score)
     assert torch.equal(maps["box_map"], alone.boxes)
-    assert all((layer.rho == 0).all() for layer in pjvlt.pjvlt_tiny_miniature().fusion)
+    assert all((layer.rho == 0).all() for layer in pjvlt.pjvlt_tiny(miniature=True).fusion)
 
 
 @pytest.fixture(scope="module", params=[(), (0, 1, 2)], ids=["no_fusion", "fusion_as_it_starts"])
@@ -525,12 +529,12 @@ def test_visual_half_tracks_like_ostrack(
     np.testing.assert_allclose(tracked, expected, rtol=0, atol=0.02)
 
 
-def test_a_fusion_among_missing_patches_is_refused() -> None:
+def test_pjvlt_fusion_after_pruning_is_refused() -> None:
     with pytest.raises(ValueError, match="pruning"):
         small(blocks=(0, 2), pruning=(2,))
 
 
-def test_imagenet_weights_are_for_the_stem_that_has_them(net: Pjvlt) -> None:
+def test_load_imagenet_backbone_other_stem_is_refused(net: Pjvlt) -> None:
     """The miniatures see bare patches."""
     with pytest.raises(InputError, match="EfficientNet-Lite0"):
         net.load_imagenet_backbone(Path("weights"))
@@ -538,7 +542,7 @@ def test_imagenet_weights_are_for_the_stem_that_has_them(net: Pjvlt) -> None:
 
 @pytest.mark.slow
 @torch.no_grad()
-def test_full_size_is_the_paper_s() -> None:
+def test_pjvlt_full_size_is_the_paper_s() -> None:
     """320 tokens of 768, 12 joint layers, W_p1 of 768 x 192, N_h = 640."""
     net = pjvlt.pjvlt().eval()
     ids, mask = torch.tensor([[101, 11, 102]]), torch.ones(1, 3, dtype=torch.bool)

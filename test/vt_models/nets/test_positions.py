@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
-from vt_models.nets.positions import sine_positions
+from vt_models.nets.stark import sine_positions
 
 pytestmark = pytest.mark.train
 
@@ -33,7 +33,7 @@ def literal(padding: Any, row: int, column: int) -> list[float]:
     return values
 
 
-def test_every_cell_follows_the_definition() -> None:
+def test_sine_positions_cells_follow_the_definition() -> None:
     padding = torch.zeros(2, 5, 7, dtype=torch.bool)
     padding[1, :2] = True
     padding[1, :, 5:] = True
@@ -47,7 +47,7 @@ def test_every_cell_follows_the_definition() -> None:
             torch.testing.assert_close(positions[image, cell], expected, rtol=0, atol=1e-5)
 
 
-def test_a_crop_of_padding_alone_is_at_the_origin() -> None:
+def test_sine_positions_of_padding_alone_are_the_origin() -> None:
     positions = sine_positions(torch.ones(1, 3, 3, dtype=torch.bool), CHANNELS)
 
     assert (positions[..., 0::2] == 0).all()

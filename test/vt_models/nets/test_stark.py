@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,10 +15,8 @@ torch = pytest.importorskip("torch", reason="needs the training packages")
 from pathlib import Path
 
 import torch.nn.functional as F
-from timm.models.resnet import Bottleneck, ResNet
 from torch import nn
 
-from vt_models.errors import WeightsError
 from vt_models.nets import SiameseNet, stark
 
 pytestmark = pytest.mark.train
@@ -28,9 +27,9 @@ VARIANTS = {
     "st101": stark.stark_st101,
 }
 MINIATURES = {
-    "s50": stark.stark_s50_miniature,
-    "st50": stark.stark_st50_miniature,
-    "st101": stark.stark_st101_miniature,
+    "s50": partial(stark.stark_s50, miniature=True),
+    "st50": partial(stark.stark_st50, miniature=True),
+    "st101": partial(stark.stark_st101, miniature=True),
 }
 PARAMETERS = {"s50": 28_095_554, "st50": 28_227_395, "st101": 47_167_299}
 WIDTH, HEADS = 16, 4
@@ -49,11 +48,10 @@ def test_state_dict_is_the_published_one(variant: str, shared_dir: Path) -> None
     }
 
     assert layout == {key: (value["shape"], value["dtype"]) for key, value in published.items()}
-    assert net.unused_published() == ()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_number_of_parameters(variant: str) -> None:
+def test_stark_parameter_count_is_the_published_one(variant: str) -> None:
     with torch.device("meta"):
         net = VARIANTS[variant]()
 
@@ -61,7 +59,7 @@ def test_number_of_parameters(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", MINIATURES)
-def test_miniatures_have_the_modules_and_the_protocol_of_the_networks(variant: str) -> None:
+def test_stark_miniature_has_the_modules_and_the_protocol_of_its_model(variant: str) -> None:
     net = MINIATURES[variant]().eval()
 
     assert isinstance(net, SiameseNet)
@@ -81,7 +79,7 @@ def test_miniatures_have_the_modules_and_the_protocol_of_the_networks(variant: s
 
 @pytest.mark.parametrize("variant", MINIATURES)
 @torch.no_grad()
-def test_merging_changes_nothing_and_leaves_no_batch_norm(variant: str) -> None:
+def test_merge_changes_nothing_and_leaves_no_batch_norm(variant: str) -> None:
     net = noisy(MINIATURES[variant]()).eval()
     inputs = training_inputs(net)
     before = net(**inputs)
@@ -95,8 +93,8 @@ def test_merging_changes_nothing_and_leaves_no_batch_norm(variant: str) -> None:
             torch.testing.assert_close(outputs[name], value, rtol=1e-4, atol=1e-5)
 
 
-def test_the_training_pass_and_the_two_graphs_agree() -> None:
-    net = noisy(stark.stark_st50_miniature()).eval()
+def test_forward_equals_the_template_and_search_graphs() -> None:
+    net = noisy(stark.stark_st50(miniature=True)).eval()
     inputs = training_inputs(net)
 
     with torch.no_grad():
@@ -112,8 +110,8 @@ def test_the_training_pass_and_the_two_graphs_agree() -> None:
 
 
 @pytest.mark.parametrize("given", [0, 3, 5])
-def test_a_wrong_number_of_state_tensors_is_an_error(given: int) -> None:
-    net = stark.stark_st50_miniature().eval()
+def test_search_wrong_number_of_states_is_refused(given: int) -> None:
+    net = stark.stark_st50(miniature=True).eval()
     state = net.encode_template(*crops(1, 128))
 
     with pytest.raises(ValueError, match=f"expected 6 tensors of template state, got {given}"):
@@ -136,7 +134,7 @@ def attention() -> Any:
 
 @pytest.mark.parametrize("padded", [0, 3])
 @torch.no_grad()
-def test_attention_is_torch_s(padded: int) -> None:
+def test_attention_equals_torch_s(padded: int) -> None:
     module = attention()
     query, tokens, positions = torch.randn(2, 1, WIDTH), *torch.randn(2, 2, 9, WIDTH)
     padding = torch.zeros(2, 9, dtype=torch.bool)
@@ -155,8 +153,8 @@ def test_attention_is_torch_s(padded: int) -> None:
 
 
 @torch.no_grad()
-def test_padding_is_not_attended_to() -> None:
-    net = noisy(stark.stark_st50_miniature()).eval()
+def test_search_padding_has_no_influence() -> None:
+    net = noisy(stark.stark_st50(miniature=True)).eval()
     state = net.encode_template(*crops(1, 128, padded=40))
     padded = state[2] < 0
     other = (state[0] + 3 * padded[..., None], *state[1:])
@@ -171,8 +169,8 @@ def test_padding_is_not_attended_to() -> None:
 
 
 @torch.no_grad()
-def test_a_cell_is_padding_where_nearest_interpolation_says_so() -> None:
-    net = stark.stark_s50_miniature().eval()
+def test_embed_padding_cells_are_those_of_nearest_interpolation() -> None:
+    net = stark.stark_s50(miniature=True).eval()
     image = torch.zeros(1, 3, 128, 128)
     mask = torch.rand(1, 128, 128, generator=torch.Generator().manual_seed(0)) < 0.5
 
@@ -183,8 +181,8 @@ def test_a_cell_is_padding_where_nearest_interpolation_says_so() -> None:
 
 
 @torch.no_grad()
-def test_crops_of_padding_alone_give_numbers() -> None:
-    net = noisy(stark.stark_st50_miniature()).eval()
+def test_search_crops_of_padding_alone_are_finite() -> None:
+    net = noisy(stark.stark_st50(miniature=True)).eval()
     state = net.encode_template(*crops(1, 128, padded=128))
 
     box, score = net.search(*crops(1, 320, padded=320), *state, *state)
@@ -194,7 +192,7 @@ def test_crops_of_padding_alone_give_numbers() -> None:
 
 
 @pytest.mark.parametrize("variant", ["s50", "st50"])
-def test_every_parameter_learns_and_no_statistic_of_the_backbone_changes(variant: str) -> None:
+def test_training_step_reaches_every_parameter_and_no_backbone_statistic(variant: str) -> None:
     net = noisy(MINIATURES[variant]()).train()
     frozen = {key: value.clone() for key, value in net.backbone.named_buffers()}
 
@@ -210,8 +208,8 @@ def test_every_parameter_learns_and_no_statistic_of_the_backbone_changes(variant
         assert torch.equal(value, frozen[key])
 
 
-def test_the_second_stage_changes_nothing_but_the_score_head() -> None:
-    net = noisy(stark.stark_st50_miniature())
+def test_training_step_second_stage_changes_the_score_head_alone() -> None:
+    net = noisy(stark.stark_st50(miniature=True))
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(name.startswith("cls_head."))
     net.train()
@@ -225,44 +223,6 @@ def test_the_second_stage_changes_nothing_but_the_score_head() -> None:
     changed = {key for key, value in net.state_dict().items() if not value.equal(before[key])}
     assert changed
     assert all(key.startswith("cls_head.") for key in changed)
-
-
-def resnet() -> Any:
-    """timm's ResNet of the miniature's size, whole, with statistics."""
-    torch.manual_seed(0)
-    net = ResNet(Bottleneck, (1, 1, 1, 1), channels=(8, 16, 32, 64), zero_init_last=False)
-    return noisy(net).eval()
-
-
-@torch.no_grad()
-def test_the_backbone_starts_from_a_resnet_s_weights(tmp_path: Path) -> None:
-    published = resnet()
-    torch.save(published.state_dict(), tmp_path / "resnet.pth")
-    image, _ = crops(1, 64)
-    stages = (published.layer1, published.layer2, published.layer3)
-    stem = published.maxpool(published.act1(published.bn1(published.conv1(image))))
-
-    net = stark.stark_s50_miniature()
-    net.load_resnet(tmp_path / "resnet.pth")
-
-    torch.testing.assert_close(net.backbone(image), nn.Sequential(*stages)(stem))
-
-
-@pytest.mark.parametrize("spoil", ["missing", "shape", "kind", "text", "absent"])
-def test_a_file_of_another_network_is_refused(tmp_path: Path, spoil: str) -> None:
-    file = tmp_path / "resnet.pth"
-    state = resnet().state_dict()
-    if spoil == "missing":
-        del state["layer3.0.conv1.weight"]
-    if spoil == "shape":
-        state["layer3.0.conv1.weight"] = torch.zeros(3, 3)
-    if spoil == "text":
-        file.write_text("hello")
-    elif spoil != "absent":
-        torch.save([1, 2] if spoil == "kind" else state, file)
-
-    with pytest.raises(WeightsError, match="holds no weights of such a ResNet"):
-        stark.stark_s50_miniature().load_resnet(file)
 
 
 def crops(count: int, side: int, seed: int = 0, padded: int = 0) -> tuple[Any, Any]:

@@ -26,7 +26,7 @@ from vt_models.runtime.torch_engine import TorchEngine
 from vt_models.tracker.tracker import Tracker
 
 TOLERANCE = 1e-4
-RELATIVE_TO_MAXIMUM = 2e-5
+RELATIVE_TO_MAXIMUM = 4e-5  # of ResNet-101, 2.1e-5 was seen on one processor, less on others
 SEQUENCE_TOLERANCE_PX = 0.02
 POLICIES = {"seq": None, "sequpd4": UpdatePolicy("every fourth frame", 4, 0.5)}
 
@@ -85,7 +85,7 @@ def search_mask(case: str) -> Any:
 @pytest.mark.parametrize("merged", [False, True], ids=["training_form", "merged"])
 @pytest.mark.parametrize("case", ["s1", "s2pad"])
 @torch.no_grad()
-def test_every_part_gives_the_reference_s_numbers(
+def test_modules_outputs_equal_the_reference(
     golden: Golden, golden_init: ModuleType, inputs: dict[str, Any], case: str, merged: bool
 ) -> None:
     net = copy.deepcopy(golden.net)
@@ -129,7 +129,7 @@ def engine(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sequence", POLICIES)
-def test_a_second_target_gives_the_reference_s_boxes_and_scores(
+def test_tracker_second_target_gives_the_reference_boxes_and_scores(
     golden: Golden, engine: Engine, golden_init: ModuleType, sequence: str
 ) -> None:
     """With the interval of 200 frames nothing is updated, with 4 on the 4th and 8th frame."""

@@ -32,7 +32,7 @@ def image(batch: int = 1) -> torch.Tensor:
     return torch.randn(batch, 3, 64, 96)
 
 
-def test_places_are_centres_of_cells_row_by_row() -> None:
+def test_centres_are_those_of_cells_row_by_row() -> None:
     for level, stride in enumerate(STRIDES):
         x, y = centres(level, (64, 96))
         assert len(x) == len(y) == 64 * 96 // stride**2
@@ -42,7 +42,7 @@ def test_places_are_centres_of_cells_row_by_row() -> None:
 
 
 @torch.no_grad()
-def test_a_place_is_in_the_box_it_gives(net: TextDetector) -> None:
+def test_text_detector_box_holds_its_place(net: TextDetector) -> None:
     found = net(image(2), torch.randn(3, 192))
     assert found.logits.shape == (2, PLACES, 3)
     assert found.boxes.shape == (2, PLACES, 4)
@@ -53,7 +53,7 @@ def test_a_place_is_in_the_box_it_gives(net: TextDetector) -> None:
 
 
 @torch.no_grad()
-def test_texts_and_images_meet_in_the_score_only(net: TextDetector) -> None:
+def test_text_detector_text_changes_scores_and_no_box(net: TextDetector) -> None:
     """The score of a text does not depend on the other texts, nor on the other images."""
     words = torch.randn(3, 192)
     images = image(2)
@@ -64,7 +64,7 @@ def test_texts_and_images_meet_in_the_score_only(net: TextDetector) -> None:
 
 
 @torch.no_grad()
-def test_padding_of_a_text_has_no_influence(net: TextDetector) -> None:
+def test_encode_text_padding_has_no_influence(net: TextDetector) -> None:
     ids = torch.tensor([[101, 2482, 102, 0, 0], [101, 2482, 102, 7, 9]])
     mask = torch.tensor([[True, True, True, False, False]] * 2)
     words = net.encode_text(ids, mask)
@@ -73,7 +73,7 @@ def test_padding_of_a_text_has_no_influence(net: TextDetector) -> None:
 
 
 @torch.no_grad()
-def test_fresh_network_scores_are_low() -> None:
+def test_text_detector_fresh_scores_are_low() -> None:
     torch.manual_seed(0)
     found = TextDetector().eval()(image(), torch.randn(1, 192))
     assert float(found.logits.sigmoid().mean()) == pytest.approx(RARE, rel=0.2)

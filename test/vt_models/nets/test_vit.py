@@ -82,7 +82,7 @@ def test_state_dict_is_ostrack_s(ostrack: Reference) -> None:
     assert shapes == ostrack.published
 
 
-def test_maps_and_box_are_ostrack_s(ostrack: Reference) -> None:
+def test_vit_maps_and_box_equal_ostrack_s(ostrack: Reference) -> None:
     maps, vectors = ostrack.maps, ostrack.vectors
 
     close(maps.score, vectors["score_map"][0])
@@ -91,7 +91,7 @@ def test_maps_and_box_are_ostrack_s(ostrack: Reference) -> None:
     close(box_at_peak(maps.score, maps.boxes), vectors["pred_boxes"][0])
 
 
-def test_features_are_ostrack_s(ostrack: Reference, golden_init: ModuleType) -> None:
+def test_vit_features_equal_ostrack_s(ostrack: Reference, golden_init: ModuleType) -> None:
     """The vector holds the tokens of template and search region; only the latter are put back."""
     tokens = ostrack.features.flatten(2).transpose(1, 2).numpy()
     expected = ostrack.vectors["sub_backbone_feat"]
@@ -104,7 +104,7 @@ def test_features_are_ostrack_s(ostrack: Reference, golden_init: ModuleType) -> 
     close(ours[known], expected[known])
 
 
-def test_candidates_are_eliminated_as_in_ostrack(ostrack: Reference) -> None:
+def test_vit_prunes_as_ostrack(ostrack: Reference) -> None:
     for stage, removed in enumerate(removed_positions(ostrack.orders, 256)):
         np.testing.assert_array_equal(removed, ostrack.vectors[f"removed_sorted_{stage}"])
 
@@ -112,7 +112,7 @@ def test_candidates_are_eliminated_as_in_ostrack(ostrack: Reference) -> None:
 @pytest.mark.parametrize(
     ("template", "expected"), [(128, (27, 91)), (192, (65, 209)), (112, (24, 73))]
 )
-def test_the_centre_token_is_the_authors(template: int, expected: tuple[int, ...]) -> None:
+def test_centre_tokens_are_the_authors(template: int, expected: tuple[int, ...]) -> None:
     """Row and column 3 of 8x8, 5 of 12x12, and 3, the middle, of 7x7; once a template."""
     config = ViTConfig(template_size=template, search_size=256, templates=2)
 
@@ -120,7 +120,7 @@ def test_the_centre_token_is_the_authors(template: int, expected: tuple[int, ...
 
 
 @pytest.mark.parametrize("images", [1, 6])
-def test_attention_that_learns_on_a_cpu_is_the_fused_one(images: int) -> None:
+def test_attend_learning_on_a_cpu_equals_the_fused_one(images: int) -> None:
     """In bfloat16 it is spelled out, in parts: the same results and gradients."""
     generator = torch.Generator().manual_seed(0)
     exact = [torch.randn(images, 2, 9, 8, generator=generator) for _ in range(3)]
@@ -139,7 +139,7 @@ def test_attention_that_learns_on_a_cpu_is_the_fused_one(images: int) -> None:
 
 
 @torch.no_grad()
-def test_a_pruning_block_is_attention_then_the_best_then_the_mlp() -> None:
+def test_prune_runs_attention_then_keeps_the_best_then_the_mlp() -> None:
     torch.manual_seed(0)
     block = PruningBlock(24, 3, 0.0).eval()
     x = torch.randn(2, 20, 24)
@@ -164,7 +164,7 @@ def test_a_pruning_block_is_attention_then_the_best_then_the_mlp() -> None:
 
 
 @torch.no_grad()
-def test_keeping_everything_is_not_pruning() -> None:
+def test_vit_keep_ratio_one_prunes_nothing() -> None:
     net = small_net().eval()
     plain = small_net(pruning_blocks=()).eval()
     plain.load_state_dict(net.state_dict())
@@ -180,7 +180,7 @@ def test_keeping_everything_is_not_pruning() -> None:
 
 @pytest.mark.parametrize(("ratio", "left"), [(0.7, 9), (0.5, 4), (0.99, 16)])
 @torch.no_grad()
-def test_each_pruning_keeps_the_ratio_rounded_up(ratio: float, left: int) -> None:
+def test_vit_pruning_keeps_the_ratio_rounded_up(ratio: float, left: int) -> None:
     """Twice of 16: 12 and 9; 8 and 4; 16 and 16."""
     net = small_net().eval()
     net.keep_ratio = ratio
@@ -191,7 +191,7 @@ def test_each_pruning_keeps_the_ratio_rounded_up(ratio: float, left: int) -> Non
 
 
 @torch.no_grad()
-def test_tokens_go_back_where_they_came_from() -> None:
+def test_restore_map_puts_tokens_back_in_place() -> None:
     net = small_net().eval()
     orders = record_orders(net)
     seen: list[Any] = []
@@ -207,14 +207,14 @@ def test_tokens_go_back_where_they_came_from() -> None:
 
 
 @torch.no_grad()
-def test_a_map_without_pruning_is_row_by_row() -> None:
+def test_restore_map_without_pruning_is_row_by_row() -> None:
     tokens = torch.arange(6 * 6 * 2).reshape(1, 36, 2).float()
 
     assert restore_map(tokens, None, 6)[0, 1, 2, 3] == tokens[0, 2 * 6 + 3, 1]
 
 
 @torch.no_grad()
-def test_tokens_can_be_refined_after_each_block() -> None:
+def test_vit_refine_is_called_before_the_first_and_after_each_block() -> None:
     net = small_net().eval()
     template, search = small_tokens(net)
     lengths: list[tuple[int, int]] = []
@@ -225,11 +225,11 @@ def test_tokens_can_be_refined_after_each_block() -> None:
 
     refined = net(template, search, refine)
 
-    assert lengths == [(0, 24), (1, 20), (2, 17)]
+    assert lengths == [(-1, 24), (0, 24), (1, 20), (2, 17)]
     assert not torch.equal(refined, net(template, search))
 
 
-def test_a_training_step_reaches_every_parameter() -> None:
+def test_training_step_reaches_every_parameter() -> None:
     torch.manual_seed(0)
     net = small_net(drop_path=0.0).train()
 
@@ -238,7 +238,7 @@ def test_a_training_step_reaches_every_parameter() -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
 
 
-def test_residuals_are_dropped_in_training_only() -> None:
+def test_vit_residuals_in_evaluation_are_kept() -> None:
     torch.manual_seed(0)
     net = small_net(drop_path=0.9)
     tokens = small_tokens(net)
@@ -248,14 +248,14 @@ def test_residuals_are_dropped_in_training_only() -> None:
         assert torch.equal(net.eval()(*tokens), net(*tokens))
 
 
-def test_the_keep_ratio_falls_along_half_a_cosine() -> None:
+def test_scheduled_keep_ratio_falls_along_half_a_cosine() -> None:
     ratios = [scheduled_keep_ratio(epoch, 20, 80, 0.7) for epoch in (0, 20, 40, 60, 100, 300)]
 
     expected = [1.0, 1.0, 0.7 + 0.3 * (1 + 2**-0.5) / 2, 0.85, 0.7, 0.7]
     np.testing.assert_allclose(ratios, expected)
 
 
-def test_positions_are_resized_as_a_map() -> None:
+def test_resize_positions_interpolates_them_as_a_map() -> None:
     ramp = torch.linspace(0, 1, 14).repeat(14, 1).flatten()[None, :, None]
 
     same, finer = resize_positions(ramp, 14), resize_positions(ramp, 24)

@@ -133,7 +133,7 @@ def test_read_checkpoint_executes_nothing(
 
 
 @pytest.mark.parametrize("attack", [a for a in ATTACKS if a not in (attributes, loaded_by_torch)])
-def test_the_attacks_are_real(tmp_path: Path, attack: Any) -> None:
+def test_pickle_executes_the_attacks(tmp_path: Path, attack: Any) -> None:
     """Python's own unpickler executes them: without this the test above would prove nothing."""
     marker = tmp_path / "executed"
 
@@ -154,7 +154,7 @@ def test_the_attacks_are_real(tmp_path: Path, attack: Any) -> None:
     ],
     ids=["GLOBAL", "INST", "OBJ", "STACK_GLOBAL", "dotted", "BUILD"],
 )
-def test_every_way_of_naming_a_function_is_inert(
+def test_read_checkpoint_every_way_of_naming_a_function_is_inert(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opcodes: bytes
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -167,7 +167,7 @@ def test_every_way_of_naming_a_function_is_inert(
     assert not (tmp_path / "MARKER").exists()
 
 
-def test_an_extension_code_is_refused_even_when_it_is_in_the_process_s_cache(
+def test_read_checkpoint_cached_extension_code_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -181,7 +181,7 @@ def test_an_extension_code_is_refused_even_when_it_is_in_the_process_s_cache(
     assert not (tmp_path / "MARKER").exists()
 
 
-def test_a_pickle_cannot_change_what_the_next_one_does(tmp_path: Path) -> None:
+def test_read_checkpoint_poisoned_pickle_leaves_the_next_one_alone(tmp_path: Path) -> None:
     """Attributes set on what a look-up gave are gone with it."""
     poison = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nN}(X\x01\x00\x00\x00aK\x01u\x86b."
 
@@ -194,14 +194,72 @@ def test_a_pickle_cannot_change_what_the_next_one_does(tmp_path: Path) -> None:
     assert checkpoint.arrays(checkpoint.content["net"])["a"].tolist() == [0, 1, 2]
 
 
-def test_little_data_cannot_reserve_much_memory(tmp_path: Path) -> None:
+def test_read_checkpoint_small_file_cannot_reserve_much_memory(tmp_path: Path) -> None:
     memo = b"\x80\x02Nr\xff\xff\xff\x7f."
 
     with pytest.raises(WeightsError, match="memo index"):
         read_checkpoint(archive(tmp_path, memo))
 
 
-def test_a_tensor_larger_than_its_storage_is_refused(tmp_path: Path) -> None:
+DOUBLED = b"".join(b"q" + bytes([i]) + b"h" + bytes([i]) + b"\x86" for i in range(40))
+
+
+@pytest.mark.parametrize(
+    "opcodes",
+    [
+        b"(" * 300_000,
+        b"}" * 300_000,
+        b"]" * 150_000 + b"a" * 149_999,
+        b")" + b"\x85" * 10_000,
+        b"})" + DOUBLED + b"K\x01s",
+        b"cx\ny\n" * 2000,
+    ],
+    ids=["marks", "dicts", "nested lists", "nested tuples", "a key of 2^40 tuples", "names"],
+)
+def test_read_checkpoint_small_file_cannot_take_much_time(tmp_path: Path, opcodes: bytes) -> None:
+    with pytest.raises(WeightsError, match=r"too large|nested too deeply"):
+        read_checkpoint(archive(tmp_path, b"\x80\x02" + opcodes + b"."))
+
+
+@pytest.mark.parametrize(
+    "opcodes",
+    [
+        b"ctorch\nSize\n((" + b"K\x01" * 100 + b"ttR",
+        b"ccollections\nOrderedDict\n(]]K\x01aK\x02aatR",
+        b"ctorch._utils\n_rebuild_tensor_v2\n(X\x01\x00\x00\x00aK\x00))tR",
+    ],
+    ids=["dimensions", "dict from a list", "no storage"],
+)
+def test_read_checkpoint_what_torch_never_writes_is_refused(tmp_path: Path, opcodes: bytes) -> None:
+    with pytest.raises(WeightsError, match="damaged"):
+        read_checkpoint(archive(tmp_path, b"\x80\x02" + opcodes + b"."))
+
+
+def test_read_checkpoint_does_not_wait_for_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pth")
+    with pytest.raises(WeightsError, match="it is a pipe"):
+        read_checkpoint(tmp_path / "pipe.pth")
+    (tmp_path / "link.pth").symlink_to("/dev/zero")
+    with pytest.raises(WeightsError, match="it is a device"):
+        read_checkpoint(tmp_path / "link.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\n<!DOCTYPE html><html><title>Virus scan warning</title>", "is a web page"),
+        (b"<HTML>", "is a web page"),
+        (b'\x10\0\0\0\0\0\0\0{"a":{"dtype"', r"is a \.safetensors file"),
+    ],
+)
+def test_read_checkpoint_other_kind_of_file_is_called_by_its_name(tmp_path, content, said) -> None:
+    path = tmp_path / "net.pth"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=said):
+        read_checkpoint(path)
+
+
+def test_arrays_tensor_larger_than_its_storage_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bomb.pth"
     torch.save({"net": {"a": torch.zeros(1).expand(10**6, 10**6)}}, path)
     checkpoint = read_checkpoint(path)
@@ -210,7 +268,7 @@ def test_a_tensor_larger_than_its_storage_is_refused(tmp_path: Path) -> None:
         checkpoint.arrays(checkpoint.content["net"])
 
 
-def test_a_compressed_entry_is_refused(tmp_path: Path) -> None:
+def test_read_checkpoint_compressed_entry_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bomb.pth"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("bomb/data.pkl", pickle.dumps(list(range(1000)), 2))
@@ -232,7 +290,7 @@ TENSORS = {
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
-def test_tensors_are_read_as_torch_wrote_them(tmp_path: Path, legacy: bool) -> None:
+def test_arrays_equal_what_torch_wrote(tmp_path: Path, legacy: bool) -> None:
     path = tmp_path / "tensors.pth"
     shared = torch.arange(10)
     tensors = {**TENSORS, "first": shared[:4], "second": shared[2:]}
@@ -248,7 +306,7 @@ def test_tensors_are_read_as_torch_wrote_them(tmp_path: Path, legacy: bool) -> N
         assert arrays[name].flags.c_contiguous
 
 
-def test_the_sample_of_the_authors_container_is_read(shared_dir: Path) -> None:
+def test_read_checkpoint_of_the_authors_is_read(shared_dir: Path) -> None:
     path = shared_dir / "reference" / "official_container_sample.pth.tar"
 
     checkpoint = read_checkpoint(path)
@@ -261,7 +319,7 @@ def test_the_sample_of_the_authors_container_is_read(shared_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"P", b"PK", b"hello", b"\x89PNG\r\n\x1a\n", b"\x80"])
-def test_what_is_not_a_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_read_checkpoint_other_content_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "file"
     path.write_bytes(content)
 
@@ -269,7 +327,7 @@ def test_what_is_not_a_checkpoint_is_refused(tmp_path: Path, content: bytes) -> 
         read_checkpoint(path)
 
 
-def test_a_plain_pickle_and_a_plain_archive_are_refused(tmp_path: Path) -> None:
+def test_read_checkpoint_plain_pickle_or_archive_is_refused(tmp_path: Path) -> None:
     plain, zipped = tmp_path / "plain.pkl", tmp_path / "plain.zip"
     plain.write_bytes(pickle.dumps({"net": {}}))
     with zipfile.ZipFile(zipped, "w") as file:
@@ -286,7 +344,7 @@ def test_a_plain_pickle_and_a_plain_archive_are_refused(tmp_path: Path) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data())
-def test_a_damaged_file_is_refused_or_read_and_nothing_else(
+def test_read_checkpoint_damaged_file_is_refused_or_read(
     tmp_path: Path, legacy: bool, data: st.DataObject
 ) -> None:
     buffer = io.BytesIO()

@@ -33,7 +33,7 @@ def numbers(net: Any) -> dict[str, Any]:
     return {name: np.asarray(tensor.numpy() + 1) for name, tensor in net.state_dict().items()}
 
 
-def test_saved_weights_load_unchanged(tmp_path: Path) -> None:
+def test_save_weights_load_unchanged(tmp_path: Path) -> None:
     net = network()
     tensors = numbers(net)
     path = save_weights(tensors, tmp_path / "w.safetensors", SPEC.name, {"epoch": "3"})
@@ -45,7 +45,7 @@ def test_saved_weights_load_unchanged(tmp_path: Path) -> None:
         np.testing.assert_array_equal(tensor.numpy(), tensors[name])
 
 
-def test_half_precision_is_widened(tmp_path: Path) -> None:
+def test_load_weights_float16_is_widened(tmp_path: Path) -> None:
     net = network()
     tensors = {
         name: array.astype(np.float16) if array.dtype == np.float32 else array
@@ -66,7 +66,7 @@ def test_half_precision_is_widened(tmp_path: Path) -> None:
         ({"0.bias": np.zeros(3, np.float64)}, "0.bias (is float64, should be float32)"),
     ],
 )
-def test_a_file_that_does_not_fit_changes_nothing(
+def test_load_weights_that_do_not_fit_change_nothing(
     tmp_path: Path, changes: dict[str, Any], reason: str
 ) -> None:
     net = network()
@@ -81,14 +81,14 @@ def test_a_file_that_does_not_fit_changes_nothing(
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
-def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+def test_load_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     path = save_weights(numbers(network()), tmp_path / "w.safetensors", "asymtrack_b")
 
     with pytest.raises(WeightsError, match="holds weights of asymtrack_b, not of asymtrack_t"):
         load_weights(network(), path, SPEC.name)
 
 
-def test_a_file_of_unknown_origin_is_refused(tmp_path: Path) -> None:
+def test_load_weights_of_unknown_origin_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_file(numbers(network()), path)
 
@@ -97,7 +97,7 @@ def test_a_file_of_unknown_origin_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 7, 100, -1])
-def test_a_file_that_is_cut_short_is_refused(tmp_path: Path, size: int) -> None:
+def test_load_weights_cut_short_are_refused(tmp_path: Path, size: int) -> None:
     path = save_weights(numbers(network()), tmp_path / "w.safetensors", SPEC.name)
     path.write_bytes(path.read_bytes()[:size])
 
@@ -105,12 +105,21 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path: Path, size: int) -> None:
         load_weights(network(), path, SPEC.name)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_load_weights_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"no weights file .*missing"):
         load_weights(network(), tmp_path / "missing.safetensors", SPEC.name)
 
 
-def test_failed_write_keeps_the_previous_file(
+def test_load_weights_does_not_wait_for_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    with pytest.raises(WeightsError, match="it is a pipe"):
+        load_weights(network(), tmp_path / "pipe.safetensors", SPEC.name)
+    (tmp_path / "link.safetensors").symlink_to("/dev/zero")
+    with pytest.raises(WeightsError, match="it is a device"):
+        load_weights(network(), tmp_path / "link.safetensors", SPEC.name)
+
+
+def test_save_weights_failed_write_keeps_the_previous_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save_weights(numbers(network()), tmp_path / "w.safetensors", SPEC.name)
@@ -127,11 +136,11 @@ def test_failed_write_keeps_the_previous_file(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_directory_that_does_not_exist_is_named(tmp_path: Path) -> None:
+def test_save_weights_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="cannot write"):
         save_weights({"a": np.zeros(2)}, tmp_path / "no" / "w.safetensors", SPEC.name)
 
 
-def test_the_suffix_is_checked(tmp_path: Path) -> None:
+def test_save_weights_other_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"must end in \.safetensors"):
         save_weights({"a": np.zeros(2)}, tmp_path / "w.pth", SPEC.name)

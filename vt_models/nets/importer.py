@@ -3,8 +3,8 @@
 
 The authors' trainers save a dict (epoch, actor_type, net_type, net, net_info, constructor,
 optimizer, stats, settings) whose ``net`` is the state dict; ``stats`` and ``settings`` pickle
-classes of their own code, so that `torch.load` fails on it, or executes it. `container` reads it
-without executing anything.
+classes of their own code, so that `torch.load` fails on it, or executes it.
+`vt_models.weights.container` reads it without executing anything.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vt_models.errors import WeightsError
+from vt_models.nets.builders import find_builder, training_packages, weightless
 from vt_models.registry import ModelSpec, get_spec, list_models
-from vt_models.weights.container import Checkpoint, StoredTensor, read_checkpoint
+from vt_models.weights.container import StoredTensor, net_state, read_checkpoint
 from vt_models.weights.tensors import Layout, describe_difference, layout_of, save_weights
 
 if TYPE_CHECKING:
     from torch import nn
-
-NET_KEY = "net"
 
 
 @dataclass(frozen=True)
@@ -72,47 +71,34 @@ def import_checkpoint(file: str | Path, model: str) -> ImportedCheckpoint:
     """
     spec = get_spec(model)
     checkpoint = read_checkpoint(file)
-    state = _net_state(checkpoint)
+    state = net_state(checkpoint)
     expected, droppable = _layout(spec)
     used = {name: tensor for name, tensor in state.items() if name not in droppable}
     if difference := describe_difference(expected, _described(used)):
         hint = _hint(state, spec)
         raise WeightsError(f"{checkpoint.path} does not fit {model}: {difference}{hint}")
     tensors = checkpoint.arrays(used)
-    _check_finite(tensors, checkpoint.path)
+    for name, array in tensors.items():
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            raise WeightsError(f"{checkpoint.path}: {name} has values that are not finite")
+    digest, epoch = hashlib.sha256(), checkpoint.content.get("epoch")
+    with checkpoint.path.open("rb") as stream:
+        while block := stream.read(2**20):
+            digest.update(block)
     return ImportedCheckpoint(
         model=model,
         tensors=tensors,
         unused=tuple(name for name in state if name in droppable),
-        epoch=_epoch(checkpoint.content),
+        epoch=epoch if isinstance(epoch, int) else None,
         source=checkpoint.path.name,
-        source_sha256=_sha256(checkpoint.path),
+        source_sha256=digest.hexdigest(),
     )
-
-
-def _net_state(checkpoint: Checkpoint) -> dict[str, StoredTensor]:
-    """Return the state dict of a checkpoint."""
-    content = checkpoint.content
-    if not isinstance(content, dict):
-        raise WeightsError(f"{checkpoint.path} holds no dict, so it is not a published checkpoint")
-    state = content.get(NET_KEY)
-    if not isinstance(state, dict):
-        keys = ", ".join(str(key) for key in list(content)[:5] if isinstance(key, str))
-        raise WeightsError(
-            f"{checkpoint.path} is not a published checkpoint: it has no weights under "
-            f"{NET_KEY!r}, only {keys or 'nothing'}"
-        )
-    for name, value in state.items():
-        if not isinstance(name, str) or not isinstance(value, StoredTensor):
-            raise WeightsError(f"{checkpoint.path}: {name!r} under {NET_KEY!r} is not a tensor")
-    return dict(state)
 
 
 def _layout(spec: ModelSpec) -> tuple[Layout, frozenset[str]]:
     """Return what a model loads, and which keys of a published file it leaves unread."""
-    from vt_models.api import create_model  # noqa: PLC0415 (api imports this package)
-
-    net: nn.Module = create_model(spec.name)
+    with training_packages(spec):
+        net: nn.Module = weightless(find_builder(spec))
     unused: Any = getattr(net, "unused_published", tuple)
     return layout_of(net), frozenset(unused())
 
@@ -132,22 +118,3 @@ def _hint(state: dict[str, StoredTensor], spec: ModelSpec) -> str:
             if not describe_difference(expected, _described(used)):
                 fitting.append(name)
     return f"; it fits {' and '.join(fitting)}" if fitting else ""
-
-
-def _check_finite(tensors: dict[str, NDArray[np.generic]], path: Path) -> None:
-    for name, tensor in tensors.items():
-        if np.issubdtype(tensor.dtype, np.floating) and not np.isfinite(tensor).all():
-            raise WeightsError(f"{path}: {name} has values that are not finite")
-
-
-def _epoch(content: dict[str, Any]) -> int | None:
-    epoch = content.get("epoch")
-    return epoch if isinstance(epoch, int) else None
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -20,9 +20,10 @@ from safetensors import safe_open
 
 from vt_models.api import create_model
 from vt_models.cli import weights as command
+from vt_models.cli.arguments import declare_weights
 from vt_models.errors import InputError, WeightsError
+from vt_models.nets.importer import import_checkpoint
 from vt_models.registry import get_spec
-from vt_models.weights.importer import import_checkpoint
 from vt_models.weights.tensors import load_weights
 
 pytestmark = pytest.mark.train
@@ -33,7 +34,7 @@ FIRST = "backbone.patch_embed.proj.weight"
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 @pytest.mark.parametrize("model", VARIANTS)
-def test_an_imported_checkpoint_gives_the_reference_boxes(
+def test_import_checkpoint_asymtrack_gives_the_reference_boxes(
     model: str,
     legacy: bool,
     published_state: Callable[..., dict[str, Any]],
@@ -62,7 +63,7 @@ def test_an_imported_checkpoint_gives_the_reference_boxes(
     assert all("post_kernels" in name or "downsample" in name for name in imported.unused)
 
 
-def test_every_published_tensor_is_accounted_for(
+def test_import_checkpoint_accounts_for_every_tensor(
     published_state: Callable[..., dict[str, Any]], save_container: Callable[..., Path]
 ) -> None:
     state = published_state("asymtrack_t")
@@ -75,7 +76,7 @@ def test_every_published_tensor_is_accounted_for(
         np.testing.assert_array_equal(array, state[name].numpy(), err_msg=name)
 
 
-def test_the_output_says_where_it_comes_from(
+def test_imported_checkpoint_save_records_its_source(
     published_state: Callable[..., dict[str, Any]],
     save_container: Callable[..., Path],
     tmp_path: Path,
@@ -137,7 +138,7 @@ def replace(state: Any) -> None:
         (replace, f"'{FIRST}' under 'net' is not a tensor"),
     ],
 )
-def test_a_file_that_does_not_fit_is_refused_with_the_reason(
+def test_import_checkpoint_that_does_not_fit_is_refused_with_the_reason(
     change: Any,
     reason: str,
     published_state: Callable[..., dict[str, Any]],
@@ -152,7 +153,7 @@ def test_a_file_that_does_not_fit_is_refused_with_the_reason(
     assert reason in str(refusal.value)
 
 
-def test_the_wrong_model_is_refused_and_the_right_one_named(
+def test_import_checkpoint_other_model_is_refused_and_the_right_one_named(
     published_state: Callable[..., dict[str, Any]], save_container: Callable[..., Path]
 ) -> None:
     path = save_container(published_state("asymtrack_s"))
@@ -168,20 +169,49 @@ def test_the_wrong_model_is_refused_and_the_right_one_named(
     assert message.endswith("it fits asymtrack_s and asymtrack_b")
 
 
-def test_a_model_of_another_family_is_refused(
+def test_import_checkpoint_other_family_is_refused(
     published_state: Callable[..., dict[str, Any]], save_container: Callable[..., Path]
 ) -> None:
     with pytest.raises(WeightsError, match="does not fit asymtrack_lite0"):
         import_checkpoint(save_container(published_state("asymtrack_t")), "asymtrack_lite0")
 
 
-def test_an_unknown_model_is_refused(tmp_path: Path) -> None:
+def test_import_checkpoint_unknown_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="asymtrack_x"):
         import_checkpoint(tmp_path / "file", "asymtrack_x")
 
 
+def bare(state: Any) -> Any:
+    return dict(state)
+
+
+def under_another_key(state: Any) -> Any:
+    return {"state_dict": state, "epoch": 3}
+
+
+def parallel(state: Any) -> Any:
+    return {"net": {f"module.{name}": tensor for name, tensor in state.items()}}
+
+
+@pytest.mark.parametrize("wrap", [bare, under_another_key, parallel])
+def test_import_checkpoint_bare_or_wrapped_state_dict_is_read(
+    wrap: Any, published_state: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    state = published_state("asymtrack_t")
+    torch.save(wrap(state), tmp_path / "net.pth")
+    imported = import_checkpoint(tmp_path / "net.pth", "asymtrack_t")
+    np.testing.assert_array_equal(imported.tensors[FIRST], state[FIRST].numpy())
+
+
+@pytest.mark.parametrize("whole", [torch.nn.Linear(2, 2), {"net": torch.nn.Linear(2, 2)}])
+def test_import_checkpoint_pickled_module_is_called_one(whole: Any, tmp_path: Path) -> None:
+    torch.save(whole, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match=r"torch\.nn\.modules\.linear\.Linear.*state_dict\(\)"):
+        import_checkpoint(tmp_path / "net.pth", "asymtrack_t")
+
+
 @pytest.mark.parametrize("content", [{"state_dict": {}}, [1, 2], {"net": 3}, {}])
-def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: Any) -> None:
+def test_import_checkpoint_other_content_is_refused(tmp_path: Path, content: Any) -> None:
     path = tmp_path / "other.pth"
     torch.save(content, path)
 
@@ -191,7 +221,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: Any) -> None
 
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5, 0.99])
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
-def test_a_file_that_is_cut_short_is_refused(
+def test_import_checkpoint_cut_short_is_refused(
     fraction: float,
     legacy: bool,
     published_state: Callable[..., dict[str, Any]],
@@ -206,7 +236,7 @@ def test_a_file_that_is_cut_short_is_refused(
 
 
 @pytest.mark.parametrize("damage", ["byte", "swap"])
-def test_numbers_that_changed_on_the_way_are_noticed(
+def test_import_checkpoint_changed_numbers_are_refused(
     damage: str,
     published_state: Callable[..., dict[str, Any]],
     save_container: Callable[..., Path],
@@ -222,7 +252,7 @@ def test_numbers_that_changed_on_the_way_are_noticed(
         import_checkpoint(path, "asymtrack_t")
 
 
-def test_importing_a_network_that_was_saved_on_a_gpu_needs_none(
+def test_import_checkpoint_saved_on_a_gpu_needs_none(
     published_state: Callable[..., dict[str, Any]], save_container: Callable[..., Path]
 ) -> None:
     """The device is a word in the file; the same word elsewhere must not matter."""
@@ -233,7 +263,7 @@ def test_importing_a_network_that_was_saved_on_a_gpu_needs_none(
     assert import_checkpoint(path, "asymtrack_t").epoch == 500
 
 
-def test_command_line(
+def test_weights_import_command_writes_what_it_reports(
     published_state: Callable[..., dict[str, Any]],
     save_container: Callable[..., Path],
     tmp_path: Path,
@@ -242,7 +272,7 @@ def test_command_line(
     path = save_container(published_state("asymtrack_t"))
     output = tmp_path / "t.safetensors"
     parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
+    declare_weights(parser)
     arguments = ["import", str(path), "--model", "asymtrack_t", "--output", str(output)]
 
     assert command.run(parser.parse_args(arguments)) == 0

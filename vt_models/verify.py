@@ -12,15 +12,14 @@ import numpy as np
 from vt_models.api import create_model, create_tracker
 from vt_models.errors import WeightsError
 from vt_models.export.parity import synthetic_sequence
+from vt_models.grounding.export_directory import BUNDLED as BUNDLED_DETECTOR
 from vt_models.grounding.export_directory import FORMAT_VERSION as DETECTOR_FORMAT
 from vt_models.grounding.export_directory import MANIFEST as DETECTOR_MANIFEST
-from vt_models.grounding.export_directory import SHIPPED as SHIPPED_DETECTOR
 from vt_models.grounding.export_directory import read_detector
 from vt_models.grounding.onnx_detector import OnnxDetector
 from vt_models.registry import get_spec, list_models
 from vt_models.runtime.export_directory import TORCH_WEIGHTS, read_export, read_manifest
-from vt_models.runtime.installed_weights import installed_directory, shipped_directory
-from vt_models.tracker.tracker import Tracker
+from vt_models.runtime.installed_weights import bundled_directory, installed_directory
 
 MODEL_CARD = "MODEL_CARD.md"
 
@@ -54,7 +53,7 @@ class Verified:
 def weights_here() -> list[Path]:
     """Return the export directories that are bundled or installed."""
     specs = [get_spec(name) for name in list_models()]
-    found = [shipped_directory(spec) for spec in specs] + [SHIPPED_DETECTOR]
+    found = [bundled_directory(spec) for spec in specs] + [BUNDLED_DETECTOR]
     installed = [installed_directory(spec) for spec in specs]
     return [one for one in found if one and one.is_dir()] + [
         one for one in installed if one.is_dir()
@@ -72,7 +71,20 @@ def verify(directory: Path) -> Verified:
         return _verify_detector(directory)
     exported = read_export(directory)
     name = exported.spec.name
-    _track(create_tracker(name, directory, device="cpu", threads=1), directory)
+    frames, boxes = synthetic_sequence()
+    tracker = create_tracker(name, directory, device="cpu", threads=1)
+    tracker.init(frames[0], boxes[0])
+    for frame in frames[1:]:
+        estimate = tracker.update(frame)
+        if not np.isfinite([*estimate.box, estimate.score]).all():
+            raise WeightsError(
+                f"{directory}: the network gives {estimate.box} with score {estimate.score}; its "
+                "weights are damaged, export it again"
+            )
+    weights = directory / TORCH_WEIGHTS
+    is_loaded = find_spec("torch") is not None and weights.is_file()
+    if is_loaded:
+        create_model(name, weights)
     return Verified(
         model=name,
         directory=directory,
@@ -80,7 +92,7 @@ def verify(directory: Path) -> Verified:
         does="tracks",
         calibrated=exported.calibration is not None,
         has_card=(directory / MODEL_CARD).is_file(),
-        network_loaded=_load_network(name, directory),
+        network_loaded=True if is_loaded else None,
         commit=str(exported.manifest.get("producer", {}).get("commit") or ""),
     )
 
@@ -106,23 +118,3 @@ def _verify_detector(directory: Path) -> Verified:
         network_loaded=None,
         commit=str(manifest.get("producer", {}).get("commit") or ""),
     )
-
-
-def _track(tracker: Tracker, directory: Path) -> None:
-    frames, boxes = synthetic_sequence()
-    tracker.init(frames[0], boxes[0])
-    for frame in frames[1:]:
-        estimate = tracker.update(frame)
-        if not np.isfinite([*estimate.box, estimate.score]).all():
-            raise WeightsError(
-                f"{directory}: the network gives {estimate.box} with score {estimate.score}; its "
-                "weights are damaged, export it again"
-            )
-
-
-def _load_network(name: str, directory: Path) -> bool | None:
-    file = directory / TORCH_WEIGHTS
-    if find_spec("torch") is None or not file.is_file():
-        return None
-    create_model(name, file)
-    return True

@@ -17,7 +17,7 @@ from types import ModuleType
 
 from vt_models.api import create_model
 from vt_models.errors import WeightsError
-from vt_models.weights.importer import import_checkpoint
+from vt_models.nets.importer import import_checkpoint
 
 pytestmark = [pytest.mark.train, pytest.mark.slow]
 
@@ -47,7 +47,7 @@ def published(
 
 
 @pytest.mark.parametrize("variant", FILES)
-def test_an_imported_checkpoint_gives_the_reference_box(
+def test_import_checkpoint_stark_gives_the_reference_box(
     variant: str,
     published: Callable[[str, str], Path],
     golden_init: ModuleType,
@@ -77,7 +77,7 @@ def test_an_imported_checkpoint_gives_the_reference_box(
     np.testing.assert_allclose(box, vectors["s1_box_cxcywh"][0], rtol=0, atol=1e-4)
 
 
-def test_the_wrong_variant_is_refused_and_the_right_one_named(
+def test_import_checkpoint_other_variant_is_refused_and_the_right_one_named(
     published: Callable[[str, str], Path],
 ) -> None:
     path = published("s50", "")

@@ -16,12 +16,12 @@ from pathlib import Path
 from types import ModuleType
 
 from vt_models.api import create_model
-from vt_models.weights.importer import import_checkpoint
+from vt_models.nets.importer import import_checkpoint
 
 pytestmark = [pytest.mark.train, pytest.mark.slow]
 
 
-def test_an_imported_checkpoint_gives_the_reference_maps(
+def test_import_checkpoint_procontext_gives_the_reference_maps(
     save_container: Callable[..., Path],
     golden_init: ModuleType,
     shared_dir: Path,

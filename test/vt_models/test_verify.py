@@ -11,28 +11,30 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("torch", reason="needs the training packages")
+
 from vt_models.cli.main import main
 from vt_models.errors import WeightsError
-from vt_models.grounding.export_directory import SHIPPED as SHIPPED_DETECTOR
+from vt_models.grounding.export_directory import BUNDLED as BUNDLED_DETECTOR
 from vt_models.longterm.calibration import read_calibration
 from vt_models.registry import get_spec, list_models
 from vt_models.runtime.export_directory import read_export
-from vt_models.runtime.installed_weights import shipped_directory
-from vt_models.weights.verify import verify, weights_here
+from vt_models.runtime.installed_weights import bundled_directory
+from vt_models.verify import verify, weights_here
 
-SHIPPED = [name for name in list_models() if shipped_directory(get_spec(name)) is not None]
+BUNDLED = [name for name in list_models() if bundled_directory(get_spec(name)) is not None]
 
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    directory = shipped_directory(get_spec("asymtrack_lite0"))
+    directory = bundled_directory(get_spec("asymtrack_lite0"))
     assert directory is not None
     return shutil.copytree(directory, tmp_path / "copied")
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", BUNDLED)
 def test_bundled_weights_are_whole_calibrated_and_described(name: str) -> None:
-    directory = shipped_directory(get_spec(name))
+    directory = bundled_directory(get_spec(name))
     assert directory is not None
     found = verify(directory)
     assert found.model == name
@@ -44,11 +46,11 @@ def test_bundled_weights_are_whole_calibrated_and_described(name: str) -> None:
     assert directory in weights_here()
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", BUNDLED)
 def test_bundled_description_has_the_current_keys_and_means_the_same_with_the_previous_ones(
     name: str, tmp_path: Path
 ) -> None:
-    directory = shipped_directory(get_spec(name))
+    directory = bundled_directory(get_spec(name))
     assert directory is not None
     text = (directory / "model.json").read_text(encoding="utf-8")
     older = shutil.copytree(directory, tmp_path / "older")
@@ -69,7 +71,7 @@ def test_bundled_description_has_the_current_keys_and_means_the_same_with_the_pr
 
 
 @pytest.mark.parametrize("file", ["search.onnx", "template.onnx", "weights.safetensors"])
-def test_one_changed_byte_is_found(copied: Path, file: str) -> None:
+def test_verify_changed_byte_is_found(copied: Path, file: str) -> None:
     data = bytearray((copied / file).read_bytes())
     data[len(data) // 2] ^= 1
     (copied / file).write_bytes(data)
@@ -77,7 +79,7 @@ def test_one_changed_byte_is_found(copied: Path, file: str) -> None:
         verify(copied)
 
 
-def test_the_command_checks_all_and_fails_if_one_fails(copied, tmp_path, capsys) -> None:
+def test_verify_command_fails_if_one_directory_fails(copied, tmp_path, capsys) -> None:
     (tmp_path / "nothing").mkdir()
     assert main(["weights", "verify", str(tmp_path / "nothing"), str(copied), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
@@ -108,15 +110,15 @@ def test_verify_needs_no_training_packages() -> None:
 
 
 def test_bundled_detector_is_whole_and_described() -> None:
-    found = verify(SHIPPED_DETECTOR)
+    found = verify(BUNDLED_DETECTOR)
     assert found.model == "text_detector"
     assert set(found.files) == {"detector.onnx", "tokenizer.json"}
     assert found.has_card
-    assert SHIPPED_DETECTOR in weights_here()
+    assert BUNDLED_DETECTOR in weights_here()
 
 
-def test_a_damaged_detector_is_found(tmp_path: Path, capsys) -> None:
-    copied = shutil.copytree(SHIPPED_DETECTOR, tmp_path / "copied")
+def test_verify_damaged_detector_is_found(tmp_path: Path, capsys) -> None:
+    copied = shutil.copytree(BUNDLED_DETECTOR, tmp_path / "copied")
     data = bytearray((copied / "detector.onnx").read_bytes())
     data[len(data) // 2] ^= 1
     (copied / "detector.onnx").write_bytes(data)

@@ -16,13 +16,13 @@ from pathlib import Path
 from types import ModuleType
 
 from vt_models.api import create_model
-from vt_models.weights.importer import import_checkpoint
+from vt_models.nets.importer import import_checkpoint
 
 pytestmark = [pytest.mark.train, pytest.mark.slow]
 
 
 @pytest.mark.parametrize("variant", ["base", "large"])
-def test_an_imported_checkpoint_gives_the_reference_maps(
+def test_import_checkpoint_sbt_gives_the_reference_maps(
     variant: str,
     save_container: Callable[..., Path],
     golden_init: ModuleType,
