@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vt_models.files import write_text
+from vt_models.files import parse_json, read_bytes, write_text
 
 Value = TypeVar("Value")
 
+MOST_BYTES = 2**31
 FORMAT = 2
 """Part of every key; to be raised when a reader understands its files differently."""
 
@@ -59,14 +60,20 @@ class IndexCache:
             return use(make())
         path = self.directory / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
         key = [FORMAT, name, [_state(source) for source in sources]]
-        found = _read(path)
-        if found is not None and found.get("key") == key:
+        try:
+            found = parse_json(read_bytes(path, MOST_BYTES))
+        except (OSError, ValueError):
+            found = None
+        if isinstance(found, dict) and found.get("key") == key:
             try:
                 return use(found["value"])
             except (LookupError, TypeError, ValueError, AttributeError):
                 path.unlink(missing_ok=True)
         value = make()
-        _write(path, {"key": key, "value": value})
+        content = {"key": key, "value": value}
+        text = json.dumps(content, allow_nan=False, separators=(",", ":"))
+        with suppress(OSError):  # without an index the next start reads the annotations again
+            write_text(path, text, parents=True)
         return use(value)
 
 
@@ -76,17 +83,3 @@ def _state(path: Path) -> list[object]:
     except OSError:
         return [str(path), None, None]
     return [str(path), status.st_size, status.st_mtime_ns]
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    text = json.dumps(content, allow_nan=False, separators=(",", ":"))
-    with suppress(OSError):  # without an index the next start reads the annotations again
-        write_text(path, text, parents=True)

@@ -8,7 +8,6 @@ ROOT/train2017/000000000009.jpg ...
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,10 @@ from vt_models.datasets.images import read_image
 from vt_models.datasets.reader import CacheChoice
 from vt_models.datasets.text import read_text
 from vt_models.errors import DatasetError
+from vt_models.files import parse_json
+
+MOST_BYTES = 2**31
+"""Of a file of annotations; COCO's largest has 470 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,9 +203,9 @@ def _objects(
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise DatasetError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+        content = parse_json(read_text(path, MOST_BYTES))
+    except ValueError as error:
+        raise DatasetError(f"{path}: {error}") from error
     if not isinstance(content, dict):
         raise DatasetError(f"{path}: a {type(content).__name__}; expected an object")
     return content

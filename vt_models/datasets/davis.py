@@ -23,7 +23,7 @@ from vt_models.errors import DatasetError
 RESOLUTIONS = ("480p", "Full-Resolution", "1080p")
 YEARS = ("2017", "2016", "2019")
 VOID = 255
-"""Of several numbers in a mask: pixels to ignore. Alone (DAVIS 2016): the object."""
+"""Among other numbers in a mask it marks pixels to ignore; alone (DAVIS 2016) it is the object."""
 
 
 class DavisDataset(SequenceDataset):
@@ -38,13 +38,21 @@ class DavisDataset(SequenceDataset):
     splits = ("val", "train", "test-dev")
 
     def _find(self) -> list[Entry]:
-        base = self._annotations()
+        places = (self.root / "Annotations" / resolution for resolution in RESOLUTIONS)
+        base = next((place for place in places if place.is_dir()), None)
+        if base is None:
+            raise DatasetError(f"{self.root}: no Annotations/480p; expected the folder DAVIS")
+        lists = [self.root / "ImageSets" / year / f"{self.split or 'val'}.txt" for year in YEARS]
+        listed = next((path for path in lists if path.is_file()), lists[0])
         entries = []
-        for name in _names(self._list_file(), base):
+        for name in _names(listed, base):
             folder = base / name
             masks = numbered_frames(folder, "%05d.png")
             objects = self._cache.get(
-                f"davis objects\n{folder}", masks[:1], partial(_objects, masks[0]), _whole_numbers
+                f"davis objects\n{folder}",
+                masks[:1],
+                make=partial(_objects, masks[0]),
+                use=lambda numbers: [int(number) for number in numbers],
             )
             several = len(objects) > 1
             entries += [
@@ -52,17 +60,6 @@ class DavisDataset(SequenceDataset):
                 for number in objects
             ]
         return entries
-
-    def _annotations(self) -> Path:
-        for resolution in RESOLUTIONS:
-            if (self.root / "Annotations" / resolution).is_dir():
-                return self.root / "Annotations" / resolution
-        raise DatasetError(f"{self.root}: no Annotations/480p; expected the folder DAVIS")
-
-    def _list_file(self) -> Path:
-        name = f"{self.split or 'val'}.txt"
-        places = [self.root / "ImageSets" / year / name for year in YEARS]
-        return next((place for place in places if place.is_file()), places[0])
 
     def _images(self, entry: Entry) -> Path:
         return self.root / "JPEGImages" / entry.place.parent.name / entry.place.name
@@ -91,10 +88,6 @@ def _objects(mask: Path) -> list[int]:
     if not objects:
         raise DatasetError(f"{mask}: no object in it; expected some in the first mask")
     return objects
-
-
-def _whole_numbers(content: list[int]) -> list[int]:
-    return [int(number) for number in content]
 
 
 def _names(path: Path, base: Path) -> list[str]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from vt_models.datasets.cache import user_cache
 from vt_models.datasets.videos import AnnotatedVideo, decode_video
 from vt_models.errors import DatasetError
+from vt_models.files import draft_of
 
 FORMAT = b"vt_models frames 1\n"
 """Ends every cache file; to be changed with what is in one."""
@@ -124,22 +124,15 @@ def _read_offsets(path: Path, frames: int) -> NDArray[np.uint64] | None:
 
 def _decode_into(video: AnnotatedVideo, path: Path) -> None:
     """Write a cache file whole or not at all, and drop those of the same video's earlier states."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            offsets = [0]
-            with draft.open("wb") as file:
-                for image in decode_video(video):
-                    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-                    offsets.append(offsets[-1] + file.write(data.tobytes()))
-                file.write(np.array(offsets, np.uint64).tobytes())
-                file.write(_COUNT.pack(len(offsets) - 1) + FORMAT)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        offsets = [0]
+        with draft_of(path) as draft, draft.open("wb") as file:
+            for image in decode_video(video):
+                _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+                offsets.append(offsets[-1] + file.write(data.tobytes()))
+            file.write(np.array(offsets, np.uint64).tobytes())
+            file.write(_COUNT.pack(len(offsets) - 1) + FORMAT)
         for old in path.parent.glob(f"{path.name.split('-')[0]}-*.frames"):
             if old != path:
                 old.unlink(missing_ok=True)

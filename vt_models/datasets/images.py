@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import itertools
-import re
+import logging
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -16,10 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vt_models.errors import DatasetError
+from vt_models.files import open_regular, read_bytes
+from vt_models.video.images import (
+    MOST_IMAGE_BYTES,
+    UPRIGHT,
+    decode_image,
+    exif_orientation,
+    is_image,
+)
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
-JPEG_SUFFIXES = frozenset({".jpg", ".jpeg"})
-JPEG_END = b"\xff\xd9"
+_LOG = logging.getLogger(__name__)
+
+MOST_ARCHIVE_BYTES = 2**36
 PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_COLOUR_TYPE = 25
 """Position of IHDR's colour type in a PNG file."""
@@ -36,10 +43,19 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         DatasetError: missing, empty, truncated (JPEG) or otherwise undecodable file; names it.
     """
     data = _read_bytes(path)
-    if path.suffix.lower() in JPEG_SUFFIXES and JPEG_END not in data:
-        raise DatasetError(f"{path}: truncated JPEG ({len(data)} bytes, no end marker)")
     image = _decode(path, data, cv2.IMREAD_COLOR)
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def image_orientation(path: Path) -> int:
+    """Return `exif_orientation` of a frame; `UPRIGHT` for one that is no JPEG file.
+
+    Raises:
+        DatasetError: it cannot be read.
+    """
+    if path.suffix.lower() not in (".jpg", ".jpeg"):
+        return UPRIGHT
+    return exif_orientation(_read_bytes(path))
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
@@ -78,23 +94,21 @@ def _with_grey_palette(data: bytes) -> bytes:
 def _read_bytes(path: Path) -> bytes:
     try:
         if path.parent.suffix.lower() == ".zip":
-            with zipfile.ZipFile(path.parent) as archive:
+            with open_regular(path.parent, MOST_ARCHIVE_BYTES) as file:
+                archive = zipfile.ZipFile(file)
+                if archive.getinfo(path.name).file_size > MOST_IMAGE_BYTES:
+                    raise DatasetError(f"{path}: more than {MOST_IMAGE_BYTES:,} bytes unpacked")
                 return archive.read(path.name)
-        return path.read_bytes()
+        return read_bytes(path, MOST_IMAGE_BYTES)
     except (OSError, KeyError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         raise DatasetError(f"{path}: cannot be read: {error}") from error
 
 
 def _decode(path: Path, data: bytes, mode: int) -> NDArray[np.uint8]:
-    image = None
-    if data:
-        try:
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
-        except cv2.error as error:
-            raise DatasetError(f"{path}: not a decodable image: {error}") from error
-    if image is None:
-        raise DatasetError(f"{path}: not a decodable image ({len(data)} bytes)")
-    return image  # type: ignore[no-any-return, unused-ignore]
+    try:
+        return decode_image(data, mode, lambda damage: _LOG.warning("%s %s", path, damage))
+    except ValueError as error:
+        raise DatasetError(f"{path}: {error}") from error
 
 
 def numbered_frames(directory: Path, pattern: str = "%06d.jpg") -> tuple[Path, ...]:
@@ -118,11 +132,11 @@ def archived_frames(archive: Path, pattern: str = "%d.jpg") -> tuple[Path, ...]:
         DatasetError: as `numbered_frames`, or no readable archive.
     """
     try:
-        with zipfile.ZipFile(archive) as opened:
-            names = [name for name in opened.namelist() if "/" not in name]
+        with open_regular(archive, MOST_ARCHIVE_BYTES) as file:
+            names = [name for name in zipfile.ZipFile(file).namelist() if "/" not in name]
     except (OSError, zipfile.BadZipFile) as error:
         raise DatasetError(f"{archive}: cannot be read as an archive: {error}") from error
-    images = [archive / name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    images = [archive / name for name in names if is_image(Path(name))]
     if not images:
         raise DatasetError(f"{archive}: no image in it; expected the frames as {pattern}")
     return _consecutive(archive, images, pattern)
@@ -144,20 +158,10 @@ def list_images(directory: Path, pattern: str) -> list[Path]:
         ) from error
     except OSError as error:
         raise DatasetError(f"{directory}: cannot be listed: {error}") from error
-    images = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
+    images = [path for path in found if is_image(path)]
     if not images:
         raise DatasetError(f"{directory}: no image in it; expected the frames as {pattern}")
     return images
-
-
-def in_natural_order(images: Iterable[Path]) -> tuple[Path, ...]:
-    """Sorted so that numbers inside the names count as numbers: a2 comes before a10."""
-    return tuple(sorted(images, key=_natural_key))
-
-
-def _natural_key(path: Path) -> list[tuple[int, str]]:
-    parts = re.split(r"(\d+)", path.name)
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
 def _consecutive(place: Path, images: list[Path], pattern: str) -> tuple[Path, ...]:

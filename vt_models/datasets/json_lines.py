@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import reprlib
 from collections.abc import Callable
@@ -11,8 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vt_models.errors import DatasetError
+from vt_models.files import parse_json, read_bytes
 
 ANNOTATIONS = "annotations.jsonl"
+MOST_BYTES = 2**31
+"""Of the file; five million annotated images take half of it."""
 SHOWN_PROBLEMS = 20
 
 Item = TypeVar("Item")
@@ -33,7 +35,7 @@ def read_annotations(root: Path, parse: Callable[[dict[str, Any], str], Item]) -
     path = root / ANNOTATIONS
     try:
         # Not splitlines(): U+2028 and its like may stand inside a string of a JSON line.
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        lines = read_bytes(path, MOST_BYTES).decode("utf-8-sig").split("\n")
     except FileNotFoundError as error:
         raise DatasetError(f"{path} does not exist; give the folder that holds it") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -87,10 +89,7 @@ def is_box(value: Any) -> bool:
 
 
 def _object(line: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"not JSON ({error})") from error
+    record = parse_json(line)
     if not isinstance(record, dict):
         raise ValueError(f"{type(record).__name__} instead of an object")  # noqa: TRY004
     return record

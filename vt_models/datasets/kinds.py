@@ -14,6 +14,7 @@ from vt_models.datasets.lasot import LasotDataset, LasotExtensionDataset
 from vt_models.datasets.nfs import NfsDataset
 from vt_models.datasets.otb import OtbDataset
 from vt_models.datasets.reader import CacheChoice, SequenceDataset
+from vt_models.datasets.tc128 import Tc128Dataset
 from vt_models.datasets.tnl2k import Tnl2kDataset
 from vt_models.datasets.trackingnet import TrackingNetDataset
 from vt_models.datasets.uav123 import Uav123Dataset
@@ -32,6 +33,7 @@ DATASETS: dict[str, type[SequenceDataset]] = {
         TrackingNetDataset,
         Tnl2kDataset,
         OtbDataset,
+        Tc128Dataset,
         Uav123Dataset,
         NfsDataset,
         VotDataset,

@@ -7,12 +7,13 @@ ROOT/airplane/airplane-1/img/00000001.jpg ...
                         /out_of_view.txt     the same
                         /nlp.txt             one sentence
 ROOT/testing_set.txt  ROOT/training_set.txt  names, as the evaluation toolkit has them
+ROOT/annos/att/airplane-1.txt                14 flags, the attributes, as the toolkit has them
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
+from typing import ClassVar
 
 from vt_models.datasets.images import numbered_frames
 from vt_models.datasets.reader import Entry, SequenceDataset, without_boxes
@@ -20,17 +21,26 @@ from vt_models.datasets.sequence import VideoSequence
 from vt_models.datasets.text import (
     BoxFormat,
     check_count,
+    read_attributes,
     read_boxes,
     read_flags,
     read_names,
     read_sentence,
 )
 from vt_models.errors import DatasetError
+from vt_models.video.images import natural_key
 
 BOXES = BoxFormat(nan=False, empty=True)
 FILES = ("groundtruth.txt", "full_occlusion.txt", "out_of_view.txt", "nlp.txt", "img")
 LISTS = {"test": "testing_set.txt", "train": "training_set.txt"}
 LIST_FOLDERS = ("", "sequence_evaluation_config")
+ATTRIBUTE_FOLDER = "annos/att"
+ATTRIBUTES = (
+    *("illumination variation", "partial occlusion", "deformation", "motion blur"),
+    *("camera motion", "rotation", "background clutter", "viewpoint change", "scale variation"),
+    *("full occlusion", "fast motion", "out of view", "low resolution", "aspect ratio change"),
+)
+"""Meaning of the flags, in the order of the toolkit's `run_tracker_performance_evaluation.m`."""
 
 
 class LasotDataset(SequenceDataset):
@@ -41,7 +51,7 @@ class LasotDataset(SequenceDataset):
     """
 
     kind = "lasot"
-    splits = ("test", "train", "all")
+    splits: ClassVar[tuple[str, ...]] = ("test", "train", "all")
 
     def _find(self) -> list[Entry]:
         found = {entry.name: entry for entry in _sequences(self.root)}
@@ -62,25 +72,43 @@ class LasotDataset(SequenceDataset):
         return next((place for place in places if place.is_file()), places[0])
 
     def _sources(self, entry: Entry) -> list[Path]:
-        return [entry.place / name for name in FILES]
+        return [*(entry.place / name for name in FILES), self._attribute_file(entry)]
+
+    def _attribute_file(self, entry: Entry) -> Path:
+        return self.root / ATTRIBUTE_FOLDER / f"{entry.name}.txt"
 
     def _load(self, entry: Entry) -> VideoSequence:
-        return _load(entry)
+        directory = entry.place
+        frames = numbered_frames(directory / "img", "%08d.jpg")
+        truth = directory / "groundtruth.txt"
+        boxes = read_boxes(truth, BOXES)
+        check_count(truth, len(boxes), "lines", frames)
+        flags = {}
+        for name in ("full_occlusion", "out_of_view"):
+            path = directory / f"{name}.txt"
+            flags[name] = read_flags(path)
+            check_count(path, len(flags[name]), "flags", frames)
+        boxes, absent = without_boxes(boxes, flags["full_occlusion"] | flags["out_of_view"])
+        return VideoSequence(
+            entry.name,
+            frames,
+            boxes,
+            read_sentence(directory / "nlp.txt"),
+            absent,
+            occluded=flags["full_occlusion"],
+            attributes=read_attributes(self._attribute_file(entry), ATTRIBUTES),
+            category=directory.parent.name,
+        )
 
 
-class LasotExtensionDataset(SequenceDataset):
+class LasotExtensionDataset(LasotDataset):
     """LaSOT-ext: 15 further classes in LaSOT's layout, all of them for testing; no splits."""
 
     kind = "lasot_ext"
+    splits = ()
 
     def _find(self) -> list[Entry]:
         return _sequences(self.root)
-
-    def _sources(self, entry: Entry) -> list[Path]:
-        return [entry.place / name for name in FILES]
-
-    def _load(self, entry: Entry) -> VideoSequence:
-        return _load(entry)
 
 
 def _sequences(root: Path) -> list[Entry]:
@@ -89,33 +117,5 @@ def _sequences(root: Path) -> list[Entry]:
         raise DatasetError(
             f"{root}: no sequence in it; expected <class>/<class>-<number>/groundtruth.txt"
         )
-    found.sort(key=lambda path: (path.parent.name, _number(path.name), path.name))
+    found.sort(key=lambda path: (path.parent.name, natural_key(path)))
     return [Entry(directory.name, directory) for directory in found]
-
-
-def _number(name: str) -> int:
-    match = re.search(r"\d+$", name)
-    return int(match.group()) if match else 0
-
-
-def _load(entry: Entry) -> VideoSequence:
-    directory = entry.place
-    frames = numbered_frames(directory / "img", "%08d.jpg")
-    truth = directory / "groundtruth.txt"
-    boxes = read_boxes(truth, BOXES)
-    check_count(truth, len(boxes), "lines", frames)
-    flags = {}
-    for name in ("full_occlusion", "out_of_view"):
-        path = directory / f"{name}.txt"
-        flags[name] = read_flags(path)
-        check_count(path, len(flags[name]), "flags", frames)
-    boxes, absent = without_boxes(boxes, flags["full_occlusion"] | flags["out_of_view"])
-    return VideoSequence(
-        entry.name,
-        frames,
-        boxes,
-        read_sentence(directory / "nlp.txt"),
-        absent,
-        occluded=flags["full_occlusion"],
-        category=directory.parent.name,
-    )

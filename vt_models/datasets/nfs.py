@@ -21,6 +21,7 @@ from vt_models.datasets.reader import Entry, SequenceDataset
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.datasets.text import ABSENT, BoxFormat, check_box, parse_numbers, read_lines
 from vt_models.errors import DatasetError
+from vt_models.video.images import is_hidden
 
 BOXES = BoxFormat(nan=False, empty=True)
 RATIO = 8
@@ -46,7 +47,8 @@ class NfsDataset(SequenceDataset):
 
     def _find(self) -> list[Entry]:
         rate = self.split or "30"
-        files = sorted(self.root.glob(f"*/{rate}/*.txt"))
+        found = self.root.glob(f"*/{rate}/*.txt")
+        files = sorted(path for path in found if not is_hidden(path))
         if not files:
             raise DatasetError(f"{self.root}: no sequence in it; expected <name>/{rate}/<name>.txt")
         return [Entry(path.stem, path, rate) for path in files]

@@ -4,6 +4,8 @@
 ROOT/Basketball/img/0001.jpg ...
                /groundtruth_rect.txt                    x,y,w,h a line; comma, tab or blank
 ROOT/Jogging/groundtruth_rect.1.txt, groundtruth_rect.2.txt     two targets of one video
+ROOT/anno/att/basketball.txt  jogging-1.txt                     11 flags, the attributes, as the
+                                                                benchmark's code has them
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from pathlib import Path
 from vt_models.datasets.images import numbered_frames
 from vt_models.datasets.reader import Entry, SequenceDataset
 from vt_models.datasets.sequence import VideoSequence
-from vt_models.datasets.text import BoxFormat, check_count, read_boxes
+from vt_models.datasets.text import BoxFormat, check_count, read_attributes, read_boxes
 from vt_models.errors import DatasetError
 
 BOXES = BoxFormat(nan=False, empty=True)
@@ -32,6 +34,14 @@ RANGES = {
 }
 """First and last annotated frame where the folder may have more images (the benchmark's site)."""
 
+ATTRIBUTE_FOLDER = "anno/att"
+ATTRIBUTES = (
+    *("illumination variation", "out-of-plane rotation", "scale variation", "occlusion"),
+    *("deformation", "motion blur", "fast motion", "in-plane rotation", "out of view"),
+    *("background clutter", "low resolution"),
+)
+"""Meaning of the flags, in the order of the benchmark's `perfPlot.m`."""
+
 
 class OtbDataset(SequenceDataset):
     """OTB. It says nothing about absence or occlusion in a frame; no splits.
@@ -43,8 +53,14 @@ class OtbDataset(SequenceDataset):
     kind = "otb"
 
     def _find(self) -> list[Entry]:
-        entries = [_entry(path) for path in self.root.glob("*/groundtruth_rect*.txt")]
-        entries = [entry for entry in entries if not _is_left_out(entry)]
+        entries = []
+        for path in self.root.glob("*/groundtruth_rect*.txt"):
+            target = re.search(r"\.(\d+)\.txt$", path.name)
+            if target is None:
+                entries.append(Entry(path.parent.name, path))
+            elif path.stat().st_size >= SHORTEST_BOX:  # else a target that is not used
+                number = target.group(1)
+                entries.append(Entry(f"{path.parent.name}-{number}", path, number))
         if not entries:
             raise DatasetError(
                 f"{self.root}: no sequence in it; expected <name>/groundtruth_rect.txt"
@@ -52,7 +68,14 @@ class OtbDataset(SequenceDataset):
         return sorted(entries, key=lambda entry: entry.name.lower())
 
     def _sources(self, entry: Entry) -> list[Path]:
-        return [entry.place, entry.place.parent / "img"]
+        folder = self.root / ATTRIBUTE_FOLDER
+        return [entry.place, entry.place.parent / "img", folder, self._attribute_file(entry)]
+
+    def _attribute_file(self, entry: Entry) -> Path:
+        """The file of its name, whose first letter the benchmark writes small."""
+        plain = self.root / ATTRIBUTE_FOLDER / f"{entry.name}.txt"
+        name = plain.stem.lower()
+        return next((p for p in plain.parent.glob("*.txt") if p.stem.lower() == name), plain)
 
     def _load(self, entry: Entry) -> VideoSequence:
         frames = numbered_frames(entry.place.parent / "img", "%04d.jpg")
@@ -61,17 +84,5 @@ class OtbDataset(SequenceDataset):
             first, last = RANGES[entry.name]
             frames = tuple(path for path in frames if first <= int(path.stem) <= last) or frames
         check_count(entry.place, len(boxes), "lines", frames)
-        return VideoSequence(entry.name, frames, boxes)
-
-
-def _entry(path: Path) -> Entry:
-    match = re.search(r"\.(\d+)\.txt$", path.name)
-    name = path.parent.name
-    if match:
-        return Entry(f"{name}-{match.group(1)}", path, match.group(1))
-    return Entry(name, path)
-
-
-def _is_left_out(entry: Entry) -> bool:
-    """The file of a target that the benchmark does not use has no box in it."""
-    return bool(entry.part) and entry.place.stat().st_size < SHORTEST_BOX
+        attributes = read_attributes(self._attribute_file(entry), ATTRIBUTES)
+        return VideoSequence(entry.name, frames, boxes, attributes=attributes)

@@ -147,20 +147,18 @@ class SequenceDataset(Sequence[VideoSequence]):
         return f"{entry.place / 'groundtruth.txt' if entry.place.is_dir() else entry.place}:1"
 
     def _read(self, entry: Entry) -> VideoSequence:
-        sequence = self._remembered(entry)
+        if self._cache.directory is None:
+            sequence = self._load(entry)
+        else:
+            sequence = self._cache.get(
+                self._key(entry),
+                self._sources(entry),
+                make=lambda: _packed(self._load(entry), self.root),
+                use=lambda content: _unpacked(content, self.root),
+            )
         if self._needs_start and not sequence.has_start:
             raise absent_start(self._start_of(entry))
         return sequence
-
-    def _remembered(self, entry: Entry) -> VideoSequence:
-        if self._cache.directory is None:
-            return self._load(entry)
-        return self._cache.get(
-            self._key(entry),
-            self._sources(entry),
-            make=lambda: _packed(self._load(entry), self.root),
-            use=lambda content: _unpacked(content, self.root),
-        )
 
 
 def _select(root: Path, found: Iterable[str], names: Iterable[str]) -> list[str]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vt_models.datasets.text import ABSENT, BoxFormat, check_box, parse_numbers
+from vt_models.datasets.text import ABSENT, BoxFormat, check_box, parse_numbers, shorten
 from vt_models.errors import DatasetError
 
 BOXES = BoxFormat(nan=True, empty=True)
@@ -37,10 +37,10 @@ def region_box(where: str, line: str) -> tuple[float, ...]:
     if len(values) == 4:
         return check_box(where, line, values, BOXES)
     if len(values) < 6 or len(values) % 2 or not np.isfinite(values).all():
-        raise DatasetError(f"{where}: {_short(line)}; expected {EXPECTED}")
+        raise DatasetError(f"{where}: {shorten(line)}; expected {EXPECTED}")
     corners = np.reshape(values, (-1, 2))
     low, high = corners.min(axis=0), corners.max(axis=0)
-    return check_box(where, _short(line), (*low.tolist(), *(high - low).tolist()), BOXES)
+    return check_box(where, shorten(line), (*low.tolist(), *(high - low).tolist()), BOXES)
 
 
 def decode_mask(where: str, line: str) -> tuple[NDArray[np.bool_], tuple[int, int]]:
@@ -58,13 +58,14 @@ def decode_mask(where: str, line: str) -> tuple[NDArray[np.bool_], tuple[int, in
     numbers = parse_numbers(line[1:])
     values = [int(value) for value in numbers if abs(value) < MOST_PIXELS and value % 1 == 0]
     if len(values) < 4 or len(values) != len(numbers) or min(values[2:]) < 0:
-        raise DatasetError(f"{where}: {_short(line)}; expected {EXPECTED}")
+        raise DatasetError(f"{where}: {shorten(line)}; expected {EXPECTED}")
     x, y, width, height = values[:4]
     runs = values[4:]
     size = width * height
     if size > MOST_PIXELS or sum(runs) > size > 0:
         raise DatasetError(
-            f"{where}: {_short(line)}; runs of {sum(runs)} pixels in a window of {width} x {height}"
+            f"{where}: {shorten(line)}; runs of {sum(runs)} pixels in a window of "
+            f"{width} x {height}"
         )
     flat = np.zeros(size, np.bool_)
     begin = 0
@@ -86,7 +87,3 @@ def _around(mask: NDArray[np.bool_], x: int, y: int) -> tuple[float, ...]:
         return ABSENT
     width, height = columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1
     return float(x + columns[0]), float(y + rows[0]), float(width), float(height)
-
-
-def _short(line: str) -> str:
-    return repr(line if len(line) <= 60 else line[:57] + "...")

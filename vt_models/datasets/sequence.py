@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,3 +87,15 @@ class VideoSequence:
     def read_frame(self, index: int) -> NDArray[np.uint8]:
         """Return frame `index` as (H, W, 3) uint8 RGB; DatasetError names an unreadable file."""
         return read_image(self.frames[index])
+
+
+def sentence_or_classes(language: str | None, classes: Sequence[str]) -> str:
+    """Return what a language model is told about a video's target, in training and at test.
+
+    That is its sentence, or where the dataset has none all that it says about class and motion, as
+    in PJVLT's section IV-A; "" for neither.
+
+    >>> sentence_or_classes(None, ("sedan", "driving", "car", "vehicle"))
+    'sedan driving car vehicle'
+    """
+    return language or " ".join(classes)

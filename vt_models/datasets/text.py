@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vt_models.errors import DatasetError
+from vt_models.files import MOST_TEXT_BYTES, read_bytes
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,10 @@ FOLDER_BOXES = BoxFormat(nan=True, empty=False)
 ABSENT = (float("nan"),) * 4
 
 
-def read_text(path: Path) -> str:
-    """Read a UTF-8 text file; DatasetError names one that is missing or is no text."""
+def read_text(path: Path, most: int = MOST_TEXT_BYTES) -> str:
+    """Read a UTF-8 text file of at most `most` bytes; DatasetError names one that is no such."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_bytes(path, most).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: cannot be read as text: {error}") from error
 
@@ -60,14 +61,13 @@ def read_boxes(path: Path, form: BoxFormat = FOLDER_BOXES) -> NDArray[np.float64
         DatasetError: an unreadable or empty file, or a line that is not such a box; names them.
     """
     lines = read_lines(path, "a line x,y,w,h for each image")
-    return np.array([_box(path, number, line, form) for number, line in enumerate(lines, start=1)])
-
-
-def _box(path: Path, number: int, line: str, form: BoxFormat) -> tuple[float, ...]:
-    box = parse_numbers(line)
-    if len(box) != 4:
-        raise DatasetError(f"{path}:{number}: {line!r}; expected four numbers x,y,w,h")
-    return check_box(f"{path}:{number}", line, box, form)
+    boxes = []
+    for number, line in enumerate(lines, start=1):
+        box = parse_numbers(line)
+        if len(box) != 4:
+            raise DatasetError(f"{path}:{number}: {line!r}; expected four numbers x,y,w,h")
+        boxes.append(check_box(f"{path}:{number}", line, box, form))
+    return np.array(boxes)
 
 
 def check_box(where: str, line: str, box: tuple[float, ...], form: BoxFormat) -> tuple[float, ...]:
@@ -107,7 +107,7 @@ def read_numbers(path: Path, low: float, high: float) -> NDArray[np.float64]:
     for number, line in enumerate(read_lines(path, expected), start=1):
         row = parse_numbers(line)
         if not row or not all(low <= value <= high for value in row):
-            raise DatasetError(f"{path}:{number}: {_short(line)}; expected {expected}")
+            raise DatasetError(f"{path}:{number}: {shorten(line)}; expected {expected}")
         values += row
     return np.array(values)
 
@@ -123,6 +123,21 @@ def read_flags(path: Path) -> NDArray[np.bool_]:
     return values == 1
 
 
+def read_attributes(path: Path, names: Sequence[str]) -> tuple[str, ...]:
+    """Read a line of flags, one for each name; the names whose flag is 1, none without the file.
+
+    Raises:
+        DatasetError: another number of flags, or one that is neither 0 nor 1.
+    """
+    if not path.is_file():
+        return ()
+    line = read_text(path).strip()
+    flags = parse_numbers(line)
+    if len(flags) != len(names) or not set(flags) <= {0.0, 1.0}:
+        raise DatasetError(f"{path}:1: {line!r}; expected {len(names)} flags 0 or 1")
+    return tuple(name for name, flag in zip(names, flags, strict=True) if flag)
+
+
 def read_sentence(path: Path) -> str | None:
     """The first line of a text file, None where there is no file or nothing in it.
 
@@ -133,7 +148,7 @@ def read_sentence(path: Path) -> str | None:
         DatasetError: a file that cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig", errors="replace").strip()
+        text = read_bytes(path).decode("utf-8-sig", errors="replace").strip()
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -178,5 +193,6 @@ def check_count(path: Path, count: int, what: str, frames: Sequence[Path]) -> No
         )
 
 
-def _short(line: str) -> str:
+def shorten(line: str) -> str:
+    """Return a line for a message: quoted, and cut where it is long."""
     return repr(line if len(line) <= 60 else line[:57] + "...")

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vt_models.datasets.images import in_natural_order, list_images
+from vt_models.datasets.images import list_images
 from vt_models.datasets.reader import Entry, SequenceDataset
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.datasets.text import BoxFormat, check_count, read_boxes, read_sentence
 from vt_models.errors import DatasetError
+from vt_models.video.images import natural_key
 
 BOXES = BoxFormat(nan=False, empty=True)
 DEPTHS = ("*", "*/*", "*/*/*")
@@ -37,7 +38,14 @@ class Tnl2kDataset(SequenceDataset):
             path.parent for depth in DEPTHS for path in self.root.glob(f"{depth}/groundtruth.txt")
         )
         if self.split in ("test", "train"):
-            found = [place for place in found if self._is_in(place, self.split)]
+            found = [
+                place
+                for place in found
+                if any(
+                    self.split in folder.lower()
+                    for folder in (self.root.name, *place.relative_to(self.root).parts[:-1])
+                )
+            ]
         if not found:
             raise DatasetError(
                 f"{self.root}: no sequence of the split {self.split or 'all'} in it; expected "
@@ -45,15 +53,11 @@ class Tnl2kDataset(SequenceDataset):
             )
         return [Entry(place.name, place) for place in found]
 
-    def _is_in(self, place: Path, split: str) -> bool:
-        folders = place.relative_to(self.root).parts[:-1]
-        return any(split in folder.lower() for folder in (self.root.name, *folders))
-
     def _sources(self, entry: Entry) -> list[Path]:
         return [entry.place / name for name in ("groundtruth.txt", "language.txt", "imgs")]
 
     def _load(self, entry: Entry) -> VideoSequence:
-        frames = in_natural_order(list_images(entry.place / "imgs", "images"))
+        frames = tuple(sorted(list_images(entry.place / "imgs", "images"), key=natural_key))
         truth = entry.place / "groundtruth.txt"
         boxes = read_boxes(truth, BOXES)
         check_count(truth, len(boxes), "lines", frames)

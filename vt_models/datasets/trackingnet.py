@@ -9,7 +9,6 @@ ROOT/classes.txt                                         optional: <name> <tab> 
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from vt_models.datasets.images import archived_frames, numbered_frames
@@ -17,6 +16,7 @@ from vt_models.datasets.reader import Entry, SequenceDataset, first_box_only
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.datasets.text import BoxFormat, check_count, read_boxes, read_lines
 from vt_models.errors import DatasetError
+from vt_models.video.images import is_hidden, natural_key
 
 BOXES = BoxFormat(nan=False, empty=True)
 CLASSES = "classes.txt"
@@ -39,8 +39,14 @@ class TrackingNetDataset(SequenceDataset):
 
     def _find(self) -> list[Entry]:
         split = self.split or "test"
-        chunks = [path for path in self.root.iterdir() if _is_of(path.name.lower(), split)]
-        files = [file for chunk in sorted(chunks, key=_number) for file in _annotations(chunk)]
+        wanted = CHUNKS if split == "train" else (split,)
+        chunks = [path for path in self.root.iterdir() if path.name.lower() in wanted]
+        files = [
+            file
+            for chunk in sorted(chunks, key=natural_key)
+            for file in sorted((chunk / "anno").glob("*.txt"))
+            if not is_hidden(file)
+        ]
         if not files:
             example = "TEST" if split == "test" else "TRAIN_0"
             raise DatasetError(
@@ -80,19 +86,6 @@ def _classes(path: Path) -> dict[str, str]:
             raise DatasetError(f"{path}:{number}: {line!r}; expected NAME, a tab and CLASS")
         classes[name.strip()] = label.strip()
     return classes
-
-
-def _is_of(chunk: str, split: str) -> bool:
-    return chunk in CHUNKS if split == "train" else chunk == split
-
-
-def _number(chunk: Path) -> int:
-    match = re.search(r"\d+$", chunk.name)
-    return int(match.group()) if match else 0
-
-
-def _annotations(chunk: Path) -> list[Path]:
-    return sorted((chunk / "anno").glob("*.txt"))
 
 
 def _frames_of(entry: Entry) -> Path:

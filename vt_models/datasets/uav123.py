@@ -16,8 +16,9 @@ from pathlib import Path
 from vt_models.datasets.images import numbered_frames
 from vt_models.datasets.reader import Entry, SequenceDataset
 from vt_models.datasets.sequence import VideoSequence
-from vt_models.datasets.text import BoxFormat, check_count, parse_numbers, read_boxes, read_text
+from vt_models.datasets.text import BoxFormat, check_count, read_attributes, read_boxes, read_text
 from vt_models.errors import DatasetError
+from vt_models.video.images import is_hidden
 
 BOXES = BoxFormat(nan=True, empty=True)
 FOLDERS = {"uav123": "UAV123", "uav20l": "UAV20L", "uav123_10fps": "UAV123_10fps"}
@@ -39,9 +40,10 @@ ATTRIBUTES = (
 )
 """Meaning of the flags in `att`, in the order of the benchmark's own plotting code."""
 STRUCT = re.compile(
-    r"'name'\s*,\s*'(?P<name>[^']+)'.*?'path'\s*,\s*'(?P<path>[^']+)'.*?"
-    r"'startFrame'\s*,\s*(?P<first>\d+).*?'endFrame'\s*,\s*(?P<last>\d+)"
+    r"'name'\s*,\s*'(?P<name>[^']+)'\s*,\s*'path'\s*,\s*'(?P<path>[^']+)'\s*,\s*"
+    r"'startFrame'\s*,\s*(?P<first>\d{1,9})\s*,\s*'endFrame'\s*,\s*(?P<last>\d{1,9})"
 )
+MOST_CONFIGURATION_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ class Uav123Dataset(SequenceDataset):
 
     def _find(self) -> list[Entry]:
         folder = FOLDERS[self.split or "uav123"]
-        files = sorted((_inner(self.root) / "anno" / folder).glob("*.txt"))
+        place = _inner(self.root) / "anno" / folder
+        files = sorted(path for path in place.glob("*.txt") if not is_hidden(path))
         if not files:
             raise DatasetError(f"{self.root}: no sequence in it; expected anno/{folder}/<name>.txt")
         return [Entry(path.stem, path, folder) for path in files]
@@ -86,7 +89,13 @@ class Uav123Dataset(SequenceDataset):
         boxes = read_boxes(entry.place, BOXES)
         place = _configured(base / CONFIGURATION, entry)
         if place is None:
-            frames = _whole_folder(images / entry.name, base, entry)
+            directory = images / entry.name
+            if not directory.is_dir():
+                raise DatasetError(
+                    f"{directory}: no such directory, so {entry.name} is a part of another folder; "
+                    f"put {CONFIGURATION} of the benchmark into {base} to say which"
+                )
+            frames = numbered_frames(directory)
         else:
             frames = _frames(images / place.folder, place, base / CONFIGURATION)
         check_count(entry.place, len(boxes), "lines", frames)
@@ -94,7 +103,7 @@ class Uav123Dataset(SequenceDataset):
             entry.name,
             frames,
             boxes,
-            attributes=_attributes(entry.place.parent / "att" / entry.place.name),
+            attributes=read_attributes(entry.place.parent / "att" / entry.place.name, ATTRIBUTES),
             category=re.match(r"[A-Za-z]*", entry.name)[0] or None,  # type: ignore[index]
         )
 
@@ -109,23 +118,16 @@ def _configured(path: Path, entry: Entry) -> _Range | None:
     """What configSeqs.m says of a sequence; None where there is no such file."""
     if not path.is_file():
         return None
-    section = re.search(rf"seq{entry.part}\s*=\s*\{{(.*?)\}}", read_text(path), re.DOTALL)
-    for match in STRUCT.finditer(section.group(1) if section else ""):
+    text = read_text(path, MOST_CONFIGURATION_BYTES)
+    start = re.search(rf"seq{entry.part}\s*=\s*\{{", text)
+    section = text[start.end() :].partition("}")[0] if start else ""
+    for match in STRUCT.finditer(section):
         if match["name"] == entry.name:
             folder = [part for part in re.split(r"[\\/]", match["path"]) if part][-1]
             return _Range(folder, int(match["first"]), int(match["last"]))
     raise DatasetError(
         f"{path}: nothing about {entry.name} in seq{entry.part}; use the benchmark's own file"
     )
-
-
-def _whole_folder(directory: Path, base: Path, entry: Entry) -> tuple[Path, ...]:
-    if not directory.is_dir():
-        raise DatasetError(
-            f"{directory}: no such directory, so {entry.name} is a part of another folder; put "
-            f"{CONFIGURATION} of the benchmark into {base} to say which"
-        )
-    return numbered_frames(directory)
 
 
 def _frames(directory: Path, place: _Range, configuration: Path) -> tuple[Path, ...]:
@@ -137,13 +139,3 @@ def _frames(directory: Path, place: _Range, configuration: Path) -> tuple[Path, 
             f"{configuration} names; it has {images[0].name} to {images[-1].name}"
         )
     return frames
-
-
-def _attributes(path: Path) -> tuple[str, ...]:
-    if not path.is_file():
-        return ()
-    line = read_text(path).strip()
-    flags = parse_numbers(line)
-    if len(flags) != len(ATTRIBUTES) or not set(flags) <= {0.0, 1.0}:
-        raise DatasetError(f"{path}:1: {line!r}; expected {len(ATTRIBUTES)} flags 0 or 1")
-    return tuple(name for name, flag in zip(ATTRIBUTES, flags, strict=True) if flag)

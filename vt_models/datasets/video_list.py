@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 from vt_models.errors import DatasetError
+from vt_models.files import read_bytes
 
 VALIDATE = "validate"
 WITHHOLD = "withhold"
@@ -155,7 +156,13 @@ def read_video_list(path: Path | str) -> VideoList:
         where = f"{path}:{number}"
         cells = [cell.strip() for cell in line.split("\t")]
         if not header:
-            header = _check_header(where, cells)
+            header = cells
+            missing = [column for column in COLUMNS if column not in cells]
+            if missing:
+                raise DatasetError(f"{where}: no column {', '.join(missing)}; expected {EXPECTED}")
+            for column in (*COLUMNS, "use"):
+                if (count := cells.count(column)) > 1:
+                    raise DatasetError(f"{where}: column {column} {count} times; keep one")
             continue
         if len(cells) != len(header):
             raise DatasetError(
@@ -182,7 +189,7 @@ def read_video_list(path: Path | str) -> VideoList:
 
 def _read_text(path: Path) -> str:
     try:
-        data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+        data = read_bytes(path).removeprefix(codecs.BOM_UTF8)
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror}; expected {EXPECTED}") from error
     try:
@@ -190,13 +197,3 @@ def _read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DatasetError(f"{path}:{line}: not UTF-8; save the file as UTF-8 text") from error
-
-
-def _check_header(where: str, cells: list[str]) -> list[str]:
-    missing = [column for column in COLUMNS if column not in cells]
-    if missing:
-        raise DatasetError(f"{where}: no column {', '.join(missing)}; expected {EXPECTED}")
-    for column in (*COLUMNS, "use"):
-        if cells.count(column) > 1:
-            raise DatasetError(f"{where}: column {column} {cells.count(column)} times; keep one")
-    return cells

@@ -302,9 +302,6 @@ class VideosDataset(SequenceDataset):
     def _start_of(self, entry: Entry) -> str:
         return self._tracks[entry.name][0].where
 
-    def _remembered(self, entry: Entry) -> VideoSequence:
-        return self._load(entry)
-
 
 def named_tracks(video: AnnotatedVideo) -> Iterable[tuple[str, AnnotatedTrack]]:
     """The tracks of a video by the names of their sequences."""

@@ -11,6 +11,7 @@ before 2018 without `sequence`, the images beside groundtruth.txt
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -22,6 +23,7 @@ from vt_models.datasets.regions import region_box
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.datasets.text import check_count, read_flags, read_lines, read_names, read_text
 from vt_models.errors import DatasetError
+from vt_models.video.images import is_hidden
 
 TAGS = (".tag", ".label")
 CHANNELS = ("color", "ir", "depth")
@@ -58,6 +60,8 @@ class VotDataset(SequenceDataset):
         )
         truth = entry.place / "groundtruth.txt"
         lines = read_lines(truth, "a region a line")
+        if len(lines) > len(frames):  # before a mask for each is unpacked
+            check_count(truth, len(lines), "lines", frames)
         boxes = np.array(
             [region_box(f"{truth}:{number}", line) for number, line in enumerate(lines, start=1)]
         )
@@ -75,7 +79,8 @@ class VotDataset(SequenceDataset):
 
 
 def _tag_files(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.iterdir() if path.suffix in TAGS)
+    found = (path for path in directory.iterdir() if path.suffix in TAGS)
+    return sorted(path for path in found if not is_hidden(path))
 
 
 def _tag(path: Path, frames: tuple[Path, ...]) -> NDArray[np.bool_]:
@@ -109,6 +114,11 @@ def _folder(directory: Path) -> tuple[Path, str]:
             )
         has_pattern = bool(parts) and "%" in parts[-1]
         name = parts.pop() if has_pattern else DEFAULT_PATTERN
+        if not re.fullmatch(r"[^%]*%(0\d)?d[^%]*", name):
+            raise DatasetError(
+                f"{directory / 'sequence'}: channels.{channel}={pattern!r:.80}; expected a name "
+                f"such as {DEFAULT_PATTERN}"
+            )
         return directory.joinpath(*parts), name
     color = directory / "color"
     return (color if color.is_dir() else directory), DEFAULT_PATTERN

@@ -11,6 +11,9 @@ from typing import Any, BinaryIO
 import torch
 
 from vt_models.errors import TrainingError, WeightsError
+from vt_models.files import open_regular
+
+MOST_BYTES = 2**36
 
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
@@ -84,7 +87,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     broken = (OSError, RuntimeError, ValueError, EOFError, LookupError, AttributeError)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with open_regular(path, MOST_BYTES) as file:
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except (*broken, pickle.UnpicklingError) as error:
         raise WeightsError(
             f"{path} is not a training checkpoint of vt_models ({type(error).__name__}): "

@@ -51,12 +51,12 @@ class DetectorSettings:
     """A run of training.
 
     Attributes:
-        size: side of a image, pixels, a multiple of 32.
-        seed: of images, phrases and weights.
-        checkpoint_every: images.
-        hold_out: every so many still images one is left to judge by; 0: none.
-        giou: weight of the boxes beside the scores.
-        optim: rates and schedule, counted in images.
+        size: An image has this side in pixels, a multiple of 32.
+        seed: Images, phrases and weights are drawn by it.
+        checkpoint_every: A checkpoint is written every so many images.
+        hold_out: One of every so many still images is left to judge by; 0 leaves none.
+        giou: The boxes have this weight beside the scores.
+        optim: Rates and schedule are counted in images.
     """
 
     size: int = 320

@@ -30,21 +30,21 @@ SIZES_PX = ((0.0, 56.0), (40.0, 128.0), (96.0, np.inf))
 CENTRE_RADIUS = 1.5
 """Places up to so many strides from an object's middle belong to it."""
 SMALLEST_PX = 6.0
-"""Of a side; what is smaller in the image counts neither for nor against."""
+"""An object with a shorter side in the image counts neither for nor against."""
 MIN_VISIBLE = 0.35
-"""Nor does what shows less than this share of itself."""
+"""Minimum visible fraction; an object below it counts neither for nor against."""
 MOSAIC_SHARE = 0.5
 ZOOM = (0.55, 1.5)
 """Side of a window as a part of the longer side of its image."""
 COLOURS = AugmentConfig(brightness=0.3, contrast=0.3, saturation=0.3, grey=0.05)
 VIDEO_SHARE = 0.15
-"""Of the samples are frames of videos."""
+"""This share of the samples are frames of videos."""
 BACKGROUND = -1
 
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """What a image shows: M boxes.
+    """What an image shows: M boxes.
 
     Attributes:
         boxes: (M, 4) float32, x1, y1, x2, y2 in pixels of the image, cut at its edges.
@@ -62,8 +62,8 @@ class DetectionDataset(Dataset[Sample]):
 
     A sample has `image` (S, S, 3) uint8, `box` (P, 4) float32 cxcywh as fractions of the image,
     `name` and `doubtful` (P,) int64: the number of the name that belongs there or `BACKGROUND`, and
-    of one that counts neither for nor against there; `known` (N,) bool, the names that were looked
-    for in this image; `colour` and `grey` (see `ColourDraw`).
+    of one that counts neither for nor against there; `known` (N,) bool, names that are annotated in
+    this image; `colour` and `grey` (see `ColourDraw`).
 
     Args:
         pack: Images of which all is annotated, and clips, of which only frames with names that

@@ -9,6 +9,7 @@ next report.
 from __future__ import annotations
 
 import copy
+import json
 import math
 import time
 from collections.abc import Iterator
@@ -23,7 +24,6 @@ from torch import Tensor, nn
 
 from vt_models.errors import DatasetError, InputError, RecipeError, TrainingError, WeightsError
 from vt_models.nets.vit import VisionTransformer, scheduled_keep_ratio
-from vt_models.registry import get_spec
 from vt_models.training.checkpoint import load_checkpoint, save_checkpoint
 from vt_models.training.data.batches import Batch, BatchNumbers, BatchPreprocessor, make_loader
 from vt_models.training.data.pairs import PairDataset
@@ -37,8 +37,8 @@ from vt_models.training.distributed import (
     peer_error,
     synchronise_norms,
 )
+from vt_models.training.losses.alignment import matching_loss
 from vt_models.training.losses.families import Truth, loss_for
-from vt_models.training.losses.matching import matching_loss
 from vt_models.training.optimizer import (
     ModelEma,
     learning_rate_scale,
@@ -100,7 +100,7 @@ class Trainer:
         check_teacher(recipe, teacher)
         optim = recipe.optim
         self.recipe = recipe
-        self.spec = get_spec(recipe.model)
+        self.spec = recipe.spec
         self.device = device
         self.directory = directory
         self.samples = 0
@@ -128,6 +128,12 @@ class Trainer:
         return self.directory / "last.pt"
 
     @property
+    def checkpoint_note(self) -> str:
+        """Clause for messages: the newest checkpoint is intact, or there is none."""
+        path = self.checkpoint_path
+        return f"{path} is intact" if path.is_file() else f"no checkpoint was due yet at {path}"
+
+    @property
     def averaged_net(self) -> nn.Module:
         """The network to validate and export: the moving average where there is one."""
         return self._net if self._ema is None else self._ema.net
@@ -136,7 +142,8 @@ class Trainer:
         """Continue from `last.pt` when there is one.
 
         Raises:
-            RecipeError: It belongs to another model, or other parameters learned in it.
+            RecipeError: It belongs to another model or another network, or other parameters
+                learned in it.
             WeightsError: It is damaged, or of another version of the network.
         """
         if not self.checkpoint_path.is_file():
@@ -147,6 +154,12 @@ class Trainer:
             raise RecipeError(
                 f"{self.checkpoint_path} is of {model}, the recipe trains {self.recipe.model}: "
                 "choose another --output."
+            )
+        net = state["recipe"].get("net", {})
+        if net != to_dict(self.recipe)["net"]:
+            raise RecipeError(
+                f"{self.checkpoint_path} is of a network with `net: {json.dumps(net)}`, the recipe "
+                f"says {json.dumps(self.recipe.net)}: choose another --output."
             )
         self._check_same_parameters(state["recipe"]["optim"])
         try:
@@ -230,7 +243,7 @@ class Trainer:
         except DatasetError as error:
             # From a data process it comes with that process's traceback, in text.
             plain = str(error).rsplit("DatasetError: ", 1)[-1].strip()
-            raise DatasetError(f"{plain} {self.checkpoint_path} is intact.") from None
+            raise DatasetError(f"{plain} ({self.checkpoint_note})") from None
         except RuntimeError as error:
             if str(error).startswith("DataLoader worker"):
                 raise DataWorkerError(self._worker_died(error)) from error
@@ -251,8 +264,8 @@ class Trainer:
         return (
             f"The GPU's memory does not hold {pairs} pairs at a time "
             f"({str(error).splitlines()[0]}): raise optim.accumulate (now {optim.accumulate}), "
-            f"set optim.grad_checkpointing or lower optim.batch_size. {self.checkpoint_path} is "
-            "intact."
+            f"set optim.grad_checkpointing or lower optim.batch_size; "
+            f"{self.checkpoint_note}."
         )
 
     def _run(self, hooks: Hooks) -> None:
@@ -351,7 +364,7 @@ class Trainer:
         terms = ", ".join(f"{k}={v:.4g}" for k, v in meter.means(self._processes).items())
         raise DivergedError(
             f"The loss or its gradient is not finite after {self.samples} samples (mean of "
-            f"{meter.steps} steps: {terms}); {self.checkpoint_path} is intact. Lower optim.lr or "
+            f"{meter.steps} steps: {terms}); {self.checkpoint_note}. Lower optim.lr or "
             "lengthen the warm-up."
         )
 
@@ -406,7 +419,7 @@ class Trainer:
         with autocast:
             outputs = model(**part.inputs)
             maps = None if self._teacher is None else self._teacher(part)
-        terms = self._loss(outputs, *part.truth, self.recipe.loss, whole)
+        terms = self._loss(outputs, part.truth, self.recipe.loss, whole)
         if maps is not None:
             taught = teacher_loss(outputs, maps, part.truth, self.recipe.loss, whole)
             terms = {**terms, **taught, "total": terms["total"] + taught["total"]}

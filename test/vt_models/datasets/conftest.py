@@ -103,6 +103,7 @@ def _lasot(tree: Tree) -> None:
         tree.text(f"cat/{name}/full_occlusion.txt", "0,1,0,0")
         tree.text(f"cat/{name}/out_of_view.txt", "0,0,1,0")
         tree.text(f"cat/{name}/nlp.txt", "a cat on a wall")
+    tree.text("annos/att/cat-2.txt", "0,1,0,0,0,1,0,0,1,0,0,0,1,0")
     tree.text("testing_set.txt", "cat-2")
     tree.text("training_set.txt", "cat-10")
 
@@ -153,6 +154,17 @@ def _otb(tree: Tree) -> None:
     tree.text("Football1/groundtruth_rect.txt", *["1,2,3,4"] * 74)
     tree.frames("David/img/%04d.jpg", range(297, 772))
     tree.text("David/groundtruth_rect.txt", *["1,2,3,4"] * 471)
+    tree.text("anno/att/david.txt", "1,0,1,0,0,0,0,0,0,0,0")
+    tree.text("anno/att/jogging-1.txt", "0\t0\t0\t1\t0\t0\t0\t0\t0\t0\t1")
+
+
+def _tc128(tree: Tree) -> None:
+    tree.frames("Ball_ce/img/%04d.jpg", range(1, 9))
+    tree.text("Ball_ce/Ball_ce_gt.txt", "1,2,3,4", "2,2,3,4", "3,2,3,4", "4,2,3,4")
+    tree.text("Ball_ce/Ball_ce_frames.txt", "3,6")
+    tree.frames("Bolt/img/%04d.jpg", range(1, 5))
+    tree.text("Bolt/Bolt_gt.txt", *["1,2,3,4"] * 4)
+    tree.text("Bolt/Bolt_frames.txt", "1,4")
 
 
 def _uav123(tree: Tree) -> None:
@@ -246,6 +258,7 @@ BUILDERS = {
     "trackingnet": _trackingnet,
     "tnl2k": _tnl2k,
     "otb": _otb,
+    "tc128": _tc128,
     "uav123": _uav123,
     "nfs": _nfs,
     "vot": _vot,

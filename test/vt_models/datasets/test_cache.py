@@ -33,6 +33,8 @@ def loads(monkeypatch):
     """Counts how often annotations are read."""
     count = []
     for dataset in DATASETS.values():
+        if "_load" not in vars(dataset):
+            continue  # it is another one's
         original = dataset._load
 
         def load(self, entry, original=original):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import pytest
@@ -38,6 +39,7 @@ PLACES = [
         "TNL2K_test_subset/Ant_video_01/imgs/shot_10.png",
     ),
     Place("otb", "Couple/groundtruth_rect.txt", "Couple/img/0003.jpg"),
+    Place("tc128", "Ball_ce/Ball_ce_gt.txt", "Ball_ce/img/0005.jpg"),
     Place("uav123", "anno/UAV123/bird1_2.txt", "data_seq/UAV123/bird1/000007.jpg"),
     Place("nfs", "airboard_1/240/airboard_1.txt", "airboard_1/240/airboard_1/00003.jpg", "240"),
     Place("vot", "ants1/groundtruth.txt", "ants1/color/00000003.jpg"),
@@ -82,6 +84,31 @@ def test_an_unreadable_image(build, place):
     index = sequence.frames.index(path)
     with pytest.raises(DatasetError, match=place.frame):
         sequence.read_frame(index)
+
+
+@of(PLACES)
+def test_files_that_macos_puts_beside_others_are_none(build, place):
+    tree = build(place.kind)
+    before = read(tree, place).frames
+    for path in [path for path in tree.root.rglob("*") if path.is_file()]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    assert read(tree, place).frames == before
+
+
+@of(PLACES)
+def test_a_pipe_or_a_device_is_not_read(build, place):
+    tree = build(place.kind)
+    frame = tree.root / place.frame
+    index = read(tree, place).frames.index(frame)
+    frame.unlink()
+    os.mkfifo(frame)
+    with pytest.raises(DatasetError, match=f"{place.frame}: cannot be read: it is a pipe"):
+        read(tree, place).read_frame(index)
+    if place.truth:
+        (tree.root / place.truth).unlink()
+        (tree.root / place.truth).symlink_to("/dev/zero")
+        with pytest.raises(DatasetError, match=f"{place.truth}: cannot be read.*it is a device"):
+            read(tree, place)
 
 
 @of(PLACES)
@@ -235,7 +262,7 @@ def test_a_damaged_mask_and_a_missing_one(build):
     tree = build("davis")
     mask = tree.root / "Annotations/480p/dogs/00002.png"
     mask.write_bytes(mask.read_bytes()[:40])
-    with pytest.raises(DatasetError, match=r"dogs/00002\.png: not a decodable image"):
+    with pytest.raises(DatasetError, match=r"dogs/00002\.png: truncated JPEG or PNG"):
         open_dataset("davis", tree.root)[1]
     mask.unlink()
     with pytest.raises(DatasetError, match=r"00001\.png is followed by 00003\.png"):

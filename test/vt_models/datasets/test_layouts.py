@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -54,6 +56,9 @@ def test_lasot_reads_boxes_flags_and_text(build):
     assert sequence.occluded.tolist() == [False, True, False, False]
     assert (sequence.language, sequence.category) == ("a cat on a wall", "cat")
     assert numbers_of(sequence) == [0, 1, 2, 3]
+    found = ("partial occlusion", "rotation", "scale variation", "low resolution")
+    assert sequence.attributes == found
+    assert open_dataset("lasot", build("lasot").root, split="train")[0].attributes == ()
 
 
 def test_lasot_splits_come_from_its_lists(build):
@@ -122,6 +127,32 @@ def test_otb_reads_its_separators_targets_and_ranges(build):
     david = sequences["David"].frames
     assert (david[0].name, david[-1].name) == ("0300.jpg", "0770.jpg")
     assert len(sequences["Football1"]) == 74
+    assert sequences["David"].attributes == ("illumination variation", "scale variation")
+    assert sequences["Jogging-1"].attributes == ("occlusion", "low resolution")
+    assert sequences["Couple"].attributes == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "file"), [("otb", "anno/att/david.txt"), ("lasot", "annos/att/cat-2.txt")]
+)
+def test_attributes_of_another_number_are_refused(build, kind, file):
+    tree = build(kind)
+    tree.text(file, "1,0,2")
+    name = "David" if kind == "otb" else "cat-2"
+    with pytest.raises(DatasetError, match=rf"{Path(file).name}:1: '1,0,2'; expected 1\d flags"):
+        open_dataset(kind, tree.root, [name])[0]
+
+
+def test_tc128_takes_the_range_of_frames_and_the_new_ones(build):
+    tree = build("tc128")
+    ball, bolt = open_dataset("tc128", tree.root)
+    assert (ball.name, bolt.name) == ("Ball_ce", "Bolt")
+    assert [path.name for path in ball.frames] == [f"000{number}.jpg" for number in range(3, 7)]
+    assert boxes_of(ball) == steps()
+    assert open_dataset("tc128", tree.root, split="new").names == ["Ball_ce"]
+    tree.text("Ball_ce/Ball_ce_frames.txt", "6,3")
+    with pytest.raises(DatasetError, match=r"Ball_ce_frames\.txt:1: '6,3'; expected FIRST,LAST"):
+        open_dataset("tc128", tree.root)[0]
 
 
 def test_uav123_takes_ranges_from_its_configuration(build):

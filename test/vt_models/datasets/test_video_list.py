@@ -82,7 +82,7 @@ def test_what_is_wrong_is_named_with_its_line(write, content, message):
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(DatasetError, match=r"nowhere\.tsv: No such file"):
         read_video_list(tmp_path / "nowhere.tsv")
-    with pytest.raises(DatasetError, match="Is a directory"):
+    with pytest.raises(DatasetError, match="it is a folder"):
         read_video_list(tmp_path)
 
 

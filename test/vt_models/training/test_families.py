@@ -9,9 +9,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 torch = pytest.importorskip("torch")
 
@@ -20,6 +22,7 @@ from torch import nn
 from vt_models import create_miniature, create_model, list_models
 from vt_models.cli.main import main
 from vt_models.errors import RecipeError
+from vt_models.nets.builders import changed_settings
 from vt_models.registry import get_spec
 from vt_models.training.data.batches import BatchNumbers, BatchPreprocessor, make_loader
 from vt_models.training.data.descriptions import describe, text_of
@@ -233,6 +236,41 @@ def test_the_second_template_is_near_the_search_frame() -> None:
         ahead = pair.dynamic.image - pair.search.image
         side = np.sign(pair.template.image - pair.search.image)
         assert 0 < ahead * side <= 10
+
+
+NETWORKS = {
+    "asymtrack_t": "{depths: [[1], [1], [1]], etm: [3], ope: []}",
+    "procontext": "{vision: {dim: 32, depth: 2, heads: 2, pruning_blocks: [1]}, head_width: 16, "
+    "scales: [2], dynamic: false}",
+    "stark_st50": "{blocks: [1, 1, 1], planes: [8, 8, 8], width: 32, heads: 4, hidden: 32, "
+    "encoder_layers: 0, decoder_layers: 0, head_width: 16, score_head: false}",
+    "sbt_base": "{channels: [8, 16, 40], depths: [1, 1, 2], cross: [2]}",
+    "pjvlt": "{vision: {dim: 32, depth: 2, heads: 2}, head_width: 16, fusion: {saiel: false, "
+    "blocks: [1], latent: 8, heads: 2, patch_hidden: 16}}",
+}
+
+
+@pytest.mark.parametrize("model", NETWORKS)
+def test_net_of_a_recipe_is_trained_and_stored(
+    model: str, tmp_path: Path, mini_pack: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And neither its checkpoint nor its weights serve a recipe of another network."""
+    (tmp_path / "r.yaml").write_text(
+        f"model: {model}\nnet: {NETWORKS[model]}\n"
+        "optim: {samples: 4, batch_size: 2, backbone_lr_factor: 1}\n"
+    )
+    words = ["train", str(tmp_path / "r.yaml"), "--data", str(mini_pack), "--workers", "0"]
+    assert main([*words, "--output", str(tmp_path / "first")]) == 0
+    weights = tmp_path / "first" / "weights.safetensors"
+    net: Any = create_model(model, weights)
+    assert changed_settings(get_spec(model), net).keys() == yaml.safe_load(NETWORKS[model]).keys()
+    capsys.readouterr()
+    other = ["--set", "net={}"]
+    assert main([*words, *other, "--start-from", str(weights)]) == 2
+    assert "`net: {" in capsys.readouterr().err
+    if model == "asymtrack_t":  # a small network
+        assert main([*words, *other, "--output", str(tmp_path / "first")]) == 2
+        assert "choose another --output" in capsys.readouterr().err
 
 
 def test_starting_from_weights(tmp_path: Path, mini_pack: Path) -> None:

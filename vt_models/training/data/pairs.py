@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch.utils.data import Dataset
 
-from vt_models.registry import ModelSpec
+from vt_models.registry import SEARCH_SIZE_STEP, ModelSpec
 from vt_models.training.data.augmentation import (
     Box,
     ColourDraw,
@@ -95,7 +95,8 @@ class PairDataset(Dataset[Sample]):
         low, high = self._config.search_sizes
         batch = number // self._batch_size
         rng = np.random.default_rng([self._seed, batch, _OF_BATCHES])
-        return self._spec.at_search_size(16 * int(rng.integers(low // 16, high // 16 + 1)))
+        steps = rng.integers(low // SEARCH_SIZE_STEP, high // SEARCH_SIZE_STEP + 1)
+        return self._spec.at_search_size(SEARCH_SIZE_STEP * int(steps))
 
     def _sample(self, number: int, spec: ModelSpec) -> Sample:
         rng = self._sampler.rng(number)

@@ -47,14 +47,14 @@ _MORE = (
     " in dark clothes",
     " that moves fast",
 )
-"""What else operators say of a thing; it must not hide the name."""
+"""Operators say such things beside the name, which must not be hidden by them."""
 _COLOUR_SHARE = 0.4
 _SPELLING = {"grey": "gray"}
 """How phrases spell a colour: as most texts do that language models learnt from."""
 _COLOURED = frozenset({"vehicle", "animal", "furniture"})
 """Things of these kinds may be called by a colour, bicycles excepted: one sees through them."""
 _COLOUR_FILLS = 0.5
-"""Of the middle half of an object that is called by a colour."""
+"""An object is called by a colour that more than this share of its middle half has."""
 
 
 def colour_of(image: np.ndarray, box: Box) -> str:

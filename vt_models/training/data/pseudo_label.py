@@ -25,22 +25,28 @@ from vt_models.evaluation.runs.runner import SingleObjectTracker
 from vt_models.files import write_text
 from vt_models.geometry.boxes import Box, clip_box, iou
 from vt_models.tracker.tracker import Estimate
-from vt_models.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, RecordedSource, open_recorded
+from vt_models.video import (
+    VIDEO_SUFFIXES,
+    RecordedSource,
+    is_image,
+    is_video,
+    open_recorded,
+)
 
 Frame = NDArray[np.uint8]
 
 JPEG_QUALITY = 92
 LEAST_FRAMES = 6
-"""Of a clip, and of what is kept of it."""
+"""A clip, and what is kept of it, has at least so many frames."""
 LEAST_SIDE = 16.0
 LEAST_CONTRAST = 8.0
 """Standard deviation of the grey values of a region worth following."""
 LEAST_INSIDE = 2
-"""Pixels of a box that lie in its frame."""
+"""At least so many pixels of a box lie in its frame."""
 MOST_OVERLAP = 0.3
-"""IoU of two regions of a clip."""
+"""Two regions of a clip have at most this IoU."""
 CANDIDATES = 16
-"""Regions looked at for each one that is tried."""
+"""So many regions are drawn for each one that is tried."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +54,14 @@ class PseudoSettings:
     """How clips are cut and labels accepted.
 
     Attributes:
-        clips: of each video, spread evenly.
-        length: frames of a clip at most.
-        stride: every such frame of the video.
-        regions: tried in each clip.
-        threshold: IoU of the box that the teacher returns to with the one it came from.
-        score: lowest mean score of the teacher.
-        max_side: frames are shrunk to this width or height, pixels.
-        seed: of the regions.
+        clips: So many clips are cut from each video, spread evenly.
+        length: A clip has at most so many frames.
+        stride: Every such frame of the video is taken.
+        regions: So many regions are tried in each clip.
+        threshold: The box that the teacher returns to must have this IoU with the one it came from.
+        score: The mean of the teacher's scores must reach this.
+        max_side: Frames are shrunk to this width or height, pixels.
+        seed: Regions are drawn by it.
     """
 
     clips: int = 4
@@ -224,13 +230,13 @@ def find_videos(folder: Path) -> list[tuple[str, Path]]:
 
 def _place(path: Path) -> Path | None:
     if path.is_file():
-        return path if path.suffix.lower() in VIDEO_SUFFIXES else None
+        return path if is_video(path) else None
     places = (place for place in (path / "img", path) if place.is_dir())
     return next((place for place in places if _has_images(place)), None)
 
 
 def _has_images(folder: Path) -> bool:
-    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
+    return any(is_image(path) for path in folder.iterdir())
 
 
 def cut_clips(

@@ -19,17 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vt_models.datasets import IMAGE_SETS, FolderDataset, SequenceDataset, open_dataset, open_images
 from vt_models.datasets.frame_cache import CachedVideo
 from vt_models.datasets.image_pack import read_image_pack
-from vt_models.datasets.images import IMAGE_SUFFIXES
 from vt_models.datasets.json_lines import ANNOTATIONS
+from vt_models.datasets.sequence import sentence_or_classes
 from vt_models.datasets.text import read_lines
 from vt_models.datasets.video_list import VideoList, read_video_list
 from vt_models.datasets.videos import AnnotatedVideo, VideosDataset, read_annotated_videos
 from vt_models.errors import DatasetError
-from vt_models.training.data.descriptions import sentence_of
 from vt_models.training.data.image_store import ImageFiles, ImageStore, ImageTargets, VideoTargets
 from vt_models.training.data.targets import (
     Mixture,
@@ -42,6 +42,7 @@ from vt_models.training.data.targets import (
 )
 from vt_models.training.recipe.rules import IMAGES, PACK
 from vt_models.training.recipe.settings import Recipe, SamplingConfig, SourceConfig
+from vt_models.video import is_image
 
 NO_BOX = (float("nan"),) * 4
 TRAINING_SPLITS = {
@@ -52,7 +53,7 @@ TRAINING_SPLITS = {
     "tnl2k": "train",
     "trackingnet": "train",
 }
-"""What is read where a recipe names no split and the dataset has some."""
+"""This split is read where a recipe names none and the dataset has some."""
 
 
 def parse_roots(words: Iterable[str], recipe: Recipe) -> dict[str, Path]:
@@ -220,10 +221,14 @@ class _Reader:
             images = self.store.add(ImageFiles(root, [r.image for r in records], sizes))
         max_cover = config.max_cover or self.sampling.max_cover
         limits = (self.sampling.min_side, max_cover, images.start)
+        stills, tracks = stills_of(records, *limits), tracks_of(records, *limits)
+        if not stills and not tracks:
+            sides = [min(item.box[2:]) for record in records for item in record.objects]
+            self._require_targets(config, root, np.array(sides))
         return Source(
             config.called,
-            stills_of(records, *limits),
-            tracks_of(records, *limits),
+            stills,
+            tracks,
             images,
             config.weight,
             config.max_gap or None,
@@ -232,7 +237,7 @@ class _Reader:
         )
 
     def _images(self, config: SourceConfig, root: Path) -> Source:
-        found = (path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        found = (path for path in root.rglob("*") if is_image(path))
         names = sorted(
             path.relative_to(root).as_posix() for path in self.progress(found, config.called)
         )
@@ -259,6 +264,8 @@ class _Reader:
         usable = boxes[:, 2:].min(axis=1) >= self.sampling.min_side
         max_cover = config.max_cover or self.sampling.max_cover
         usable &= (covers < max_cover) | (max_cover >= 1)
+        if not usable.any():
+            self._require_targets(config, root, boxes[:, 2:].min(axis=1))
         stills = ImageTargets(
             numbers[usable] + np.int32(images.start),
             boxes[usable],
@@ -267,6 +274,22 @@ class _Reader:
             config.called,
         )
         return Source(config.called, stills, (), images, config.weight)
+
+    def _require_targets(
+        self, config: SourceConfig, root: Path, sides: NDArray[np.floating]
+    ) -> None:
+        """Refuse a source of whose boxes none is a target; `sides` are the shorter ones, pixels.
+
+        One without any box is a source of regions.
+        """
+        small, least = int((sides < self.sampling.min_side).sum()), self.sampling.min_side
+        if sides.size:
+            raise DatasetError(
+                f"{root} ({config.called}): none of {sides.size} boxes can be a target: {small} "
+                f"have a side below {least:g} pixels (sampling.min_side; are they fractions of the "
+                f"image?), {sides.size - small} cover too much (sampling.max_cover), are difficult "
+                "or are tracks of one frame"
+            )
 
     def _videos(self, config: SourceConfig, root: Path) -> Source:
         dataset = open_dataset(config.kind, root, split=_split(config), needs_start=False)
@@ -331,7 +354,8 @@ class _Reader:
             shown = np.flatnonzero(usable).astype(np.int32)
             if len(shown) >= 2:
                 boxes = track.boxes[shown].astype(np.float32)
-                targets = VideoTargets(first, shown, boxes, track.name, scene, track.sentence)
+                sentence = sentence_or_classes(track.sentence, (track.name,))
+                targets = VideoTargets(first, shown, boxes, track.name, scene, sentence)
                 tracks.append(Track(f"{scene}/{track.id}", targets, shown))
         return tracks
 
@@ -346,7 +370,8 @@ class _Reader:
         names = [name[len(folder + slash) :] for name in record["frames"]]
         first = self.store.add(ImageFiles(root / folder, names)).start
         scene = f"{config.called}/{record['name']}"
-        words = (record["category"] or "", scene, sentence_of(record))
+        sentence = sentence_or_classes(record["language"], record["classes"])
+        words = (record["category"] or "", scene, sentence)
         gone = np.array(record["absent"], np.int32)
         gone = gone[gone > shown[0]]  # before that there is no box to look around
         last_seen = shown[np.searchsorted(shown, gone) - 1]

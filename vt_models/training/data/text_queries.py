@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Views in which a text alone says what to find.
 
-The text must fit one object of the view. A still image of three people is no place to look for "the
-person", but a window of it may be: what counts is what the view shows. And as a frame is searched
-in windows of which most show nothing of the kind, the network must see such views as well. That
-something is not to be seen is known where everything is annotated: among the classes that are
+The text must fit one object of the view. A still image of three people is no place to search for
+"the person", but a window of it may be: what counts is what the view shows. And as a frame is
+searched in windows of which most show nothing of the kind, the network must see such views as well.
+That something is not to be seen is known where everything is annotated: among the classes that are
 annotated in the image's group.
 """
 
@@ -22,9 +22,9 @@ from vt_models.training.data.image_store import ConcatSequence, by_name
 from vt_models.training.data.targets import Annotated, Source, Target
 
 ABSENT_SHARE = 0.3
-"""Of the views, those that do not show what the text says."""
+"""This share of the views does not show what the text says."""
 LEGIBLE_PX = 14
-"""A smaller object is hard to tell by its looks; the shorter side of its box."""
+"""An object whose shorter side has fewer pixels is hard to recognise."""
 ATTEMPTS = 5
 PART_OF_WINDOW = (0.14, 0.6)
 """Mean side of an object as a part of its window's side, uniform in its logarithm."""

@@ -2,7 +2,7 @@
 """NanoTrack v3 as a teacher: a dense head learns what it says of the crops that are trained on.
 
 Labels say which box is right and that every other place is wrong. A trained tracker says more: how
-much each place looks like the target, and which box a place that is a little off should give
+much each place resembles the target, and which box a place that is a little off should give
 (knowledge distillation, Hinton et al., 2015; boxes bounded by the teacher: Chen et al., NeurIPS
 2017).
 
@@ -30,9 +30,9 @@ from vt_models.training.losses.families import Truth, iou_and_giou
 from vt_models.training.recipe.settings import LossConfig, Recipe
 
 LEAST_IOU = 0.5
-"""Of the teacher's best box with the truth."""
+"""The teacher's best box must have this IoU with the truth to be believed."""
 MOST_SCORE = 0.5
-"""Of the teacher where the target is absent."""
+"""Where the target is absent the teacher is believed up to this score."""
 PADDING = 32
 """Pixels around a search crop, which repeat its edge, so that the teacher knows targets there too.
 On 416 training pairs of the image pack its best box has a mean IoU of 0.53 with the truth instead

@@ -14,7 +14,6 @@ all of them.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vt_models.errors import DatasetError
+from vt_models.files import parse_json, read_bytes
 from vt_models.nets.bert import Bert, BertConfig, mean_word
 from vt_models.text import Tokenizer
 
@@ -45,11 +45,11 @@ FRAMES = (
     "the {} {} on the right",
     "{} {} in the {}",
 )
-"""What made-up phrases look like."""
+"""Made-up phrases have these forms."""
 EXCHANGED = 0.15
-"""Share of the words of a sentence that are replaced by others."""
+"""This share of the words of a sentence is replaced by others."""
 SENTENCE_SHARE = 0.4
-"""Of the texts, those that come from sentences; the others are made-up phrases."""
+"""This share of the texts comes from sentences; the others are made-up phrases."""
 COMMON_FIRST = 0.7
 """Words are drawn by rank to this power: BERT's vocabulary is sorted by frequency, and words that
 people use should come up more often than others, but all of them should."""
@@ -60,11 +60,12 @@ class ShrinkSettings:
     """How long and how fast the student learns.
 
     Attributes:
-        steps: of the optimiser.
-        batch_size: texts a step.
-        lr: peak learning rate, with a linear warm-up of 5 % and half a cosine down to 0.
-        length: word pieces a text is cut or padded to.
-        seed: of the texts, and of weights and dropout where the caller seeds torch with it.
+        steps: The optimiser takes so many steps.
+        batch_size: Each step takes so many texts.
+        lr: The learning rate rises to this linearly in 5 % of the steps and falls to 0 along half a
+            cosine.
+        length: A text is cut or padded to so many word pieces.
+        seed: Texts are drawn by it, and weights and dropout where the caller seeds torch with it.
     """
 
     steps: int = 2400
@@ -83,9 +84,9 @@ def read_sentences(files: Sequence[Path]) -> list[str]:
     sentences: list[str] = []
     for file in files:
         try:
-            content = file.read_text(encoding="utf-8")
-            found = _strings(json.loads(content)) if file.suffix == ".json" else content.split("\n")
-        except (OSError, ValueError) as error:
+            content = read_bytes(file).decode("utf-8")
+            found = _strings(parse_json(content)) if file.suffix == ".json" else content.split("\n")
+        except (OSError, ValueError, RecursionError) as error:
             raise DatasetError(f"{file} cannot be read: {error}") from error
         sentences += [line.strip() for line in found if line.strip()]
     if files and not sentences:

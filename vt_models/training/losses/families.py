@@ -12,7 +12,8 @@ count is weighted with 0, because picking it out would need its number first.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +31,8 @@ from vt_models.training.losses.cells import (
 )
 from vt_models.training.recipe.settings import LossConfig
 
+Outputs: TypeAlias = dict[str, Tensor]
+
 
 class Truth(NamedTuple):
     """The answers to some pairs.
@@ -43,18 +46,8 @@ class Truth(NamedTuple):
     present: Tensor
 
 
-class LossFunction(Protocol):
-    """The loss of a family; see the functions below."""
-
-    def __call__(
-        self,
-        outputs: dict[str, Tensor],
-        box: Tensor,
-        present: Tensor,
-        config: LossConfig,
-        whole: Truth | None = None,
-    ) -> dict[str, Tensor]:
-        """Return `total` and the single terms."""
+LossFunction: TypeAlias = Callable[[Outputs, Truth, LossConfig, Truth | None], Outputs]
+"""The loss of a family; see the functions below."""
 
 
 def iou_and_giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,12 +77,8 @@ def inside_crop(box: Tensor) -> Tensor:
 
 
 def box_loss(
-    outputs: dict[str, Tensor],
-    box: Tensor,
-    present: Tensor,
-    config: LossConfig,
-    whole: Truth | None = None,
-) -> dict[str, Tensor]:
+    outputs: Outputs, truth: Truth, config: LossConfig, whole: Truth | None = None
+) -> Outputs:
     """Compute the published loss of a network that predicts one box (eq. 9): L1 and GIoU.
 
     As in their code, the truth is the part of the box that lies in the crop. Where `config.corner`
@@ -97,22 +86,21 @@ def box_loss(
 
     Args:
         outputs: `box` (B, 4), and for `config.corner` `score_tl` and `score_br` (B, N, N).
-        box: (B, 4) ground truth.
-        present: (B,) bool; pairs without the target do not count.
+        truth: The answers; pairs without the target do not count.
         config: Weights of the terms.
-        whole: All pairs of the step; None where these are all.
+        whole: The answers of all pairs of the step; None where these are all.
     """
-    every = whole or Truth(box, present)
-    predicted, truth = outputs["box"].float(), inside_crop(box)
-    share = present / every.present.sum().clamp(min=1)
-    iou, giou = iou_and_giou(predicted, truth)
-    l1 = ((corners(predicted) - corners(truth)).abs().mean(-1) * share).sum()
+    every = whole or truth
+    predicted, box = outputs["box"].float(), inside_crop(truth.box)
+    share = truth.present / every.present.sum().clamp(min=1)
+    iou, giou = iou_and_giou(predicted, box)
+    l1 = ((corners(predicted) - corners(box)).abs().mean(-1) * share).sum()
     giou_loss = ((1 - giou) * share).sum()
     terms = {"giou": giou_loss, "l1": l1, "iou": (iou * share).sum()}
     total = config.giou * giou_loss + config.l1 * l1
     if config.corner > 0:
         maps = torch.stack([outputs["score_tl"], outputs["score_br"]], dim=1).float()
-        terms["corner"] = (corner_loss(maps, truth) * share).sum()
+        terms["corner"] = (corner_loss(maps, box) * share).sum()
         total = total + config.corner * terms["corner"]
     return _terms(total, **terms)
 
@@ -142,37 +130,29 @@ def corner_loss(maps: Tensor, box: Tensor) -> Tensor:
 
 
 def stark_loss(
-    outputs: dict[str, Tensor],
-    box: Tensor,
-    present: Tensor,
-    config: LossConfig,
-    whole: Truth | None = None,
-) -> dict[str, Tensor]:
+    outputs: Outputs, truth: Truth, config: LossConfig, whole: Truth | None = None
+) -> Outputs:
     """Compute STARK's loss: `box_loss`, and the cross entropy of ST's score head (stage 2).
 
     Args:
         outputs: `box` (B, 4); `logit` (B,) of the target's presence where `config.presence` is
             not 0.
-        box, present, config, whole: See `box_loss`.
+        truth, config, whole: See `box_loss`.
     """
-    terms = box_loss(outputs, box, present, config, whole)
+    terms = box_loss(outputs, truth, config, whole)
     if config.presence == 0:
         return terms
-    logit, pairs = outputs["logit"].float(), len(box if whole is None else whole.box)
-    entropy = F.binary_cross_entropy_with_logits(logit, present.float(), reduction="sum")
+    logit, pairs = outputs["logit"].float(), len((whole or truth).box)
+    entropy = F.binary_cross_entropy_with_logits(logit, truth.present.float(), reduction="sum")
     presence = entropy / pairs
-    right = ((logit > 0) == present).float().sum() / pairs
+    right = ((logit > 0) == truth.present).float().sum() / pairs
     total = terms["total"] + config.presence * presence
     return {**terms, "total": total, "presence": presence.detach(), "right": right}
 
 
 def centre_loss(
-    outputs: dict[str, Tensor],
-    box: Tensor,
-    present: Tensor,
-    config: LossConfig,
-    whole: Truth | None = None,
-) -> dict[str, Tensor]:
+    outputs: Outputs, truth: Truth, config: LossConfig, whole: Truth | None = None
+) -> Outputs:
     """Compute OSTrack's loss of a centre head (ProContEXT, PJVLT): focal, L1 and GIoU.
 
     The box that is judged is that of the cell with the highest score, as in the authors' code, or
@@ -182,28 +162,26 @@ def centre_loss(
 
     Args:
         outputs: `score_map` (B, H, W) in (0, 1), `box_map` (B, 4, H, W).
-        box, present, config, whole: See `box_loss`.
+        truth, config, whole: See `box_loss`.
     """
-    every = whole or Truth(box, present)
+    every = whole or truth
     scores = outputs["score_map"].float()
-    heat = centre_heat(box, scores.shape[1:]) * present[:, None, None]
+    heat = centre_heat(truth.box, scores.shape[1:]) * truth.present[:, None, None]
     centres = centred_inside(every.box, scores.shape[1:]) & every.present
     score = focal_loss(scores, heat, centres.sum())
-    judging = _where_warm(scores, heat) if config.box_cell == "target" else scores
+    judging = scores
+    if config.box_cell == "target":  # in images without a target every cell
+        warm = heat > 0
+        anywhere = ~warm.flatten(1).any(1)[:, None, None]
+        judging = torch.where(warm | anywhere, scores, -1.0)
     peak = {"box": box_at_peak(judging, outputs["box_map"].float())}
-    terms = box_loss(peak, box, present, config, whole)
+    terms = box_loss(peak, truth, config, whole)
     total = terms["total"] + config.score * score
     if config.alignment > 0:
-        aligned = alignment_loss(outputs, box, present) / len(every.box)
+        aligned = alignment_loss(outputs, *truth) / len(every.box)
         total = total + config.alignment * aligned
         terms["alignment"] = aligned.detach()
     return {**terms, "total": total, "score": score.detach()}
-
-
-def _where_warm(scores: Tensor, heat: Tensor) -> Tensor:
-    """(B, H, W) scores where there is heat; all of them in images without any."""
-    warm = heat > 0
-    return torch.where(warm | ~warm.flatten(1).any(1)[:, None, None], scores, -1.0)
 
 
 def focal_loss(scores: Tensor, heat: Tensor, centres: Tensor | None = None) -> Tensor:
@@ -226,12 +204,8 @@ def focal_loss(scores: Tensor, heat: Tensor, centres: Tensor | None = None) -> T
 
 
 def sbt_loss(
-    outputs: dict[str, Tensor],
-    box: Tensor,
-    present: Tensor,
-    config: LossConfig,
-    whole: Truth | None = None,
-) -> dict[str, Tensor]:
+    outputs: Outputs, truth: Truth, config: LossConfig, whole: Truth | None = None
+) -> Outputs:
     """Compute SBT's loss (that of TransT): cells that begin inside the target are positive.
 
     L1 is the sum over cx, cy, w, h and both box terms are means over positive cells; the cross
@@ -239,18 +213,18 @@ def sbt_loss(
 
     Args:
         outputs: `logits` (B, 2, H, W) foreground and background, `boxes` (B, 4, H, W).
-        box, present, config, whole: See `box_loss`.
+        truth, config, whole: See `box_loss`.
     """
-    every = whole or Truth(box, present)
+    every = whole or truth
     logits, boxes = outputs["logits"].float(), outputs["boxes"].float()
     shape = logits.shape[2:]
-    positive = cells_beginning_inside(box, shape) & present[:, None, None]
+    positive = cells_beginning_inside(truth.box, shape) & truth.present[:, None, None]
     found = (cells_beginning_inside(every.box, shape) & every.present[:, None, None]).sum()
     weight = torch.where(positive, 1.0, config.background)
     cells = len(every.box) * shape.numel()
     entropy = F.cross_entropy(logits, (~positive).long(), reduction="none")
     score = (entropy * weight).sum() / (found + config.background * (cells - found))
-    fit = _fit(boxes, box, positive)
+    fit = _fit(boxes, truth.box, positive)
     l1, giou, iou = (values.sum() / found.clamp(min=1) for values in fit)
     total = config.score * score + config.l1 * l1 + config.giou * giou
     return _terms(total, score=score, giou=giou, l1=l1, iou=iou)
@@ -279,12 +253,8 @@ def _terms(total: Tensor, **single: Tensor) -> dict[str, Tensor]:
 
 
 def dense_loss(
-    outputs: dict[str, Tensor],
-    box: Tensor,
-    present: Tensor,
-    config: LossConfig,
-    whole: Truth | None = None,
-) -> dict[str, Tensor]:
+    outputs: Outputs, truth: Truth, config: LossConfig, whole: Truth | None = None
+) -> Outputs:
     """Compute the loss of a dense head: each cell's score learns the IoU of the cell's own box.
 
     Cells whose centre lies in the middle half of the target (at least the nearest cell) are
@@ -295,17 +265,14 @@ def dense_loss(
 
     Args:
         outputs: `logits` (B, H, W), `boxes` (B, 4, H, W).
-        box: (B, 4) ground truth; ignored where `present` is False.
-        present: (B,) bool.
-        config: Weights of the terms.
-        whole: See `box_loss`.
+        truth, config, whole: See `box_loss`.
     """
-    every = whole or Truth(box, present)
+    every = whole or truth
     logits, boxes = outputs["logits"], outputs["boxes"]
     shape = logits.shape[1:]
-    positive = central_cells(box, shape) & present[:, None, None]
+    positive = central_cells(truth.box, shape) & truth.present[:, None, None]
     count = (central_cells(every.box, shape) & every.present[:, None, None]).sum().clamp(min=1)
-    fit = _fit(boxes, box, positive)
+    fit = _fit(boxes, truth.box, positive)
     l1, giou, iou = (values.sum() / count for values in fit)
     target = fit[2].detach().clamp(0, 1).to(logits.dtype)
     weight = torch.where(positive, target.clamp(min=0.1), 0.75 * logits.detach().sigmoid().square())

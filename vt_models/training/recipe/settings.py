@@ -1,11 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every setting of a training run; a recipe (`training.recipe.loader`) gives their values."""
+"""Every setting of a training run; a recipe (`training.recipe.loader`) gives their values.
+
+The type of a setting says which values it may have; a number is 0 or more in any case.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
+
+from vt_models.nets.builders import find_spec
+from vt_models.registry import ModelSpec
+from vt_models.settings import Fraction, PositiveFloat, PositiveInt
+
+Pretrained: TypeAlias = Literal[
+    "none", "imagenet", "nanotrack", "mae", "resnet", "pvt_v2", "efficientmod"
+]
 
 MAX_COVER = 0.35
 """Targets that cover more of their image leave hardly any surroundings to search in: a search
@@ -42,16 +54,16 @@ class SamplingConfig:
     clip_share: float = 0.5
     still_share: float = 0.5
     region_share: float = 0.0
-    negative_share: float = 0.0
-    lookalike_share: float = 0.0
-    hidden_share: float = 0.0
+    negative_share: Fraction = 0.0
+    lookalike_share: Fraction = 0.0
+    hidden_share: Fraction = 0.0
     min_side: float = 6.0
-    max_cover: float = MAX_COVER
+    max_cover: Fraction = MAX_COVER
     hold_out: tuple[str, ...] = ()
     max_gap: int = 200
-    order: str = "any"
-    text_dropout: float = 0.0
-    template_dropout: float = 0.0
+    order: Literal["any", "causal", "trident"] = "any"
+    text_dropout: Fraction = 0.0
+    template_dropout: Fraction = 0.0
 
 
 @dataclass(frozen=True)
@@ -91,24 +103,24 @@ class AugmentConfig:
     template_scale: float = 0.0
     search_centre: float = 3.5
     search_scale: float = 0.5
-    search_shift: str = "uniform"
-    joint_flip: float = 0.5
-    crop_flip: float = 0.5
-    grey: float = 0.05
+    search_shift: Literal["uniform", "laplace"] = "uniform"
+    joint_flip: Fraction = 0.5
+    crop_flip: Fraction = 0.5
+    grey: Fraction = 0.05
     brightness: float = 0.2
     contrast: float = 0.0
     saturation: float = 0.0
     rotation_deg: float = 0.0
-    spin: float = 0.0
+    spin: Fraction = 0.0
     aspect: float = 0.0
-    blur: float = 0.0
-    template_blur: float = 0.0
-    small: float = 0.0
-    distractor: float = 0.0
-    transplant: float = 0.0
-    occlusion: float = 0.0
-    erase: float = 0.0
-    foreign_border: float = 0.0
+    blur: Fraction = 0.0
+    template_blur: Fraction = 0.0
+    small: Fraction = 0.0
+    distractor: Fraction = 0.0
+    transplant: Fraction = 0.0
+    occlusion: Fraction = 0.0
+    erase: Fraction = 0.0
+    foreign_border: Fraction = 0.0
     search_sizes: tuple[int, ...] = ()
 
 
@@ -140,23 +152,23 @@ class OptimConfig:
         compile: torch.compile; where that fails, training goes on without it and says so.
     """
 
-    samples: int = 60000
-    batch_size: int = 32
-    accumulate: int = 1
-    lr: float = 4e-4
+    samples: PositiveInt = 60000
+    batch_size: PositiveInt = 32
+    accumulate: PositiveInt = 1
+    lr: PositiveFloat = 4e-4
     backbone_lr_factor: float = 0.1
     backbone: tuple[str, ...] = ("backbone.",)
     backbone_freeze_samples: int = 0
     frozen: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     weight_decay: float = 1e-4
-    grad_clip: float = 0.1
+    grad_clip: PositiveFloat = 0.1
     warmup_samples: int = 0
-    decay_start: float = 0.8
-    decay: str = "step"
-    decay_again: float = 1.0
-    ema: float = 0.0
-    precision: str = "fp32"
+    decay_start: Fraction = 0.8
+    decay: Literal["step", "linear"] = "step"
+    decay_again: Fraction = 1.0
+    ema: Fraction = 0.0
+    precision: Literal["fp32", "bf16"] = "fp32"
     grad_checkpointing: bool = False
     compile: bool = False
 
@@ -173,7 +185,7 @@ class LossConfig:
             crop.
         corner: Weight of `corner_loss` on the corner maps of AsymTrack and STARK; 0, as published,
             turns it off.
-        matching: Weight of `vt_models.training.losses.matching` on AsymTrack's attention to the
+        matching: Weight of `losses.alignment.matching_loss` on AsymTrack's attention to the
             template; 0, as published, turns it off.
         box_cell: Cell whose box a centre head's loss judges: "peak", the one with the highest
             score, as published, or "target", the highest among the target's cells. While scores are
@@ -192,7 +204,7 @@ class LossConfig:
     presence: float = 0.0
     corner: float = 0.0
     matching: float = 0.0
-    box_cell: str = "peak"
+    box_cell: Literal["peak", "target"] = "peak"
     alignment: float = 0.0
     teacher: float = 0.0
 
@@ -229,6 +241,8 @@ class SourceConfig:
         skip: Patterns of the names of videos that are not drawn from.
         max_gap: Replaces `sampling.max_gap` for this source; 0 keeps that.
         max_cover: Replaces `sampling.max_cover` for this source; 0 keeps that.
+        without_text: Train a language model on this source although no target in it has a text;
+            without this such a source is refused.
         in_memory: An image pack is decoded once into memory, which is fast. Otherwise, and always
             for datasets, an image is read when it is drawn.
     """
@@ -242,7 +256,8 @@ class SourceConfig:
     skip: tuple[str, ...] = ()
     weight: float = 1.0
     max_gap: int = 0
-    max_cover: float = 0.0
+    max_cover: Fraction = 0.0
+    without_text: bool = False
     in_memory: bool = True
 
     @property
@@ -257,8 +272,11 @@ class Recipe:
 
     Attributes:
         model: Name in the registry.
-        pretrained: The published weights that the backbone starts from: "imagenet" (which a package
-            brings), "nanotrack" (see `--backbone-weights`), or "none".
+        net: Settings of the network that differ from the model's, such as `fusion: {ccpil: false}`:
+            fields of the configuration of its family (`vt_models.nets`).
+        pretrained: The published weights that the backbone starts from: "imagenet" (EfficientNet-
+            Lite0, which a package brings), "nanotrack", "mae", "resnet", "pvt_v2" or "efficientmod"
+            (whose file is `--backbone-weights`), or "none".
         seed: Seed of weights, pairs and augmentation.
         checkpoint_every: Pairs between checkpoints.
         validate_every: Pairs between validations on sequences (0: never).
@@ -269,9 +287,10 @@ class Recipe:
     """
 
     model: str
-    pretrained: str = "none"
+    net: dict[str, Any] = field(default_factory=dict)
+    pretrained: Pretrained = "none"
     seed: int = 0
-    checkpoint_every: int = 3200
+    checkpoint_every: PositiveInt = 3200
     validate_every: int = 0
     validation: str = ""
     sources: tuple[SourceConfig, ...] = (SourceConfig(),)
@@ -280,6 +299,11 @@ class Recipe:
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     pruning: PruningConfig = field(default_factory=PruningConfig)
+
+    @cached_property
+    def spec(self) -> ModelSpec:
+        """Specification of the model with the network that `net` describes."""
+        return find_spec(self.model, self.net)
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:

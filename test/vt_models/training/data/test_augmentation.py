@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+pytest.importorskip("torch")
+
 from vt_models.training.data.augmentation import (
     View,
     box_in_view,
@@ -42,7 +44,7 @@ def _ellipse_image() -> np.ndarray:
     angle=st.floats(-0.7, 0.7),
     mirrored=st.booleans(),
 )
-def test_label_is_where_the_pixels_go(
+def test_crop_view_pixels_land_where_the_label_is(
     dx: float, dy: float, side: float, aspect: float, angle: float, mirrored: bool
 ) -> None:
     view = View((78.0 + dx, 51.0 + dy), side, aspect, angle, mirrored)
@@ -54,7 +56,7 @@ def test_label_is_where_the_pixels_go(
     assert np.abs(seen - expected).max() < 2.0
 
 
-def test_unjittered_view_is_the_inference_crop() -> None:
+def test_crop_view_without_jitter_is_the_inference_crop() -> None:
     rng = np.random.default_rng(0)
     view = jittered_view(BOX, 4.0, 0.0, 0.0, rng)
     assert view.centre == (78.0, 51.0)
@@ -66,7 +68,8 @@ def test_box_in_view_equals_the_published_label(shared_dir: Path) -> None:
     """Sizes are theirs; centres lie half a crop pixel further, because they map pixel centres.
 
     Their tracker maps boxes back without that half pixel, as ours does: here labels and tracker
-    agree, and `test_label_is_where_the_pixels_go` shows that the pixels agree with both.
+    agree, and `test_crop_view_pixels_land_where_the_label_is` shows that the pixels agree with
+    both.
     """
     golden = np.load(shared_dir / "reference" / "train_helpers.golden.npz")
     label, extract = golden["crop_label_in_extract"].astype(float)
@@ -87,7 +90,7 @@ def test_jittered_view_shift_is_bounded_as_published(seed: int) -> None:
     assert abs(view.centre[1] - 51.0) <= bound
 
 
-def test_shifts_by_laplace_are_as_large_in_the_mean_and_have_longer_tails() -> None:
+def test_jittered_view_laplace_shifts_have_the_same_mean_and_longer_tails() -> None:
     rng = np.random.default_rng(3)
     side = np.sqrt(36.0 * 22.0)
 
@@ -103,7 +106,7 @@ def test_shifts_by_laplace_are_as_large_in_the_mean_and_have_longer_tails() -> N
     assert np.mean(laplace > 1.0) == pytest.approx(np.exp(-2.0), abs=0.03)
 
 
-def test_outside_is_black_or_foreign() -> None:
+def test_crop_view_outside_is_black_or_foreign() -> None:
     image = np.full((50, 50, 3), 200, np.uint8)
     view = View((25.0, 25.0), 200.0)
     assert crop_view(image, view, SIZE)[0, 0].tolist() == [0, 0, 0]
@@ -114,7 +117,7 @@ def test_outside_is_black_or_foreign() -> None:
 
 
 @given(seed=st.integers(0, 1000))
-def test_occlusion_stays_inside_the_target(seed: int) -> None:
+def test_occlude_stays_inside_the_target(seed: int) -> None:
     rng = np.random.default_rng(seed)
     box = np.array([0.4, 0.5, 0.3, 0.2], np.float32)
     crop = np.zeros((SIZE, SIZE, 3), np.uint8)
@@ -127,7 +130,7 @@ def test_occlusion_stays_inside_the_target(seed: int) -> None:
     assert rows.max() <= (0.5 + 0.1) * SIZE
 
 
-def test_blur_keeps_brightness() -> None:
+def test_motion_blur_keeps_brightness() -> None:
     rng = np.random.default_rng(3)
     crop = cv2.GaussianBlur(rng.integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8), (9, 9), 3)
     blurred = motion_blur(crop, rng)
@@ -136,7 +139,7 @@ def test_blur_keeps_brightness() -> None:
 
 
 @given(seed=st.integers(0, 1000))
-def test_erasing_leaves_nothing_of_the_target(seed: int) -> None:
+def test_erase_leaves_nothing_of_the_target(seed: int) -> None:
     rng = np.random.default_rng(seed)
     crop = np.full((SIZE, SIZE, 3), 60, np.uint8)
     box = np.array([0.5, 0.4, 0.25, 0.2], np.float32)

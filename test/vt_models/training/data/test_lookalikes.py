@@ -30,7 +30,7 @@ def _pack(names: list[str]) -> ImagePack:
     return ImagePack(images, stills, [])
 
 
-def test_a_lookalike_has_the_name_and_not_the_scene() -> None:
+def test_lookalikes_draw_has_the_name_and_not_the_scene() -> None:
     pack = _pack(["dog", "cat", "dog", "cat", "bird", ""])
     alike = LookAlikes(pack.sources)
     rng = np.random.default_rng(0)
@@ -42,7 +42,7 @@ def test_a_lookalike_has_the_name_and_not_the_scene() -> None:
     assert alike.draw(pack.stills[5], rng) is None, "no name"
 
 
-def test_negatives_may_be_lookalikes() -> None:
+def test_sampler_negatives_may_be_lookalikes() -> None:
     pack = _pack(["dog", "dog", *["cat"] * 30])
     config = SamplingConfig(0.0, 1.0, negative_share=1.0, lookalike_share=1.0)
     sampler = PairSampler(pack, config, 0)
@@ -54,7 +54,7 @@ def test_negatives_may_be_lookalikes() -> None:
 
 
 @given(seed=st.integers(0, 2**32 - 1), cx=st.floats(0.2, 0.8), w=st.floats(0.1, 0.4))
-def test_a_distractor_never_covers_the_target(seed: int, cx: float, w: float) -> None:
+def test_add_distractor_never_covers_the_target(seed: int, cx: float, w: float) -> None:
     rng = np.random.default_rng(seed)
     box = np.array([cx, 0.5, w, 0.2], np.float32)
     crop = np.full((SIZE, SIZE, 3), 90, np.uint8)
@@ -81,7 +81,7 @@ def test_add_distractor_sometimes_takes_the_colours_of_the_target() -> None:
 
 
 @given(seed=st.integers(0, 2**32 - 1), cx=st.floats(-0.1, 1.1), w=st.floats(0.02, 0.5))
-def test_a_paste_is_where_its_box_is(seed: int, cx: float, w: float) -> None:
+def test_paste_is_where_its_box_is(seed: int, cx: float, w: float) -> None:
     rng = np.random.default_rng(seed)
     crop = np.zeros((SIZE, SIZE, 3), np.uint8)
     box = np.array([cx, 0.5, w, w], np.float32)
@@ -95,7 +95,7 @@ def test_a_paste_is_where_its_box_is(seed: int, cx: float, w: float) -> None:
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-def test_a_transplanted_target_is_labelled_where_it_is(seed: int) -> None:
+def test_transplant_label_is_where_the_target_is(seed: int) -> None:
     rng = np.random.default_rng(seed)
     crop = np.zeros((SIZE, SIZE, 3), np.uint8)
     patch = np.full((20, 40, 3), 255, np.uint8)

@@ -21,6 +21,7 @@ from vt_models import create_miniature
 from vt_models.cli.main import main
 from vt_models.registry import get_spec
 from vt_models.training.data.batches import BatchNumbers, make_loader
+from vt_models.training.data.descriptions import check_texts
 from vt_models.training.data.pairs import PairDataset
 from vt_models.training.data.sampling import Pair, PairSampler
 from vt_models.training.data.sources import open_sources, parse_roots
@@ -65,7 +66,9 @@ def _dataset(words: list[str]) -> PairDataset:
     return PairDataset(data, get_spec(recipe.model), recipe)
 
 
-def test_a_run_on_a_mixture_continues_where_it_was(tmp_path: Path, words: list[str]) -> None:
+def test_trainer_on_a_mixture_resumes_with_the_same_numbers(
+    tmp_path: Path, words: list[str]
+) -> None:
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     assert main([*words, "--workers", "2", "--output", str(straight)]) == 0
     part = ["--set", "optim.samples=8", "--set", "optim.decay_start=1"]
@@ -75,7 +78,7 @@ def test_a_run_on_a_mixture_continues_where_it_was(tmp_path: Path, words: list[s
     assert all(np.array_equal(one[key], two[key]) for key in one)
 
 
-def test_workers_do_not_change_a_mixture(words: list[str]) -> None:
+def test_loader_workers_do_not_change_a_mixture(words: list[str]) -> None:
     dataset = _dataset(words)
     here = list(make_loader(dataset, BatchNumbers(4, 20, 4), 0, pin=False))
     there = list(make_loader(dataset, BatchNumbers(4, 20, 4), 2, pin=False))
@@ -85,7 +88,7 @@ def test_workers_do_not_change_a_mixture(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_an_unreadable_image_ends_the_run_by_name(
+def test_trainer_unreadable_image_ends_the_run_by_name(
     words: list[str], tmp_path: Path, workers: str
 ) -> None:
     root = tmp_path / "lasot"
@@ -125,7 +128,9 @@ def test_every_family_trains_by_its_recipe_on_the_four_data_sets(
     assert all(bool(torch.isfinite(value).all()) for value in net.parameters())
 
 
-def test_what_a_language_model_is_told(mini_sets: dict[str, Path], repository: Path) -> None:
+def test_words_of_a_target_are_sentence_or_classes(
+    mini_sets: dict[str, Path], repository: Path
+) -> None:
     from vt_models.text import Tokenizer  # noqa: PLC0415 - needs tokenizers
 
     recipe = load_recipe(repository / "recipes" / "pjvlt.yaml")
@@ -142,6 +147,40 @@ def test_what_a_language_model_is_told(mini_sets: dict[str, Path], repository: P
     }
     texts = {tuple(tokenizer(text)[0].tolist()) for words in expected.values() for text in words}
     assert known == texts
+
+
+def test_words_source_without_texts_is_refused_unless_the_recipe_says_so(
+    mini_sets: dict[str, Path],
+    repository: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    silent = tmp_path / "trackingnet"
+    shutil.copytree(mini_sets["trackingnet"], silent)
+    (silent / "classes.txt").unlink()
+    roots = {**mini_sets, "trackingnet": silent}
+    recipe = repository / "recipes" / "pjvlt.yaml"
+    words = ["train", str(recipe), "--output", str(tmp_path / "run")]
+    words += [part for kind, root in roots.items() for part in ("--data", f"{kind}={root}")]
+
+    assert main(words) != 0  # before the network is built
+    said = capsys.readouterr().err
+    assert "trackingnet: 0 of 2 tracks and 0 of 0 targets in stills have a text" in said
+    assert "classes.txt" in said
+    assert "`without_text: true`" in said
+
+    own = tmp_path / "own.yaml"
+    kinds = [f"- {{kind: {kind}}}" for kind in ("lasot", "got10k", "coco")]
+    allowed = "- {kind: trackingnet, without_text: true}"
+    own.write_text("\n".join([f"base: {recipe}", "model: pjvlt", "sources:", *kinds, allowed]))
+    loaded = load_recipe(own)
+    lines = check_texts(loaded, open_sources(loaded, roots).sources)
+    assert [line.partition(": ")[2].split(" targets")[0] for line in lines] == [
+        "2 of 2 tracks and 0 of 0",
+        "2 of 2 tracks and 0 of 0",
+        "0 of 0 tracks and 9 of 9",
+        "0 of 2 tracks and 0 of 0",
+    ]
 
 
 def _digest(sampler: PairSampler, count: int) -> str:
@@ -165,14 +204,16 @@ def _digest(sampler: PairSampler, count: int) -> str:
         ("trident", "b3c101910dde6ba4"),
     ],
 )
-def test_a_pack_gives_the_pairs_it_always_gave(mini_pack: Path, order: str, digest: str) -> None:
+def test_pair_sampler_on_a_pack_gives_the_pairs_it_always_gave(
+    mini_pack: Path, order: str, digest: str
+) -> None:
     shares = SamplingConfig(0.4, 0.35, 0.25, 0.3, lookalike_share=0.5, max_gap=25, order=order)
     recipe = Recipe("stark_st50", sampling=shares)
     for data in (load_image_pack(mini_pack), open_sources(recipe, {"pack": mini_pack})):
         assert _digest(PairSampler(data, shares, 7, dynamic=True), 300) == digest
 
 
-def test_the_shipped_recipe_gives_the_pairs_it_was_trained_on(
+def test_bundled_recipe_gives_the_pairs_it_was_trained_on(
     shared_dir: Path, repository: Path
 ) -> None:
     path = repository / "recipes" / "asymtrack_lite0_pack.yaml"

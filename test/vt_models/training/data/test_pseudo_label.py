@@ -96,7 +96,7 @@ class Leaving(Marked):
 BOX = (20.0, 40.0, 10.0, 10.0)
 
 
-def test_a_teacher_that_drifts_does_not_come_back() -> None:
+def test_follow_drifting_teacher_gives_none() -> None:
     frames = _frames(6)
     assert follow(Shifting(2.0), frames, BOX, PseudoSettings()) is None
     found = follow(Marked(0), frames, BOX, PseudoSettings())
@@ -105,14 +105,14 @@ def test_a_teacher_that_drifts_does_not_come_back() -> None:
     assert [round(b[0]) for b in found.boxes] == [20, 23, 26, 29, 32, 35]
 
 
-def test_a_clip_is_kept_as_far_as_there_is_a_way_back() -> None:
+def test_follow_keeps_the_clip_as_far_as_there_is_a_way_back() -> None:
     frames = _frames(24)
     found = follow(Leaving(15), frames, BOX, PseudoSettings())
     assert [round(b[0]) for b in found.boxes] == [20 + 3 * n for n in range(12)]
     assert follow(Leaving(3), frames, BOX, PseudoSettings()) is None, "less than 6 frames"
 
 
-def test_regions_are_textured_apart_and_some_move() -> None:
+def test_propose_regions_are_textured_apart_and_some_move() -> None:
     rng = np.random.default_rng(0)
     flat = [np.full((96, 160, 3), 90, np.uint8)] * 2
     assert propose(flat, 4, rng) == []
@@ -131,7 +131,7 @@ def test_regions_are_textured_apart_and_some_move() -> None:
         assert y + h <= 96
 
 
-def test_clips_are_spread_over_a_video(tmp_path: Path) -> None:
+def test_cut_clips_are_spread_over_the_video(tmp_path: Path) -> None:
     _write_video(tmp_path / "v", _frames(24))
     source = open_recorded(tmp_path / "v")
     settings = PseudoSettings(clips=2, length=6, stride=2, max_side=80)
@@ -185,7 +185,7 @@ def test_write_pseudo_pack_leaves_out_drifted_regions(
     assert not (tmp_path / "pack" / "annotations.jsonl").exists()
 
 
-def test_impossible_settings_and_folders_are_refused(tmp_path: Path) -> None:
+def test_pseudo_label_impossible_settings_and_folders_are_refused(tmp_path: Path) -> None:
     for wrong in ({"clips": 0}, {"length": 1}, {"threshold": 1.5}, {"max_side": 10}, {"stride": 0}):
         with pytest.raises(InputError, match=next(iter(wrong))):
             PseudoSettings(**wrong)
@@ -199,7 +199,8 @@ def test_impossible_settings_and_folders_are_refused(tmp_path: Path) -> None:
         find_videos(tmp_path)
 
 
-def test_the_default_labels_real_clips(
+@pytest.mark.integration
+def test_pseudo_label_command_default_model_labels_real_clips(
     tmp_path: Path, shared_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("davis_car-roundabout", "otb_Crossing"):
@@ -221,7 +222,7 @@ def test_the_default_labels_real_clips(
         assert 6 <= len(track.targets) <= 10
 
 
-def test_a_baseline_labels_a_video(
+def test_pseudo_label_command_baseline_labels_a_video(
     tmp_path: Path, shared_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = shared_dir / "peers"
@@ -263,7 +264,7 @@ def test_pseudo_label_impossible_teachers_are_refused(
     assert re.search(message, capsys.readouterr().err)
 
 
-def test_boxes_of_baselines_end_where_the_frame_does() -> None:
+def test_inside_frame_boxes_end_where_the_frame_does() -> None:
     frame = _frames(1)[0]
     width = frame.shape[1]
     tracker = InsideFrame(Shifting(30))

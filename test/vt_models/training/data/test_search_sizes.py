@@ -64,13 +64,13 @@ def marked() -> ImagePack:
     return ImagePack([image], [Target(0, BOX, "mark", "v")], [])
 
 
-def test_batches_have_sizes_of_their_own(tmp_path: Path, pack: ImagePack) -> None:
+def test_search_sizes_differ_between_batches(tmp_path: Path, pack: ImagePack) -> None:
     found = _sizes(_dataset(pack, _recipe(tmp_path)), BatchNumbers(0, 400, 4))
     assert set(found) == set(range(128, 225, 16))
     assert set(_sizes(_dataset(pack, _recipe(tmp_path, "[]")), BatchNumbers(0, 8, 4))) == {192}
 
 
-def test_a_size_depends_on_the_seed_and_the_batch_alone(tmp_path: Path, pack: ImagePack) -> None:
+def test_search_sizes_depend_on_seed_and_batch_alone(tmp_path: Path, pack: ImagePack) -> None:
     dataset = _dataset(pack, _recipe(tmp_path))
     all_of_them = _sizes(dataset, BatchNumbers(0, 64, 4))
     assert _sizes(dataset, BatchNumbers(32, 64, 4), workers=2) == all_of_them[8:], "resumed"
@@ -91,7 +91,9 @@ def test_search_sizes_leave_other_draws_unchanged(tmp_path: Path, pack: ImagePac
 
 
 @pytest.mark.parametrize("size", [96, 128, 224])
-def test_the_label_is_where_the_target_is(tmp_path: Path, marked: ImagePack, size: int) -> None:
+def test_search_sizes_label_is_where_the_target_is(
+    tmp_path: Path, marked: ImagePack, size: int
+) -> None:
     sampling = ["sampling.clip_share=0", "sampling.still_share=1"]
     augment = ["augment.search_centre=3.4", "augment.search_scale=0.05", "augment.aspect=0.2"]
     recipe = _recipe(tmp_path, f"[{size}, {size}]", *sampling, *augment)
@@ -113,7 +115,9 @@ def test_the_label_is_where_the_target_is(tmp_path: Path, marked: ImagePack, siz
     assert 0.8 * size < np.max(centres) < 0.98 * size
 
 
-def test_a_run_with_sizes_goes_on_where_it_was(tmp_path: Path, pack: ImagePack) -> None:
+def test_trainer_with_search_sizes_resumes_with_the_same_numbers(
+    tmp_path: Path, pack: ImagePack
+) -> None:
     def trainer(folder: str) -> Trainer:
         (tmp_path / folder).mkdir(exist_ok=True)
         recipe = _recipe(tmp_path, "[128, 224]", "optim.samples=16")
@@ -150,14 +154,17 @@ def test_a_run_with_sizes_goes_on_where_it_was(tmp_path: Path, pack: ImagePack) 
         ("asymtrack_t", "[128, 224]", r"means nothing for asymtrack_t: .*256 pixels wide, always"),
         ("asymtrack_nano", "[128]", r"smallest and the largest side.*but is \[128\]"),
         ("asymtrack_nano", "[224, 128]", r"smallest and the largest side"),
-        ("asymtrack_nano", "[120, 224]", r"multiples of 16"),
-        ("asymtrack_nano", "[128, 200]", r"multiples of 16"),
-        ("asymtrack_nano", "[64, 128]", r"a target of 64 leaves no surroundings"),
+        ("asymtrack_nano", "[120, 224]", r"expected a multiple of 16 from 96"),
+        ("asymtrack_nano", "[128, 200]", r"expected a multiple of 16 from 96"),
+        ("asymtrack_nano", "[64, 128]", r"a search crop of 64 pixels; .*from 96 to 1024"),
+        ("asymtrack_nano", "[128, 2048]", r"a search crop of 2048 pixels; .*from 96 to 1024"),
         ("asymtrack_nano", "[wide, 128]", r"must be a int"),
         ("asymtrack_nano", "128", r"must be a list of whole numbers, not 128"),
     ],
 )
-def test_impossible_sizes_are_refused(tmp_path: Path, model: str, sizes: str, message: str) -> None:
+def test_search_sizes_impossible_ones_are_refused(
+    tmp_path: Path, model: str, sizes: str, message: str
+) -> None:
     overrides = [f"model={model}", f"augment.search_sizes={sizes}"]
     with pytest.raises(RecipeError, match=f"augment.search_sizes.*{message}"):
         _recipe(tmp_path, "[]", *overrides)

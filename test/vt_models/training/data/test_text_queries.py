@@ -53,7 +53,7 @@ def pack() -> ImagePack:
     )
 
 
-def test_the_text_fits_one_object_of_the_view_or_none(pack: ImagePack) -> None:
+def test_named_objects_text_fits_one_object_of_the_view_or_none(pack: ImagePack) -> None:
     dataset = PairDataset(pack, SPEC, recipe(template_dropout=1.0))
     names = {word: text for text in ("dog", "cat", "car") for word in ids_of(text)}
     drawn: Counter[tuple[str, bool]] = Counter()
@@ -64,7 +64,7 @@ def test_the_text_fits_one_object_of_the_view_or_none(pack: ImagePack) -> None:
     assert all(drawn[text, present] > 5 for text in ("dog", "cat") for present in (True, False))
 
 
-def test_a_view_with_two_of_the_name_is_not_clear(pack: ImagePack) -> None:
+def test_is_clear_two_of_the_name_in_view_is_false(pack: ImagePack) -> None:
     named = NamedObjects(pack.sources)
     dog = pack.stills[0]
     both = View((100.0, 60.0), 190.0)
@@ -103,7 +103,7 @@ def test_sample_without_template_shows_the_mean_colour(mini_pack: Path) -> None:
     assert all(np.array_equal(again[name], value) for name, value in dataset[7].items())
 
 
-def test_a_pack_without_names_gives_pairs_with_templates(pack: ImagePack) -> None:
+def test_dataset_pack_without_names_gives_pairs_with_templates(pack: ImagePack) -> None:
     stills = [Target(t.image, t.box, "", t.scene) for t in pack.stills]
     nameless = ImagePack(pack.images, stills, [])
     sample = PairDataset(nameless, SPEC, recipe(template_dropout=1.0))[0]
@@ -116,7 +116,7 @@ def test_a_pack_without_names_gives_pairs_with_templates(pack: ImagePack) -> Non
     seed=st.integers(0, 2**32),
 )
 @settings(max_examples=200)
-def test_a_window_is_in_the_image_or_around_it(
+def test_window_around_is_in_the_image_or_around_it(
     box: tuple[float, float, float, float], shape: tuple[int, int], seed: int
 ) -> None:
     height, width = shape
@@ -130,7 +130,7 @@ def test_a_window_is_in_the_image_or_around_it(
     assert 0.13 < np.sqrt(part_w * part_h) < 0.61
 
 
-def test_the_share_of_a_box_inside_a_view() -> None:
+def test_share_inside_equals_the_clipped_area() -> None:
     view = View((50.0, 50.0), 100.0)
     assert share_inside((10.0, 10.0, 20.0, 20.0), view) == pytest.approx(1.0)
     assert share_inside((90.0, 40.0, 20.0, 20.0), view) == pytest.approx(0.5)

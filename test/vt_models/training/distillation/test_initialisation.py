@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-import torch
+import pytest
+
+torch = pytest.importorskip("torch")
 
 from vt_models import create_model
 from vt_models.nets.layers import EfficientTemplateModulation
-from vt_models.training.distillation.initialisation import (
+from vt_models.training.distillation.backbone import (
     MODULATION_INIT_SCALE,
     SEARCH_MARK_CHANNELS,
     ease_start,

@@ -266,7 +266,7 @@ def test_loss_without_teacher_is_that_of_the_family(tmp_path: Path, mini_pack: P
     (sample,), _ = next(iter(trainer.batches()))
     part = trainer._preprocess(sample)
     terms = trainer._terms(trainer._net, part, part.truth)
-    expected = dense_loss(trainer._net(**part.inputs), *part.truth, recipe.loss)
+    expected = dense_loss(trainer._net(**part.inputs), part.truth, recipe.loss)
     assert terms.keys() == expected.keys()
     assert terms["total"].item() == pytest.approx(expected["total"].item(), rel=1e-6)
 

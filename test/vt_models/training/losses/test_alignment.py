@@ -11,7 +11,7 @@ from vt_models.api import create_miniature
 from vt_models.nets.bert import padding_bias
 from vt_models.registry import get_spec
 from vt_models.training.losses.alignment import alignment_loss
-from vt_models.training.losses.families import loss_for
+from vt_models.training.losses.families import Truth, loss_for
 from vt_models.training.recipe.settings import LossConfig
 
 pytestmark = pytest.mark.train
@@ -99,7 +99,7 @@ def test_the_network_s_own_outputs_align_in_a_few_steps() -> None:
     optimizer = torch.optim.AdamW(net.parameters(), 2e-3)
     course = []
     for _ in range(15):
-        terms = loss(net(template, search, ids, mask), BOX[:2], PRESENT[:2], config)
+        terms = loss(net(template, search, ids, mask), Truth(BOX[:2], PRESENT[:2]), config)
         optimizer.zero_grad()
         terms["total"].backward()
         optimizer.step()

@@ -47,7 +47,7 @@ def test_box_loss_is_as_published(shared_dir: Path) -> None:
     assert torch.allclose(iou, torch.from_numpy(golden["iou"]), atol=1e-6)
     assert (1 - giou).mean().item() == pytest.approx(float(golden["giou_loss"]), abs=1e-6)
     present = torch.ones(len(truth), dtype=torch.bool)
-    terms = box_loss({"box": predicted}, truth, present, LossConfig())
+    terms = box_loss({"box": predicted}, Truth(truth, present), LossConfig())
     assert terms["l1"].item() == pytest.approx(float(golden["l1_mean"]), abs=1e-6)
     expected = 2 * float(golden["giou_loss"]) + 5 * float(golden["l1_mean"])
     assert terms["total"].item() == pytest.approx(expected, abs=1e-5)
@@ -61,7 +61,9 @@ def test_box_loss_clips_the_truth_at_the_crop(shared_dir: Path) -> None:
     assert not torch.allclose(truth, clipped, atol=1e-3)
     assert torch.allclose(inside_crop(truth), clipped, atol=1e-6)
     predicted = _cxcywh(golden["giou_pred_xyxy"])
-    terms = box_loss({"box": predicted}, truth, torch.ones(4, dtype=torch.bool), LossConfig())
+    terms = box_loss(
+        {"box": predicted}, Truth(truth, torch.ones(4, dtype=torch.bool)), LossConfig()
+    )
     assert terms["giou"].item() == pytest.approx(float(golden["giou_loss"]), abs=1e-6)
     assert terms["l1"].item() == pytest.approx(float(golden["l1_mean"]), abs=1e-6)
 
@@ -69,8 +71,8 @@ def test_box_loss_clips_the_truth_at_the_crop(shared_dir: Path) -> None:
 def test_absent_targets_do_not_count_in_the_box_loss() -> None:
     box, truth = torch.rand(3, 4), torch.rand(3, 4)
     present = torch.tensor([True, False, True])
-    some = box_loss({"box": box}, truth, present, LossConfig())
-    kept = box_loss({"box": box[present]}, truth[present], present[present], LossConfig())
+    some = box_loss({"box": box}, Truth(truth, present), LossConfig())
+    kept = box_loss({"box": box[present]}, Truth(truth[present], present[present]), LossConfig())
     for name, value in kept.items():
         assert some[name].item() == pytest.approx(value.item(), abs=1e-6)
 
@@ -84,7 +86,9 @@ def test_giou_is_bounded_when_corners_are_swapped() -> None:
 
 def test_box_loss_without_any_target_is_zero_but_differentiable() -> None:
     box = torch.rand(2, 4, requires_grad=True)
-    terms = box_loss({"box": box}, torch.rand(2, 4), torch.zeros(2, dtype=torch.bool), LossConfig())
+    terms = box_loss(
+        {"box": box}, Truth(torch.rand(2, 4), torch.zeros(2, dtype=torch.bool)), LossConfig()
+    )
     terms["total"].backward()
     assert terms["total"].item() == 0
     assert box.grad is not None
@@ -108,9 +112,9 @@ def _dense_outputs(logit: float, box: torch.Tensor) -> dict[str, torch.Tensor]:
 def test_dense_loss_prefers_the_truth() -> None:
     box = torch.tensor([[0.5, 0.5, 0.4, 0.3]])
     present, config = torch.tensor([True]), LossConfig(score=1.0)
-    right = dense_loss(_dense_outputs(8.0, box), box, present, config)["total"]
-    wrong_box = dense_loss(_dense_outputs(8.0, box * 1.3), box, present, config)["total"]
-    wrong_score = dense_loss(_dense_outputs(-8.0, box), box, present, config)["total"]
+    right = dense_loss(_dense_outputs(8.0, box), Truth(box, present), config)["total"]
+    wrong_box = dense_loss(_dense_outputs(8.0, box * 1.3), Truth(box, present), config)["total"]
+    wrong_score = dense_loss(_dense_outputs(-8.0, box), Truth(box, present), config)["total"]
     assert right < 0.01
     assert wrong_box > right + 0.1
     assert wrong_score > right + 0.1
@@ -119,9 +123,9 @@ def test_dense_loss_prefers_the_truth() -> None:
 def test_dense_loss_with_absent_target_lowers_scores_only() -> None:
     box = torch.tensor([[0.5, 0.5, 0.4, 0.3]])
     absent, config = torch.tensor([False]), LossConfig(score=1.0)
-    sure = dense_loss(_dense_outputs(8.0, box), box, absent, config)
+    sure = dense_loss(_dense_outputs(8.0, box), Truth(box, absent), config)
     unsure = {"logits": torch.full((1, 8, 8), -8.0), "boxes": _dense_outputs(1.0, box)["boxes"]}
-    assert sure["total"] > 10 * dense_loss(unsure, box, absent, config)["total"] > 0
+    assert sure["total"] > 10 * dense_loss(unsure, Truth(box, absent), config)["total"] > 0
     assert sure["giou"] == 0
 
 
@@ -129,8 +133,8 @@ def test_dense_loss_of_absent_batch_is_bounded() -> None:
     box = torch.tensor([[0.5, 0.5, 0.4, 0.3]]).expand(6, -1)
     absent, config = torch.zeros(6, dtype=torch.bool), LossConfig(score=1.0)
     outputs = _dense_outputs(2.0, box)
-    one = dense_loss({k: v[:1] for k, v in outputs.items()}, box[:1], absent[:1], config)
-    assert dense_loss(outputs, box, absent, config)["total"].item() == pytest.approx(
+    one = dense_loss({k: v[:1] for k, v in outputs.items()}, Truth(box[:1], absent[:1]), config)
+    assert dense_loss(outputs, Truth(box, absent), config)["total"].item() == pytest.approx(
         one["total"].item()
     )
 
@@ -160,7 +164,7 @@ def test_centre_loss_judges_the_box_at_the_peak(shared_dir: Path) -> None:
     boxes.flatten(2)[torch.arange(4), :, peak] = _cxcywh(golden["giou_pred_xyxy"].numpy())
     present = torch.ones(4, dtype=torch.bool)
     outputs = {"score_map": scores, "box_map": boxes}
-    terms = centre_loss(outputs, truth, present, LossConfig(giou=2.0, l1=5.0, score=1.0))
+    terms = centre_loss(outputs, Truth(truth, present), LossConfig(giou=2.0, l1=5.0, score=1.0))
     expected = 2 * golden["giou_loss"] + 5 * golden["l1_mean"] + golden["focal_loss"]
     assert terms["total"].item() == pytest.approx(expected.item(), rel=1e-5)
 
@@ -171,8 +175,7 @@ def test_centre_loss_with_absent_target_lowers_scores_only() -> None:
     low, high = (
         centre_loss(
             {"score_map": torch.full((1, 24, 24), score), "box_map": boxes},
-            box,
-            absent,
+            Truth(box, absent),
             LossConfig(),
         )
         for score in (0.01, 0.9)
@@ -184,10 +187,10 @@ def test_centre_loss_with_absent_target_lowers_scores_only() -> None:
 def test_stark_loss_has_two_stages() -> None:
     outputs = {"box": torch.rand(4, 4), "logit": torch.tensor([3.0, -3.0, 3.0, -3.0])}
     truth, present = torch.rand(4, 4), torch.tensor([True, False, False, True])
-    first = stark_loss(outputs, truth, present, LossConfig())
-    plain = box_loss(outputs, truth, present, LossConfig())
+    first = stark_loss(outputs, Truth(truth, present), LossConfig())
+    plain = box_loss(outputs, Truth(truth, present), LossConfig())
     assert first["total"] == plain["total"]
-    second = stark_loss(outputs, truth, present, LossConfig(giou=0, l1=0, presence=1))
+    second = stark_loss(outputs, Truth(truth, present), LossConfig(giou=0, l1=0, presence=1))
     wrong, right = np.log1p(np.exp(3.0)), np.log1p(np.exp(-3.0))
     assert second["total"].item() == pytest.approx((2 * wrong + 2 * right) / 4, rel=1e-5)
     assert second["right"] == 0.5
@@ -206,15 +209,15 @@ def test_sbt_loss_weighs_classes_and_fits_every_cell_inside() -> None:
     boxes[:, 0] += 0.1
     weights = LossConfig(giou=50, l1=70, score=120)
     present = torch.tensor([True])
-    terms = sbt_loss({"logits": logits, "boxes": boxes}, box, present, weights)
+    terms = sbt_loss({"logits": logits, "boxes": boxes}, Truth(box, present), weights)
     assert terms["score"].item() == pytest.approx(np.log(2), rel=1e-5)
     assert terms["l1"].item() == pytest.approx(0.1, rel=1e-4)
     assert terms["giou"].item() == pytest.approx(1 - 0.4 / 0.6, rel=1e-4)
     total = 120 * terms["score"] + 70 * terms["l1"] + 50 * terms["giou"]
     assert terms["total"].item() == pytest.approx(total.item())
     logits[:, 0][inside] = 9.0
-    missed = sbt_loss({"logits": logits.flip(1), "boxes": boxes}, box, present, weights)
-    found = sbt_loss({"logits": logits, "boxes": boxes}, box, present, weights)
+    missed = sbt_loss({"logits": logits.flip(1), "boxes": boxes}, Truth(box, present), weights)
+    found = sbt_loss({"logits": logits, "boxes": boxes}, Truth(box, present), weights)
     share = 8 / (8 + 56 / 16)
     assert missed["score"].item() == pytest.approx(share * 9 + (1 - share) * np.log(2), rel=1e-3)
     assert found["score"].item() == pytest.approx((1 - share) * np.log(2), rel=1e-2)
@@ -232,13 +235,12 @@ def test_parts_of_a_batch_add_up_to_the_batch(model: str) -> None:
     truth = Truth(_boxes(rng, 6), torch.tensor([True, True, False, True, False, True]))
     outputs = {name: value.requires_grad_() for name, value in _outputs(spec.family, rng).items()}
     loss = loss_for(spec)
-    whole = loss(outputs, *truth, config)
+    whole = loss(outputs, truth, config)
     gradients = torch.autograd.grad(whole["total"], list(outputs.values()), allow_unused=True)
     parts = [
         loss(
             {k: v[cut] for k, v in outputs.items()},
-            truth.box[cut],
-            truth.present[cut],
+            Truth(truth.box[cut], truth.present[cut]),
             config,
             truth,
         )
@@ -282,9 +284,9 @@ def test_centre_loss_box_cell_chooses_peak_or_target() -> None:
     boxes[0, :, 3:6, 3:6] = box[0, :, None, None]
     outputs, present = {"score_map": scores, "box_map": boxes}, torch.tensor([True])
 
-    at_peak = centre_loss(outputs, box, present, LossConfig())
-    at_target = centre_loss(outputs, box, present, LossConfig(box_cell="target"))
-    absent = centre_loss(outputs, box, ~present, LossConfig(box_cell="target"))
+    at_peak = centre_loss(outputs, Truth(box, present), LossConfig())
+    at_target = centre_loss(outputs, Truth(box, present), LossConfig(box_cell="target"))
+    absent = centre_loss(outputs, Truth(box, ~present), LossConfig(box_cell="target"))
 
     assert at_peak["iou"] == 0
     assert at_target["iou"] == pytest.approx(1.0)
@@ -323,8 +325,8 @@ def test_the_corner_term_is_part_of_the_box_loss_if_asked_for() -> None:
     maps = {"score_tl": torch.zeros(2, 8, 8), "score_br": torch.zeros(2, 8, 8)}
     outputs = {"box": box, **maps}
 
-    without = box_loss(outputs, box, present, LossConfig())
-    terms = box_loss(outputs, box, present, LossConfig(corner=0.5))
+    without = box_loss(outputs, Truth(box, present), LossConfig())
+    terms = box_loss(outputs, Truth(box, present), LossConfig(corner=0.5))
 
     assert "corner" not in without
     assert terms["corner"].item() == pytest.approx(np.log(8.0), abs=1e-5)

@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from pathlib import Path
 
 import pytest
 
+pytest.importorskip("torch", reason="needs the training packages")
+
 from vt_models.errors import RecipeError
+from vt_models.settings import read_section
 from vt_models.training.recipe.loader import load_recipe
 from vt_models.training.recipe.settings import to_dict
 
@@ -40,6 +45,7 @@ def test_recipe_defaults_are_as_published(tmp_path: Path) -> None:
         ("model: asymtrack_t\noptim:\n  batch_size: many\n", 3, ["optim.batch_size", "'many'"]),
         ("model: asymtrack_t\noptim:\n  batch_size: 2.5\n", 3, ["int", "2.5"]),
         ("model: asymtrack_t\nseed: true\n", 2, ["seed", "True"]),
+        (f"model: asymtrack_t\noptim:\n  lr: {'9' * 400}\n", 3, ["optim.lr", "float", "..."]),
         ("model: asymtrack_t\noptim:\n  compile: 1\n", 3, ["optim.compile", "bool", "1"]),
         ("model: asymtrack_t\noptim: 3\n", 2, ["optim", "mapping"]),
         ("model: asymtrack_t\noptim:\n  frozen: backbone\n", 3, ["optim.frozen", "list"]),
@@ -177,10 +183,15 @@ def test_impossible_values_are_named_by_line(
     [
         ("optim:\n  lr: 1e-3\n", ["recipe.yaml", "model"]),
         ("- 1\n", ["recipe.yaml", "mapping"]),
-        ("model: [\n", ["recipe.yaml", "YAML", "line 2"]),
+        ("model: [\n", ["recipe.yaml:2", "YAML"]),
         ("base: 3\nmodel: asymtrack_t\n", ["recipe.yaml:1", "name of a recipe"]),
         ("model: asymtrack_t\nbase: nowhere.yaml\n", ["recipe.yaml:2", "nowhere.yaml"]),
         ("model: asymtrack_t\nbase: recipe.yaml\n", ["recipe.yaml:2", "leads back"]),
+        (
+            f"model: asymtrack_t\nbase: {'9' * 5000}x\n",
+            ["recipe.yaml", "names no file", "too long"],
+        ),
+        ('model: asymtrack_t\nvalidation: "a\\0b"\n', ["recipe.yaml", "names no file"]),
     ],
 )
 def test_impossible_values_are_refused(tmp_path: Path, text: str, words: list[str]) -> None:
@@ -200,6 +211,40 @@ def test_load_recipe_reads_1e_4_and_overrides(tmp_path: Path) -> None:
         load_recipe(path, ["optim.samples"])
     with pytest.raises(RecipeError, match="not valid YAML"):
         load_recipe(path, ["optim.frozen=["])
+
+
+BOMB = "a: &a [x,x]\n" + "".join(f"b{n}: &b{n} [*a,*a]\n" for n in range(40))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (BOMB, r":2: a recipe does not repeat"),
+        ("a: &a\n  b: *a\n", r":2: a recipe does not repeat"),
+        ("<<: {base: other.yaml}\n", r":1: a recipe does not repeat"),
+        ("[" * 50_000 + "]" * 50_000, r":1: more than 20 levels"),
+        ("- x\n" * 30_000, r":19999: more than 20000 entries"),
+        ("#" * 300_000, r"expected at most 262,144"),
+        ("a: !!python/object/apply:os.system [x]", r":1: not valid YAML: could not determine"),
+        ("lr: " + "9" * 5000, "not valid YAML: ValueError"),
+        ("lr: 2026-99-99", "not valid YAML: ValueError"),
+        ("a: 'secret\n", r":2: not valid YAML: found unexpected end of stream\.$"),
+        ("secret: [\x01", r"not valid YAML: special characters are not allowed\.$"),
+    ],
+    ids=range(11),
+)
+def test_load_recipe_of_a_stranger_is_refused_in_a_sentence(tmp_path, text, said) -> None:
+    path = _write(tmp_path, text)
+    with pytest.raises(RecipeError, match=said) as refused:
+        load_recipe(path)
+    assert "secret" not in str(refused.value)
+    assert len(str(refused.value)) < 300 + len(str(path))
+
+
+def test_load_recipe_does_not_wait_for_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(RecipeError, match="it is a pipe"):
+        load_recipe(tmp_path / "pipe.yaml")
 
 
 def test_load_recipe_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
@@ -289,3 +334,40 @@ def test_load_recipe_with_an_earlier_key_warns_and_reads_it(tmp_path: Path) -> N
     base.write_text("model: asymtrack_t\naugment:\n  gray: 2\n")
     with pytest.warns(FutureWarning), pytest.raises(RecipeError, match=r":3: `augment\.grey` is a"):
         load_recipe(base)
+
+
+@pytest.mark.parametrize(
+    ("net", "said"),
+    [
+        ("{etmm: []}", r"recipe\.yaml:2: unknown key `net\.etmm`.*Did you mean `etm`"),
+        ("\n  ope: [4]", r"recipe\.yaml:2: no asymtrack_t can be built so: .*stages 1, 2, 3"),
+        ("\n  ope: 1", r"recipe\.yaml:3: `net\.ope` must be a list of whole numbers, not 1"),
+        ("[]", r"recipe\.yaml:2: `net` must be a mapping, not \[\]"),
+    ],
+)
+def test_net_mistakes_are_named_with_their_line(tmp_path: Path, net: str, said: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"model: asymtrack_t\nnet: {net}\n")
+    with pytest.raises(RecipeError, match=said):
+        load_recipe(path)
+
+
+def test_settings_of_a_text_mean_nothing_where_net_reads_none(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("model: pjvlt_tiny\nsampling: {text_dropout: 0.3}\n")
+    assert load_recipe(path).spec.language
+    with pytest.raises(
+        RecipeError, match=r"recipe\.yaml:2: `sampling\.text_dropout` means nothing"
+    ):
+        load_recipe(path, ["net.fusion.saiel=false"])
+
+
+def test_a_section_without_a_required_key_is_refused() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Rate:
+        least: float
+        most: float = 1.0
+
+    assert read_section(Rate, {"least": 0.5}, str, RecipeError, "rate.") == Rate(0.5)
+    with pytest.raises(RecipeError, match=r"^rate: `rate\.least:` is missing"):
+        read_section(Rate, {"most": 2}, str, RecipeError, "rate.")

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+pytest.importorskip("torch", reason="needs the training packages")
 
 from vt_models.datasets.video_list import read_video_list
 from vt_models.registry import get_spec, list_models
@@ -39,6 +42,7 @@ class Facts(NamedTuple):
 CORNERS = {"giou": 2, "l1": 5}
 CENTRE = {"giou": 2, "l1": 5, "score": 1}
 SBT = {"giou": 50, "l1": 70, "score": 120, "background": 0.0625}
+SBT_PAPER = {"giou": 5, "l1": 7, "score": 12, "background": 1}
 STARK = (4.5, 0.5)
 FACTS = {
     "asymtrack_t": Facts("asymtrack_t", 500, 400, 2 * 64, 4e-4, 0.1, "causal", (3.5, 0.5), CORNERS),
@@ -59,12 +63,34 @@ FACTS = {
     ),
     "sbt_base": Facts("sbt_base", 500, 400, 8 * 20, 1e-3, 0.1, "causal", STARK, SBT),
     "sbt_large": Facts("sbt_large", 300, 240, 8 * 12, 1e-3, 0.1, "causal", STARK, SBT),
-    "sbt_small": Facts("sbt_small", 600, 200, 160, 1e-4, 0.1, "causal", STARK, SBT, FOUR, 50_000),
-    "sbt_light": Facts("sbt_light", 600, 200, 160, 1e-4, 0.1, "causal", STARK, SBT, FOUR, 50_000),
+    "sbt_small": Facts(
+        "sbt_small", 600, 200, 160, 1e-4, 0.1, "causal", STARK, SBT_PAPER, FOUR, 50_000
+    ),
+    "sbt_small_got10k": Facts(
+        "sbt_small", 100, 30, 160, 1e-3, 0.1, "causal", STARK, SBT_PAPER, ["got10k"], 50_000
+    ),
+    "sbt_light": Facts(
+        "sbt_light", 600, 200, 160, 1e-4, 0.1, "causal", STARK, SBT_PAPER, FOUR, 50_000
+    ),
+    "sbt_light_got10k": Facts(
+        "sbt_light", 100, 30, 160, 1e-3, 0.1, "causal", STARK, SBT_PAPER, ["got10k"], 50_000
+    ),
     "pjvlt": Facts("pjvlt", 300, 240, 128, 1e-4, 0.1, "causal", (3.0, 0.25), CENTRE),
     "pjvlt_got10k": Facts(
         "pjvlt", 100, 60, 128, 1e-4, 0.1, "causal", (3.0, 0.25), CENTRE, ["got10k"]
     ),
+    "pjvlt_lasot": Facts(
+        "pjvlt", 100, 60, 128, 1e-4, 0.1, "causal", (3.0, 0.25), CENTRE, ["lasot"]
+    ),
+}
+FACTS |= {
+    f"{name}_got10k": FACTS[name]._replace(sources=["got10k"])
+    for name in FACTS
+    if name.startswith("stark_")
+}
+FACTS |= {
+    f"sbt_{size}_got10k": FACTS[f"sbt_{size}"]._replace(epochs=100, drop=80, sources=["got10k"])
+    for size in ("base", "large")
 }
 
 
@@ -154,3 +180,35 @@ def test_pack_recipes_need_one_pack_alone(name: str) -> None:
     assert (source.kind, source.root, source.in_memory) == ("pack", "", True)
     assert recipe.optim.samples <= 1_000_000
     assert get_spec(recipe.model).name == name.removesuffix("_pack").removesuffix("_stage2")
+
+
+ABLATIONS = sorted(path.stem for path in (FOLDER / "ablations").glob("*_table*.yaml"))
+
+
+def _rows(name: str) -> list[list[str]]:
+    """The settings that the head of a table's recipe gives for its rows."""
+    lines = (FOLDER / "ablations" / f"{name}.yaml").read_text().splitlines()
+    rows = [line.split("--set ")[1:] for line in lines if line.startswith("#   ")]
+    return [[setting.strip() for setting in row] for row in rows]
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_each_row_of_an_ablation_table_is_another_network(name: str) -> None:
+    path = FOLDER / "ablations" / f"{name}.yaml"
+    rows = _rows(name)
+    recipes = [load_recipe(path), *(load_recipe(path, row) for row in rows)]
+    assert rows
+    assert all(rows)
+    networks = [json.dumps(recipe.net, sort_keys=True) for recipe in recipes]
+    assert len(set(networks)) == len(networks)
+    assert len({recipe.optim.samples for recipe in recipes}) == 1
+
+
+def test_ablations_of_procontext_crop_as_the_paper_s() -> None:
+    specs = [
+        load_recipe(FOLDER / "ablations" / "procontext_table2.yaml", row).spec
+        for row in _rows("procontext_table2")
+    ]
+    assert [spec.view_factors for spec in specs] == [(2,), (2, 3, 4), (2, 2.7, 3.3, 4)]
+    assert {(s.template_size, s.search_size, s.search_factor) for s in specs} == {(128, 256, 4)}
+    assert not any(spec.dynamic_template for spec in specs)
