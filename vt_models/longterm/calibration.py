@@ -27,6 +27,8 @@ from vt_models.geometry.boxes import Box
 VERSION = 1
 _OLD_KEYS = {"similarity": "likeness", "covariance_scale": "spread_scale"}
 _SCORE_LIMIT = 1e-3
+# A hundred times what was ever fitted: beyond, products with pixels overflow and nothing warns.
+_MOST = 1e3
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +120,13 @@ def read_calibration(entry: Mapping[str, Any] | None) -> Calibration:
             name: float(entry[name] if name in entry else entry[_OLD_KEYS.get(name, name)])
             for name in names
         }
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise WeightsError(
-            f"calibration lacks a usable number ({error!r}); run `vt-models calibrate` again"
+            f"calibration lacks a usable number ({error!r:.200}); run `vt-models calibrate` again"
         ) from error
     floors = (values["position_floor"], values["size_floor"])
-    usable = values["weight"] > 0 and values["covariance_scale"] >= 0 and min(floors) > 0
-    if not (all(map(math.isfinite, values.values())) and usable):
+    usable = values["weight"] > 0 and values["covariance_scale"] >= 0 and min(floors) > 1e-6
+    if not (all(abs(value) <= _MOST for value in values.values()) and usable):  # nan is not
         raise WeightsError(
             f"calibration {values} has a number out of range; run `vt-models calibrate` again"
         )

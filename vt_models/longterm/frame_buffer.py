@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -19,12 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vt_models.errors import InputError
-from vt_models.geometry.boxes import Box
 from vt_models.longterm.tracker import LongTermEstimate, LongTermTracker
 
 Payload = TypeVar("Payload")
 
 NANOSECONDS = 1_000_000_000
+
+# A stamp that is before the newest by no more than this is jitter, unless so many come in a row:
+# then the clock was set back by a little.
+_JITTER, _MOST_IN_A_ROW = NANOSECONDS // 2, 3
 
 
 class StampNotHeldError(InputError):
@@ -59,6 +62,7 @@ class FrameBuffer(Generic[Payload]):
         self._max_bytes = max_bytes
         self._entries: deque[_Entry[Payload]] = deque()
         self._nbytes = 0
+        self._behind = 0
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -84,25 +88,40 @@ class FrameBuffer(Generic[Payload]):
         with self._lock:
             return self._entries[-1].stamp if self._entries else None
 
-    def push(self, stamp: int, payload: Payload, nbytes: int) -> None:
-        """Add the newest frame.
+    def push(self, stamp: int, payload: Payload, nbytes: int) -> bool:
+        """Add the frame that has arrived.
 
         Args:
-            stamp: nanoseconds. One before the newest empties the buffer first (the clock jumped
-                back); the newest stamp again replaces that frame.
-            payload: what `decode` of `start_at_stamp` understands; kept by reference.
+            stamp: nanoseconds. One up to half a second before the newest is jitter: the frame is
+                put in its place. One farther back, or the third in a row, empties the buffer first:
+                the clock jumped back. A stamp that is held replaces that frame.
+            payload: what `decode` of `catch_up` understands; kept by reference.
             nbytes: its size.
+
+        Returns:
+            Whether the buffer was emptied.
         """
         with self._lock:
-            if self._entries and stamp < self._entries[-1].stamp:
+            early = self._entries[-1].stamp - stamp if self._entries else 0
+            self._behind = self._behind + 1 if early > 0 else 0
+            has_jumped = early > _JITTER or self._behind == _MOST_IN_A_ROW
+            if has_jumped:
                 self._entries.clear()
-                self._nbytes = 0
-            if self._entries and stamp == self._entries[-1].stamp:
-                self._nbytes -= self._entries.pop().nbytes
-            self._entries.append(_Entry(stamp, payload, nbytes))
+                self._nbytes = self._behind = 0
+            place = len(self._entries)
+            while place and self._entries[place - 1].stamp >= stamp:
+                place -= 1
+            if place < len(self._entries) and self._entries[place].stamp == stamp:
+                self._nbytes -= self._entries[place].nbytes
+                del self._entries[place]
+            self._entries.insert(place, _Entry(stamp, payload, nbytes))
             self._nbytes += nbytes
-            while len(self._entries) > 1 and self._is_over(stamp):
+            newest = self._entries[-1].stamp
+            while len(self._entries) > 1 and (
+                self._nbytes > self._max_bytes or newest - self._entries[0].stamp > self._span
+            ):
                 self._nbytes -= self._entries.popleft().nbytes
+        return has_jumped
 
     def clear(self) -> None:
         """Forget all frames."""
@@ -133,9 +152,6 @@ class FrameBuffer(Generic[Payload]):
         with self._lock:
             return [(entry.stamp, entry.payload) for entry in self._entries if entry.stamp > stamp]
 
-    def _is_over(self, newest: int) -> bool:
-        return self._nbytes > self._max_bytes or newest - self._entries[0].stamp > self._span
-
 
 @dataclass(frozen=True)
 class CatchUp:
@@ -150,25 +166,6 @@ class CatchUp:
     estimate: LongTermEstimate
     stamp: int
     frames: int
-
-
-def start_at_stamp(
-    tracker: LongTermTracker,
-    buffer: FrameBuffer[Payload],
-    stamp: int,
-    box: Box,
-    decode: Callable[[Payload], NDArray[np.uint8]],
-    text: str | None = None,
-    max_frames: int = 30,
-) -> CatchUp:
-    """Start on the frame of `stamp` and track to the newest: `LongTermTracker.init`, `catch_up`.
-
-    Raises:
-        StampNotHeldError: the frame is not in the buffer; the previous target is kept.
-        InputError, BackendError: as `LongTermTracker.init` and `LongTermTracker.update`.
-    """
-    tracker.init(decode(buffer.at(stamp)), box, text, stamp / NANOSECONDS)
-    return catch_up(tracker, buffer, stamp, decode, max_frames)
 
 
 def catch_up(
@@ -186,7 +183,7 @@ def catch_up(
     frames always come faster than they are tracked, on one that was the newest a moment ago.
 
     Args:
-        tracker: started on the frame of `stamp`.
+        tracker: started on the frame of `stamp`, which `FrameBuffer.at` returns.
         buffer: another thread may go on pushing.
         stamp: nanoseconds.
         decode: payload -> (H, W, 3) uint8 RGB. The array is not used after the next call.
@@ -199,7 +196,10 @@ def catch_up(
     now, tracked, allowed = stamp, 0, max(max_frames, 1)
     end = time.monotonic() + max_seconds
     while allowed and (waiting := buffer.after(now)):
-        for now, payload in _thinned(waiting, allowed):
+        total = len(waiting)
+        count = min(allowed, total)  # chosen evenly, always with the last
+        for index in range(count):
+            now, payload = waiting[(index + 1) * total // count - 1]
             tracker.update(decode(payload), now / NANOSECONDS)
             tracked += 1
             if allowed > 1 and time.monotonic() > end:
@@ -207,13 +207,6 @@ def catch_up(
                 break
         allowed //= 2
     return CatchUp(tracker.estimate, now, tracked)
-
-
-def _thinned(frames: Sequence[tuple[int, Payload]], count: int) -> list[tuple[int, Payload]]:
-    """Choose at most `count` of the frames evenly, always with the last."""
-    total = len(frames)
-    count = min(count, total)
-    return [frames[(index + 1) * total // count - 1] for index in range(count)]
 
 
 def _shown(stamp: int) -> str:

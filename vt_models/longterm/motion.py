@@ -8,6 +8,7 @@ target of ten pixels and of a hundred.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import deque
 from collections.abc import Sequence
@@ -21,9 +22,9 @@ from vt_models.geometry.boxes import Box
 
 # Chosen on the true boxes of the development sequences, see docs/longterm.md.
 ACCELERATION = 45.0
-"""Of the centre, sides / s^2, white."""
+"""The centre's acceleration is white noise of this size, sides / s^2."""
 SIZE_ACCELERATION = 8.0
-"""Of width and height, sides / s^2."""
+"""That of width and height, sides / s^2."""
 VELOCITY_DECAY = 0.5
 """Seconds in which a velocity that is not measured falls to 1 / e: a prediction comes to rest."""
 START_VELOCITY = 3.0
@@ -52,6 +53,12 @@ class MotionFilter:
         self.state_covariance[4:, 4:] = np.diag(
             (velocity, velocity, 0.1 * velocity, 0.1 * velocity)
         )
+
+    def copy(self) -> MotionFilter:
+        """Return another filter in the same state."""
+        other = copy.copy(self)
+        other.mean, other.state_covariance = self.mean.copy(), self.state_covariance.copy()
+        return other
 
     @property
     def box(self) -> Box:

@@ -11,7 +11,7 @@ from vt_models.geometry.boxes import Box
 SCALES = (1.3, 0.8, 2.0)
 """Sizes in units of the last known one; a network finds from half to 1.4 times each."""
 OVERLAP = 0.35
-"""Of neighbouring windows; a target inside a window's central 65 % is whole in it."""
+"""Neighbouring windows overlap by this share; a target in the middle 65 % of one is whole in it."""
 
 
 def search_windows(frame_shape: Sequence[int], box: Box, search_factor: float) -> list[Box]:

@@ -52,6 +52,7 @@ class Limits:
         recover_frames: the same after LOST.
         coast_frames, coast_seconds: time without a measurement, whichever ends first, then LOST.
         unclear_frames: frames since the last confident observation, then LOST.
+        operator_confirms: what was re-detected is TRACKING only after the operator's yes.
     """
 
     doubt_frames: int
@@ -60,6 +61,7 @@ class Limits:
     coast_frames: int
     coast_seconds: float
     unclear_frames: int
+    operator_confirms: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,9 @@ class Memory:
         weak: weak observations in a row.
         missed: frames in a row without a measurement, and `missed_seconds` the time they span.
         since_confident: frames since the last confident observation.
-        unconfirmed: True from re-detection until TRACKING.
+        unconfirmed: True from re-detection until enough confident observations have followed.
+        awaits_operator: True from re-detection until the operator has said yes, where that is
+            asked for.
     """
 
     state: State = State.IDLE
@@ -82,6 +86,7 @@ class Memory:
     missed_seconds: float = 0.0
     since_confident: int = 0
     unconfirmed: bool = False
+    awaits_operator: bool = False
 
 
 STARTED = Memory(State.TRACKING)
@@ -105,7 +110,7 @@ def advance(memory: Memory, observation: Observation, seconds: float, limits: Li
     if memory.state is State.IDLE:
         return memory
     if memory.state is State.LOST and observation is Observation.REDETECTED:
-        return Memory(State.UNCERTAIN, unconfirmed=True)
+        return Memory(State.UNCERTAIN, unconfirmed=True, awaits_operator=limits.operator_confirms)
     if memory.state is State.LOST or observation is Observation.SCENE_CUT:
         return _LOST
 
@@ -118,6 +123,7 @@ def advance(memory: Memory, observation: Observation, seconds: float, limits: Li
         missed=0 if is_measured else memory.missed + 1,
         missed_seconds=0.0 if is_measured else memory.missed_seconds + seconds,
         since_confident=0 if is_confident else memory.since_confident + 1,
+        awaits_operator=memory.awaits_operator and limits.operator_confirms,
     )
     # A re-detection that is not confirmed yet is no reason to coast: one miss, and it was wrong.
     if (
@@ -136,5 +142,8 @@ def advance(memory: Memory, observation: Observation, seconds: float, limits: Li
         is_tracked = is_tracked and memory.weak < limits.doubt_frames
     else:
         return replace(memory, state=State.COASTING)
+    # Only the operator's yes is missing then: from here on it coasts as any other target does.
+    unconfirmed = memory.unconfirmed and not is_tracked
+    is_tracked = is_tracked and not memory.awaits_operator
     state = State.TRACKING if is_tracked else State.UNCERTAIN
-    return replace(memory, state=state, unconfirmed=memory.unconfirmed and not is_tracked)
+    return replace(memory, state=state, unconfirmed=unconfirmed)

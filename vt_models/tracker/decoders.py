@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a network's outputs to a box in the frame, as the papers' own loops do it.
 
-`BoxDecoder` reads one box per frame (AsymTrack, STARK), `DenseDecoder` a score map and a box map.
 A decoder takes the network's outputs, the window that the search crop shows and the previous box,
 and returns a `Proposal` in pixels of the frame, not yet clipped.
 """
@@ -10,16 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from vt_models.geometry.boxes import Box, CropWindow
-    from vt_models.registry import Anchor, ModelSpec
-    from vt_models.runtime.engine import Array
+from vt_models.geometry.boxes import Box, CropWindow
+from vt_models.registry import ModelSpec
+from vt_models.runtime.engine import Array
 
 NO_SIZE_CORRECTION = (1.0, 1.0)
 """Factors of width and height that leave a size as it is."""
@@ -54,69 +50,26 @@ class Proposal:
     covariance: NDArray[np.float64] | None = None
 
 
-class BoxDecoder:
-    """Decode one box per frame without a window, as AsymTrack and STARK are published.
+class Decoder:
+    """Decode one box ("box", "score") or maps ("score_map", "box_map"), by `ModelSpec.decoder`.
 
-    The size follows at the rate size_smoothing * score (at once, as published, if size_smoothing
-    is 0). Where the score is below least_score (0 as published) the previous box stays.
+    A single box, (1, 4) cxcywh as fractions of the crop with a score (1,), is AsymTrack's and
+    STARK's: where its score is below least_score (0 as published) the previous box stays.
+
+    Maps, score_map (1, H, W) in [0, 1] and box_map (1, 4, H, W) cxcywh fractions, are read at one
+    cell. With k = window_influence that is the maximum of penalty * score_map * (1 - k) + hann * k,
+    or with `window_multiplied` of score_map * hann', where hann' (k = 1..n: 0.5 - 0.5 cos(2 pi k /
+    (n + 1))) has no zeros at the border. The penalty on a change of scale and aspect is that of
+    SiamRPN (Li et al., CVPR 2018, section 4.3): exp(-(r_c * s_c - 1) * scale_penalty),
+    s_c = max(s / s', s' / s) with s = sqrt((w + p) * (h + p)), p = (w + h) / 2, and r_c the same of
+    w / h.
+
+    The centre is taken as it is; the size moves from the previous size by the rate
+    size_smoothing * score (fully if size_smoothing is 0).
     """
 
     def __init__(self, spec: ModelSpec) -> None:
-        self._anchor = spec.anchor
-        self._smoothing = spec.size_smoothing
-        self._least_score = spec.least_score
-
-    def __call__(
-        self,
-        outputs: tuple[Array, ...],
-        window: CropWindow,
-        previous: Box,
-        prior: bool = True,
-        size_correction: tuple[float, float] = NO_SIZE_CORRECTION,
-    ) -> Proposal | None:
-        """Decode box (1, 4) cxcywh as fractions of the crop, and score (1,).
-
-        Args:
-            outputs: the network's ("box", "score").
-            window: what the crop shows.
-            previous: the box that the window was computed from, xywh.
-            prior: False for the box as the network gives it, whatever its score.
-            size_correction: factors of width and height.
-
-        Returns:
-            The proposal, None if the outputs are not finite (or beyond a million crops).
-        """
-        fractions, score = outputs[0].reshape(-1).tolist(), float(outputs[1].reshape(-1)[0])
-        if not (math.isfinite(score) and all(abs(v) <= _FRACTION_LIMIT for v in fractions)):
-            return None
-        if prior and score < self._least_score:
-            return Proposal(previous, score, score)
-        cx, cy, w, h = (value * window.side for value in fractions)
-        rate = self._smoothing * score if prior and self._smoothing else 1.0
-        w, h = _smoothed_size((w * size_correction[0], h * size_correction[1]), previous, rate)
-        left, top = _crop_corner(window, previous, self._anchor)
-        return Proposal((left + cx - 0.5 * w, top + cy - 0.5 * h, w, h), score, score)
-
-
-class DenseDecoder:
-    """Decode a score and a box for each cell: windowed argmax, smoothed size.
-
-    With k = window_influence the chosen cell is the maximum of
-    penalty * score_map * (1 - k) + hann * k, or with `window_multiplied` of score_map * hann',
-    where hann' (k = 1..n: 0.5 - 0.5 cos(2 pi k / (n + 1))) has no zeros at the border. The
-    chosen centre is taken as it is; the size moves from the previous size by the rate
-    size_smoothing * score (fully if size_smoothing is 0). The penalty on a change of scale and
-    aspect is that of SiamRPN (Li et al., CVPR 2018, section 4.3):
-    exp(-(r_c * s_c - 1) * scale_penalty), s_c = max(s / s', s' / s) with
-    s = sqrt((w + p) * (h + p)), p = (w + h) / 2, and r_c the same of w / h.
-    """
-
-    def __init__(self, spec: ModelSpec) -> None:
-        self._anchor = spec.anchor
-        self._influence = spec.window_influence
-        self._multiplied = spec.window_multiplied
-        self._smoothing = spec.size_smoothing
-        self._penalty = spec.scale_penalty
+        self._spec = spec
         self._window = np.zeros((0, 0), np.float32)
 
     def __call__(
@@ -127,32 +80,47 @@ class DenseDecoder:
         prior: bool = True,
         size_correction: tuple[float, float] = NO_SIZE_CORRECTION,
     ) -> Proposal | None:
-        """Decode score_map (1, H, W) in [0, 1] and box_map (1, 4, H, W) cxcywh fractions.
+        """Decode the outputs of one frame.
 
         Args:
-            outputs: the network's ("score_map", "box_map").
+            outputs: the network's, with a batch dimension of 1.
             window: what the crop shows.
-            previous: the box in the previous frame, xywh.
-            prior: False for the plain argmax and the box as it stands there.
+            previous: the box that the window was computed from, xywh.
+            prior: False for the highest score and the box as it stands there, whatever its score.
             size_correction: factors of width and height.
 
         Returns:
-            The proposal, None if the chosen cell is not finite (or beyond a million crops).
+            The proposal, None if the box is not finite (or beyond a million crops).
         """
-        score_map, box_map = outputs[0][0], outputs[1][0]
-        # The penalty compares with the boxes of the map, which are not corrected.
-        previous_size = (previous[2] / size_correction[0], previous[3] / size_correction[1])
-        ranking = self._ranking(score_map, box_map, window, previous_size) if prior else score_map
-        row, column = divmod(int(np.argmax(ranking)), score_map.shape[1])
-        score = float(score_map[row, column])
-        cx, cy, w, h = (window.side * value for value in box_map[:, row, column].tolist())
-        limit = _FRACTION_LIMIT * window.side
-        if not (math.isfinite(score) and all(abs(value) <= limit for value in (cx, cy, w, h))):
+        spec, is_dense = self._spec, self._spec.decoder == "dense"
+        if is_dense:
+            score_map, box_map = outputs[0][0], outputs[1][0]
+            # The penalty compares with the boxes of the map, which are not corrected.
+            size = (previous[2] / size_correction[0], previous[3] / size_correction[1])
+            ranking = self._ranking(score_map, box_map, window, size) if prior else score_map
+            row, column = divmod(int(np.argmax(ranking)), score_map.shape[1])
+            score, fractions = float(score_map[row, column]), box_map[:, row, column].tolist()
+        else:
+            score, fractions = float(outputs[1].reshape(-1)[0]), outputs[0].reshape(-1).tolist()
+        if not (math.isfinite(score) and all(abs(v) <= _FRACTION_LIMIT for v in fractions)):
             return None
-        rate = self._smoothing * score if prior and self._smoothing else 1.0
-        w, h = _smoothed_size((w * size_correction[0], h * size_correction[1]), previous, rate)
-        left, top = _crop_corner(window, previous, self._anchor)
+        if not is_dense and prior and score < spec.least_score:
+            return Proposal(previous, score, score)
+
+        cx, cy, w, h = (value * window.side for value in fractions)
+        w, h = w * size_correction[0], h * size_correction[1]
+        rate = spec.size_smoothing * score if prior and spec.size_smoothing else 1.0
+        if rate < 1.0:
+            rate = max(rate, 0.0)
+            w = previous[2] + rate * (w - previous[2])
+            h = previous[3] + rate * (h - previous[3])
+        left, top = float(window.x1), float(window.y1)
+        if spec.anchor != "window":
+            left = previous[0] + 0.5 * previous[2] - 0.5 * window.side
+            top = previous[1] + 0.5 * previous[3] - 0.5 * window.side
         box = (left + cx - 0.5 * w, top + cy - 0.5 * h, w, h)
+        if not is_dense:
+            return Proposal(box, score, score)
         scales = (1.0, 1.0, *size_correction)
         covariance = box_covariance(score_map, box_map, row, column, window.side)
         return Proposal(box, score, float(score_map.max()), covariance * np.outer(scales, scales))
@@ -166,23 +134,23 @@ class DenseDecoder:
     ) -> Array:
         """Weigh the score map (H, W) by penalty and window; the largest value is chosen."""
         ranking = score_map
-        if self._penalty:
+        if self._spec.scale_penalty:
             ranking = ranking * self._scale_penalty(box_map, window, previous_size)
-        if self._multiplied:
+        if self._spec.window_multiplied:
             return ranking * self._hann(score_map.shape)
-        if self._influence:
-            return ranking * (1.0 - self._influence) + self._hann(score_map.shape)
+        if self._spec.window_influence:
+            return ranking * (1.0 - self._spec.window_influence) + self._hann(score_map.shape)
         return ranking
 
     def _hann(self, shape: tuple[int, ...]) -> Array:
         """(H, W) Hann window, times its influence if it is added; computed once for a shape."""
         if self._window.shape != shape:
-            if self._multiplied:
+            if self._spec.window_multiplied:
                 rows, columns = (np.hanning(size + 2)[1:-1] for size in shape)
                 self._window = np.outer(rows, columns).astype(np.float32)
             else:
                 window = np.outer(np.hanning(shape[0]), np.hanning(shape[1]))
-                self._window = (self._influence * window).astype(np.float32)
+                self._window = (self._spec.window_influence * window).astype(np.float32)
         return self._window
 
     def _scale_penalty(
@@ -195,7 +163,7 @@ class DenseDecoder:
             scale = _padded_size(w, h) / _padded_size(np.float32(old_w), np.float32(old_h))
             aspect = (w / h) / np.float32(old_w / old_h)
             change = np.maximum(scale, 1.0 / scale) * np.maximum(aspect, 1.0 / aspect)
-            factors: Array = np.exp((1.0 - change) * self._penalty)
+            factors: Array = np.exp((1.0 - change) * self._spec.scale_penalty)
         return factors
 
 
@@ -234,24 +202,6 @@ def box_covariance(
     if not (np.isfinite(covariance).all() and 0.0 < total < np.inf):
         return np.zeros((4, 4))
     return np.asarray(covariance / total, np.float64)
-
-
-def _crop_corner(window: CropWindow, previous: Box, anchor: Anchor) -> tuple[float, float]:
-    """Where the top left corner of a crop lies in the frame, pixels; see `ModelSpec.anchor`."""
-    if anchor == "window":
-        return window.x1, window.y1
-    half = 0.5 * window.side
-    return previous[0] + 0.5 * previous[2] - half, previous[1] + 0.5 * previous[3] - half
-
-
-def _smoothed_size(size: tuple[float, float], previous: Box, rate: float) -> tuple[float, float]:
-    """Move from the previous size towards `size`; a rate of 1 or more gives `size` itself."""
-    if rate >= 1.0:
-        return size
-    rate = max(rate, 0.0)
-    return previous[2] + rate * (size[0] - previous[2]), previous[3] + rate * (
-        size[1] - previous[3]
-    )
 
 
 def _padded_size(w: Array | np.float32, h: Array | np.float32) -> Array:

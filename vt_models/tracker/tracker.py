@@ -8,23 +8,19 @@ is lost; that is the task of the long-term tracker around it (`vt_models.longter
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vt_models.errors import InputError
 from vt_models.geometry.boxes import Box, CropWindow, check_box, clip_box, crop_window, iou
 from vt_models.geometry.crop import Cropper, check_frame, inside_frame, window_padding
+from vt_models.registry import ModelSpec, UpdatePolicy
 from vt_models.runtime.engine import Array, Engine, Template
-from vt_models.tracker.decoders import NO_SIZE_CORRECTION, BoxDecoder, DenseDecoder, Proposal
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from vt_models.registry import ModelSpec, UpdatePolicy
+from vt_models.tracker.decoders import NO_SIZE_CORRECTION, Decoder, Proposal
 
 # Search windows on the first frame from which the box size is calibrated: shift of the centre in
 # sides of the box, and scale. Shifted, so that no window puts the target exactly in its middle.
@@ -37,6 +33,12 @@ _INITIAL_SEARCH_WINDOWS = (
 )
 # An initial search whose box has a smaller IoU with the given one has found another object.
 _MIN_CALIBRATION_IOU = 0.5
+# Motion, in sizes of the target a frame, that is assumed after a start or a jump, and how fast it
+# is forgotten: the wide crop is searched for the first 9 frames.
+_UNKNOWN_MOTION = 0.5
+_MOTION_DECAY = 0.9
+# What is nearer to the chosen box, in its widths or heights, is the same object.
+_APART = 0.6
 
 
 class TextTokenizer(Protocol):
@@ -63,6 +65,20 @@ class Estimate:
     covariance: NDArray[np.float64] | None = field(default=None, compare=False)
 
 
+class Search(NamedTuple):
+    """A search of a frame, as the network saw it.
+
+    Attributes:
+        window: what the crop shows of the frame.
+        crop: (S, S, 3) uint8 RGB; its memory is used again for the next search.
+        outputs: of the network; their memory may be, too.
+    """
+
+    window: CropWindow
+    crop: NDArray[np.uint8]
+    outputs: tuple[Array, ...]
+
+
 class Tracker:
     """Track one object: `init` on one frame, `update` on each following frame.
 
@@ -76,6 +92,8 @@ class Tracker:
 
     Attributes:
         calibration: as given.
+        engine, tokenizer: as given.
+        last_search: the last one; None before the first. For drawing and explaining.
         updates: False keeps the dynamic template as it is (models that have one); `init` leaves
             this setting alone.
 
@@ -92,16 +110,22 @@ class Tracker:
     ) -> None:
         self.updates = True
         self.calibration = calibration
+        self.engine = engine
+        self.last_search: Search | None = None
         self._spec = spec
-        self._engine = engine
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._policy = update or spec.update_policy
         self._template_croppers = [Cropper(spec.template_size) for _ in spec.view_factors]
-        self._search_cropper = Cropper(spec.search_size)
-        self._decode = DenseDecoder(spec) if spec.decoder == "dense" else BoxDecoder(spec)
+        self._narrow = spec.narrow
+        self._search_croppers = {
+            each.search_size: Cropper(each.search_size) for each in (spec, self._narrow) if each
+        }
+        self._decode = Decoder(spec)
         self._size_correction = NO_SIZE_CORRECTION
         self._box: Box | None = None
         self._frame_number = 0
+        self._motion = _UNKNOWN_MOTION
+        self._score = 1.0
 
     @property
     def spec(self) -> ModelSpec:
@@ -129,16 +153,24 @@ class Tracker:
         frame = check_frame(frame)
         start = check_box(box, frame.shape)
         tokens = self._tokenize(text)
-        _check_visible(frame, start, self._spec.template_factor)
+        template_window = crop_window(start, self._spec.template_factor)
+        if inside_frame(template_window, frame.shape).is_empty():
+            x, y, w, h = start
+            raise InputError(
+                f"box x={x:g} y={y:g} w={w:g} h={h:g} has its centre too far outside the "
+                f"{frame.shape[1]}x{frame.shape[0]} frame: its template would be empty; "
+                "give a box whose centre is visible"
+            )
         self._box = None
-        self._engine.set_template(self._template(frame, start))
+        self.engine.set_template(self._template(frame, start))
         if tokens is not None:
-            self._engine.set_text(*tokens)
+            self.engine.set_text(*tokens)
         self._size_correction = NO_SIZE_CORRECTION
         if self._spec.size_calibration > 0:
             self._size_correction = self._calibrated_size(frame, start)
         self._box = start
         self._frame_number = 0
+        self._motion, self._score = _UNKNOWN_MOTION, 1.0
 
     def update(self, frame: NDArray[np.uint8]) -> Estimate:
         """Find the target in the next frame.
@@ -157,15 +189,20 @@ class Tracker:
             BackendError: the network failed; the target is kept.
         """
         frame = check_frame(frame)
-        box, proposal = self._search(frame, self._require_box(), prior=True)
+        spec = self._spec
+        if self._narrow and self._motion < spec.narrow_motion and self._score >= spec.narrow_score:
+            spec = self._narrow
+        box, proposal = self._search(frame, self._require_box(), spec, prior=True)
         self._frame_number += 1
         if proposal is None:
+            self._score = 0.0
             return Estimate(box, 0.0)
         estimate = self._estimate(frame, proposal)
-        self._box = estimate.box
+        self._motion = max(_relative_motion(box, estimate.box), _MOTION_DECAY * self._motion)
+        self._box, self._score = estimate.box, estimate.score
         is_allowed = self.updates and self._spec.dynamic_template
         if is_allowed and self._policy.is_due(self._frame_number, proposal.peak):
-            self._engine.set_dynamic(self._template(frame, estimate.box))
+            self.engine.set_dynamic(self._template(frame, estimate.box))
         return estimate
 
     def locate(
@@ -188,8 +225,35 @@ class Tracker:
         """
         frame = check_frame(frame)
         self._require_box()
-        box, proposal = self._search(frame, check_box(around, frame.shape), prior)
+        box, proposal = self._search(frame, check_box(around, frame.shape), self._spec, prior)
         return Estimate(box, 0.0) if proposal is None else self._estimate(frame, proposal)
+
+    def runner_up(self, chosen: Box) -> Estimate | None:
+        """Return what scored best in the last search beside the chosen box.
+
+        Args:
+            chosen: x, y, w, h in pixels of that frame; only centres farther from its own than
+                0.6 of its width or height count.
+
+        Returns:
+            A box of the size of the chosen one and the network's score there; None for networks
+            without a score map, and where nothing scored.
+        """
+        if self.last_search is None or self._spec.decoder != "dense":
+            return None
+        window, _, outputs = self.last_search
+        score_map, box_map = outputs[0][0], outputs[1][0]
+        x, y, w, h = chosen
+        centres_x = window.x1 + window.side * box_map[0]
+        centres_y = window.y1 + window.side * box_map[1]
+        is_apart = (abs(centres_x - (x + 0.5 * w)) > _APART * w) | (
+            abs(centres_y - (y + 0.5 * h)) > _APART * h
+        )
+        place = np.unravel_index(np.argmax(np.where(is_apart, score_map, 0.0)), score_map.shape)
+        score, cx, cy = float(score_map[place]), float(centres_x[place]), float(centres_y[place])
+        if not (is_apart[place] and score > 0.0 and math.isfinite(cx + cy)):
+            return None
+        return Estimate((cx - 0.5 * w, cy - 0.5 * h, w, h), min(score, 1.0))
 
     def move_to(self, box: Sequence[float]) -> None:
         """Continue from this box; templates and text stay.
@@ -201,6 +265,7 @@ class Tracker:
         x, y, w, h = (float(value) for value in box)
         crop_window((x, y, w, h), self._spec.search_factor)
         self._box = (x, y, w, h)
+        self._motion = _UNKNOWN_MOTION
 
     def _require_box(self) -> Box:
         if self._box is None:
@@ -216,9 +281,9 @@ class Tracker:
             return None
         if text is None:
             return np.zeros(spec.text_length, np.int64), np.zeros(spec.text_length, np.bool_)
-        if self._tokenizer is None:
+        if self.tokenizer is None:
             raise InputError(f"this {spec.name} was made without a tokenizer; give a box alone")
-        return self._tokenizer(text)
+        return self.tokenizer(text)
 
     def _template(self, frame: NDArray[np.uint8], box: Box) -> Template:
         """Crop all views of a target."""
@@ -231,26 +296,29 @@ class Tracker:
         if "template_mask" in self._spec.template_inputs:
             mask = _padding(frame, windows[0], self._spec.template_size)
         batch = crops[0][None] if len(crops) == 1 else np.stack(crops)
-        return Template(batch, _fraction_of(windows[0], box), mask)
+        (left, top, side), (x, y, w, h) = windows[0], box
+        fractions = ((x - left) / side, (y - top) / side, w / side, h / side)
+        return Template(batch, np.array(fractions, np.float32), mask)
 
     def _search(
-        self, frame: NDArray[np.uint8], around: Box, prior: bool
+        self, frame: NDArray[np.uint8], around: Box, spec: ModelSpec, prior: bool
     ) -> tuple[Box, Proposal | None]:
-        """Run the network around a box.
+        """Run the network around a box, in the search crop of `spec`.
 
         Returns:
             The box that was searched around, and the proposal; None where that is not finite. The
             box is `around`, clipped to the frame if its window would show nothing of the frame.
         """
-        box, window = around, crop_window(around, self._spec.search_factor)
+        box, window = around, crop_window(around, spec.search_factor)
         if inside_frame(window, frame.shape).is_empty():
-            box = clip_box(around, frame.shape, self._spec.clip_margin)
-            window = crop_window(box, self._spec.search_factor)
-        crop = self._search_cropper(frame, window)
-        if "search_mask" in self._spec.search_inputs:
-            outputs = self._engine.search(crop, _padding(frame, window, self._spec.search_size))
+            box = clip_box(around, frame.shape, spec.clip_margin)
+            window = crop_window(box, spec.search_factor)
+        crop = self._search_croppers[spec.search_size](frame, window)
+        if "search_mask" in spec.search_inputs:
+            outputs = self.engine.search(crop, _padding(frame, window, spec.search_size))
         else:
-            outputs = self._engine.search(crop)
+            outputs = self.engine.search(crop)
+        self.last_search = Search(window, crop, outputs)
         return box, self._decode(outputs, window, box, prior, self._size_correction)
 
     def _calibrated_size(self, frame: NDArray[np.uint8], start: Box) -> tuple[float, float]:
@@ -264,7 +332,7 @@ class Tracker:
         errors = []
         for dx, dy, scale in _INITIAL_SEARCH_WINDOWS:
             around = (x + dx * w, y + dy * h, w * scale, h * scale)
-            _, found = self._search(frame, around, prior=False)
+            _, found = self._search(frame, around, self._spec, prior=False)
             if found is not None and float(iou([found.box], [start])[0]) >= _MIN_CALIBRATION_IOU:
                 errors.append((math.log(found.box[2] / w), math.log(found.box[3] / h)))
         if not errors:
@@ -278,15 +346,11 @@ class Tracker:
         return Estimate(box, min(max(proposal.score, 0.0), 1.0), proposal.covariance)
 
 
-def _check_visible(frame: NDArray[np.uint8], box: Box, factor: float) -> None:
-    """Raise InputError if a template would show no pixel of the frame."""
-    if inside_frame(crop_window(box, factor), frame.shape).is_empty():
-        x, y, w, h = box
-        raise InputError(
-            f"box x={x:g} y={y:g} w={w:g} h={h:g} has its centre too far outside the "
-            f"{frame.shape[1]}x{frame.shape[0]} frame: its template would be empty; "
-            "give a box whose centre is visible"
-        )
+def _relative_motion(previous: Box, box: Box) -> float:
+    """By how much of its previous size, sqrt(w * h), a box's centre moved along an axis."""
+    x, y, w, h = previous
+    dx, dy = box[0] - x + 0.5 * (box[2] - w), box[1] - y + 0.5 * (box[3] - h)
+    return max(abs(dx), abs(dy)) / (math.sqrt(w) * math.sqrt(h))  # w * h might be 0
 
 
 def _padding(frame: NDArray[np.uint8], window: CropWindow, size: int) -> NDArray[np.bool_] | None:
@@ -295,12 +359,3 @@ def _padding(frame: NDArray[np.uint8], window: CropWindow, size: int) -> NDArray
     if (inside.x2 - inside.x1, inside.y2 - inside.y1) == (window.side, window.side):
         return None
     return window_padding(frame.shape, window, size)
-
-
-def _fraction_of(window: CropWindow, box: Box) -> Array:
-    """(4,) float32: a box in pixels as xywh fractions of a window."""
-    x, y, w, h = box
-    side = window.side
-    return np.array(
-        ((x - window.x1) / side, (y - window.y1) / side, w / side, h / side), np.float32
-    )

@@ -36,6 +36,8 @@ class Scripted:
         self.calls = 0
         self.searched: list[Box] = []
         self.fails = False
+        self.other: Estimate | None = None
+        self.runner_ups = 0
 
     def init(self, frame: Any, box: Any, text: str | None = None) -> None:  # noqa: ARG002
         self.box = self.where = tuple(float(value) for value in box)  # type: ignore[assignment]
@@ -57,6 +59,10 @@ class Scripted:
         if self.where is None or not float(iou(window, self.where)):
             return Estimate(around, 0.02)
         return Estimate(self.where, self.score)
+
+    def runner_up(self, chosen: Box) -> Estimate | None:  # noqa: ARG002
+        self.runner_ups += 1
+        return self.other
 
     def move_to(self, box: Box) -> None:
         self.box = box

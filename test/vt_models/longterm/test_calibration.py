@@ -60,7 +60,17 @@ def test_read_calibration_old_keys_are_read() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"version": 2}, {"weight": None}, {"weight": -1.0}, {"bias": "nan"}, {"size_floor": 0.0}],
+    [
+        {"version": 2},
+        {"weight": None},
+        {"weight": -1.0},
+        {"bias": "nan"},
+        {"size_floor": 0.0},
+        {"similarity": 1e300},
+        {"covariance_scale": 1e9},
+        {"position_floor": 1e-300},
+        {"bias": 10**400},
+    ],
 )
 def test_read_calibration_broken_entry_is_refused(change) -> None:
     with pytest.raises(WeightsError, match="calibrat"):

@@ -11,6 +11,7 @@ import pytest
 from vt_models import UpdatePolicy, get_spec, list_models
 from vt_models.export.parity import synthetic_sequence
 from vt_models.longterm import LongTermSettings, LongTermTracker, State, create_long_term_tracker
+from vt_models.longterm.calibration import Calibration
 from vt_models.tracker.tracker import Tracker
 
 torch = pytest.importorskip("torch", reason="needs the training packages")
@@ -77,7 +78,8 @@ def video() -> list[np.ndarray]:
 
 
 def begin(tracker: Tracker, frame: np.ndarray, settings: LongTermSettings) -> LongTermTracker:
-    target = create_long_term_tracker(tracker, settings)
+    always_sure = Calibration(bias=60.0)  # the weights are random
+    target = create_long_term_tracker(tracker, settings, always_sure)
     text = "the second car" if tracker.spec.language else None
     target.init(frame, synthetic_sequence(1).boxes[0], text, stamp=0.0)
     return target
@@ -87,7 +89,7 @@ def test_long_term_tracker_covered_lens_is_lost_without_false_tracking(
     watched: tuple[Tracker, Watched],
 ) -> None:
     tracker, engine = watched
-    settings = LongTermSettings(searches=3, doubt_threshold=0.0, track_threshold=0.0)
+    settings = LongTermSettings(searches=3)
     frames = video()
     target = begin(tracker, frames[0], settings)
     states = []
@@ -117,7 +119,7 @@ def test_template_updates_false_never_replaces_the_dynamic_template(
 ) -> None:
     tracker, engine = watched
     frames = video()[:FRAMES]
-    settings = LongTermSettings(template_updates=False, doubt_threshold=0.0, track_threshold=0.0)
+    settings = LongTermSettings(template_updates=False)
     target = begin(tracker, frames[0], settings)
     for frame in frames[1:]:
         target.update(frame)

@@ -35,8 +35,11 @@ def test_monitor_dark_or_covered_frame_is_dark(monitor, paint_frame) -> None:
     frame = paint_frame(BOX, 1)
     noise = np.random.default_rng(0).integers(0, 3, frame.shape, dtype=np.uint8)
     assert monitor.check(noise, SETTINGS) is FrameQuality.DARK
+    assert "dark or covered: its grey values deviate by 0." in monitor.reason
+    assert "(blind_contrast 5)" in monitor.reason
     gradient = np.zeros_like(frame) + np.linspace(20, 60, frame.shape[1]).astype(np.uint8)[:, None]
     assert monitor.check(gradient + noise // 2, SETTINGS) is FrameQuality.DARK
+    assert "less than 0.2 of the usual" in monitor.reason
     assert monitor.check(paint_frame(BOX, 2), SETTINGS) is FrameQuality.GOOD, (
         "uncovered is no other scene"
     )
@@ -47,10 +50,21 @@ def test_monitor_repeated_frames_are_frozen_after_the_limit(monitor, paint_frame
     monitor.check(frame, SETTINGS)
     seen = [monitor.check(frame.copy(), SETTINGS) for _ in range(12)]
     assert seen == [FrameQuality.REPEATED] * 9 + [FrameQuality.FROZEN] * 3
+    assert "12 times by now (frozen_frames 10)" in monitor.reason
     assert monitor.check(paint_frame(BOX, 2), SETTINGS) is FrameQuality.GOOD
     never = LongTermSettings(frozen_frames=0)
     monitor.check(frame, never)
     assert {monitor.check(frame, never) for _ in range(30)} == {FrameQuality.REPEATED}
+
+
+def test_monitor_quiet_camera_at_rest_is_no_frozen_one(monitor, paint_frame) -> None:
+    """Its frames differ by a grey level, too, but never did by more."""
+    rng = np.random.default_rng(2)
+    still = paint_frame(BOX, 1) // 2 + 20
+    monitor.reset(still)
+    for _ in range(30):
+        frame = still + rng.integers(0, 3, still.shape, dtype=np.uint8)
+        assert monitor.check(frame, SETTINGS) is FrameQuality.GOOD
 
 
 def test_monitor_another_scene_is_one_scene_cut(monitor) -> None:
@@ -61,6 +75,29 @@ def test_monitor_another_scene_is_one_scene_cut(monitor) -> None:
     moved = other.copy()
     moved[:, 1:] = other[:, :-1]
     assert monitor.check(moved, SETTINGS) is FrameQuality.GOOD
+
+
+def test_monitor_covered_lens_with_noise_is_dark_every_time(monitor, paint_frame) -> None:
+    rng = np.random.default_rng(3)
+    for number in range(1, 6):
+        assert monitor.check(paint_frame(BOX, number), SETTINGS) is FrameQuality.GOOD
+    for _ in range(12):
+        dark = rng.integers(0, 4, paint_frame(BOX, 0).shape, dtype=np.uint8)
+        assert monitor.check(dark, SETTINGS) is FrameQuality.DARK
+
+
+def test_monitor_quieter_scene_after_a_cut_is_not_frozen(monitor, paint_frame) -> None:
+    """What is left of a frame's change is judged by the noise of its own scene."""
+    rng = np.random.default_rng(4)
+    for number in range(1, 6):
+        monitor.check(paint_frame(BOX, number), SETTINGS)
+    other = rng.integers(0, 30, paint_frame(BOX, 0).shape, dtype=np.uint8)
+    other[: len(other) // 2] += np.uint8(200)
+    seen = [
+        monitor.check(other + rng.integers(0, 3, other.shape, dtype=np.uint8), SETTINGS)
+        for _ in range(15)
+    ]
+    assert seen == [FrameQuality.SCENE_CUT] + [FrameQuality.GOOD] * 14
 
 
 def test_monitor_view_with_swapped_channels_gives_the_same_result(monitor, paint_frame) -> None:
@@ -84,7 +121,7 @@ def test_monitor_another_size_is_resized_once(monitor, paint_frame) -> None:
 
 
 class RealVideo:
-    """The shipped tracker on a real video, from which the camera is then disturbed."""
+    """The bundled tracker on a real video, from which the camera is then disturbed."""
 
     def __init__(self, folder, name="otb_Girl", frames=12):
         from vt_models.api import create_tracker  # noqa: PLC0415 - slow to import
@@ -128,14 +165,25 @@ def disturbed(kind: str, real) -> list[np.ndarray]:
         return [np.zeros_like(real.video.read_frame(0)) for _ in numbers]
     if kind == "frozen":
         return [real.video.read_frame(real.next)] * 30
+    if kind == "frozen and encoded anew":
+        frame, rng = real.video.read_frame(real.next).astype(np.int16), np.random.default_rng(0)
+        noise = (rng.integers(-1, 2, frame.shape) for _ in numbers)
+        return [np.clip(frame + levels, 0, 255).astype(np.uint8) for levels in noise]
     shape = real.video.read_frame(0).shape
     return [cv2.resize(real.other.read_frame(n), (shape[1], shape[0])) for n in numbers]
 
 
-LOST_WITHIN = {"covered": 16, "black": 16, "frozen": 11, "cut": 1}
+LOST_WITHIN = {
+    "covered": 16,
+    "black": 16,
+    "frozen": 11,
+    "frozen and encoded anew": 11,
+    "cut": 1,
+}
 """Frames: coast_frames + 1, frozen_frames + 1, and at once. docs/longterm.md states them."""
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", LOST_WITHIN)
 def test_long_term_tracker_failing_camera_is_lost_in_time_and_redetected_afterwards(
     kind, real_video
@@ -145,7 +193,7 @@ def test_long_term_tracker_failing_camera_is_lost_in_time_and_redetected_afterwa
     assert State.LOST in states[:limit]
     first = states.index(State.LOST)
     assert set(states[first:]) == {State.LOST}, "nothing else may be taken for the target"
-    if kind != "frozen":
+    if "frozen" not in kind:
         assert State.TRACKING not in states
     after = range(real_video.next + 30, real_video.next + 50)
     back = real_video.feed([real_video.video.read_frame(n) for n in after])

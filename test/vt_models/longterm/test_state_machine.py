@@ -2,14 +2,14 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vt_models.errors import InputError
-from vt_models.longterm.settings import LongTermSettings, check_setting, setting_range
+from vt_models.longterm.settings import LongTermSettings
 from vt_models.longterm.state_machine import STARTED, Limits, Memory, Observation, State, advance
 
 LIMITS = Limits(
@@ -33,11 +33,14 @@ T, U, C, L = State.TRACKING, State.UNCERTAIN, State.COASTING, State.LOST
 
 
 def states_of(
-    observations: list[Observation], start: Memory = STARTED, seconds: float = FRAME
+    observations: list[Observation],
+    start: Memory = STARTED,
+    seconds: float = FRAME,
+    limits: Limits = LIMITS,
 ) -> list[State]:
     memory, states = start, []
     for observation in observations:
-        memory = advance(memory, observation, seconds, LIMITS)
+        memory = advance(memory, observation, seconds, limits)
         states.append(memory.state)
     return states
 
@@ -156,9 +159,35 @@ def test_advance_without_measurements_is_lost_within_the_limit(
     assert states_of([*observed, *kinds])[-1] is L
 
 
+@given(observations)
+def test_advance_with_an_operator_reaches_tracking_only_after_the_answer(
+    observed: list[Observation],
+) -> None:
+    limits = replace(LIMITS, operator_confirms=True)
+    memory = advance(Memory(L), REDETECTED, 0.0, limits)
+    assert memory.awaits_operator
+    for observation in observed:
+        if observation is REDETECTED:
+            continue
+        memory = advance(memory, observation, FRAME, limits)
+        assert memory.state is not T
+        assert memory.awaits_operator == (memory.state is not L)
+
+
+def test_advance_what_waits_for_the_operator_coasts_and_becomes_tracking_by_his_yes() -> None:
+    limits = replace(LIMITS, operator_confirms=True)
+    seen = [REDETECTED, CONFIDENT, CONFIDENT, CONFIDENT, CONFIDENT, MISSED, CONFIDENT]
+    assert states_of(seen, Memory(L), limits=limits) == [U, U, U, U, U, C, U]
+    waiting = Memory(U, confident=9, awaits_operator=True)
+    assert states_of([CONFIDENT], replace(waiting, awaits_operator=False), limits=limits) == [T]
+    assert states_of([CONFIDENT], waiting) == [T]  # nobody is asked any more
+
+
 def test_settings_out_of_range_say_what_is_wrong() -> None:
-    with pytest.raises(InputError, match=r"track_threshold is 1\.5, expected a number from 0 to 1"):
+    with pytest.raises(InputError, match=r"track_threshold is 1\.5, expected a number from 0.1 "):
         LongTermSettings(track_threshold=1.5)
+    with pytest.raises(InputError, match=r"doubt_threshold is 0\.0, expected a number from 0.05"):
+        LongTermSettings(doubt_threshold=0.0)  # else anything at all would count as measured
     with pytest.raises(InputError, match="doubt_frames must be a whole number"):
         LongTermSettings(doubt_frames=2.5)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="camera_motion must be True or False"):
@@ -169,17 +198,20 @@ def test_settings_out_of_range_say_what_is_wrong() -> None:
         LongTermSettings(track_threshold=0.95)
     with pytest.raises(InputError, match="searches must be a whole number"):
         LongTermSettings(searches=float("nan"))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="confirm is 'me', expected automatic or operator"):
+        LongTermSettings(confirm="me")
 
 
-def test_setting_range_holds_the_default_of_every_setting() -> None:
-    for name, value in vars(LongTermSettings).items():
-        if name.startswith("_") or not isinstance(value, int | float):
-            continue
-        check_setting(name, value)
-        allowed = setting_range(name)
-        assert (allowed is None) == isinstance(value, bool)
-    with pytest.raises(InputError, match="no long-term tracker setting"):
-        setting_range("trackthreshold")
+def test_every_setting_has_a_description_and_a_range_with_its_default() -> None:
+    for field in fields(LongTermSettings):
+        assert field.metadata["description"].endswith(".")
+        low, high = field.metadata["low"], field.metadata["high"]
+        if field.metadata["choices"]:
+            assert field.default in field.metadata["choices"]
+        elif isinstance(field.default, bool):
+            assert low is high is None
+        else:
+            assert low <= field.default <= high
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from vt_models.errors import BackendError, InputError, WeightsError
 from vt_models.longterm import LongTermSettings, State, create_long_term_tracker
 from vt_models.longterm.calibration import UNCALIBRATED
 from vt_models.longterm.search_grid import search_windows
+from vt_models.tracker.tracker import Estimate
 
 START = (60.0, 50.0, 24.0, 24.0)
 FAR = (130.0, 90.0, 24.0, 24.0)
@@ -168,6 +169,84 @@ def test_update_step_beyond_the_cap_is_missed(target, paint_frame) -> None:
     assert estimate.state is C
     assert estimate.reason == "jumped too far"
     assert abs(estimate.box[0] - START[0]) < 2
+
+
+def test_update_box_on_what_was_there_before_is_missed(target, paint_frame) -> None:
+    """The target is painted out; the network is sure of a part of the scene beside it."""
+    run(target, paint_frame, 3, where=START)
+    target.tracker.where = (90.0, 52.0, 24.0, 24.0)
+    estimates = run(target, paint_frame, 40, first=4, visible=False)
+    limit = target.settings.coast_frames
+    assert [e.state for e in estimates] == [C] * limit + [L] * (40 - limit)
+    assert estimates[0].reason == "only the scene is seen"
+
+
+def test_redetection_of_what_was_there_before_is_refused(target, paint_frame) -> None:
+    run(target, paint_frame, 3, where=START)
+    frames = [paint_frame(START, number) for number in range(4, 20)]
+    target.lose()
+    for frame in frames:  # something like it beside the target, as it always was
+        target.tracker.where = FAR
+        assert target.update(frame).state is L
+
+
+def test_update_copy_that_passes_a_target_at_rest_is_not_followed(target, paint_frame) -> None:
+    """The network takes the nearer one, and that in front while one hides the other."""
+    run(target, paint_frame, 3, where=START)
+    for number in range(4, 44):
+        copy = (START[0] + 2.0 * (number - 15), *START[1:])
+        frame = paint_frame(START, number)
+        if copy[0] <= 136:
+            frame[50:74, round(copy[0]) : round(copy[0]) + 24] = frame[50:74, 60:84].copy()
+
+        def nearer(frame, around, prior=True, copy=copy):
+            found = min(copy, START, key=lambda box: abs(box[0] - around[0]))
+            return Estimate(found, 0.95)
+
+        target.tracker.locate = nearer
+        estimate = target.update(frame)
+        assert abs(estimate.box[0] - START[0]) <= 14, "never farther than half of it and a step"
+    assert (estimate.state, estimate.box) == (T, START)
+
+
+def test_update_copy_is_not_followed_at_few_frames_a_second_either(target, paint_frame) -> None:
+    """Where the target came to rest a second ago is remembered, however few frames that are."""
+    target.settings, target.tracker.score = LongTermSettings(frame_period=0.2), 0.97
+    for number, x in enumerate((70.0, 80.0, 80.0, 80.0, 80.0, 80.0), 1):
+        box = target.tracker.where = (x, *START[1:])
+        target.update(paint_frame(box, number))
+    for number in range(7, 13):
+        copy = target.tracker.where = (80.0 + 6.0 * (number - 6), *START[1:])
+        frame = paint_frame(box, number)
+        frame[50:74, round(copy[0]) : round(copy[0]) + 24] = frame[50:74, 80:104].copy()
+        estimate = target.update(frame)
+    assert estimate.state is not T
+    assert "something else was followed" in estimate.reason
+
+
+@pytest.mark.parametrize("is_equal", [True, False])
+def test_update_of_two_equal_places_takes_the_predicted_one(target, paint_frame, is_equal) -> None:
+    for step in range(1, 10):
+        box = target.tracker.where = (60.0 + 3 * step, 50.0, 24.0, 24.0)
+        target.update(paint_frame(box, step))
+    assert target.tracker.runner_ups == 0, "it is where it is expected"
+    box, passing = (90.0, 50.0, 24.0, 24.0), (112.0, 60.0, 24.0, 24.0)
+    target.tracker.where, target.tracker.other = passing, Estimate(box, 0.9)
+    frame = paint_frame(box, 10)
+    frame[60:84, 112:136] = frame[50:74, 90:114].copy()
+    if not is_equal:
+        frame[50:74, 90:114] = 60
+    estimate = target.update(frame)
+    assert estimate.box == (box if is_equal else passing)
+    assert target.tracker.box == estimate.box, "the next search is round it"
+    assert estimate.raw_score == (0.9 if is_equal else 0.95), "the score is that of its place"
+
+
+def test_update_moving_target_leaves_its_place(target, paint_frame) -> None:
+    for step in range(1, 12):
+        box = (60.0 + 5 * step, 50.0, 24.0, 24.0)
+        target.tracker.where, target.tracker.score = box, 0.95 if step % 4 else 0.6
+        assert target.update(paint_frame(box, step)).box == box
 
 
 def test_update_exploding_box_is_capped(target, paint_frame) -> None:
@@ -340,3 +419,89 @@ def test_update_any_network_output_keeps_the_box_within_the_caps(
         assert np.linalg.norm(centre - before) <= 1.01 * caps.max_step * areas[1] ** 0.5
         assert np.linalg.eigvalsh(estimate.covariance).min() > 0
         previous = box
+
+
+def test_update_silence_longer_than_a_second_is_believed_up_to_coast_seconds(
+    scripted, paint_frame
+) -> None:
+    """Caps that grow with time would overflow: 2 ** (30 * 40)."""
+    target = create_long_term_tracker(scripted, LongTermSettings(coast_seconds=60.0))
+    target.init(paint_frame(START), START, stamp=1.0)
+    assert target.update(paint_frame(START, 1), stamp=41.0).state is T
+    scripted.where = None
+    estimate = target.update(paint_frame(None, 2), stamp=81.0)
+    assert estimate.state is C
+    assert np.isfinite(estimate.box).all()
+    assert np.isfinite(estimate.covariance).all()
+    assert target.missed(stamp=1e300).state is L
+    short = create_long_term_tracker(scripted, LongTermSettings(coast_seconds=1.0))
+    short.init(paint_frame(START), START, stamp=1.0)
+    assert "no frame for 1.2 s (coast_seconds 1)" in short.update(paint_frame(None, 2), 2.25).reason
+    with pytest.raises(InputError, match="stamp is nan"):
+        target.update(paint_frame(START, 3), stamp=float("nan"))
+
+
+@pytest.mark.parametrize("first", ["the same", "dark", "other"])
+def test_update_gap_is_lost_whatever_its_first_frame_looks_like(target, paint_frame, first) -> None:
+    frame = paint_frame(START, 1)
+    target.update(frame, stamp=1.0)
+    shown = {"the same": frame, "dark": np.zeros_like(frame), "other": paint_frame(START, 2)}[first]
+    assert target.update(shown, stamp=3601.0).state is L
+
+
+def found_again_by(scripted, paint_frame, where=FAR, pause=0):
+    """A tracker that asks the operator, whose target was lost and then found at `where`."""
+    target = create_long_term_tracker(scripted, LongTermSettings(confirm="operator"))
+    target.init(paint_frame(START), START)
+    scripted.where = None
+    run(target, paint_frame, 20, visible=False)
+    scripted.where = where
+    estimates = run(target, paint_frame, 12 + pause, where=where, first=30)
+    assert estimates[-1].state is U
+    return target, estimates
+
+
+def test_operator_confirms_what_was_found_again(scripted, paint_frame) -> None:
+    target, estimates = found_again_by(scripted, paint_frame)
+    assert {e.state for e in estimates} == {L, U}
+    assert all(e.unconfirmed == (e.state is U) for e in estimates)
+    assert estimates[-1].reason == "re-detected, to be confirmed by the operator"
+    # A frame without a measurement is bridged, as for any other target.
+    scripted.where = None
+    coasting = run(target, paint_frame, 1, first=60, visible=False)[0]
+    assert (coasting.state, coasting.unconfirmed) == (C, True)
+    scripted.where = FAR
+    run(target, paint_frame, 3, where=FAR, first=61)
+    target.confirm()
+    tracked = run(target, paint_frame, 2, where=FAR, first=70)
+    assert [(e.state, e.unconfirmed, e.reason) for e in tracked] == [(T, False, "")] * 2
+    with pytest.raises(InputError, match="nothing to confirm: the target is TRACKING"):
+        target.confirm()
+
+
+def test_operator_rejects_what_was_found_again_and_it_is_not_offered_anew(
+    scripted, paint_frame
+) -> None:
+    other = (20.0, 20.0, 24.0, 24.0)
+    target, _ = found_again_by(scripted, lambda box, seed=0: doubled(paint_frame, box, seed))
+    rejected = target.reject()
+    assert (rejected.state, rejected.reason) == (L, "rejected by the operator")
+    assert not rejected.unconfirmed
+    with pytest.raises(InputError, match="nothing to reject: the target is LOST"):
+        target.reject()
+    again = run(target, lambda box, seed: doubled(paint_frame, box, seed), 25, FAR, first=50)
+    assert {e.state for e in again} == {L}, "what was rejected is not found again"
+    scripted.where = other
+    found = run(target, paint_frame, 25, where=other, first=80)
+    assert found[-1].unconfirmed, "the target itself is"
+    target.init(paint_frame(START), START)
+    assert not target.update(paint_frame(START, 1)).unconfirmed
+
+
+def doubled(paint_frame, box, seed):
+    """A frame with the target, but what is at FAR is a little different."""
+    frame = paint_frame(box, seed)
+    if box == FAR:
+        x, y, w, h = (round(value) for value in FAR)
+        frame[y : y + h // 4, x : x + w] = (250, 40, 40)
+    return frame

@@ -10,7 +10,7 @@ import pytest
 
 from vt_models import get_spec
 from vt_models.geometry.boxes import crop_window
-from vt_models.tracker.decoders import DenseDecoder, box_covariance
+from vt_models.tracker.decoders import Decoder, box_covariance
 
 BOX = (120.0, 90.0, 40.0, 30.0)
 DENSE_SPEC = get_spec("asymtrack_lite0")
@@ -34,7 +34,7 @@ WINDOW = crop_window(BOX, 4.0)
 
 
 def decode(spec, answer, previous=BOX):
-    return DenseDecoder(spec)(answer, WINDOW, previous)
+    return Decoder(spec)(answer, WINDOW, previous)
 
 
 def test_dense_decoder_without_prior_terms_equals_a_calculation_by_hand() -> None:
@@ -76,14 +76,12 @@ def test_dense_decoder_size_correction_applies_to_box_penalty_and_covariance() -
     spec = plain(scale_penalty=0.1)
     previous = (*BOX[:2], 0.8 * 0.4 * WINDOW.side, 1.1 * 0.2 * WINDOW.side)
     uncorrected = decode(spec, (score_map, box_map))
-    corrected = DenseDecoder(spec)(
-        (score_map, box_map), WINDOW, previous, size_correction=(0.8, 1.1)
-    )
+    corrected = Decoder(spec)((score_map, box_map), WINDOW, previous, size_correction=(0.8, 1.1))
     assert corrected.box[2] == pytest.approx(0.8 * uncorrected.box[2])
     assert corrected.box[3] == pytest.approx(1.1 * uncorrected.box[3])
     assert corrected.covariance[2, 2] == pytest.approx(0.64 * uncorrected.covariance[2, 2])
     # A cell of exactly the previous size, once corrected, pays nothing; the other one does.
-    ranking = DenseDecoder(spec)._ranking(
+    ranking = Decoder(spec)._ranking(
         score_map[0], box_map[0], WINDOW, (previous[2] / 0.8, previous[3] / 1.1)
     )
     assert ranking[8, 8] == pytest.approx(0.8, rel=1e-5)
@@ -93,7 +91,7 @@ def test_dense_decoder_size_correction_applies_to_box_penalty_and_covariance() -
 def test_scale_penalty_of_the_previous_shape_is_one() -> None:
     box_map = np.zeros((4, 1, 1), np.float32)
     box_map[2:, 0, 0] = BOX[2] / WINDOW.side, BOX[3] / WINDOW.side
-    factors = DenseDecoder(plain(scale_penalty=0.1))._scale_penalty(box_map, WINDOW, BOX[2:])
+    factors = Decoder(plain(scale_penalty=0.1))._scale_penalty(box_map, WINDOW, BOX[2:])
     np.testing.assert_allclose(factors, 1.0, atol=1e-6)
 
 

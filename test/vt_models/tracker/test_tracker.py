@@ -18,6 +18,7 @@ FRAME = np.random.default_rng(1).integers(0, 256, (240, 320, 3), dtype=np.uint8)
 BOX = (120.0, 90.0, 40.0, 30.0)
 BOX_SPEC = get_spec("asymtrack_t")
 DENSE_SPEC = get_spec("asymtrack_lite0")
+NARROW_SPEC = dataclasses.replace(DENSE_SPEC, narrow_search_size=176)
 
 
 def box_answer(box, score=0.5):
@@ -47,6 +48,34 @@ def test_update_with_a_box_decoder_equals_a_calculation_by_hand(fake_engine) -> 
     np.testing.assert_allclose(estimate.box, expected, atol=1e-5)
     assert estimate.score == 0.5
     assert estimate.covariance is None
+
+
+def test_runner_up_is_the_best_place_beside_the_chosen_one(fake_engine) -> None:
+    scores, boxes = dense_answer(8, 8, (0.5, 0.5, 0.2, 0.2))
+    for row, column, centre, score in ((8, 9, (0.55, 0.5), 0.8), (8, 13, (0.85, 0.5), 0.7)):
+        scores[0, row, column] = score
+        boxes[0, :2, row, column] = centre
+    tracker = started(DENSE_SPEC, fake_engine(lambda _: (scores, boxes)))
+    chosen = tracker.update(FRAME)
+    other = tracker.runner_up(chosen.box)
+    window = tracker.last_search.window
+    x, y, w, h = other.box
+    assert (w, h) == chosen.box[2:]
+    assert (x + 0.5 * w, y + 0.5 * h) == pytest.approx(
+        (window.x1 + 0.85 * window.side, window.y1 + 0.5 * window.side)
+    )
+    assert other.score == pytest.approx(0.7)
+    scores[0, 8, 13] = np.nan
+    assert tracker.runner_up(chosen.box) is None
+    scores[:] = 0.0
+    assert tracker.runner_up(chosen.box) is None
+
+
+def test_runner_up_of_a_network_with_one_box_is_none(fake_engine) -> None:
+    tracker = Tracker(BOX_SPEC, fake_engine(lambda _: box_answer((0.5, 0.25, 0.2, 0.1))))
+    assert tracker.runner_up(BOX) is None
+    tracker.init(FRAME, BOX)
+    assert tracker.runner_up(tracker.update(FRAME).box) is None
 
 
 def test_update_below_least_score_keeps_the_previous_box(fake_engine) -> None:
@@ -145,6 +174,68 @@ def test_engine_gets_crops_of_the_models_sizes(fake_engine) -> None:
     expected = [120 - window.x1, 90 - window.y1, 40, 30]
     np.testing.assert_allclose(engine.template_box, np.array(expected) / window.side, atol=1e-6)
     assert engine.template_box.dtype == np.float32
+
+
+def centred(score=0.9):
+    """The target where it was, whatever the crop's size: its box is 40x30 in each."""
+    box = np.array([40.0, 30.0]) / math.sqrt(1200)
+
+    def answer(engine):
+        factor = NARROW_SPEC.search_factor * engine.crop.shape[0] / NARROW_SPEC.search_size
+        cells = engine.crop.shape[0] // 8
+        return dense_answer(cells // 2, cells // 2, (0.5, 0.5, *(box / factor)), score, cells)
+
+    return answer
+
+
+def crop_sides(tracker, engine, frames):
+    sides = []
+    for _ in range(frames):
+        tracker.update(FRAME)
+        sides.append(engine.crop.shape[0])
+    return sides
+
+
+def test_a_target_that_keeps_still_is_searched_in_the_narrow_crop(fake_engine) -> None:
+    """At first nothing is known of its motion: 0.5 * 0.9^9 is the first below 0.2."""
+    engine = fake_engine(centred())
+    tracker = started(NARROW_SPEC, engine)
+    assert crop_sides(tracker, engine, 12) == [256] * 9 + [176] * 3
+
+
+def test_a_fast_target_is_searched_in_the_wide_crop(fake_engine) -> None:
+    engine = fake_engine(centred())
+    tracker = started(NARROW_SPEC, engine)
+    crop_sides(tracker, engine, 12)
+    still = engine.answer
+    engine.answer = lambda _: dense_answer(11, 14, (0.7, 0.5, 0.42, 0.315), cells=22)
+    moved = tracker.update(FRAME).box[0] - BOX[0]
+    assert moved == pytest.approx(0.2 * 2.75 * math.sqrt(1200), rel=0.02)  # 0.55 of its size
+    engine.answer = still
+    assert crop_sides(tracker, engine, 12) == [256] * 10 + [176] * 2
+
+
+def test_a_doubtful_target_is_searched_in_the_wide_crop(fake_engine) -> None:
+    engine = fake_engine(centred())
+    tracker = started(NARROW_SPEC, engine)
+    crop_sides(tracker, engine, 12)
+    engine.answer = centred(score=0.49)
+    assert crop_sides(tracker, engine, 3) == [176, 256, 256]
+    engine.answer = centred(score=0.51)
+    assert crop_sides(tracker, engine, 3) == [256, 176, 176]
+    engine.answer = centred(score=math.nan)
+    assert crop_sides(tracker, engine, 2) == [176, 256]
+
+
+@pytest.mark.parametrize("jump", ["init", "move_to"])
+def test_after_a_jump_the_target_is_searched_in_the_wide_crop(fake_engine, jump) -> None:
+    engine = fake_engine(centred())
+    tracker = started(NARROW_SPEC, engine)
+    crop_sides(tracker, engine, 12)
+    tracker.init(FRAME, BOX) if jump == "init" else tracker.move_to(BOX)
+    assert crop_sides(tracker, engine, 11) == [256] * 9 + [176] * 2
+    tracker.locate(FRAME, BOX)
+    assert engine.crop.shape[0] == 256, "a search elsewhere knows nothing of the motion"
 
 
 @given(

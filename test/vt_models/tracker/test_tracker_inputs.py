@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from vt_models import InputError, UpdatePolicy, get_spec
-from vt_models.geometry.crop import crop, padding_mask
+from vt_models.geometry.boxes import crop_window
+from vt_models.geometry.crop import Cropper, window_padding
 from vt_models.registry import find_update_policy, parse_update_policy
 from vt_models.tracker.tracker import Tracker
 
@@ -33,14 +34,18 @@ def answering(score: float = 0.9) -> Any:
     return lambda _: answer
 
 
+def crop(frame, box, factor, size):
+    return Cropper(size)(frame, crop_window(box, factor))
+
+
 def test_template_views_are_cropped_at_their_own_factors(fake_engine) -> None:
     spec = plain(context_factors=(4.0,), dynamic_template=True, update_interval=1)
     tracker = Tracker(spec, engine := fake_engine(answering()))
     tracker.init(FRAME, BOX)
     tracker.update(OTHER)
-    assert np.array_equal(engine.template, crop(FRAME, BOX, 2.0, 32)[0])
+    assert np.array_equal(engine.template, crop(FRAME, BOX, 2.0, 32))
     assert tracker.box is not None
-    expected = [crop(OTHER, tracker.box, factor, 32)[0] for factor in (2.0, 4.0)]
+    expected = [crop(OTHER, tracker.box, factor, 32) for factor in (2.0, 4.0)]
     assert np.array_equal(engine.dynamic[0], np.stack(expected))
 
 
@@ -96,9 +101,11 @@ def test_engine_gets_masks_where_crops_show_padding(fake_engine) -> None:
     assert engine.mask is None
     corner = (-5.0, -5.0, 30.0, 30.0)
     tracker.init(FRAME, corner)
-    assert np.array_equal(engine.template_mask, padding_mask(FRAME.shape, corner, 2.0, 32))
+    assert np.array_equal(
+        engine.template_mask, window_padding(FRAME.shape, crop_window(corner, 2.0), 32)
+    )
     tracker.update(FRAME)
-    assert np.array_equal(engine.mask, padding_mask(FRAME.shape, corner, 4.0, 64))
+    assert np.array_equal(engine.mask, window_padding(FRAME.shape, crop_window(corner, 4.0), 64))
     assert engine.mask.any()
     assert not engine.mask.all()
 
@@ -110,13 +117,13 @@ def test_locate_changes_nothing_and_move_to_changes_the_box(fake_engine) -> None
     elsewhere = (100.0, 80.0, 24.0, 24.0)
     found = tracker.locate(FRAME, elsewhere)
     assert found.box == pytest.approx(elsewhere, abs=1.0)
-    assert np.array_equal(engine.crop, crop(FRAME, elsewhere, 4.0, 64)[0])
+    assert np.array_equal(engine.crop, crop(FRAME, elsewhere, 4.0, 64))
     assert tracker.box == BOX
     assert engine.dynamic == []
     tracker.move_to(elsewhere)
     assert tracker.box == elsewhere
     tracker.update(FRAME)
-    assert np.array_equal(engine.crop, crop(FRAME, elsewhere, 4.0, 64)[0])
+    assert np.array_equal(engine.crop, crop(FRAME, elsewhere, 4.0, 64))
 
 
 @pytest.mark.parametrize("box", [(0, 0, 0, 5), (np.nan, 0, 5, 5), (0, 0, 5, -5)])
