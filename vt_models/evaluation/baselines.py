@@ -8,8 +8,7 @@ time per frame (0.01 ms at 480 x 270 on an EPYC core).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from vt_models.errors import BackendError, InputError
 from vt_models.evaluation.nanotrack import NanoTrackV3
 from vt_models.evaluation.runs.runner import SingleObjectTracker
-from vt_models.geometry.boxes import Box
+from vt_models.geometry.boxes import Box, check_box
 from vt_models.tracker.tracker import Estimate
 
 # A cv2 tracker or its parameters; OpenCV 4 and 5 differ in what their type stubs declare.
@@ -33,8 +32,8 @@ class OpenCvTracker:
     """An OpenCV tracker with this package's `init` and `update`.
 
     The box given to `init` is rounded to whole pixels, as OpenCV demands. After an update in which
-    OpenCV reports a failure the estimate is the last reported box with a score of 0; otherwise
-    the score is OpenCV's where it has one (NanoTrack, ViT), else 1.
+    OpenCV reports a failure, or numbers that are not finite, the estimate is the last reported box
+    with a score of 0; otherwise the score is OpenCV's where it has one (NanoTrack, ViT), else 1.
     """
 
     def __init__(self, create: Callable[[], CvObject], has_score: bool = False) -> None:
@@ -45,27 +44,55 @@ class OpenCvTracker:
         self._box: Box = (0.0, 0.0, 0.0, 0.0)
 
     def init(self, frame: NDArray[np.uint8], box: Box) -> None:
-        """Start on the target at `box` (x, y, w, h in pixels) of an (H, W, 3) uint8 RGB frame."""
+        """Start on the target at `box` (x, y, w, h in pixels) of an (H, W, 3) uint8 RGB frame.
+
+        A box that is larger than the frame is cut to it: CSRT takes 7 s for 2000 x 2000 pixels.
+
+        Raises:
+            InputError: a box that cannot be used.
+            BackendError: OpenCV does not take it.
+        """
+        height, width = frame.shape[:2]
+        x, y, w, h = check_box(box, frame.shape)
+        if w > width or h > height:
+            left, top = max(x, 0.0), max(y, 0.0)
+            x, y, w, h = left, top, min(x + w, width) - left, min(y + h, height) - top
         self._box = box
-        with _warnings_off():
+        # OpenCV 5 warns twice of every network, which concerns no user and tears the progress bar.
+        level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+        corner = min(round(x), width - 1), min(round(y), height - 1)
+        pixels = (*corner, max(round(w), 1), max(round(h), 1))
+        try:
             self._tracker = self._create()
-        self._tracker.init(_to_bgr(frame), tuple(int(value) for value in np.round(box)))
+            self._tracker.init(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), pixels)
+        except cv2.error as error:
+            self._tracker = None
+            raise BackendError(
+                f"OpenCV {cv2.__version__} cannot start on {pixels}: {error}"
+            ) from error
+        finally:
+            cv2.utils.logging.setLogLevel(level)
 
     def update(self, frame: NDArray[np.uint8]) -> Estimate:
-        """Find the target in the next (H, W, 3) uint8 RGB frame; InputError before `init`."""
+        """Find the target in the next (H, W, 3) uint8 RGB frame.
+
+        Raises:
+            InputError: before `init`.
+            BackendError: OpenCV failed.
+        """
         if self._tracker is None:
             raise InputError("update() before init(); call init(frame, box) first")
-        found, box = self._tracker.update(_to_bgr(frame))
-        if not found:
-            return Estimate(self._box, 0.0)
+        try:
+            found, box = self._tracker.update(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        except cv2.error as error:
+            raise BackendError(f"OpenCV {cv2.__version__} failed: {error}") from error
         x, y, w, h = (float(value) for value in box)
+        score = float(self._tracker.getTrackingScore()) if self._has_score else 1.0
+        if not found or not np.isfinite((x, y, w, h, score)).all():
+            return Estimate(self._box, 0.0)
         self._box = (x, y, w, h)
-        return Estimate(self._box, self._score())
-
-    def _score(self) -> float:
-        if not self._has_score:
-            return 1.0
-        return min(max(float(self._tracker.getTrackingScore()), 0.0), 1.0)
+        return Estimate(self._box, min(max(score, 0.0), 1.0))
 
 
 @dataclass(frozen=True)
@@ -93,12 +120,21 @@ def _open_cv(
         has_score: whether `getTrackingScore` means anything; OpenCV 5 gives the method to all of
             its trackers, with a constant 0 where there is none.
     """
-    owner = _cv_module(title)
-    return OpenCvTracker(lambda: _create_cv_tracker(owner, title, files), has_score)
+    owner: CvObject = cv2 if hasattr(cv2, f"{title}_create") else getattr(cv2, "legacy", None)
+    if not hasattr(owner, f"{title}_create"):
+        raise BackendError(
+            f"OpenCV {cv2.__version__} has no {title}; opencv-contrib-python-headless has it"
+        )
 
+    def create() -> CvObject:
+        if not files:
+            return getattr(owner, f"{title}_create")()
+        parameters = getattr(owner, f"{title}_Params")()
+        for parameter, file in files.items():
+            setattr(parameters, parameter, str(file))
+        return getattr(owner, f"{title}_create")(parameters)
 
-def _nanotrack_v3(files: Mapping[str, Path], threads: int) -> NanoTrackV3:
-    return NanoTrackV3(files["backbone"], files["head"], threads)
+    return OpenCvTracker(create, has_score)
 
 
 BASELINES: dict[str, BaselineSpec] = {
@@ -109,7 +145,7 @@ BASELINES: dict[str, BaselineSpec] = {
         (("backbone", "nanotrack_v2_backbone.onnx"), ("neckhead", "nanotrack_v2_head.onnx")),
     ),
     "nanotrack_v3": BaselineSpec(
-        _nanotrack_v3,
+        lambda files, threads: NanoTrackV3(files["backbone"], files["head"], threads),
         (("backbone", "nanotrack_v3_backbone.onnx"), ("head", "nanotrack_v3_head.onnx")),
     ),
     "vit": BaselineSpec(
@@ -135,12 +171,20 @@ def create_baseline(
     """
     if name not in BASELINES:
         raise InputError(f"unknown baseline {name!r}; expected one of {', '.join(BASELINES)}")
+    spec, folder = BASELINES[name], Path(weights or "")
+    files = {parameter: folder / file for parameter, file in spec.files}
+    if files and weights is None:
+        wanted = ", ".join(file for _, file in spec.files)
+        raise BackendError(
+            f"baseline {name}: needs {wanted}; give their folder with --baseline-weights"
+        )
+    for path in files.values():
+        if not path.is_file():
+            raise BackendError(f"baseline {name}: {path} does not exist")
     try:
-        baseline = BASELINES[name].build(_weight_files(BASELINES[name], weights), threads)
+        baseline = spec.build(files, threads)
         # OpenCV reads its files at `init`.
         baseline.init(np.zeros((64, 64, 3), np.uint8), (16.0, 16.0, 32.0, 32.0))
-    except cv2.error as error:
-        raise BackendError(f"baseline {name}: OpenCV {cv2.__version__} failed: {error}") from error
     except BackendError as error:
         raise BackendError(f"baseline {name}: {error}") from error
     return baseline
@@ -153,48 +197,3 @@ def missing_reason(name: str, weights: Path | str | None = None) -> str | None:
     except BackendError as error:
         return str(error)
     return None
-
-
-def _weight_files(spec: BaselineSpec, weights: Path | str | None) -> dict[str, Path]:
-    if spec.files and weights is None:
-        wanted = ", ".join(file for _, file in spec.files)
-        raise BackendError(f"needs {wanted}; give their folder with --baseline-weights")
-    folder = Path(weights) if weights is not None else Path()
-    for _, file in spec.files:
-        if not (folder / file).is_file():
-            raise BackendError(f"{folder / file} does not exist")
-    return {parameter: folder / file for parameter, file in spec.files}
-
-
-def _cv_module(title: str) -> CvObject:
-    for owner in (cv2, getattr(cv2, "legacy", None)):
-        if hasattr(owner, f"{title}_create"):
-            return owner
-    raise BackendError(
-        f"OpenCV {cv2.__version__} has no {title}; opencv-contrib-python-headless has it"
-    )
-
-
-def _create_cv_tracker(owner: CvObject, title: str, files: Mapping[str, Path]) -> CvObject:
-    create = getattr(owner, f"{title}_create")
-    if not files:
-        return create()
-    parameters = getattr(owner, f"{title}_Params")()
-    for parameter, file in files.items():
-        setattr(parameters, parameter, str(file))
-    return create(parameters)
-
-
-@contextmanager
-def _warnings_off() -> Iterator[None]:
-    """Without OpenCV 5's two warnings for each network, which concern no user and tear the bar."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
-    try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(level)
-
-
-def _to_bgr(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), np.uint8)

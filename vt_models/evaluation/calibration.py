@@ -10,15 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vt_models.errors import InputError
 from vt_models.evaluation.longterm.metrics import Clip
+from vt_models.evaluation.runs.runner import to_box
 from vt_models.geometry.boxes import Box, iou, xywh_to_cxcywh
 from vt_models.longterm.appearance import appearance_descriptor, appearance_similarity
 from vt_models.longterm.calibration import Calibration, logit
@@ -41,7 +40,7 @@ SIZE_FLOORS = (0.04, 0.06, 0.08, 0.1, 0.12, 0.16, 0.2)
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Frames of one clip.
+    """Frames of one clip, those whose truth is known.
 
     Attributes:
         clip: its name.
@@ -77,13 +76,13 @@ def _samples(tracker: Tracker, clip: Clip) -> Samples:
     truth = clip.boxes
     present: NDArray[np.bool_] = np.asarray(np.isfinite(truth).all(axis=1))
     frame = clip.read_frame(0)
-    tracker.init(frame, _box(truth[0]))
-    first = recent = appearance_descriptor(frame, _box(truth[0]))
+    tracker.init(frame, to_box(truth[0]))
+    first = recent = appearance_descriptor(frame, to_box(truth[0]))
     rows: list[tuple[float, float, Box]] = []
     spreads = np.zeros((len(truth) - 1, 4, 4))
     for index in range(1, len(truth)):
         if present[index] and not present[index - 1]:
-            tracker.move_to(_box(truth[index]))
+            tracker.move_to(to_box(truth[index]))
         frame = clip.read_frame(index)
         estimate = tracker.update(frame)
         descriptor = appearance_descriptor(frame, estimate.box)
@@ -99,8 +98,12 @@ def _samples(tracker: Tracker, clip: Clip) -> Samples:
     boxes = np.array([box for _, _, box in rows])
     overlaps = np.where(present[1:], iou(boxes, truth[1:]), 0.0)
     errors = np.asarray(xywh_to_cxcywh(boxes) - xywh_to_cxcywh(truth[1:]), np.float64)
-    scores, similarities = np.array([row[:2] for row in rows]).T
-    return Samples(clip.name, scores, similarities, overlaps, boxes, errors, spreads)
+    known = clip.is_known[1:]
+    scores, similarities = np.array([row[:2] for row in rows])[known].T
+    return Samples(
+        *(clip.name, scores, similarities, overlaps[known], boxes[known], errors[known]),
+        spreads[known],
+    )
 
 
 def fit(samples: Sequence[Samples], more: Sequence[Samples] = ()) -> Calibration:
@@ -117,7 +120,15 @@ def fit(samples: Sequence[Samples], more: Sequence[Samples] = ()) -> Calibration
     Raises:
         InputError: as `fit_confidence`.
     """
-    shaped = _fit_covariance(fit_confidence(samples, more), samples)
+    fitted = fit_confidence(samples, more)
+    has_spread = any(s.spreads.any() for s in samples)
+    candidates = (
+        replace(fitted, covariance_scale=scale, position_floor=position, size_floor=size)
+        for scale in (SPREAD_SCALES if has_spread else (0.0,))
+        for position in POSITION_FLOORS
+        for size in SIZE_FLOORS
+    )
+    shaped = min(candidates, key=lambda one: np.mean([_gaussian_loss(one, s) for s in samples]))
     errors = np.concatenate([normalised_errors(shaped, s) for s in samples])
     scale = float(errors.mean()) / 4.0 if len(errors) else 1.0
     return replace(
@@ -141,11 +152,16 @@ def fit_confidence(samples: Sequence[Samples], more: Sequence[Samples] = ()) -> 
     samples = [*samples, *more]
     right = np.concatenate([s.right for s in samples])
     if not 0.0 < right.mean() < 1.0:
+        remedy = "are the annotations those of these images, and the weights trained?"
+        if right.all():
+            remedy = "add sequences in which the target disappears"
         raise InputError(
             f"the box is right in {right.sum():g} of {len(right)} frames; a calibration needs both "
-            "right and wrong ones: add sequences in which the target disappears"
+            f"right and wrong ones: {remedy}"
         )
-    design = np.concatenate([_design(s) for s in samples])
+    logits = np.array([logit(float(score)) for s in samples for score in s.scores])
+    similarities = np.concatenate([s.similarities for s in samples])
+    design = np.stack((logits, similarities, np.ones_like(logits)), axis=1)
     weight, similarity, bias = _logistic(design, right, weights * len(weights) / weights.sum())
     return Calibration(float(weight), float(similarity), float(bias), is_fitted=True)
 
@@ -214,38 +230,10 @@ def normalised_errors(calibration: Calibration, samples: Samples) -> Array:
     return np.asarray((errors * solved).sum(axis=1), np.float64)
 
 
-def draw_reliability(path: Path, rows: Sequence[dict[str, float]], title: str) -> None:
-    """Write a reliability diagram as a PNG: bars of the share right, the diagonal, the frames."""
-    size, edge = 400, 50
-    image = np.full((size + 2 * edge, size + 2 * edge, 3), 255, np.uint8)
-    total = max(sum(row["frames"] for row in rows), 1)
-    for row in rows:
-        left = edge + int(min(row["confidence"] * BINS, BINS - 1)) * size // BINS
-        top = edge + round((1.0 - row["right"]) * size)
-        corner = (left + size // BINS - 3, edge + size)
-        cv2.rectangle(image, (left + 2, top), corner, (200, 150, 80), cv2.FILLED)
-        share = edge + size - round(row["frames"] / total * size)
-        cv2.line(image, (left + 2, share), (corner[0], share), (60, 60, 200), 2)
-    cv2.rectangle(image, (edge, edge), (edge + size, edge + size), (0, 0, 0), 1)
-    cv2.line(image, (edge, edge + size), (edge + size, edge), (120, 120, 120), 1, cv2.LINE_AA)
-    font, small, black = cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0)
-    cv2.putText(image, title, (edge, edge - 20), font, small, black, 1, cv2.LINE_AA)
-    legend = "confidence  |  blue: share right, red: share of frames"
-    cv2.putText(image, legend, (edge, size + edge + 25), font, small, black, 1, cv2.LINE_AA)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), image):
-        raise InputError(f"{path} cannot be written; give a path that ends in .png")
-
-
 def _weights(samples: Sequence[Samples], total: float) -> Array:
     """One for each frame: the same sum for every clip."""
     parts = [np.full(len(s.scores), total / len(s.scores) / len(samples)) for s in samples]
     return np.concatenate(parts) if parts else np.zeros(0)
-
-
-def _design(samples: Samples) -> Array:
-    logits = np.array([logit(float(score)) for score in samples.scores])
-    return np.stack((logits, samples.similarities, np.ones_like(logits)), axis=1)
 
 
 def _logistic(design: Array, right: Array, weights: Array) -> Array:
@@ -263,22 +251,6 @@ def _logistic(design: Array, right: Array, weights: Array) -> Array:
     return coefficients
 
 
-def _fit_covariance(fitted: Calibration, samples: Sequence[Samples]) -> Calibration:
-    """The most likely scale and floors on the grid; spread 0 where no model has maps."""
-    has_spread = any(s.spreads.any() for s in samples)
-    best, least = fitted, np.inf
-    for scale in SPREAD_SCALES if has_spread else (0.0,):
-        for position in POSITION_FLOORS:
-            for size in SIZE_FLOORS:
-                candidate = replace(
-                    fitted, covariance_scale=scale, position_floor=position, size_floor=size
-                )
-                loss = float(np.mean([_gaussian_loss(candidate, s) for s in samples]))
-                if loss < least:
-                    best, least = candidate, loss
-    return best
-
-
 def _gaussian_loss(calibration: Calibration, samples: Samples) -> float:
     usable = samples.overlaps >= USABLE_IOU
     if not usable.any():
@@ -294,8 +266,3 @@ def _covariances(calibration: Calibration, samples: Samples) -> Array:
     floors = np.array((calibration.position_floor,) * 2 + (calibration.size_floor,) * 2) ** 2
     diagonal = (areas / sure)[:, None] * floors
     return calibration.covariance_scale * samples.spreads + diagonal[:, :, None] * np.eye(4)
-
-
-def _box(row: Array) -> Box:
-    x, y, w, h = (float(value) for value in row)
-    return x, y, w, h

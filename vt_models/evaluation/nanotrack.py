@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vt_models.errors import BackendError, InputError
+from vt_models.files import read_bytes
 from vt_models.geometry.boxes import Box, check_box
 from vt_models.geometry.crop import check_frame
 from vt_models.runtime.engine import check_threads
@@ -25,9 +26,8 @@ from vt_models.runtime.onnx_engine import import_onnxruntime, open_session
 from vt_models.tracker.tracker import Estimate
 
 if TYPE_CHECKING:
-    import onnxruntime
+    pass
 
-Shapes: TypeAlias = dict[str, tuple[int, ...]]
 # A float or an array of them; mypy does not follow ** 0.5 through a type variable of the two.
 Real = Any
 
@@ -38,15 +38,6 @@ SHAPE_PENALTY = 0.138
 WINDOW_INFLUENCE = 0.455
 SIZE_RATE = 0.348
 LEAST_SIDE = 10.0
-
-_TEMPLATE_GRAPH: Shapes = {"input": (1, 3, 127, 127), "output": (1, 96, 8, 8)}
-_SEARCH_GRAPH: Shapes = {"input": (1, 3, 255, 255), "output": (1, 96, 16, 16)}
-_HEAD_GRAPH: Shapes = {
-    "input1": (1, 96, 8, 8),
-    "input2": (1, 96, 16, 16),
-    "output1": (1, 2, CELLS, CELLS),
-    "output2": (1, 4, CELLS, CELLS),
-}
 
 # The backbone's file declares the search region's size and no other, and the template is smaller.
 # These are the two declared shapes as protobuf encodes them (a dimension: tag 0a, length, tag 08,
@@ -75,36 +66,23 @@ class NanoTrackV3:
         threads = check_threads(threads)
         search_model = _read(backbone)
         template_model = _template_backbone(search_model, backbone)
-        self._template_session = _open(template_model, backbone, threads, _TEMPLATE_GRAPH)
-        self._search_session = _open(search_model, backbone, threads, _SEARCH_GRAPH)
-        self._head_session = _open(_read(head), head, threads, _HEAD_GRAPH)
-
         self._template = _Crop(TEMPLATE_SIZE)
         self._search = _Crop(SEARCH_SIZE)
-        # Bound once and overwritten in place; the bindings do not keep the arrays alive.
-        self._template_features = np.empty(_TEMPLATE_GRAPH["output"], np.float32)
-        self._search_features = np.empty(_SEARCH_GRAPH["output"], np.float32)
-        self._classes = np.empty(_HEAD_GRAPH["output1"], np.float32)
-        self._distances = np.empty(_HEAD_GRAPH["output2"], np.float32)
+        template_features = np.empty((1, 96, 8, 8), np.float32)
+        search_features = np.empty((1, 96, 16, 16), np.float32)
+        self._classes = np.empty((1, 2, CELLS, CELLS), np.float32)
+        self._distances = np.empty((1, 4, CELLS, CELLS), np.float32)
+        arrays = {"input": self._template.image, "output": template_features}
+        self._template_graph = _Graph(template_model, backbone, threads, arrays)
+        arrays = {"input": self._search.image, "output": search_features}
+        self._search_graph = _Graph(search_model, backbone, threads, arrays)
+        arrays = {"input1": template_features, "input2": search_features}
+        arrays |= {"output1": self._classes, "output2": self._distances}
+        self._head_graph = _Graph(_read(head), head, threads, arrays)
         try:
-            self._template_binding = _bind(
-                self._template_session,
-                {"input": self._template.image},
-                {"output": self._template_features},
-            )
-            self._search_binding = _bind(
-                self._search_session,
-                {"input": self._search.image},
-                {"output": self._search_features},
-            )
-            self._head_binding = _bind(
-                self._head_session,
-                {"input1": self._template_features, "input2": self._search_features},
-                {"output1": self._classes, "output2": self._distances},
-            )
             # Some damage shows only when a graph runs; it shall show here and not in a video.
-            self._encode_template()
-            self._run_search()
+            for graph in (self._template_graph, self._search_graph, self._head_graph):
+                graph.run()
         except Exception as error:  # onnxruntime's exceptions share no narrower base
             raise BackendError(
                 f"{backbone} and {head} cannot be run, one of them is damaged: {error}; "
@@ -136,7 +114,7 @@ class NanoTrackV3:
         self._mean_colour = (red, green, blue)
         self._centre = None
         self._template.cut(frame, centre, round(_context_side(*size)), self._mean_colour)
-        self._encode_template()
+        self._template_graph.run()
         self._centre, self._size = centre, size
 
     def update(self, frame: NDArray[np.uint8]) -> Estimate:
@@ -158,7 +136,8 @@ class NanoTrackV3:
         scale = TEMPLATE_SIZE / side  # pixels of the crop for one of the frame
         crop_side = round(side * (SEARCH_SIZE / TEMPLATE_SIZE))
         self._search.cut(frame, self._centre, crop_side, self._mean_colour)
-        self._run_search()
+        self._search_graph.run()
+        self._head_graph.run()
 
         background, target = self._classes[0]
         left, top, right, bottom = self._distances[0]
@@ -190,13 +169,6 @@ class NanoTrackV3:
     def _box(self) -> Box:
         (x, y), (w, h) = self._centre or (0.0, 0.0), self._size
         return x - w / 2, y - h / 2, w, h
-
-    def _encode_template(self) -> None:
-        self._template_session.run_with_iobinding(self._template_binding)
-
-    def _run_search(self) -> None:
-        self._search_session.run_with_iobinding(self._search_binding)
-        self._head_session.run_with_iobinding(self._head_binding)
 
 
 class _Crop:
@@ -265,7 +237,7 @@ def _at_least_one(ratio: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _read(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        return read_bytes(file)
     except OSError as error:
         raise BackendError(f"{file} cannot be read: {error.strerror}") from error
 
@@ -283,29 +255,31 @@ def _template_backbone(model: bytes, file: Path) -> bytes:
     return model
 
 
-def _open(
-    model: bytes, file: Path, threads: int | None, shapes: Shapes
-) -> onnxruntime.InferenceSession:
-    """A session whose inputs and outputs have these shapes, or a BackendError that names `file`."""
-    session = open_session(model, file, "cpu", threads)
-    found = {
-        entry.name: tuple(entry.shape) for entry in (*session.get_inputs(), *session.get_outputs())
-    }
-    if found != shapes:
-        raise BackendError(f"{file} is not NanoTrack v3's: it has {found}, expected {shapes}")
-    return session
+class _Graph:
+    """A graph that reads and writes arrays in place.
 
+    Args:
+        model, file: its ONNX, and where that is from.
+        threads: of ONNX Runtime.
+        arrays: float32, in the shape that the graph declares; by the name of the input or output.
+    """
 
-def _bind(
-    session: onnxruntime.InferenceSession,
-    inputs: dict[str, NDArray[Any]],
-    outputs: dict[str, NDArray[Any]],
-) -> onnxruntime.IOBinding:
-    """A binding that reads and writes these arrays in place; the caller keeps them alive."""
-    value_on = import_onnxruntime().OrtValue.ortvalue_from_numpy
-    binding = session.io_binding()
-    for name, array in inputs.items():
-        binding.bind_ortvalue_input(name, value_on(array))
-    for name, array in outputs.items():
-        binding.bind_ortvalue_output(name, value_on(array))
-    return binding
+    def __init__(
+        self, model: bytes, file: Path, threads: int | None, arrays: dict[str, NDArray[np.float32]]
+    ) -> None:
+        session = self._session = open_session(model, file, "cpu", threads)
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        found = {entry.name: tuple(entry.shape) for entry in (*inputs, *outputs)}
+        expected = {name: array.shape for name, array in arrays.items()}
+        if found != expected:
+            raise BackendError(f"{file} is not NanoTrack v3's: it has {found}, expected {expected}")
+        self._arrays = arrays  # a binding does not keep them alive
+        self._binding = session.io_binding()
+        value_on = import_onnxruntime().OrtValue.ortvalue_from_numpy
+        for entry in inputs:
+            self._binding.bind_ortvalue_input(entry.name, value_on(arrays[entry.name]))
+        for entry in outputs:
+            self._binding.bind_ortvalue_output(entry.name, value_on(arrays[entry.name]))
+
+    def run(self) -> None:
+        self._session.run_with_iobinding(self._binding)

@@ -10,6 +10,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -45,8 +46,12 @@ def provenance(command: str, seed: int) -> dict[str, object]:
 
 def machine() -> dict[str, object]:
     """Processor, usable cores, load average of the last minute, and system."""
+    names: list[str] = []
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return {
-        "cpu": _cpu_model(),
+        "cpu": names[0] if names else platform.processor() or None,
         "cores": len(os.sched_getaffinity(0)),
         "load_average": round(os.getloadavg()[0], 2),
         "system": platform.platform(terse=True),
@@ -56,8 +61,10 @@ def machine() -> dict[str, object]:
 def versions() -> dict[str, str]:
     """Python's version and those of the installed packages that decide numbers."""
     found = {"python": platform.python_version(), "opencv": cv2.__version__}
-    installed = {package: _version(package) for package in PACKAGES}
-    return found | {package: version for package, version in installed.items() if version}
+    for package in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
 
 
 def command_line() -> str:
@@ -70,22 +77,6 @@ def command_line() -> str:
     else:
         words = [program.name]
     return shlex.join([*words, *sys.argv[1:]])
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _cpu_model() -> str | None:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or None
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or None
 
 
 def _git(repository: Path, *arguments: str) -> str | None:

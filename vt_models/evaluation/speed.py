@@ -15,12 +15,11 @@ from tqdm import tqdm
 
 from vt_models.api import create_model, create_tracker
 from vt_models.datasets.sequence import VideoSequence
-from vt_models.errors import BackendError, ExportError, InputError
-from vt_models.evaluation.runs.runner import Frame, SingleObjectTracker
+from vt_models.errors import InputError, import_torch
+from vt_models.evaluation.runs.runner import Frame, SingleObjectTracker, to_box
 from vt_models.geometry.boxes import Box
 from vt_models.registry import get_spec
-from vt_models.runtime.engine import import_torch
-from vt_models.runtime.installed_weights import shipped_directory
+from vt_models.runtime.installed_weights import bundled_directory
 
 SYNTHETIC_SIZE = (640, 480)
 
@@ -121,7 +120,7 @@ def model_tracker(
         ExportError: random weights could not be exported.
     """
     spec = get_spec(name)
-    if shipped_directory(spec) is not None:
+    if bundled_directory(spec) is not None:
         return create_tracker(name, device=device, threads=threads), "bundled"
     torch = import_torch()
     from vt_models.export.exporter import export_model  # noqa: PLC0415  (imports torch)
@@ -133,28 +132,10 @@ def model_tracker(
         return create_tracker(name, directory, device=device, threads=threads), "random"
 
 
-def available_models(
-    names: list[str], device: str, threads: int, seed: int
-) -> tuple[dict[str, tuple[SingleObjectTracker, str]], dict[str, str]]:
-    """Build the models that can run here.
-
-    Returns:
-        `model_tracker`'s answer by name, and for each model left out the reason.
-    """
-    built, left_out = {}, {}
-    for name in names:
-        try:
-            built[name] = model_tracker(name, device, threads, seed)
-        except (BackendError, ExportError) as error:
-            left_out[name] = f"{name}: {error}"
-    return built, left_out
-
-
 def sequence_clip(sequence: VideoSequence, length: int) -> FrameClip:
     """The first `length` frames of a sequence."""
     frames = tuple(sequence.read_frame(i) for i in range(min(length, len(sequence))))
-    x, y, w, h = (float(value) for value in sequence.boxes[0])
-    return FrameClip(sequence.name, frames, (x, y, w, h))
+    return FrameClip(sequence.name, frames, to_box(sequence.boxes[0]))
 
 
 def synthetic_clip(length: int, seed: int = 0) -> FrameClip:

@@ -51,7 +51,7 @@ def test_a_failure_keeps_the_last_box_with_score_zero():
 def test_init_rounds_the_box_and_hands_over_bgr():
     made = []
     baseline = OpenCvTracker(lambda: made.append(ScriptedCvTracker()) or made[-1])
-    frame = np.zeros((4, 4, 3), np.uint8)
+    frame = np.zeros((20, 20, 3), np.uint8)
     frame[..., 0] = 255
     baseline.init(frame, (1.6, 2.4, 3.5, 8.8))
     assert made[0].start == (2, 2, 4, 9)
@@ -64,6 +64,55 @@ def test_open_cv_tracker_init_resets_everything():
     for _ in range(2):
         baseline.init(frame, (0.0, 0.0, 2.0, 2.0))
         assert baseline.update(frame).box == (1, 2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("box", "started"),
+    [
+        ((-500.0, -500.0, 2000.0, 2000.0), (0, 0, 160, 120)),
+        ((-8.0, 10.0, 300.0, 20.0), (0, 10, 160, 20)),
+        ((-8.0, 10.0, 30.0, 20.0), (-8, 10, 30, 20)),
+        ((5.0, 5.0, 0.3, 0.3), (5, 5, 1, 1)),
+        ((159.6, 119.7, 0.4, 0.3), (159, 119, 1, 1)),
+    ],
+)
+def test_init_hands_over_no_box_larger_than_the_frame_or_smaller_than_a_pixel(box, started):
+    made = []
+    baseline = OpenCvTracker(lambda: made.append(ScriptedCvTracker()) or made[-1])
+    baseline.init(textured_frame(0), box)
+    assert made[0].start == started
+
+
+@pytest.mark.parametrize("box", [(5, 5, np.nan, 5), (5, 5, 0, 5), (900, 5, 5, 5), (0, 0, 1e9, 9)])
+def test_init_refuses_boxes_that_cannot_be(box):
+    with pytest.raises(InputError, match="box x="):
+        OpenCvTracker(ScriptedCvTracker).init(textured_frame(0), box)
+
+
+def test_numbers_that_are_not_finite_are_no_find():
+    class Broken(ScriptedCvTracker):
+        def update(self, _frame):
+            return True, (np.nan, 2, 3, 4)
+
+        def getTrackingScore(self):  # noqa: N802 - OpenCV's name
+            return np.nan
+
+    for has_score, box in ((False, (5.0, 5.0, 5.0, 5.0)), (True, (5.0, 5.0, 5.0, 5.0))):
+        baseline = OpenCvTracker(Broken, has_score)
+        baseline.init(textured_frame(0), box)
+        estimate = baseline.update(textured_frame(0))
+        assert (estimate.box, estimate.score) == (box, 0.0)
+
+
+def test_what_opencv_cannot_do_is_an_error_of_this_package():
+    class Failing(ScriptedCvTracker):
+        def update(self, _frame):
+            raise cv2.error("assertion failed")
+
+    baseline = OpenCvTracker(Failing)
+    baseline.init(textured_frame(0), (5.0, 5.0, 5.0, 5.0))
+    with pytest.raises(BackendError, match=r"OpenCV .* failed: assertion failed"):
+        baseline.update(textured_frame(0))
 
 
 def test_update_before_init_is_refused():

@@ -11,14 +11,18 @@ import zipfile
 from pathlib import Path
 from typing import ClassVar
 
+import cv2
+import numpy as np
 import pytest
+
+for package in ("jinja2", "matplotlib"):
+    pytest.importorskip(package, reason="pages of results need the [report] extra")
 
 from vt_models.cli import eval as command
 from vt_models.cli.main import declare
-from vt_models.errors import DatasetError, InputError
-from vt_models.evaluation import baselines
-from vt_models.evaluation.reports import page as report_page
-from vt_models.evaluation.reports.tables import COLUMNS
+from vt_models.errors import DatasetError, InputError, VtModelsError
+from vt_models.evaluation.baselines import BASELINES, BaselineSpec, OpenCvTracker
+from vt_models.evaluation.reports.tables import COLUMNS, LONG_TERM
 from vt_models.evaluation.runs import trackers as evaluated
 from vt_models.registry import UpdatePolicy
 from vt_models.tracker.tracker import Estimate
@@ -41,7 +45,7 @@ class FakeLongTerm:
     """What the long-term tracker's report would say."""
 
     model = MODEL
-    summary = dict.fromkeys(report_page.LONG_TERM.values(), 0.5)
+    summary = dict.fromkeys(LONG_TERM.values(), 0.5)
     rows = ({"confidence": 0.9, "right": 1.0, "frames": 2},)
     numbers: ClassVar = {
         "long_term": summary,
@@ -51,9 +55,6 @@ class FakeLongTerm:
 
     def to_dict(self):
         return self.numbers
-
-    def to_text(self):
-        return "long term"
 
     def save(self, directory):
         pass
@@ -93,8 +94,8 @@ def static_baseline(monkeypatch):
         def update(self, _frame):
             return False, (0, 0, 0, 0)
 
-    monkeypatch.setattr(baselines, "_cv_module", lambda *_: None)
-    monkeypatch.setattr(baselines, "_create_cv_tracker", lambda *_: Blind())
+    spec = BaselineSpec(lambda *_: OpenCvTracker(Blind))
+    monkeypatch.setitem(BASELINES, "csrt", spec)
 
 
 @pytest.fixture
@@ -108,8 +109,8 @@ def jumping_baseline(monkeypatch):
         def update(self, _frame):
             return True, (40, 5, 10, 10)
 
-    monkeypatch.setattr(baselines, "_cv_module", lambda *_: None)
-    monkeypatch.setattr(baselines, "_create_cv_tracker", lambda *_: Jumping())
+    spec = BaselineSpec(lambda *_: OpenCvTracker(Jumping))
+    monkeypatch.setitem(BASELINES, "csrt", spec)
 
 
 @pytest.fixture
@@ -343,7 +344,29 @@ def test_a_stream_is_scored_when_the_answer_is_known(run, capsys, tmp_path):
     assert report["stream"] == {"fps": 10.0, "latency_ms": 150.0, "processed": 1.0}
     run(*options)
     assert "given latency 150 ms, 100.0% of frames processed" in capsys.readouterr().out
-    assert "As a stream of 10 frames a second" in (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "stream of 10 frames a second" in page
+    assert "given latency 150 ms, 100.0% of frames processed" in page
+
+
+def test_vot_runs_as_a_stream(run, capsys, tmp_path):
+    words = ("--json", "--protocol", "vot", "--eao-range", "1:2", "--output", str(tmp_path))
+    kept = []
+    for stream in ((), ("--stream", "20", "--latency", "60")):
+        run(*words, *stream)
+        report = json.loads(capsys.readouterr().out)
+        if stream:
+            about = report["stream"]
+            assert about.pop("ms_per_frame") > 0
+            assert about == {"fps": 20.0, "latency_ms": 60.0, "grace": 3, "processed": 1.0}
+            page = (tmp_path / "report.html").read_text()
+            assert "experiment at 20 frames a second; the first 3 slow steps" in page
+            assert "given latency 60 ms, 100.0% of frames processed" in page
+        else:
+            assert "stream" not in report
+        kept.append({str(np.load(path)["key"]) for path in tmp_path.rglob("*.npz")})
+    assert len(kept[0]) == 2
+    assert not kept[0] & kept[1], "runs without a stream are not taken for runs with one"
 
 
 def test_vot_has_runs_scores_files_and_a_page(run, capsys, caplog, tmp_path, static_baseline):
@@ -388,7 +411,6 @@ def test_vot_has_runs_scores_files_and_a_page(run, capsys, caplog, tmp_path, sta
         (["--protocol", "vot", "--long-term"], "--long-term does not go with --protocol vot"),
         (["--protocol", "vot", "--init", "text"], "--init text does not go with --protocol vot"),
         (["--long-term", "--stream", "30"], "so --stream does not go with it"),
-        (["--protocol", "vot", "--stream", "30"], "--stream does not go with --protocol vot"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(run, options, message):
@@ -424,6 +446,8 @@ def test_a_start_that_was_found_is_measured(run, capsys, tmp_path, monkeypatch):
         return 5.0, 5.0, 10.0, 20.0
 
     monkeypatch.setattr(command, "_start", lambda _: start)
+    for name in ("one", "two"):
+        (tmp_path / name / "language.txt").write_text("the grey square\n")
     run("--json", "--init", "text", "--output", str(tmp_path / "out"))
     report = json.loads(capsys.readouterr().out)
     assert report["start"] == {"iou": 0.25, "found": 0.5, "sequences": {"one": 0.5, "two": 0.0}}
@@ -447,7 +471,12 @@ def test_long_term_option_reports_both_trackers(run, capsys, tmp_path, monkeypat
     assert json.loads(capsys.readouterr().out)["long_term"] == FakeLongTerm.numbers
     page = (tmp_path / "out" / "report.html").read_text()
     assert f"Long term: {MODEL}" in page
+    assert "expected calibration error 0.100 over 2 measured frames" in page
     assert f">{MODEL}, calibrated</text>" in page
+    run("--long-term")
+    *_, table, error = capsys.readouterr().out.split("\n\n")
+    assert table.split()[:3] == ["long", "term", "F-score"]
+    assert error == "expected calibration error 0.100 over 2 measured frames\n"
 
 
 @pytest.mark.parametrize("option", ["--threads", "--jobs"])
@@ -510,11 +539,12 @@ def test_kinds_stand_side_by_side_for_all_trackers(
     text = capsys.readouterr().out.split("\n\n")
     assert [part.split()[0] for part in text] == [MODEL, "csrt", "total", "difference", "AO"]
     head, *lines = text[-1].splitlines()
-    assert head.split() == ["AO", "by", "kind,", "95", "%", "interval", "videos", MODEL, "csrt"]
+    columns = ["AO (videos)", MODEL, "95 % interval", "csrt", "95 % interval"]
+    assert re.split(r"\s{2,}", head) == columns
     assert [re.split(r"\s{2,}", line) for line in lines] == [
-        ["drone views", "2", "0.500 [0.000, 1.000]", "0.500 [0.000, 1.000]"],
-        ["<people>", "1", "1.000", "-", "0.000", "-"],
-        ["alone", "1", "0.333", "-", "0.000", "-"],
+        ["drone views (2)", "0.500", "[0.000, 1.000]", "0.500", "[0.000, 1.000]"],
+        ["<people> (1)", "1.000", "-", "0.000", "-"],
+        ["alone (1)", "0.333", "-", "0.000", "-"],
     ]
 
 
@@ -562,6 +592,124 @@ def test_a_bad_list_is_refused_before_anything_runs(run, write_list, tmp_path, r
 def test_a_list_and_names_contradict_each_other(run, write_list):
     with pytest.raises(InputError, match="--list and --sequences both say what runs"):
         run("--list", write_list(*ROWS), "--sequences", "one")
+
+
+@pytest.fixture
+def failing_baseline(monkeypatch, write_sequence):
+    """Let the baseline csrt be a tracker that OpenCV gives up in a third sequence."""
+    write_sequence("three", ["7,7,10,10"] * 3)
+
+    class Failing:
+        mends = False
+
+        def init(self, _frame, box):
+            self.fails = box[0] == 7 and not Failing.mends
+
+        def update(self, _frame):
+            if self.fails:
+                raise cv2.error("-215: assertion failed")
+            return True, (5, 5, 10, 10)
+
+    monkeypatch.setitem(BASELINES, "csrt", BaselineSpec(lambda *_: OpenCvTracker(Failing)))
+    return Failing
+
+
+def test_a_failure_is_said_when_it_happens(run, failing_baseline, write_sequence, caplog):
+    """Not when the tracker has come through: that may take hours."""
+    write_sequence("a_first", ["7,7,10,10"] * 3)
+    seen = []
+
+    class Watching(failing_baseline):
+        def init(self, frame, box):
+            super().init(frame, box)
+            seen.append(len([one for one in caplog.records if "failed" in one.message]))
+
+    BASELINES["csrt"] = BaselineSpec(lambda *_: OpenCvTracker(Watching))
+    assert run("--baselines", "csrt", "--json") == 1
+    assert seen[-4:] == [0, 1, 1, 2], "at the starts of a_first, one, three and two"
+
+
+@pytest.mark.parametrize("protocol", ["ope", "lasot", "vot"])
+def test_a_sequence_at_which_a_tracker_fails_costs_only_itself(
+    run, capsys, tmp_path, failing_baseline, protocol
+):
+    out = tmp_path / "out"
+    options = ["--protocol", protocol, "--baselines", "csrt", "--output", str(out)]
+    options += ["--eao-range", "1:2"] if protocol == "vot" else []
+    assert run("--json", *options) == 1
+    report = json.loads(capsys.readouterr().out)
+    (failed,) = report["errors"]
+    assert (failed["tracker"], failed["sequence"]) == ("csrt", "three")
+    assert re.match(r"three, frame \d: OpenCV .*-215: assertion failed", failed["reason"])
+    assert set(report["sequences"]) == {"one", "two", "three"}, "the model goes on"
+    assert set(report["baselines"]["csrt"]["sequences"]) == {"one", "two"}
+    if protocol != "vot":
+        assert report["baselines"]["csrt"]["ao_difference"]["value"] == 0.0
+    assert json.loads((out / "report.json").read_text())["errors"] == report["errors"]
+    assert "not in the numbers of csrt: three" in (out / "report.html").read_text()
+    assert run(*options) == 1
+    assert "not in the numbers of csrt: three" in capsys.readouterr().out
+    failing_baseline.mends = True
+    assert run(*options) == 0, "what is missing is tried again"
+
+
+def test_a_tracker_that_fails_costs_only_itself(run, capsys, monkeypatch, caplog):
+    monkeypatch.setattr(evaluated, "missing_reason", lambda *_: None)  # its file goes while we run
+    assert run("--json", "--baselines", "vit") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["total"]["ao"] == 0.5
+    (failed,) = report["errors"]
+    assert (failed["tracker"], failed["sequence"]) == ("vit", None)
+    assert "vit failed, the rest goes on: baseline vit: needs" in caplog.text
+    run("--baselines", "vit")
+    assert "vit failed and is not there: baseline vit: needs" in capsys.readouterr().out
+
+
+def test_where_everything_fails_the_first_error_is_raised(run, monkeypatch):
+    def failing(*_):
+        raise InputError("no luck")
+
+    monkeypatch.setattr(StaticTracker, "update", failing)
+    with pytest.raises(VtModelsError, match="one, frame 2: no luck"):
+        run()
+
+
+def test_faults_of_annotations_are_all_named_before_anything_runs(run, write_sequence, capsys):
+    write_sequence("fractions", ["0.2,0.2,0.1,0.1"] * 3)
+    write_sequence("gone", ["5,5,10,10", "nan,nan,nan,nan"])
+    write_sequence("odd", ["5,5,10,10", "500,5,10,10"])
+    write_sequence("short", ["5,5,10,10"])
+    (write_sequence("unreadable", ["5,5,10,10"] * 2) / "img/000001.jpg").write_bytes(b"no image")
+    (write_sequence("wrong", ["5,5,10,10"] * 2) / "groundtruth.txt").write_text("5,5,ten,10\n")
+    with pytest.raises(DatasetError, match="5 of 8 sequences cannot be run") as caught:
+        run()
+    assert not run.made
+    for said in (
+        "fractions: 3 of 3 boxes, the first in frame 1: 0.2,0.2,0.1,0.1 in an image of 64x48",
+        "gone: the target is in no frame after the first",
+        "short: 1 frames",
+        "unreadable/img/000001.jpg",
+        "wrong/groundtruth.txt:1",
+    ):
+        assert said in str(caught.value)
+    assert "odd" not in str(caught.value), "a single wrong box is no reason to stop"
+    assert "warning: odd: 1 of 2 boxes, the first in frame 2" in capsys.readouterr().err
+
+
+def test_a_full_disk_does_not_cost_the_numbers(run, capsys, tmp_path, monkeypatch, caplog):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    for module in (
+        "runs.resume.write_bytes",
+        "runs.runner.write_text",
+        "reports.report.write_text",
+    ):
+        monkeypatch.setattr(f"vt_models.evaluation.{module}", full)
+    with pytest.raises(InputError, match="out cannot be written: No space left on device"):
+        run("--json", "--output", str(tmp_path / "out"))
+    assert json.loads(capsys.readouterr().out)["total"]["ao"] == 0.5
+    assert "one.npz is not kept: No space left on device" in caplog.text
 
 
 def test_help_says_what_a_list_is():

@@ -15,7 +15,7 @@ from vt_models.cli.main import declare
 from vt_models.datasets.folder import FolderDataset
 from vt_models.errors import BackendError, InputError
 from vt_models.evaluation import provenance, speed
-from vt_models.evaluation.speed import available_models, measure, sequence_clip, synthetic_clip
+from vt_models.evaluation.speed import measure, sequence_clip, synthetic_clip
 from vt_models.tracker.tracker import Estimate
 
 
@@ -88,34 +88,37 @@ def test_a_clip_of_a_sequence(tmp_path, write_sequence):
     assert (clip.source, len(clip.frames), clip.box) == ("a", 2, (5.0, 5.0, 10.0, 10.0))
 
 
-def test_models_that_cannot_run_are_left_out_with_the_reason(monkeypatch):
-    def refuse(name, device, threads, seed):
-        raise BackendError("no torch")
-
-    monkeypatch.setattr(speed, "model_tracker", refuse)
-    assert available_models(["a"], "cpu", 1, 0) == ({}, {"a": "a: no torch"})
-
-
 def test_bench_writes_what_a_reader_needs(monkeypatch, tmp_path, capsys):
-    slow = (SlowTracker("m", []), "bundled")
-    monkeypatch.setattr(bench_command, "available_models", lambda *_: ({"m": slow}, {}))
+    def make(name, device, threads, seed):
+        if name != "m":
+            raise BackendError("no torch")
+        return SlowTracker("m", []), "bundled"
+
+    monkeypatch.setattr(bench_command, "model_tracker", make)
     parser = argparse.ArgumentParser()
     declare("bench", parser)
     file = tmp_path / "results" / "speed.json"
     options = ["--frames", "4", "--burn-in", "1", "--repeats", "2", "--output", str(file)]
-    options += ["--baselines", "vit", "--baseline-weights", str(tmp_path)]
+    options += ["--model", "m,n", "--baselines", "vit", "--baseline-weights", str(tmp_path)]
     assert bench_command.run(parser.parse_args(options)) == 0
     out, err = capsys.readouterr()
     assert out.splitlines()[1].split()[0] == "m"
-    assert "left out: baseline vit" in err
+    assert "left out: n: no torch\nleft out: baseline vit" in err
     result = json.loads(file.read_text())
     assert {"command", "commit", "modified", "machine", "versions", "seed"} <= set(result)
     assert result["clip"]["source"] == "synthetic"
+    assert list(result["trackers"]) == ["m"]
     assert result["trackers"]["m"]["weights"] == "bundled"
     assert len(result["trackers"]["m"]["repeats"]) == 2
+    assert result["left_out"]["n"] == "n: no torch"
     assert "vittrack.onnx" in result["left_out"]["vit"]
     assert bench_command.run(parser.parse_args([*options, "--json"])) == 0
     assert json.loads(capsys.readouterr().out)["benchmark"] == "speed"
+    options[options.index("m,n")] = "n"
+    file.unlink()
+    with pytest.raises(BackendError, match=r"nothing to measure: n: no torch; baseline vit.*onnx"):
+        bench_command.run(parser.parse_args(options))
+    assert not file.exists()
 
 
 @pytest.mark.parametrize(

@@ -4,21 +4,29 @@
 What is kept in the repository is the recipe, not data: a seed and the code below. The source is a
 pack in the layout of `vt_models.datasets.image_pack` (`annotations.jsonl` beside images), of
 which clips of one target are used. A clip is played forth and back as long as it is needed; the
-other scene and everything random come from the seed. Four ways to disappear:
+other scene and everything random come from the seed. The ways to disappear:
 
 - occluder: a board with another scene's texture slides over the target, stays with it, slides off
 - cut: the image is another scene for a while
 - pan: the camera turns to another scene beside this one, and back
 - cover: something dark and blurred covers the lens
+- wiped: the scene stands still but for the sensor's noise, and the target is painted out
+- slow_pan: as pan, in two seconds
+
+and two in which it does not, an exact copy of it passes in front of it:
+
+- copy: on a scene that stands still
+- crossing: while target and camera move
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -32,6 +40,9 @@ Part = Literal["fit", "report"]
 
 PARTS: tuple[Part, ...] = ("fit", "report")
 KINDS = ("occluder", "cut", "pan", "cover")
+HARD_NEGATIVE_KINDS = ("wiped", "copy", "slow_pan")
+"""What tempts a tracker to say that it sees the target where it does not."""
+LOOK_ALIKE_KINDS = ("crossing",)
 ABSENT_BELOW = 0.25
 """A target of which less than this share is visible is absent."""
 BEFORE_SECONDS, ABSENT_SECONDS, AFTER_SECONDS = 1.0, 1.5, 2.5
@@ -39,6 +50,11 @@ SHORTEST_PART = 15
 """Frames of each part at least, also where a clip has few frames a second."""
 SLIDE_SECONDS = 0.4
 """Duration of the board's or the camera's way, two frames at least."""
+SLOW_PAN_SECONDS = 2.0
+COPY_WAY = 6.0
+"""Way of the copy in widths of the target; the target is half way."""
+STILL_NOISE = 2.0
+"""Standard deviation of the sensor's noise on a scene that stands still, grey levels."""
 MIN_FRAMES = 20
 MIN_SIDE, MAX_SIDE = 12.0, 110.0
 FRAMES_PER_SECOND = 30.0
@@ -69,7 +85,7 @@ class ClipRecipe:
     """All that determines a composed clip.
 
     Attributes:
-        kind: one of `KINDS`.
+        kind: one of `KINDS`, `HARD_NEGATIVE_KINDS` or `LOOK_ALIKE_KINDS`.
         clip: with the target.
         other: the scene that covers or replaces it.
         direction: 1 or -1, where the board or the other scene comes from.
@@ -87,6 +103,7 @@ class ComposedClip:
     Attributes:
         name: unique among the recipes of one seed.
         boxes: (N, 4) float64 x, y, w, h in pixels, nan where the target is absent.
+        is_known: (N,) bool, True.
         stamps: (N,) float64 seconds.
     """
 
@@ -98,9 +115,21 @@ class ComposedClip:
             max(round(seconds / clip.period), SHORTEST_PART)
             for seconds in (BEFORE_SECONDS, ABSENT_SECONDS, AFTER_SECONDS)
         )
-        self._hidden = _hiding(before, absent, after, _slide_frames(recipe.kind, clip.period))
+        slide = max(round(SLIDE_SECONDS / clip.period), 2)
+        slow = max(round(SLOW_PAN_SECONDS / clip.period), 2)
+        slides = {"occluder": slide, "pan": slide, "slow_pan": slow, "cover": 1}
+        slide = slides.get(recipe.kind, 0)
+        ramp = np.arange(1, slide + 1) / (slide + 1)
+        # How far the target is hidden: 0 not, up to 1, 1 fully, then from -1 back to 0.
+        parts = (np.zeros(before), ramp, np.ones(absent), -ramp[::-1], np.zeros(after))
+        self._hidden = np.concatenate(parts)
+        self._passing = range(before, before + absent)
+        self._still = range(before, before + (absent if recipe.kind in ("wiped", "copy") else 0))
+        first = _read(clip.frames[0])
+        self._size = (first.shape[1], first.shape[0])
         self.stamps = clip.period * np.arange(len(self._hidden))
         self.boxes = np.array([self._truth(index) for index in range(len(self))])
+        self.is_known = np.ones(len(self), np.bool_)
 
     def __len__(self) -> int:
         """Number of frames."""
@@ -115,33 +144,40 @@ class ComposedClip:
         """Frame `index`, (H, W, 3) uint8 RGB; DatasetError names an unreadable file."""
         recipe, hidden = self._recipe, float(self._hidden[index])
         frame = _read(recipe.clip.frames[self._source_index(index)])
-        if hidden == 0.0:
+        if hidden != 0.0 and recipe.kind in ("copy", "crossing"):
+            frame = self._with_copy(frame, index)
+        if hidden == 0.0 or recipe.kind == "crossing":
             return frame.copy()
+        if index in self._still:
+            changed = self._wiped(frame) if recipe.kind == "wiped" else frame
+            return _with_noise(changed, STILL_NOISE, index)
         if recipe.kind == "cover":
             return _covered(frame, min(abs(hidden), 1.0), index)
         other = _read(recipe.other.frames[index % len(recipe.other.frames)])
         other = cv2.resize(other, (frame.shape[1], frame.shape[0]), interpolation=cv2.INTER_AREA)
         if recipe.kind == "cut":
             return np.asarray(other, np.uint8)
-        if recipe.kind == "pan":
+        if recipe.kind in ("pan", "slow_pan"):
             return _panned(frame, other, abs(hidden), recipe.direction)
         return self._with_board(frame, other, index)
 
     def _source_index(self, index: int) -> int:
-        """Forth and back through the source: 0 1 2 1 0 1 ..."""
+        """Forth and back through the source: 0 1 2 1 0 1 ..., but for frames of a still scene."""
+        still = self._still
+        index -= min(max(index + 1 - still.start, 0), len(still)) if still else 0
         last = len(self._recipe.clip.frames) - 1
         return last - abs(last - index % (2 * last))
 
     def _truth(self, index: int) -> NDArray[np.float64]:
         recipe, hidden = self._recipe, float(self._hidden[index])
         box = recipe.clip.boxes[self._source_index(index)]
-        if hidden == 0.0:
+        if hidden == 0.0 or recipe.kind in ("copy", "crossing"):
             return box
         nothing = np.full(4, np.nan)
-        if recipe.kind in ("cut", "cover"):
+        if recipe.kind in ("cut", "cover", "wiped"):
             return nothing
-        width, height = self._size()
-        if recipe.kind == "pan":
+        width, height = self._size
+        if recipe.kind in ("pan", "slow_pan"):
             shifted = box - (recipe.direction * abs(hidden) * width, 0.0, 0.0, 0.0)
             seen = _clipped(shifted, (0.0, 0.0, width, height))
             is_visible = seen[2] * seen[3] >= ABSENT_BELOW * box[2] * box[3]
@@ -156,8 +192,32 @@ class ComposedClip:
         width, height = 1.5 * w + 8.0, 1.5 * h + 8.0
         hidden = float(self._hidden[index])
         away = math.copysign(1.0 - abs(hidden), hidden) * self._recipe.direction
-        reach = 0.5 * self._size()[0] + width
+        reach = 0.5 * self._size[0] + width
         return x + 0.5 * (w - width) + away * reach, y + 0.5 * (h - height), width, height
+
+    def _whole_box(self, index: int, margin: float = 0.0) -> tuple[slice, slice]:
+        """Rows and columns of the target and of `margin` pixels round it, inside the frame."""
+        x, y, w, h = self._recipe.clip.boxes[self._source_index(index)]
+        rows = slice(max(round(y - margin), 0), round(y + h + margin))
+        return rows, slice(max(round(x - margin), 0), round(x + w + margin))
+
+    def _wiped(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        mask = np.zeros(frame.shape[:2], np.uint8)
+        w, h = self._recipe.clip.boxes[self._source_index(self._still.start)][2:]
+        mask[self._whole_box(self._still.start, 4.0 + 0.1 * (w * h) ** 0.5)] = 255
+        return np.asarray(cv2.inpaint(frame, mask, 3.0, cv2.INPAINT_TELEA), np.uint8)
+
+    def _with_copy(self, frame: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
+        rows, columns = self._whole_box(index)
+        target = frame[rows, columns]
+        way = (index - self._passing.start) / max(len(self._passing) - 1, 1) - 0.5
+        shift = round(self._recipe.direction * way * COPY_WAY * target.shape[1])
+        left = columns.start + shift
+        x1, x2 = max(left, 0), min(left + target.shape[1], frame.shape[1])
+        result = frame.copy()
+        if x2 > x1:
+            result[rows, x1:x2] = target[:, x1 - left : x2 - left]
+        return result
 
     def _with_board(
         self, frame: NDArray[np.uint8], other: NDArray[np.uint8], index: int
@@ -173,15 +233,15 @@ class ComposedClip:
             result[y1 : y1 + board.shape[0], x1 : x1 + board.shape[1]] = board
         return result
 
-    def _size(self) -> tuple[int, int]:
-        frame = _read(self._recipe.clip.frames[0])
-        return frame.shape[1], frame.shape[0]
-
 
 def compose(
-    root: Path, seed: int = 0, per_kind: int = 8, part: Part | None = None
+    root: Path,
+    seed: int = 0,
+    per_kind: int = 8,
+    part: Part | None = None,
+    kinds: Sequence[str] = KINDS,
 ) -> list[ComposedClip]:
-    """Composed clips from the pack at `root`: `per_kind` of each of `KINDS`, as the seed draws.
+    """Composed clips from the pack at `root`: `per_kind` of each kind, as the seed draws.
 
     The source videos take turns; no clip disappears in the same way twice.
 
@@ -191,6 +251,7 @@ def compose(
         per_kind: clips of each kind; at most as many as there are source clips.
         part: "fit" or "report" for clips of one half of the source videos, every other one in the
             order of their names, so that what is fitted on one half is reported on the other.
+        kinds: of `KINDS`, `HARD_NEGATIVE_KINDS` and `LOOK_ALIKE_KINDS`.
 
     Raises:
         DatasetError: no pack there, or no usable clips of at least two videos in it.
@@ -208,21 +269,20 @@ def compose(
     recipes: dict[tuple[str, str], ClipRecipe] = {}
     queue: list[str] = []
     wanted = min(per_kind, sum(clip.source in sources for clip in clips))
-    while len(recipes) < wanted * len(KINDS):
+    while len(recipes) < wanted * len(kinds):
         if not queue:
             queue = [sources[i] for i in rng.permutation(len(sources))]
-        recipe = _draw(KINDS[len(recipes) % len(KINDS)], queue.pop(), clips, sources, rng)
+        source = queue.pop()
+        others = [name for name in sources if name != source]
+        other = others[int(rng.integers(len(others)))]
+        direction = 1 if rng.random() < 0.5 else -1
+        clip, scene = (
+            choices[int(rng.integers(len(choices)))]
+            for choices in ([one for one in clips if one.source == s] for s in (source, other))
+        )
+        recipe = ClipRecipe(kinds[len(recipes) % len(kinds)], clip, scene, direction)
         recipes.setdefault((recipe.kind, recipe.clip.name), recipe)
     return [ComposedClip(recipe) for recipe in recipes.values()]
-
-
-def _draw(
-    kind: str, source: str, clips: list[SourceClip], sources: list[str], rng: np.random.Generator
-) -> ClipRecipe:
-    others = [name for name in sources if name != source]
-    other = others[int(rng.integers(len(others)))]
-    direction = 1 if rng.random() < 0.5 else -1
-    return ClipRecipe(kind, _one_of(clips, source, rng), _one_of(clips, other, rng), direction)
 
 
 def source_clips(root: Path) -> list[SourceClip]:
@@ -253,24 +313,6 @@ def _source_clip(root: Path, name: str, images: list[PackImage]) -> SourceClip |
     return SourceClip(name, images[0].source, frames, boxes, gap / FRAMES_PER_SECOND)
 
 
-def _one_of(clips: list[SourceClip], source: str, rng: np.random.Generator) -> SourceClip:
-    of_source = [clip for clip in clips if clip.source == source]
-    return of_source[int(rng.integers(len(of_source)))]
-
-
-def _slide_frames(kind: str, period: float) -> int:
-    """Frames of the way in and of the way out."""
-    slide = max(round(SLIDE_SECONDS / period), 2)
-    return {"occluder": slide, "pan": slide, "cover": 1, "cut": 0}[kind]
-
-
-def _hiding(before: int, absent: int, after: int, slide: int) -> NDArray[np.float64]:
-    """(N,) how far the target is hidden: 0 not, up to 1, 1 fully, then from -1 back to 0."""
-    ramp = np.arange(1, slide + 1) / (slide + 1)
-    parts = (np.zeros(before), ramp, np.ones(absent), -ramp[::-1], np.zeros(after))
-    return np.concatenate(parts)
-
-
 def _clipped(box: NDArray[np.float64], area: tuple[float, ...]) -> NDArray[np.float64]:
     """The part of an xywh box inside an xywh area; of size 0 if there is none."""
     x1, y1 = max(box[0], area[0]), max(box[1], area[1])
@@ -294,8 +336,12 @@ def _covered(frame: NDArray[np.uint8], share: float, seed: int) -> NDArray[np.ui
     blurred = cv2.GaussianBlur(frame, (0, 0), 0.15 * frame.shape[1]).astype(np.float32)
     finger = 0.1 * blurred + np.array((35.0, 12.0, 8.0), np.float32)
     mixed = (1.0 - share) * frame.astype(np.float32) + share * finger
-    noise = np.random.default_rng(seed).normal(0.0, 1.5, frame.shape)
-    return np.clip(mixed + noise, 0.0, 255.0).astype(np.uint8)
+    return _with_noise(mixed, 1.5, seed)
+
+
+def _with_noise(frame: NDArray[Any], deviation: float, seed: int) -> NDArray[np.uint8]:
+    noise = np.random.default_rng(seed).normal(0.0, deviation, frame.shape)
+    return np.clip(frame + noise, 0.0, 255.0).astype(np.uint8)
 
 
 @lru_cache(maxsize=64)

@@ -9,7 +9,9 @@ is said while nothing is there, how soon a loss is reported, how soon a return i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from queue import SimpleQueue
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +20,8 @@ from tqdm import tqdm
 
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.errors import DatasetError, InputError, VtModelsError
-from vt_models.evaluation.runs.runner import SingleObjectTracker
+from vt_models.evaluation.metrics.vot_longterm import best_point, precision_recall_curve
+from vt_models.evaluation.runs.runner import SingleObjectTracker, to_box
 from vt_models.geometry.boxes import Box, iou
 from vt_models.longterm.state_machine import State
 from vt_models.longterm.tracker import LongTermEstimate
@@ -46,6 +49,10 @@ class Clip(Protocol):
         """(N, 4) x, y, w, h in pixels, nan where the target is absent."""
 
     @property
+    def is_known(self) -> NDArray[np.bool_]:
+        """(N,) whether a frame's truth is known: a box, or that the target is absent."""
+
+    @property
     def period(self) -> float:
         """Seconds between frames."""
 
@@ -69,6 +76,12 @@ class TimedSequence:
     def boxes(self) -> NDArray[np.float64]:
         """(N, 4) x, y, w, h in pixels, nan where the target is absent."""
         return self.sequence.boxes
+
+    @property
+    def is_known(self) -> NDArray[np.bool_]:
+        """(N,) whether the dataset gives a box or says that the target is absent."""
+        known: NDArray[np.bool_] = np.isfinite(self.boxes).all(axis=1) | self.sequence.absent
+        return known
 
     def read_frame(self, index: int) -> NDArray[np.uint8]:
         """Frame `index`, (H, W, 3) uint8 RGB."""
@@ -209,10 +222,9 @@ def run_clip(tracker: LongTermEvaluated, clip: Clip) -> Run:
     boxes[0], scores[0] = clip.boxes[0], 1.0
     if np.isnan(clip.boxes[0]).any():
         raise DatasetError(f"{clip.name}: target absent in the first frame")
-    x, y, w, h = (float(value) for value in clip.boxes[0])
     index = 0
     try:
-        tracker.init(clip.read_frame(0), (x, y, w, h), stamp=0.0)
+        tracker.init(clip.read_frame(0), to_box(clip.boxes[0]), stamp=0.0)
         for index in range(1, count):
             answer = tracker.update(clip.read_frame(index), index * clip.period)
             states[index] = answer.state
@@ -233,15 +245,28 @@ def run_clips(
     *,
     name: str = "",
     progress: bool = True,
+    jobs: int = 1,
 ) -> list[Run]:
-    """Run one tracker over clips, one after the other; `init` resets it."""
-    tracker = factory()
-    bar = tqdm(list(clips), desc=name, unit="clip", disable=not progress)
-    return [run_clip(tracker, clip) for clip in bar]
+    """Run a tracker over clips, `jobs` of them at the same time; `init` resets it."""
+    clips = list(clips)
+    idle: SimpleQueue[LongTermEvaluated] = SimpleQueue()
+    for _ in range(jobs):
+        idle.put(factory())
+
+    def run(clip: Clip) -> Run:
+        tracker = idle.get()
+        try:
+            return run_clip(tracker, clip)
+        finally:
+            idle.put(tracker)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        bar = tqdm(pool.map(run, clips), name, len(clips), unit="clip", disable=not progress)
+        return list(bar)
 
 
-def precision_recall(runs: Sequence[Run], threshold: float) -> tuple[float, float]:
-    """Precision and recall of boxes with at least this confidence, means over the runs.
+def precision_recall(runs: Sequence[Run], thresholds: Array) -> tuple[Array, Array]:
+    """Precision and recall, (T,) each, of boxes with at least these confidences, means over runs.
 
     Pr = mean IoU of the frames with such a box (0 where the target is absent), Re = mean over the
     frames with the target of the IoU of such a box (0 where there is none). A run without such a
@@ -249,16 +274,16 @@ def precision_recall(runs: Sequence[Run], threshold: float) -> tuple[float, floa
     """
     precisions, recalls = [], []
     for run in runs:
-        said = np.nan_to_num(run.scores[1:], nan=-1.0) >= threshold
-        overlaps, present = run.overlaps[1:], run.present[1:]
-        precisions.append(float(overlaps[said].mean()) if said.any() else 1.0)
-        if present.any():
-            recalls.append(float((overlaps * said)[present].mean()))
-    return float(np.mean(precisions)), float(np.mean(recalls)) if recalls else 0.0
+        overlaps, scores, visible = run.overlaps[1:], run.scores[1:], int(run.present[1:].sum())
+        curves = precision_recall_curve(overlaps, scores, max(visible, 1), thresholds)
+        precisions.append(curves[0])
+        if visible:
+            recalls.append(curves[1])
+    return np.mean(precisions, axis=0), np.mean(recalls or [np.zeros(len(thresholds))], axis=0)
 
 
 def best_f_score(runs: Sequence[Run]) -> dict[str, float]:
-    """The largest F = 2 Pr Re / (Pr + Re) over the confidences that occur, and where it is.
+    """`best_point` over the confidences that occur.
 
     Raises:
         InputError: no run.
@@ -268,14 +293,9 @@ def best_f_score(runs: Sequence[Run]) -> dict[str, float]:
     scores = np.concatenate([run.scores[1:] for run in runs])
     scores = scores[np.isfinite(scores)]
     if not len(scores):
-        return {"f_score": 0.0, "precision": 1.0, "recall": 0.0, "threshold": 1.0}
-    best = (-1.0, 0.0, 0.0, 0.0)
-    for threshold in np.unique(np.quantile(scores, np.linspace(0.0, 1.0, THRESHOLDS))):
-        precision, recall = precision_recall(runs, float(threshold))
-        total = precision + recall
-        f_score = 2.0 * precision * recall / total if total > 0 else 0.0
-        best = max(best, (f_score, precision, recall, float(threshold)))
-    return dict(zip(("f_score", "precision", "recall", "threshold"), best, strict=True))
+        scores = np.zeros(1)
+    thresholds = np.unique(np.quantile(scores, np.linspace(0.0, 1.0, THRESHOLDS)))[::-1]
+    return best_point(*precision_recall(runs, thresholds), thresholds)
 
 
 def departures(run: Run) -> list[Departure]:
@@ -306,7 +326,8 @@ def departures(run: Run) -> list[Departure]:
 def summary(runs: Sequence[Run]) -> dict[str, object]:
     """All numbers of one tracker over some clips.
 
-    Rates are over frames. `false_tracking`: TRACKING while the target is absent. `wrong_tracking`:
+    Rates are over frames. `false_tracking`: TRACKING while the target is absent. `false_measured`:
+    TRACKING or UNCERTAIN, whose boxes count as measured, while it is absent. `wrong_tracking`:
     TRACKING with an IoU below 0.1 while it is there. `tracking`: TRACKING while it is there.
     `found`: share of returns that were found within 2 s; one that was not found before the target
     left again or the clip ended is a miss, however short it was. Times are medians over those
@@ -324,6 +345,7 @@ def summary(runs: Sequence[Run]) -> dict[str, object]:
         "ao": float(np.mean([run.overlaps[1:][run.present[1:]].mean() for run in runs])),
         "absent_frames": int((~present).sum()),
         "false_tracking": _share(is_tracking, ~present),
+        "false_measured": _share(is_tracking | (states == State.UNCERTAIN), ~present),
         "wrong_tracking": _share(is_tracking & (overlaps < WRONG_IOU), present),
         "tracking": _share(is_tracking, present),
         "departures": len(gone),

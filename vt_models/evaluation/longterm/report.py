@@ -14,7 +14,6 @@ import numpy as np
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.evaluation.calibration import (
     RIGHT_IOU,
-    draw_reliability,
     expected_calibration_error,
     reliability,
 )
@@ -26,22 +25,10 @@ from vt_models.evaluation.longterm.metrics import (
     run_clips,
     summary,
 )
-from vt_models.evaluation.reports.tables import table
+from vt_models.evaluation.reports.report import missing_extra_is_said
 from vt_models.files import write_text
 from vt_models.longterm import State, create_long_term_tracker
 from vt_models.tracker.tracker import Tracker
-
-COLUMNS = {
-    "F": "f_score",
-    "Pr": "precision",
-    "Re": "recall",
-    "AO": "ao",
-    "false": "false_tracking",
-    "wrong": "wrong_tracking",
-    "found": "found",
-    "s to lost": "seconds_to_lost",
-    "s to found": "seconds_to_found",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,23 +66,18 @@ class LongTermReport:
             },
         }
 
-    def to_text(self) -> str:
-        """A table, and the calibration error."""
-        about = self.to_dict()
-        names = ("long_term", "short_term")
-        lines = [table("long term", COLUMNS, [(name, about[name]) for name in names])]
-        error, frames = about["calibration"]["ece"], about["calibration"]["frames"]
-        if error is not None:
-            lines.append(f"expected calibration error {error:.3f} over {frames} measured frames")
-        return "\n".join(lines)
-
     def save(self, directory: Path) -> None:
-        """Write `longterm.json` and the reliability diagram `reliability.png`."""
-        write_text(
-            directory / "longterm.json", json.dumps(self.to_dict(), indent=2) + "\n", parents=True
-        )
-        rows = reliability(*self._measured())
-        draw_reliability(directory / "reliability.png", rows, f"{self.model}: reliability")
+        """Write `longterm.json` and, with the extra `report`, the diagram `reliability.png`."""
+        about = self.to_dict()
+        write_text(directory / "longterm.json", json.dumps(about, indent=2) + "\n", parents=True)
+        found = about["calibration"]
+        with missing_extra_is_said("reliability.png"):
+            from vt_models.evaluation.reports.plots import (  # noqa: PLC0415 - needs the extra
+                save_reliability,
+            )
+
+            title, error = f"{self.model}: reliability", found["ece"] or 0.0
+            save_reliability(directory / "reliability.png", title, error, found["reliability"])
 
     def _measured(self) -> tuple[np.ndarray, np.ndarray]:
         """Confidence of the measured frames, and whether the box was right."""

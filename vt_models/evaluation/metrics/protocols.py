@@ -49,7 +49,8 @@ def lasot(runs: Sequence[BoxRun]) -> Scores:
     """LaSOT: as OTB, with two rules of its evaluation toolkit.
 
     Every frame counts, so one in which the target is absent is a miss whatever was said; a
-    prediction that is not finite or has no area is replaced by the one before it.
+    prediction that is not finite or has no area is replaced by the one before it. The first box is
+    the one that the run began with: the true one, unless a sentence led to it.
     `norm_precision` is the area up to 0.5, by which the paper ranks, and `norm_precision_20` the
     value at 0.2, which many papers print. Fan et al., "LaSOT", CVPR 2019.
     """
@@ -110,8 +111,9 @@ def _otb(run: BoxRun) -> Numbers:
 
 
 def _lasot(run: BoxRun) -> Numbers:
-    predicted = _held(run.predicted)
-    predicted[0] = run.truth[0]
+    usable = np.isfinite(run.predicted).all(axis=1) & (run.predicted[:, 2:] > 0).all(axis=1)
+    last = np.maximum.accumulate(np.where(usable, np.arange(len(run.predicted)), 0))
+    predicted = run.predicted[last]  # where a box is not usable, the last one before it
     present = np.isfinite(run.truth).all(axis=1)
     overlaps = np.where(present, iou(predicted, run.truth), -1.0)
     errors = np.where(present, centre_errors(predicted, run.truth), np.inf)
@@ -124,17 +126,9 @@ def _lasot(run: BoxRun) -> Numbers:
     }
 
 
-def _held(predicted: Array) -> Array:
-    """A copy in which an unusable box is the last usable one before it."""
-    usable = np.isfinite(predicted).all(axis=1) & (predicted[:, 2:] > 0).all(axis=1)
-    last = np.maximum.accumulate(np.where(usable, np.arange(len(predicted)), 0))
-    return predicted[last]
-
-
 def _trackingnet(run: BoxRun) -> Numbers:
     present = np.isfinite(run.truth).all(axis=1)
     predicted, truth = np.round(run.predicted), np.round(run.truth)
-    predicted[0] = truth[0]
     predicted, truth = predicted[present], truth[present]
     overlaps = np.asarray(iou(predicted, truth), np.float64)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vt_models.errors import InputError
-from vt_models.evaluation.metrics.vot_overlap import pixel_overlaps
 from vt_models.evaluation.runs.vot_runs import AnchorRun, AnchorRuns
 
 Array: TypeAlias = NDArray[np.float64]
@@ -43,7 +42,14 @@ def anchored_scores(
     Raises:
         InputError: no result, or a sequence without a run.
     """
-    _check_range(results, eao_range)
+    if not results:
+        raise InputError("no run to score")
+    low, high = eao_range
+    if not 0 < low < high:
+        raise InputError(f"EAO over the lengths {low} to {high}; expected 0 < first < last")
+    empty = [result.name for result in results if not result.runs]
+    if empty:
+        raise InputError(f"no run from an anchor in {', '.join(empty)}")
     sequences: dict[str, dict[str, float]] = {}
     kept_frames, overlap_sum, weighted, lengths = 0, 0.0, 0.0, 0
     for result in results:
@@ -55,7 +61,6 @@ def anchored_scores(
         sequences[result.name] = {"accuracy": accuracy, "robustness": share}
         kept_frames, overlap_sum = kept_frames + kept, overlap_sum + overlap
         weighted, lengths = weighted + share * len(result.truth), lengths + len(result.truth)
-    low, high = eao_range
     curve = anchored_curve(results, high)
     total = {
         "eao": float(np.mean(curve[low : high + 1])),
@@ -89,6 +94,47 @@ def anchored_curve(results: Sequence[AnchorRuns], length: int) -> Array:
     return np.divide(total, active, out=np.zeros(length), where=active > 0)
 
 
+def pixel_overlaps(predicted: Array, truth: Array, size: tuple[int, int]) -> Array:
+    """IoU of the pixels that two boxes cover inside an image.
+
+    Args:
+        predicted, truth: (N, 4) x, y, w, h; a row with nan is an empty region.
+        size: width and height of the image.
+
+    Returns:
+        (N,) in [0, 1]. 1 where both regions are empty, as in vot-toolkit; 0 where a box covers no
+        pixel. Boxes in one row or column of pixels overlap like others: the toolkit takes any two
+        of them for equal.
+    """
+    image = (0, 0, size[0] - 1, size[1] - 1)
+    first, second = _cut(_corners(predicted), image), _cut(_corners(truth), image)
+    inter = _pixels(_cut(first, second))
+    union = _pixels(first) + _pixels(second) - inter
+    overlaps = np.divide(inter, union, out=np.zeros(len(union)), where=union > 0)
+    return np.where(is_box(predicted) | is_box(truth), overlaps, 1.0)
+
+
+def is_box(boxes: Array) -> NDArray[np.bool_]:
+    """(N,) rows of (N, 4) that are a region."""
+    return np.asarray(np.isfinite(boxes).all(axis=1), np.bool_)
+
+
+def _corners(boxes: Array) -> Array:
+    """First and last pixel of the rounded boxes, (N, 4) x1, y1, x2, y2; x2 < x1 where empty."""
+    whole = np.round(np.where(is_box(boxes)[:, None], boxes, 0.0))
+    return np.hstack((whole[:, :2], whole[:, :2] + whole[:, 2:] - 1.0))
+
+
+def _cut(corners: Array, area: Array | tuple[int, ...]) -> Array:
+    bounds = np.broadcast_to(np.asarray(area, np.float64), corners.shape)
+    first = np.maximum(corners[:, :2], bounds[:, :2])
+    return np.hstack((first, np.minimum(corners[:, 2:], bounds[:, 2:])))
+
+
+def _pixels(corners: Array) -> Array:
+    return np.maximum(corners[:, 2:] - corners[:, :2] + 1.0, 0.0).prod(axis=1)
+
+
 def _judge(run: AnchorRun, result: AnchorRuns) -> tuple[Array, int]:
     """Overlaps of a run, 0 in its first frame, and the number of frames before its failure."""
     step = 1 if run.forward else -1
@@ -103,14 +149,3 @@ def _judge(run: AnchorRun, result: AnchorRuns) -> tuple[Array, int]:
         if in_a_row == GRACE:
             return overlaps, index + 1 - GRACE
     return overlaps, len(overlaps)
-
-
-def _check_range(results: Sequence[AnchorRuns], eao_range: tuple[int, int]) -> None:
-    if not results:
-        raise InputError("no run to score")
-    low, high = eao_range
-    if not 0 < low < high:
-        raise InputError(f"EAO over the lengths {low} to {high}; expected 0 < first < last")
-    empty = [result.name for result in results if not result.runs]
-    if empty:
-        raise InputError(f"no run from an anchor in {', '.join(empty)}")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vt_models.errors import InputError
 from vt_models.evaluation.metrics.box_runs import BoxRun, Scores, check_runs
-from vt_models.evaluation.metrics.vot_overlap import is_box, pixel_overlaps
+from vt_models.evaluation.metrics.vot import is_box, pixel_overlaps
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -33,7 +33,8 @@ def votlt(runs: Sequence[BoxRun]) -> Scores:
     target. A sequence's own numbers are at its own best threshold.
 
     Args:
-        runs: with `scores` and `size`; rows of nan in `predicted` where no box was reported.
+        runs: with `scores` and `size`; rows of nan in `predicted` where no box was reported, whose
+            confidence counts for nothing.
 
     Returns:
         {"total": {"f_score", "precision", "recall", "threshold"}, "sequences": {name: the same}}.
@@ -84,9 +85,19 @@ def _best(runs: Sequence[BoxRun]) -> dict[str, float]:
         for run, (overlaps, scores) in zip(runs, parts, strict=True)
     ]
     precision, recall = np.mean(curves, axis=0)
+    return best_point(precision, recall, thresholds)
+
+
+def best_point(precision: Array, recall: Array, thresholds: Array) -> dict[str, float]:
+    """The largest F = 2 Pr Re / (Pr + Re) and the first of the (T,) thresholds that has it.
+
+    Where no threshold has an F above 0 everything is 0: no box at all has a precision of 1.
+    """
     total = precision + recall
     f_scores = np.divide(2.0 * precision * recall, total, out=np.zeros(len(total)), where=total > 0)
     best = int(f_scores.argmax())
+    if not f_scores[best] > 0.0:
+        return dict.fromkeys(("f_score", "precision", "recall", "threshold"), 0.0)
     return {
         "f_score": float(f_scores[best]),
         "precision": float(precision[best]),
@@ -99,6 +110,6 @@ def _parts(run: BoxRun) -> tuple[Array, Array]:
     """Overlaps and confidences; nothing is predicted in the first frame, whose box is given."""
     if run.scores is None or run.size is None:
         raise InputError(f"{run.name}: VOT-LT needs confidences and the size of the frames")
-    scores, predicted = np.array(run.scores, np.float64), run.predicted.copy()
-    scores[0], predicted[0] = np.nan, np.nan
-    return pixel_overlaps(predicted, run.truth, run.size), scores
+    scores = np.where(is_box(run.predicted), run.scores, np.nan)
+    scores[0] = np.nan
+    return pixel_overlaps(run.predicted, run.truth, run.size), scores

@@ -51,10 +51,11 @@ def scores_by_kind(report: Report, kinds: Kinds) -> dict[str, dict[str, Any]]:
     The AO is None where no truth is public, its 95 % interval is None for fewer than two videos.
     """
     found = {}
+    finished = {result.name for result in report.results}
     for kind, members in kinds.items():
         overlaps = [report.overlaps[name] for name in members if name in report.overlaps]
         found[kind] = {
-            "videos": len(members),
+            "videos": len(finished.intersection(members)),
             "ao": float(np.mean(overlaps)) if overlaps else None,
             "ao_interval": interval_or_none(overlaps),
         }
@@ -62,7 +63,7 @@ def scores_by_kind(report: Report, kinds: Kinds) -> dict[str, dict[str, Any]]:
 
 
 def ao_difference(report: Report, first: Report) -> dict[str, Any]:
-    """Return {"value": AO less that of the first tracker, "interval": [low, high] or None}.
+    """Return {"value": AO less that of the first tracker, "interval": [low, high]}, or None there.
 
     The 95 % interval is that of the differences video by video (paired): what makes a video hard
     for both trackers is not in it, so it says more than two intervals side by side. If it does not
@@ -70,7 +71,12 @@ def ao_difference(report: Report, first: Report) -> dict[str, Any]:
 
     Args:
         report: of the tracker.
-        first: of the other tracker, over the same sequences, of which some truth is public.
+        first: of the other tracker; the sequences that both finished count.
     """
-    values = [overlap - first.overlaps[name] for name, overlap in report.overlaps.items()]
-    return {"value": float(np.mean(values)), "interval": interval_or_none(values)}
+    values = [
+        overlap - first.overlaps[name]
+        for name, overlap in report.overlaps.items()
+        if name in first.overlaps
+    ]
+    mean = float(np.mean(values)) if values else None
+    return {"value": mean, "interval": interval_or_none(values)}

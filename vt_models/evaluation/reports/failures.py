@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -37,6 +38,10 @@ class Failure:
     frame: int
     frames: int
     returned: bool
+
+
+Strips: TypeAlias = "list[tuple[Failure, str]]"
+"""Failures of one tracker, each with its image as a data URI."""
 
 
 def find_failures(

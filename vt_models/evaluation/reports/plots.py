@@ -1,135 +1,133 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small charts as SVG text for the report: nothing but strings, no further package."""
+"""Charts of the report, drawn by matplotlib (extra `report`): SVG for the page, PNG for a file."""
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vt_models.errors import InputError
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#000000")
 """Okabe and Ito's, which colour-blind readers tell apart."""
-
-_WIDTH, _HEIGHT = 440, 330
-_LEFT, _TOP, _RIGHT, _BOTTOM = 52, 34, 428, 280
-_DASHES = ("", "7 3", "2 3")
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One axis of a chart.
-
-    Attributes:
-        label: what it shows, with its unit.
-        last: its largest value; it begins at 0.
-        ticks: values that are written.
-    """
-
-    label: str
-    last: float
-    ticks: tuple[float, ...]
+DASHES = ("-", "--", ":")
+BINS = 10
+"""Of a reliability diagram: of equal width in [0, 1]."""
+STYLE = {
+    "font.size": 9,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "vt_models",  # equal charts are equal texts
+    "text.parse_math": False,  # a name may hold a $
+}
 
 
-FRACTION = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-
-
-@dataclass(frozen=True)
-class Line:
-    """One curve.
-
-    Attributes:
-        name: in the legend.
-        values: y over equidistant x from 0 to the axis' end.
-        style: number of its colour and dashes, the same for one tracker in all charts.
-    """
-
-    name: str
-    values: Sequence[float]
-    style: int
-
-
-def line_chart(title: str, x_axis: Axis, y_label: str, lines: Sequence[Line]) -> str:
-    """Curves with y in [0, 1], and a legend below in the order of `lines`. All text is escaped."""
-    parts = [_frame(title, x_axis, y_label)]
-    for line in lines:
-        steps = max(len(line.values) - 1, 1)
-        points = " ".join(
-            f"{_x(step / steps):.1f},{_y(value):.1f}" for step, value in enumerate(line.values)
-        )
-        parts.append(f'<polyline points="{points}" {_stroke(line.style)}/>')
-    for index, line in enumerate(lines):
-        top = _HEIGHT + 4 + 18 * index
-        parts.append(f'<path d="M{_LEFT} {top}h28" {_stroke(line.style)}/>')
-        parts.append(f'<text x="{_LEFT + 36}" y="{top + 4}">{escape(line.name)}</text>')
-    return _svg(title, _HEIGHT + 18 * len(lines), parts)
-
-
-def reliability_chart(
-    title: str, error: float, rows: Sequence[Mapping[str, float]], bins: int = 10
+@matplotlib.rc_context(STYLE)
+def line_chart(
+    title: str,
+    x_axis: tuple[str, float],
+    y_label: str,
+    curves: Sequence[tuple[str, float, Sequence[float]]],
 ) -> str:
-    """Bars of how often a box was right, over the confidence; ideal is the dashed diagonal.
+    """Draw a curve for each tracker, with y in [0, 1], as an `svg` element.
+
+    Args:
+        title: text above.
+        x_axis: what it shows with its unit, and its end; it begins at 0.
+        y_label: what y shows.
+        curves: of each tracker the name, the number that ranks it in the legend, and y over
+            equidistant x. Colours and dashes go by the place, so that a tracker whose place is the
+            same in several charts looks the same in all.
+    """
+    figure, axes = _new_chart(title, x_axis, y_label, legend=len(curves))
+    drawn = []
+    for place, (name, number, values) in enumerate(curves):
+        colour, dashes = COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)]
+        x = np.linspace(0.0, x_axis[1], len(values))
+        (line,) = axes.plot(x, values, dashes, color=colour, linewidth=1.6)
+        drawn.append((number, line, f"{name}  {number:.3f}"))
+    drawn.sort(key=lambda one: -one[0])
+    handles = [line for _, line, _ in drawn]
+    legend = figure.legend(handles, "." * len(drawn), loc="outside lower left", frameon=False)
+    for text, (_, _, label) in zip(legend.get_texts(), drawn, strict=True):
+        text.set_text(label)  # given above, one that begins with "_" would be left out
+    return to_svg(figure)
+
+
+@matplotlib.rc_context(STYLE)
+def reliability_chart(title: str, error: float, rows: Sequence[Mapping[str, float]]) -> Figure:
+    """Draw bars of how often a box was right, over the confidence; ideal is the dashed diagonal.
 
     Args:
         title: text above.
         error: the expected calibration error.
-        rows: bins with `confidence`, `right` and `frames`, as `calibrate.reliability` gives.
-        bins: of equal width in [0, 1].
+        rows: bins with `confidence`, `right` and `frames`, as `calibration.reliability` gives.
     """
-    axis = Axis(f"confidence (expected calibration error {error:.3f})", 1.0, FRACTION)
-    parts = [_frame(title, axis, "share of right boxes")]
+    label = f"confidence (expected calibration error {error:.3f})"
+    figure, axes = _new_chart(title, (label, 1.0), "share of right boxes")
     frames = sum(row["frames"] for row in rows) or 1
     for row in rows:
-        index = min(int(row["confidence"] * bins), bins - 1)
-        left, width = _x(index / bins) + 2, (_RIGHT - _LEFT) / bins - 4
-        top = _y(row["right"])
-        share = 0.3 + 0.7 * row["frames"] / frames
-        parts.append(
-            f'<rect x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{_BOTTOM - top:.1f}" '
-            f'fill="{COLOURS[0]}" fill-opacity="{share:.2f}"><title>{row["right"]:.3f} right at '
-            f"{row['confidence']:.3f}, {row['frames']:.0f} frames</title></rect>"
-        )
-    parts.append(
-        f'<path d="M{_LEFT} {_BOTTOM}L{_RIGHT} {_TOP}" stroke="#4a545e" stroke-dasharray="5 4"/>'
-    )
-    return _svg(title, _HEIGHT, parts)
+        left = min(int(row["confidence"] * BINS), BINS - 1) / BINS
+        alpha = 0.3 + 0.7 * row["frames"] / frames
+        axes.bar(left, row["right"], 0.9 / BINS, align="edge", color=COLOURS[0], alpha=alpha)
+    axes.plot((0, 1), (0, 1), "--", color="#4a545e", linewidth=1)
+    return figure
 
 
-def _svg(title: str, height: int, parts: Sequence[str]) -> str:
-    body = "".join(parts)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
-        f'width="{_WIDTH}" height="{height}" role="img" aria-label="{escape(title)}">{body}</svg>'
-    )
+@matplotlib.rc_context(STYLE)
+def to_svg(figure: Figure) -> str:
+    """Return the element `svg`, to stand in a page."""
+    text = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(text, format="svg", metadata=nothing)
+    return text.getvalue()[text.getvalue().index("<svg") :]
 
 
-def _frame(title: str, x_axis: Axis, y_label: str) -> str:
-    middle = (_LEFT + _RIGHT) / 2
-    parts = [f'<text x="{middle}" y="20" text-anchor="middle" class="title">{escape(title)}</text>']
-    for tick in FRACTION:
-        y = _y(tick)
-        parts.append(f'<path d="M{_LEFT} {y:.1f}H{_RIGHT}" class="grid"/>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
-    for tick in x_axis.ticks:
-        x = _x(tick / x_axis.last)
-        parts.append(f'<path d="M{x:.1f} {_TOP}V{_BOTTOM}" class="grid"/>')
-        parts.append(f'<text x="{x:.1f}" y="{_BOTTOM + 16}" text-anchor="middle">{tick:g}</text>')
-    parts.append(
-        f'<text x="{middle}" y="{_BOTTOM + 34}" text-anchor="middle">{escape(x_axis.label)}</text>'
-        f'<text transform="translate(14 {(_TOP + _BOTTOM) / 2}) rotate(-90)" '
-        f'text-anchor="middle">{escape(y_label)}</text>'
-    )
-    return "".join(parts)
+def check_chart_path(path: Path) -> None:
+    """Refuse a file that `save_reliability` cannot write, before anything is measured for it.
+
+    Raises:
+        InputError: its ending is no format, it is a folder, or it lies in a file.
+    """
+    formats = Figure().canvas.get_supported_filetypes()
+    if path.suffix.removeprefix(".").lower() not in formats:
+        raise InputError(f"{path} has no ending of an image; give a path that ends in .png")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give a file that ends in .png")
+    above = next(one for one in path.absolute().parents if one.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise InputError(f"{path} cannot be written: {above} is no folder to write to")
 
 
-def _stroke(index: int) -> str:
-    colour = COLOURS[index % len(COLOURS)]
-    dash = _DASHES[index // len(COLOURS) % len(_DASHES)]
-    return f'fill="none" stroke="{colour}" stroke-width="2.2" stroke-dasharray="{dash}"'
+def save_reliability(
+    path: Path, title: str, error: float, rows: Sequence[Mapping[str, float]]
+) -> None:
+    """Write a `reliability_chart` to a file whose ending says the format, such as .png.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    figure = reliability_chart(title, error, rows)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+    except (OSError, ValueError) as problem:
+        message = f"{path} cannot be written: {problem}; give a path that ends in .png"
+        raise InputError(message) from problem
 
 
-def _x(share: float) -> float:
-    return _LEFT + share * (_RIGHT - _LEFT)
-
-
-def _y(value: float) -> float:
-    return _BOTTOM - min(max(value, 0.0), 1.0) * (_BOTTOM - _TOP)
+def _new_chart(
+    title: str, x_axis: tuple[str, float], y_label: str, legend: int = 0
+) -> tuple[Figure, Axes]:
+    """Axes from 0 to their ends; the figure has room for so many lines of a legend."""
+    figure = Figure(figsize=(4.6, 3.5 + 0.18 * legend), layout="constrained")
+    axes = figure.add_subplot(xlim=(0.0, x_axis[1]), ylim=(0.0, 1.0))
+    axes.set(title=title, xlabel=x_axis[0], ylabel=y_label, axisbelow=True)
+    axes.grid(color="#e1e5e9")
+    return figure, axes

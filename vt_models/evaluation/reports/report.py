@@ -6,7 +6,8 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vt_models.datasets.sequence import VideoSequence
-from vt_models.errors import install_hint
+from vt_models.errors import broken_package, install_hint
 from vt_models.evaluation.calibration import RIGHT_IOU, expected_calibration_error, reliability
 from vt_models.evaluation.metrics.accuracy import (
     NORM_PRECISION_THRESHOLDS,
@@ -25,9 +26,9 @@ from vt_models.evaluation.metrics.accuracy import (
     success_curve,
 )
 from vt_models.evaluation.metrics.attributes import sequence_attributes
+from vt_models.evaluation.reports.attention import SeenFrame
 from vt_models.evaluation.reports.comparison import Kinds, compare
-from vt_models.evaluation.reports.failures import Failure, draw_failure, find_failures
-from vt_models.evaluation.reports.page import can_render, page
+from vt_models.evaluation.reports.failures import Failure, Strips, draw_failure, find_failures
 from vt_models.evaluation.runs.runner import Report, SequenceResult
 from vt_models.files import write_text
 from vt_models.geometry.boxes import iou
@@ -47,6 +48,7 @@ def write_report(
     sequences: Sequence[VideoSequence],
     more: Mapping[str, Any] | None = None,
     kinds: Kinds | None = None,
+    seen: Sequence[SeenFrame] = (),
 ) -> Path:
     """Write `report.html`, which needs no other file, and `report.json` with its numbers.
 
@@ -59,6 +61,7 @@ def write_report(
             `provenance`), "benchmark" ({"name", "totals"}), "stream" and "start" (by tracker),
             "long_term" (`LongTermReport.to_dict()` with "model").
         kinds: names of sequences by their kind, for a table of the kinds; None for no table.
+        seen: what networks saw; each is a PNG too.
 
     Returns:
         The page's path.
@@ -69,31 +72,61 @@ def write_report(
     known = [sequences[index] for index in range(len(sequences))]
     known = [sequence for sequence in known if sequence.is_annotated]
     data = {**collect(reports, known, kinds), **(more or {})}
-    if "long_term" in data:
-        data["reliability"] = {**_kept_reliability(data["long_term"]), **data["reliability"]}
+    if "long_term" in data and data["long_term"]["calibration"]["ece"] is not None:
+        found = data["long_term"]["calibration"]
+        calibrated = {"ece": found["ece"], "rows": found["reliability"]}
+        name = f"{data['long_term']['model']}, calibrated"
+        data["reliability"] = {name: calibrated, **data["reliability"]}
+    if seen:
+        data["attention"] = [one.to_dict() for one in seen]
+    for one in seen:
+        one.save(Path(directory))
     return write_page(
-        Path(directory), data, lambda: page(data, draw_failures(data["trackers"], reports, known))
+        Path(directory), data, lambda: draw_failures(data["trackers"], reports, known), seen
     )
 
 
-def write_page(directory: Path, data: Mapping[str, Any], render: Callable[[], str]) -> Path:
-    """Write `report.json` and, where Jinja2 is installed, `report.html`; a warning says if not.
+def write_page(
+    directory: Path,
+    data: Mapping[str, Any],
+    draw: Callable[[], Sequence[Strips]] | None = None,
+    seen: Sequence[SeenFrame] = (),
+) -> Path:
+    """Write `report.json` and, where the extra `report` is installed, `report.html`.
 
     Args:
         directory: is made if need be.
         data: the numbers, JSON-serialisable.
-        render: makes the page.
+        draw: draws the failures for `page`.
+        seen: what networks saw.
 
     Returns:
         The page's path, or that of the numbers where there is no page.
     """
     numbers, html = directory / "report.json", directory / "report.html"
     write_text(numbers, json.dumps(data, indent=2) + "\n", parents=True)
-    if not can_render():
-        _LOG.warning("no report.html: it needs Jinja2; %s", install_hint("report"))
-        return numbers
-    write_text(html, render(), parents=True)
-    return html
+    with missing_extra_is_said(html.name):
+        from vt_models.evaluation.reports.page import page  # noqa: PLC0415 - needs the extra
+
+        write_text(html, page(data, draw and draw(), seen), parents=True)
+        return html
+    return numbers
+
+
+@contextmanager
+def missing_extra_is_said(file: str) -> Iterator[None]:
+    """Go on without `file` where a package that it needs is missing or broken; log the remedy."""
+    try:
+        yield
+    except Exception as error:  # a package that is there but broken raises anything
+        package = what = broken_package(error)
+        if isinstance(error, ModuleNotFoundError):
+            package = what = (error.name or "").partition(".")[0]
+        elif package is not None:
+            what = f"{package}, which is broken ({type(error).__name__}: {error})"
+        if package in (None, "vt_models"):
+            raise
+        _LOG.warning("no %s: it needs %s; %s", file, what, install_hint("report"))
 
 
 def collect(
@@ -120,47 +153,52 @@ def collect(
         report.model: [(known[one.name], one) for one in report.results if one.name in known]
         for report in reports
     }
+    trackers = []
+    for report in reports:
+        accuracies = {one.name: one.accuracy for one in report.results if one.accuracy is not None}
+        groups = {
+            name: [accuracies[member] for member in members if member in accuracies]
+            for name, members in sorted(attributes.items())
+        }
+        failures = [
+            asdict(failure)
+            for sequence, result in runs[report.model]
+            for failure in find_failures(sequence.name, result.boxes, sequence.boxes)
+        ]
+        trackers.append(
+            {
+                **report.to_dict(),
+                **compare(report, reports[0], kinds),
+                "curves": _curves(runs[report.model]),
+                "attributes": {
+                    name: asdict(mean_accuracy(group)) for name, group in groups.items() if group
+                },
+                "failures": failures,
+            }
+        )
     calibrations = {name: _reliability(pairs) for name, pairs in runs.items()}
     return {
         "frames": {sequence.name: len(sequence) for sequence in sequences},
         "attributes": dict(sorted(attributes.items())),
         "kinds": {kind: list(members) for kind, members in kinds.items()},
-        "trackers": [
-            {
-                **report.to_dict(),
-                **compare(report, reports[0], kinds),
-                "curves": _curves(runs[report.model]),
-                "attributes": _by_attribute(report, attributes),
-                "failures": _failures(runs[report.model]),
-            }
-            for report in reports
-        ],
+        "trackers": trackers,
         "reliability": {name: found for name, found in calibrations.items() if found is not None},
     }
-
-
-def _kept_reliability(long_term: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the long-term tracker's confidence; nothing where it never measured."""
-    found = long_term["calibration"]
-    if found["ece"] is None:
-        return {}
-    name = f"{long_term['model']}, calibrated"
-    return {name: {"ece": found["ece"], "rows": found["reliability"]}}
 
 
 def draw_failures(
     trackers: Sequence[Mapping[str, Any]],
     reports: Sequence[Report],
     sequences: Sequence[VideoSequence],
-) -> list[list[tuple[Failure, str]]]:
-    """The longest failures of each tracker with their strip as a data URI."""
+) -> list[Strips]:
+    """Draw the longest failures of each tracker."""
     by_name = {sequence.name: sequence for sequence in sequences}
     chosen = [
         sorted((Failure(**one) for one in tracker["failures"]), key=lambda one: -one.frames)
         for tracker in trackers
     ]
     chosen = [failures[:SHOWN_FAILURES] for failures in chosen]
-    strips: list[list[tuple[Failure, str]]] = []
+    strips: list[Strips] = []
     with tqdm(total=sum(map(len, chosen)), desc="report", unit="strip", leave=False) as bar:
         for report, failures in zip(reports, chosen, strict=True):
             boxes = {result.name: result.boxes for result in report.results}
@@ -171,26 +209,6 @@ def draw_failures(
                 strips[-1].append((one, uri))
                 bar.update()
     return strips
-
-
-def _failures(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
-    return [
-        asdict(failure)
-        for sequence, result in pairs
-        for failure in find_failures(sequence.name, result.boxes, sequence.boxes)
-    ]
-
-
-def _by_attribute(
-    report: Report, attributes: Mapping[str, Sequence[str]]
-) -> dict[str, dict[str, float]]:
-    """Means over the sequences that have an attribute, by its name."""
-    accuracies = {result.name: result.accuracy for result in report.results}
-    groups = {
-        name: [found for one in members if (found := accuracies.get(one)) is not None]
-        for name, members in sorted(attributes.items())
-    }
-    return {name: asdict(mean_accuracy(group)) for name, group in groups.items() if group}
 
 
 def _curves(pairs: Sequence[Pair]) -> dict[str, list[float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -21,8 +21,7 @@ Array: TypeAlias = NDArray[np.float64]
 Files: TypeAlias = dict[str, str]
 """Text by its path below the folder of results."""
 
-_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
-_VOT_UNKNOWN, _VOT_STARTED = "0", "1"
+BENCHMARKS = ("otb", "lasot", "trackingnet", "got10k", "vot-lt")
 
 
 def write_results(benchmark: str, report: Report, directory: Path) -> Path:
@@ -44,7 +43,38 @@ def write_results(benchmark: str, report: Report, directory: Path) -> Path:
     if benchmark not in BENCHMARKS:
         known = ", ".join(BENCHMARKS)
         raise InputError(f"no result files for {benchmark!r}; expected one of {known}")
-    return BENCHMARKS[benchmark](report, directory)
+    files: Files = {}
+    for result in report.results:
+        name, boxes = result.name, result.boxes
+        # 0 for the frames that were not timed, which the got10k package leaves out.
+        seconds = np.concatenate((np.zeros(len(boxes) - len(result.seconds)), result.seconds))
+        times = "".join(f"{value:.8f}\n" for value in seconds)
+        if benchmark == "otb":
+            files[f"{name}.txt"] = box_lines(boxes, 3)
+            files[f"times/{name}_time.txt"] = times
+        elif benchmark == "got10k":
+            files[f"{name}/{name}_001.txt"] = box_lines(boxes, 3)
+            files[f"{name}/{name}_time.txt"] = times
+        elif benchmark == "vot-lt":
+            run = f"longterm/{name}/{name}_001"
+            files |= _vot_files(run, boxes, seconds)
+            scores = "".join(f"{value:.6f}\n" for value in result.scores[1:])
+            files[f"{run}_confidence.value"] = f"nan\n{scores}"
+        else:
+            files[f"{name}.txt"] = box_lines(boxes, 4 if benchmark == "lasot" else 3)
+    folder = directory / (report.model + ("_tracking_result" if benchmark == "lasot" else ""))
+    if benchmark != "trackingnet":
+        _write_folder(files, folder)
+    if benchmark not in ("trackingnet", "got10k"):
+        return folder
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as opened:
+        for path, text in files.items():
+            # A fixed time, so that the same files give the same bytes.
+            entry = zipfile.ZipInfo(path, (1980, 1, 1, 0, 0, 0))
+            opened.writestr(entry, text, compress_type=zipfile.ZIP_DEFLATED)
+    write_bytes(directory / f"{report.model}.zip", archive.getvalue(), parents=True)
+    return directory / f"{report.model}.zip"
 
 
 def write_anchored(results: Iterable[AnchorRuns], tracker: str, directory: Path) -> Path:
@@ -59,8 +89,9 @@ def write_anchored(results: Iterable[AnchorRuns], tracker: str, directory: Path)
     for result in results:
         for run in result.runs:
             name = f"baseline/{result.name}/{result.name}_{run.anchor:08d}"
-            files |= _vot_files(name, [_VOT_STARTED, *_regions(run.boxes[1:])], run.seconds)
-    return _write_folder(files, directory / tracker)
+            files |= _vot_files(name, run.boxes, run.seconds)
+    _write_folder(files, directory / tracker)
+    return directory / tracker
 
 
 def box_lines(boxes: Array, digits: int) -> str:
@@ -70,90 +101,17 @@ def box_lines(boxes: Array, digits: int) -> str:
     return text.getvalue()
 
 
-def _write_otb(report: Report, directory: Path) -> Path:
-    files = {f"{result.name}.txt": box_lines(result.boxes, 3) for result in report.results}
-    for result in report.results:
-        files[f"times/{result.name}_time.txt"] = _times(result.seconds, len(result.boxes))
-    return _write_folder(files, directory / report.model)
-
-
-def _write_lasot(report: Report, directory: Path) -> Path:
-    files = {f"{result.name}.txt": box_lines(result.boxes, 4) for result in report.results}
-    return _write_folder(files, directory / f"{report.model}_tracking_result")
-
-
-def _write_trackingnet(report: Report, directory: Path) -> Path:
-    files = {f"{result.name}.txt": box_lines(result.boxes, 3) for result in report.results}
-    return _write_zip(files, directory / f"{report.model}.zip")
-
-
-def _write_got10k(report: Report, directory: Path) -> Path:
-    files: Files = {}
-    for result in report.results:
-        name = f"{result.name}/{result.name}"
-        files[f"{name}_001.txt"] = box_lines(result.boxes, 3)
-        files[f"{name}_time.txt"] = _times(result.seconds, len(result.boxes))
-    _write_folder(files, directory / report.model)
-    return _write_zip(files, directory / f"{report.model}.zip")
-
-
-def _write_votlt(report: Report, directory: Path) -> Path:
-    files: Files = {}
-    for result in report.results:
-        name = f"longterm/{result.name}/{result.name}_001"
-        seconds = np.concatenate(
-            (np.zeros(len(result.boxes) - len(result.seconds)), result.seconds)
-        )
-        files |= _vot_files(name, [_VOT_STARTED, *_regions(result.boxes[1:])], seconds)
-        confidences = _text(f"{value:.6f}" for value in result.scores[1:])
-        files[f"{name}_confidence.value"] = f"nan\n{confidences}"
-    return _write_folder(files, directory / report.model)
-
-
-BENCHMARKS: dict[str, Callable[[Report, Path], Path]] = {
-    "otb": _write_otb,
-    "lasot": _write_lasot,
-    "trackingnet": _write_trackingnet,
-    "got10k": _write_got10k,
-    "vot-lt": _write_votlt,
-}
-
-
-def _vot_files(name: str, lines: Iterable[str], seconds: Array) -> Files:
-    times = _text(f"{value:.6f}" for value in seconds)
-    return {f"{name}.txt": _text(lines), f"{name}_time.value": times}
-
-
-def _regions(boxes: Array) -> list[str]:
-    """A line a box as VOT writes it; 0, an unknown region, where there is none."""
-    lines = box_lines(boxes, 4).splitlines()
+def _vot_files(name: str, boxes: Array, seconds: Array) -> Files:
+    """Regions and times of a run: 1 where it is started, 0 for an unknown region."""
     known = np.asarray(np.isfinite(boxes).all(axis=1))
-    return [line if there else _VOT_UNKNOWN for line, there in zip(lines, known, strict=True)]
+    lines = [
+        line if there else "0"
+        for line, there in zip(box_lines(boxes, 4).splitlines(), known, strict=True)
+    ]
+    times = "".join(f"{value:.6f}\n" for value in seconds)
+    return {f"{name}.txt": "\n".join(["1", *lines[1:]]) + "\n", f"{name}_time.value": times}
 
 
-def _times(seconds: Array, count: int) -> str:
-    """A line a frame; 0 for those that were not timed, which the got10k package leaves out."""
-    padded = np.concatenate((np.zeros(count - len(seconds)), seconds))
-    return _text(f"{value:.8f}" for value in padded)
-
-
-def _text(lines: Sequence[str] | Iterable[str]) -> str:
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _write_folder(files: Files, directory: Path) -> Path:
+def _write_folder(files: Files, directory: Path) -> None:
     for name, text in files.items():
         write_text(directory / name, text, parents=True)
-    return directory
-
-
-def _write_zip(files: Files, path: Path) -> Path:
-    """The same files give the same bytes, whenever they are written."""
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in files.items():
-            archive.writestr(
-                zipfile.ZipInfo(name, _ZIP_TIME), text, compress_type=zipfile.ZIP_DEFLATED
-            )
-    write_bytes(path, data.getvalue(), parents=True)
-    return path

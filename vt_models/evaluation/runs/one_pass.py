@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,22 +14,25 @@ from vt_models.datasets.sequence import VideoSequence
 from vt_models.evaluation.longterm.report import LongTermReport
 from vt_models.evaluation.metrics.box_runs import BoxRun, Scores
 from vt_models.evaluation.metrics.protocols import PROTOCOLS
+from vt_models.evaluation.reports.attention import SeenFrame
 from vt_models.evaluation.reports.comparison import Kinds, beside_first, compare
 from vt_models.evaluation.reports.report import write_report
 from vt_models.evaluation.reports.result_files import write_results
-from vt_models.evaluation.reports.tables import kinds_text, table, to_text
+from vt_models.evaluation.reports.tables import COLUMNS, summary, table
 from vt_models.evaluation.runs.resume import RunOptions, resumable
+from vt_models.evaluation.runs.run_errors import RunError, errors_as_json, run_trackers
 from vt_models.evaluation.runs.runner import (
     Report,
     SequenceResult,
     SequenceRunner,
     Starter,
-    evaluate,
+    StartOnTruth,
+    progress_note,
     run_sequence,
     start_on_truth,
 )
-from vt_models.evaluation.runs.streaming import Streaming, streams_text
-from vt_models.evaluation.runs.text_start import start_overlaps, starts_text
+from vt_models.evaluation.runs.streaming import Streaming
+from vt_models.evaluation.runs.text_start import start_overlaps
 from vt_models.evaluation.runs.trackers import EvaluatedTracker
 from vt_models.evaluation.runs.vot_runs import frame_size
 
@@ -48,6 +52,8 @@ class OnePass:
         starts: `start_overlaps` by tracker; empty where the true first boxes were given.
         long_term: of the long-term tracker, if it ran.
         kinds: names of the sequences by their kind; empty where no list says it.
+        errors: of the runs that are missing in the reports.
+        seen: what the models' networks saw where they tracked worst.
     """
 
     reports: Sequence[Report]
@@ -58,30 +64,35 @@ class OnePass:
     starts: Mapping[str, Mapping[str, Any]]
     long_term: LongTermReport | None = None
     kinds: Kinds = field(default_factory=dict)
+    errors: Sequence[RunError] = ()
+    seen: Sequence[SeenFrame] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The first tracker's JSON object with those of the others, see `beside_first`."""
-        result = beside_first([self._to_dict(report) for report in self.reports])
+        trackers = self._trackers()
+        for one in trackers:
+            name = one["model"]
+            if name in self.scores:
+                one["benchmark"] = {"name": self.protocol, **self.scores[name]}
+            for key, about in (("stream", self._streamed()), ("start", self.starts)):
+                if name in about:
+                    one[key] = about[name]
+        result = beside_first(trackers)
         if self.long_term is not None:
             result["long_term"] = self.long_term.to_dict()
-        return result
+        return {**result, **errors_as_json(self.errors)}
 
     def to_text(self) -> str:
         """Tables for the terminal."""
-        parts = [to_text(self.reports)]
-        if self.kinds:
-            parts.append(kinds_text(self.reports, self.kinds))
-        if self.scores:
-            totals = [(name, scores["total"]) for name, scores in self.scores.items()]
-            columns = {key: key for key in totals[0][1]}
-            parts.append(table(f"{self.protocol} rules", columns, totals))
-        if self.streams:
-            parts.append(streams_text(self.streams, self.reports))
-        if self.starts:
-            parts.append(starts_text(self.starts))
-        if self.long_term is not None:
-            parts.append(self.long_term.to_text())
-        return "\n\n".join(parts)
+        trackers = self._trackers()
+        tables = [
+            table(one["model"], COLUMNS, [*one["sequences"].items(), ("total", one["total"])])
+            for one in trackers
+        ]
+        sections = summary({"trackers": trackers, "kinds": self.kinds, **self._more()})
+        if len(trackers) == 1:
+            del sections["Total"]  # it stands in the tracker's own table
+        return "\n\n".join(map(str, itertools.chain(tables, *sections.values())))
 
     def save(self, directory: Path, about: Mapping[str, Any]) -> list[str]:
         """Write boxes, result files, and the page where there is something to score.
@@ -98,37 +109,35 @@ class OnePass:
         if self.long_term is not None:
             self.long_term.save(directory / self.long_term.model)
         if any(report.is_scored for report in self.reports):
-            more = self._more(about)
-            page = write_report(directory, self.reports, self.sequences, more, self.kinds)
+            more = {"about": dict(about), **self._more()}
+            page = write_report(
+                directory, self.reports, self.sequences, more, self.kinds, self.seen
+            )
             lines.append(f"report: {page}")
         else:
             lines.append("no report: only the first boxes of these sequences are public")
         return lines
 
-    def _to_dict(self, report: Report) -> dict[str, Any]:
-        result = {**report.to_dict(), **compare(report, self.reports[0], self.kinds)}
-        if report.model in self.scores:
-            result["benchmark"] = {"name": self.protocol, **self.scores[report.model]}
-        if report.model in self.streams:
-            result["stream"] = self.streams[report.model].about(report)
-        if report.model in self.starts:
-            result["start"] = self.starts[report.model]
-        return result
+    def _trackers(self) -> list[dict[str, Any]]:
+        first = self.reports[0]
+        return [{**one.to_dict(), **compare(one, first, self.kinds)} for one in self.reports]
 
-    def _more(self, about: Mapping[str, Any]) -> dict[str, Any]:
-        """What the page shows beside the usual metrics."""
-        more: dict[str, Any] = {"about": dict(about)}
+    def _streamed(self) -> dict[str, Any]:
+        """How the frames came to each tracker, and how many it processed."""
+        if not self.streams:
+            return {}
+        return {one.model: self.streams[one.model].about(one) for one in self.reports}
+
+    def _more(self) -> dict[str, Any]:
+        """What `summary` shows beside the usual metrics, without what is empty."""
+        more: dict[str, Any] = {"stream": self._streamed(), "start": dict(self.starts)}
         if self.scores:
             totals = {name: scores["total"] for name, scores in self.scores.items()}
             more["benchmark"] = {"name": self.protocol, "totals": totals}
-        if self.streams:
-            more["stream"] = {one.model: self.streams[one.model].about(one) for one in self.reports}
-        if self.starts:
-            more["start"] = dict(self.starts)
         if self.long_term is not None:
-            found = self.long_term.to_dict()
-            more["long_term"] = {"model": self.long_term.model, **found}
-        return more
+            more["long_term"] = {"model": self.long_term.model, **self.long_term.to_dict()}
+        more |= errors_as_json(self.errors)
+        return {key: value for key, value in more.items() if value}
 
 
 def run_one_pass(
@@ -139,7 +148,7 @@ def run_one_pass(
     streams: Mapping[str, Streaming] | None = None,
     start: Starter = start_on_truth,
 ) -> OnePass:
-    """Run every tracker over every sequence and score it.
+    """Run every tracker over every sequence and score it; see `run_trackers` for errors.
 
     Args:
         trackers: one or more.
@@ -150,26 +159,25 @@ def run_one_pass(
         start: how a tracker is started, picklable; its `repr` says how, in every process the same.
 
     Raises:
-        VtModelsError: what the dataset or a tracker raises.
+        VtModelsError: what the dataset or a tracker raises, where nothing was finished.
     """
     streams = streams or {}
-    is_given = start is start_on_truth
-    reports = []
-    for tracker in trackers:
+    is_given = isinstance(start, StartOnTruth)
+
+    def run_of(tracker: EvaluatedTracker) -> SequenceRunner:
         run: SequenceRunner = partial(run_sequence, start=start)
         settings: dict[str, object] = {"fps": None, "latency_ms": None}
         if tracker.name in streams:
             stream = streams[tracker.name]
             run, settings = replace(stream, start=start), {**stream.settings}
-        settings["start"] = "box" if is_given else repr(start)
-        run = resumable(run, SequenceResult, tracker, sequences, settings, options)
-        report = evaluate(
-            tracker.factory, sequences, model=tracker.name, jobs=options.jobs, run=run
-        )
-        reports.append(report)
+        settings["start"] = repr(start)
+        return resumable(run, SequenceResult, tracker, sequences, settings, options)
+
+    found, errors = run_trackers(trackers, sequences, run_of, options.jobs, progress_note)
+    reports = [Report(name, tuple(results)) for name, results in found.items()]
     scores = {} if protocol is None else score_reports(protocol, reports, sequences)
     starts = {} if is_given else {one.model: start_overlaps(one, sequences) for one in reports}
-    return OnePass(reports, sequences, streams, protocol, scores, starts)
+    return OnePass(reports, sequences, streams, protocol, scores, starts, errors=errors)
 
 
 def score_reports(
@@ -179,18 +187,20 @@ def score_reports(
 
     Args:
         protocol: one of `PROTOCOLS`.
-        reports: of runs over `sequences`, in their order.
+        reports: of runs over `sequences`; some may be missing.
         sequences: with the truth.
     """
     runs: dict[str, list[BoxRun]] = {report.model: [] for report in reports}
+    by_name = [{one.name: one for one in report.results} for report in reports]
     for index in range(len(sequences)):
         sequence = sequences[index]
         if not sequence.is_annotated:
             continue
         size = frame_size(sequence) if protocol in NEEDS_SIZE else None
-        for report in reports:
-            result = report.results[index]
-            runs[report.model].append(
-                BoxRun(result.name, result.boxes, sequence.boxes, size, result.scores)
-            )
+        for report, results in zip(reports, by_name, strict=True):
+            if sequence.name in results:
+                result = results[sequence.name]
+                runs[report.model].append(
+                    BoxRun(result.name, result.boxes, sequence.boxes, size, result.scores)
+                )
     return {name: PROTOCOLS[protocol](found) for name, found in runs.items() if found}

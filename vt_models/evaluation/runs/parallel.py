@@ -6,14 +6,15 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import cv2
 from tqdm import tqdm
@@ -55,27 +56,21 @@ def run_all(
         raise InputError(f"jobs is {jobs}; expected 1 or more")
     if not len(sequences):
         raise InputError("no sequence to run over")
+    finished: Iterator[tuple[int, Result]]
     if jobs == 1:
-        finished = _run_here(tracker_factory, sequences, run)
+        tracker = tracker_factory()
+        finished = ((index, run(tracker, sequences[index])) for index in range(len(sequences)))
     else:
         finished = _run_in_processes(tracker_factory, sequences, run, jobs)
     results: dict[int, Result] = {}
-    with tqdm(total=len(sequences), desc=title, unit="seq", disable=not progress) as bar:
+    with _ctrl_c_waits():  # so that the thread that redraws the bar never takes the signal
+        bar = tqdm(total=len(sequences), desc=title, unit="seq", disable=not progress)
+    with bar:
         for index, result in finished:
             results[index] = result
             bar.set_postfix_str(note(result))
             bar.update()
     return [results[index] for index in sorted(results)]
-
-
-def _run_here(
-    factory: TrackerFactory,
-    sequences: Sequence[VideoSequence],
-    run: Callable[[SingleObjectTracker, VideoSequence], Result],
-) -> Iterator[tuple[int, Result]]:
-    tracker = factory()
-    for index in range(len(sequences)):
-        yield index, run(tracker, sequences[index])
 
 
 def _run_in_processes(
@@ -87,22 +82,26 @@ def _run_in_processes(
     """Results as they come, with the number of their sequence."""
     context = multiprocessing.get_context("spawn")
     line, own_end = context.Pipe(duplex=False)
-    start = (_Worker(factory, run), line)
+    start = (factory, run, line)
     pool = ProcessPoolExecutor(min(jobs, len(sequences)), context, _start_process, start)
     waiting = iter(range(len(sequences)))
     running: dict[Future[Result], int] = {}
+    # Not `concurrent.futures.wait`: when Ctrl-C interrupts it, a lock that the pool's thread needs
+    # may stay locked, and the program never ends (1 of 40 interrupted evaluations did not).
+    done: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
     try:
         with line, own_end, pool:
             try:
                 while True:
                     for index in itertools.islice(waiting, _AHEAD * jobs - len(running)):
                         with _ctrl_c_waits():
-                            running[pool.submit(_run_in_worker, sequences[index])] = index
+                            future = pool.submit(_run_in_process, sequences[index])
+                            running[future] = index
+                            future.add_done_callback(done.put)
                     if not running:
                         return
-                    done, _ = wait(running, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        yield running.pop(future), future.result()
+                    future = done.get()
+                    yield running.pop(future), future.result()
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 own_end.close()
@@ -114,40 +113,34 @@ def _run_in_processes(
         ) from error
 
 
-class _Worker(Generic[Result]):
-    """What a process runs; its tracker is built with the first sequence so that errors get out."""
-
-    def __init__(
-        self,
-        factory: TrackerFactory,
-        run: Callable[[SingleObjectTracker, VideoSequence], Result],
-    ) -> None:
-        self._factory = factory
-        self._run = run
-        self._tracker: SingleObjectTracker | None = None
-
-    def __call__(self, sequence: VideoSequence) -> Result:
-        if self._tracker is None:
-            cv2.setNumThreads(1)
-            self._tracker = self._factory()
-        return self._run(self._tracker, sequence)
-
-
 class _Process:
-    """This process' worker, set when the process starts."""
+    """What this process runs, set when it starts; None where it is no process of a pool."""
 
-    worker: _Worker[Any]
-
-
-def _start_process(worker: _Worker[Any], line: Connection) -> None:
-    """Keep the worker; the process ends when nobody holds the other end of the line any more."""
-    threading.Thread(target=_end_with_line, args=(line,), daemon=True).start()
-    _Process.worker = worker
+    factory: TrackerFactory
+    run: Callable[[SingleObjectTracker, VideoSequence], Any]
+    tracker: SingleObjectTracker | None = None
 
 
-def _end_with_line(line: Connection) -> None:
-    line.poll(None)
-    os._exit(1)
+def _start_process(
+    factory: TrackerFactory,
+    run: Callable[[SingleObjectTracker, VideoSequence], Any],
+    line: Connection,
+) -> None:
+    """Keep what is to be run; the process ends when nobody holds the other end of the line."""
+
+    def end_with_line() -> None:
+        line.poll(None)
+        os._exit(1)
+
+    threading.Thread(target=end_with_line, daemon=True).start()
+    _Process.factory, _Process.run = staticmethod(factory), staticmethod(run)
+
+
+def _run_in_process(sequence: VideoSequence) -> Any:
+    if _Process.tracker is None:  # built with the first sequence, so that its errors get out
+        cv2.setNumThreads(1)
+        _Process.tracker = _Process.factory()
+    return _Process.run(_Process.tracker, sequence)
 
 
 @contextmanager
@@ -162,7 +155,3 @@ def _ctrl_c_waits() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
-
-
-def _run_in_worker(sequence: VideoSequence) -> Any:
-    return _Process.worker(sequence)

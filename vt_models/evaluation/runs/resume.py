@@ -28,6 +28,7 @@ from vt_models.errors import WeightsError
 from vt_models.evaluation.provenance import machine, versions
 from vt_models.evaluation.runs.runner import SingleObjectTracker
 from vt_models.evaluation.runs.trackers import EvaluatedTracker
+from vt_models.evaluation.runs.vot_runs import anchor_file
 from vt_models.files import file_name, write_bytes
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
@@ -47,10 +48,6 @@ class StoredResult(Protocol):
     @classmethod
     def from_arrays(cls, sequence: VideoSequence, arrays: Arrays) -> Any:
         """Make the result again; KeyError or ValueError for other arrays."""
-
-    @staticmethod
-    def depends_on(sequence: VideoSequence) -> object:
-        """Return what decides the result beside frames, boxes and sentence, JSON-serialisable."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,13 @@ class ResumableRun(Generic[Result]):
             else:
                 return kept
         result = self.run(tracker, sequence)
-        _save(path, key, result.to_arrays())
+        data = io.BytesIO()
+        named: Any = {"key": np.array(key), **result.to_arrays()}
+        np.savez_compressed(data, **named)
+        try:
+            write_bytes(path, data.getvalue(), parents=True)
+        except OSError as error:  # a full disk costs what is kept, not what was found
+            _LOG.warning("%s is not kept: %s", path, error.strerror)
         return result
 
     def count_kept(self, sequences: Sequence[VideoSequence]) -> int:
@@ -94,18 +97,19 @@ class ResumableRun(Generic[Result]):
             if self._path(one).exists()
         )
 
-    def forget(self) -> None:
-        """Drop everything that is kept."""
-        for path in self.directory.glob("*.npz"):
-            path.unlink()
-
     def _path(self, sequence: VideoSequence) -> Path:
         return self.directory / f"{file_name(sequence.name)}.npz"
 
     def _key(self, sequence: VideoSequence) -> str:
-        more = self.result.depends_on(sequence)
-        text = "\n".join((self.settings, _describe(sequence), json.dumps(more)))
-        return _digest(text.encode())
+        """Digest of all that decides the result: the settings and what belongs to the sequence."""
+        frames = [(str(frame), *_stamp(frame)) for frame in sequence.frames]
+        boxes = np.ascontiguousarray(sequence.boxes, np.float64).tobytes()
+        words = [sequence.language, sequence.classes]
+        about = [self.settings, sequence.name, frames, _digest(boxes), words]
+        anchors = anchor_file(sequence)
+        if anchors.is_file():
+            about.append(_digest(anchors.read_bytes()))
+        return _digest(json.dumps(about).encode())
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,8 @@ def resumable(
     text = run_settings(tracker.name, {**tracker.options, **settings}, tracker.weights)
     kept_run = ResumableRun(options.directory / tracker.name / "kept", text, run, result)
     if options.fresh:
-        kept_run.forget()
+        for path in kept_run.directory.glob("*.npz"):
+            path.unlink()
     kept = kept_run.count_kept(sequences)
     if kept:
         _LOG.info(
@@ -167,11 +172,16 @@ def run_settings(tracker: str, options: Mapping[str, object], weights: Sequence[
     Raises:
         WeightsError: `weights` does not exist.
     """
+    root = Path(vt_models.__file__).parent
+    modules = sorted(path.relative_to(root) for path in root.glob("**/*.py"))
+    code = b"".join(
+        (root / module).read_bytes() for module in modules if module.parts[0] not in UNRELATED
+    )
     parts = {
         "tracker": tracker,
         "options": dict(options),
         "weights": [files_digest(path) for path in weights],
-        "code": _code_digest(),
+        "code": _digest(code),
         "cpu": machine()["cpu"],
         "versions": versions(),
     }
@@ -194,20 +204,6 @@ def files_digest(path: Path) -> str:
     return total.hexdigest()
 
 
-def _code_digest() -> str:
-    """sha256 over this package's modules, but for those no tracker's answer goes through."""
-    root = Path(vt_models.__file__).parent
-    files = sorted(path.relative_to(root) for path in root.glob("**/*.py"))
-    used = [file for file in files if file.parts[0] not in UNRELATED]
-    return _digest(b"".join((root / file).read_bytes() for file in used))
-
-
-def _describe(sequence: VideoSequence) -> str:
-    frames = [(str(frame), *_stamp(frame)) for frame in sequence.frames]
-    boxes = np.ascontiguousarray(sequence.boxes, np.float64)
-    return json.dumps([sequence.name, frames, _digest(boxes.tobytes()), sequence.language])
-
-
 def _stamp(frame: Path) -> tuple[int, int]:
     """Size and time of change of a frame, or of the archive it lies in."""
     for path in (frame, *frame.parents):
@@ -225,13 +221,6 @@ def _load(path: Path, key: str) -> Arrays | None:
             return {name: kept[name] for name in kept.files if name != "key"}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-
-
-def _save(path: Path, key: str, arrays: Arrays) -> None:
-    data = io.BytesIO()
-    named: Any = {"key": np.array(key), **arrays}
-    np.savez_compressed(data, **named)
-    write_bytes(path, data.getvalue(), parents=True)
 
 
 def _digest(data: bytes) -> str:

@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vt_models.datasets.sequence import VideoSequence
-from vt_models.errors import DatasetError, VtModelsError
+from vt_models.datasets.sequence import VideoSequence, sentence_or_classes
+from vt_models.errors import DatasetError, InputError, VtModelsError
 from vt_models.evaluation.metrics.accuracy import (
     Accuracy,
     interval_or_none,
@@ -60,6 +60,9 @@ TrackerFactory: TypeAlias = Callable[[], SingleObjectTracker]
 SequenceRunner: TypeAlias = Callable[[SingleObjectTracker, "VideoSequence"], "SequenceResult"]
 Starter: TypeAlias = Callable[[SingleObjectTracker, "VideoSequence"], "Box | None"]
 """Starts a tracker on the first frame and returns the box it began with; None if there is none."""
+TextChoice: TypeAlias = Literal["auto", "sentence", "none"]
+"""What a language model is told: the sequence's sentence, or with "auto" its classes where it has
+none, as in training."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,11 +107,6 @@ class SequenceResult:
         if boxes.shape != (count, 4) or scores.shape != (count,) or seconds.ndim != 1:
             raise ValueError(f"boxes {boxes.shape}, scores {scores.shape} for {count} frames")
         return cls(sequence.name, boxes, scores, seconds, accuracy_of(boxes, sequence))
-
-    @staticmethod
-    def depends_on(_sequence: VideoSequence) -> object:
-        """Return what decides the result beside frames, boxes and sentence: nothing."""
-        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,20 +167,68 @@ class Report:
         )
 
 
-def start_at(tracker: SingleObjectTracker, sequence: VideoSequence, index: int, box: Box) -> None:
-    """Start on `box` in a frame, with the sequence's sentence if the model takes one."""
+def require_result_names(names: Sequence[str]) -> None:
+    """Check that no file of `Report.save` would be another sequence's.
+
+    Raises:
+        InputError: a sequence is called like another one with `_score` behind it.
+    """
+    files = {file_name(name) for name in names}
+    for name in names:
+        if f"{file_name(name)}_score" in files:
+            raise InputError(
+                f"the confidences of {name} and the boxes of {name}_score would be the same file; "
+                "rename one of these sequences, or leave --output out"
+            )
+
+
+def start_at(
+    tracker: SingleObjectTracker,
+    sequence: VideoSequence,
+    index: int,
+    box: Box,
+    text: TextChoice = "auto",
+) -> None:
+    """Start on `box` in a frame, with the chosen text where the model takes one."""
     frame = sequence.read_frame(index)
-    if sequence.language and isinstance(tracker, Tracker) and tracker.spec.language:
-        tracker.init(frame, box, sequence.language)
+    words = text_of(tracker, sequence, text)
+    if words is not None and isinstance(tracker, Tracker):
+        tracker.init(frame, box, words)
     else:
         tracker.init(frame, box)
 
 
-def start_on_truth(tracker: SingleObjectTracker, sequence: VideoSequence) -> Box:
-    """Start on the first frame's true box: the usual `Starter`."""
-    box = to_box(sequence.boxes[0])
-    start_at(tracker, sequence, 0, box)
-    return box
+def text_of(
+    tracker: SingleObjectTracker, sequence: VideoSequence, choice: TextChoice
+) -> str | None:
+    """Return what a tracker is told of a sequence; None where it reads no text or there is none."""
+    words = {
+        "auto": sentence_or_classes(sequence.language, sequence.classes),
+        "sentence": sequence.language,
+        "none": None,
+    }[choice]
+    has_language_input = isinstance(tracker, Tracker) and tracker.spec.language
+    return words if words and has_language_input else None
+
+
+@dataclass(frozen=True)
+class StartOnTruth:
+    """The usual `Starter`: on the first frame's true box.
+
+    Attributes:
+        text: what a language model is told.
+    """
+
+    text: TextChoice = "auto"
+
+    def __call__(self, tracker: SingleObjectTracker, sequence: VideoSequence) -> Box:
+        """Start, and return the box."""
+        box = to_box(sequence.boxes[0])
+        start_at(tracker, sequence, 0, box, self.text)
+        return box
+
+
+start_on_truth = StartOnTruth()
 
 
 def run_sequence(
@@ -221,6 +267,11 @@ def check_length(sequence: VideoSequence) -> None:
     """Raise DatasetError for a sequence of fewer than two frames."""
     if len(sequence) < 2:
         raise DatasetError(f"{sequence.name}: {len(sequence)} frames; expected two or more")
+
+
+def require_scored_frames(sequence: VideoSequence) -> None:
+    """Raise DatasetError where truth is public but the target is in no frame after the first."""
+    accuracy_of(sequence.boxes, sequence)
 
 
 def accuracy_of(boxes: NDArray[np.float64], sequence: VideoSequence) -> Accuracy | None:
@@ -271,14 +322,20 @@ def evaluate(
         VtModelsError: what the dataset or the tracker raises.
     """
     results = run_all(
-        tracker_factory, sequences, run, title=model, jobs=jobs, progress=progress, note=_score
+        tracker_factory,
+        sequences,
+        run,
+        title=model,
+        jobs=jobs,
+        progress=progress,
+        note=progress_note,
     )
     return Report(model, tuple(results))
 
 
-def _score(result: SequenceResult) -> str:
-    score = "" if result.accuracy is None else f" AO {result.accuracy.ao:.3f}"
-    return result.name + score
+def progress_note(result: SequenceResult) -> str:
+    """What a progress bar says of a finished sequence."""
+    return result.name + ("" if result.accuracy is None else f" AO {result.accuracy.ao:.3f}")
 
 
 def to_box(row: NDArray[np.float64]) -> Box:

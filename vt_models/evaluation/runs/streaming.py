@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,13 +91,16 @@ class Streaming:
             VtModelsError: from the tracker, with the sequence and the frame number added.
         """
         check_length(sequence)
-        boxes, scores, finished, seconds = [(math.nan,) * 4], [0.0], [0.0], []
-        index = 0
         try:
             begun = self.start(tracker, sequence)
-            if begun is not None:
-                boxes, scores = [begun], [1.0]
-            while begun and (index := self._next(finished[-1], index)) < len(sequence):
+        except VtModelsError as error:
+            raise located(error, sequence, 0) from error
+        count = len(sequence)
+        boxes, scores, finished = [begun or (math.nan,) * 4], [1.0 if begun else 0.0], [0.0]
+        seconds: list[float] = []
+        index = 0
+        try:
+            while begun and (index := next_frame(finished[-1], index, self.period)) < count:
                 frame = sequence.read_frame(index)
                 begin = time.perf_counter()
                 estimate = tracker.update(frame)
@@ -109,14 +111,11 @@ class Streaming:
                 finished.append(max(finished[-1], index * self.period) + took)
         except VtModelsError as error:
             raise located(error, sequence, index) from error
-        known = known_answers(np.array(finished), self.period, len(sequence))
+        known = known_answers(np.array(finished), self.period, count)
         shown = np.array(boxes, np.float64)[known]
         accuracy = accuracy_of(shown, sequence)
         durations = np.array(seconds or [0.0])
         return SequenceResult(sequence.name, shown, np.array(scores)[known], durations, accuracy)
-
-    def _next(self, free_at: float, last: int) -> int:
-        return next_frame(free_at, last, self.period)
 
     @property
     def settings(self) -> dict[str, float | None]:
@@ -129,22 +128,3 @@ class Streaming:
         taken = sum(len(result.seconds) for result in report.results)
         frames = sum(len(result.boxes) - 1 for result in report.results)
         return {**self.settings, "processed": taken / frames}
-
-
-def streams_text(streams: Mapping[str, Streaming], reports: Sequence[Report]) -> str:
-    """Say of each tracker its latency and how many frames it processed, a line each.
-
-    Args:
-        streams: by the tracker's name.
-        reports: of runs with them.
-    """
-    fps = next(iter(streams.values())).settings["fps"]
-    lines = [f"stream of {fps:g} frames a second, scored when the answer is known"]
-    for report in reports:
-        about = streams[report.model].about(report)
-        given = about["latency_ms"]
-        seconds = np.concatenate([result.seconds for result in report.results])
-        measured = f"measured latency {1e3 * seconds.mean():.1f} ms"
-        latency = measured if given is None else f"given latency {given:g} ms"
-        lines.append(f"{report.model}: {latency}, {about['processed']:.1%} of frames processed")
-    return "\n".join(lines)

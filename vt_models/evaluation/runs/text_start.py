@@ -10,7 +10,7 @@ boxes that cannot be told apart are no reason to stop: the better one starts.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.errors import DatasetError, InputError
-from vt_models.evaluation.runs.runner import Report, SingleObjectTracker, start_at
+from vt_models.evaluation.runs.runner import Report, SingleObjectTracker, TextChoice, start_at
 from vt_models.geometry.boxes import Box, iou
 from vt_models.grounding import Grounder, GroundingSettings, create_grounder
 
@@ -37,6 +37,7 @@ class TextStart:
         source: what it loads, see `create_grounder`.
         threshold: a box below it does not start the tracker; None is the backend's own.
         device, threads: see `create_grounder`.
+        text: what a language model is told when it starts on the box.
     """
 
     backend: str
@@ -44,6 +45,7 @@ class TextStart:
     threshold: float | None = None
     device: str = "auto"
     threads: int = 1
+    text: TextChoice = "auto"
     _grounder: Grounder | None = field(default=None, init=False, repr=False, compare=False)
 
     def __call__(self, tracker: SingleObjectTracker, sequence: VideoSequence) -> Box | None:
@@ -68,7 +70,7 @@ class TextStart:
             return None
         if grounding.chosen is None:
             return None
-        start_at(tracker, sequence, 0, grounding.chosen.box)
+        start_at(tracker, sequence, 0, grounding.chosen.box, self.text)
         return grounding.chosen.box
 
     def load(self) -> Grounder:
@@ -92,24 +94,17 @@ def start_overlaps(report: Report, sequences: Sequence[VideoSequence]) -> dict[s
     """Compare the boxes that runs began with to the true first boxes; IoU 0 where none was found.
 
     Args:
-        report: of runs over `sequences`, in their order.
+        report: of runs over `sequences`; some may be missing.
         sequences: the true first box of each is known.
 
     Returns:
         {"iou": the mean, "found": the share with an IoU of 0.5 or more, "sequences": {name: IoU}}.
     """
+    began = {result.name: result.boxes[0] for result in report.results}
+    truths = (sequences[index] for index in range(len(sequences)))
     overlaps = {
-        result.name: float(iou(result.boxes[0], sequences[index].boxes[0]))
-        for index, result in enumerate(report.results)
+        one.name: float(iou(began[one.name], one.boxes[0])) for one in truths if one.name in began
     }
     values = np.array(list(overlaps.values()))
     found = float(np.mean(values >= FOUND_IOU))
     return {"iou": float(values.mean()), "found": found, "sequences": overlaps}
-
-
-def starts_text(starts: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a sentence on each tracker's `start_overlaps`, by its name."""
-    return "\n".join(
-        f"{name}: first box found in {one['found']:.1%} of the sequences, mean IoU {one['iou']:.3f}"
-        for name, one in starts.items()
-    )

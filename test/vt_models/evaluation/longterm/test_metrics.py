@@ -12,7 +12,7 @@ from vt_models import create_long_term_tracker, create_tracker, get_spec, list_m
 from vt_models.cli import calibrate as calibrate_command
 from vt_models.errors import DatasetError, InputError
 from vt_models.evaluation import calibration as calibrate
-from vt_models.evaluation.longterm.compose import KINDS, compose, source_clips
+from vt_models.evaluation.longterm.compose import HARD_NEGATIVE_KINDS, KINDS, compose, source_clips
 from vt_models.evaluation.longterm.metrics import (
     Run,
     ShortTermAdapter,
@@ -27,12 +27,12 @@ from vt_models.longterm.calibration import read_calibration
 from vt_models.longterm.state_machine import State
 from vt_models.longterm.tracker import LongTermEstimate
 from vt_models.runtime.export_directory import read_export
-from vt_models.runtime.installed_weights import shipped_directory
+from vt_models.runtime.installed_weights import bundled_directory
 from vt_models.tracker.tracker import Estimate
 
 T, U, C, L = State.TRACKING, State.UNCERTAIN, State.COASTING, State.LOST
 NAN = np.nan
-SHIPPED = [name for name in list_models() if shipped_directory(get_spec(name)) is not None]
+BUNDLED = [name for name in list_models() if bundled_directory(get_spec(name)) is not None]
 
 
 def a_run(overlaps, scores, states, present, period=0.5, name="clip") -> Run:
@@ -55,22 +55,22 @@ HALF_GONE = a_run(
 
 
 def test_precision_and_recall_by_hand() -> None:
-    precision, recall = precision_recall([HALF_GONE], 0.0)
-    assert precision == pytest.approx((0.8 + 0.6 + 0.0 + 0.2 + 0.7 + 0.9) / 6)
-    assert recall == pytest.approx((0.8 + 0.6 + 0.2 + 0.7 + 0.9) / 5)
-    precision, recall = precision_recall([HALF_GONE], 0.75)
-    assert precision == pytest.approx((0.8 + 0.6 + 0.9) / 3)
-    assert recall == pytest.approx((0.8 + 0.6 + 0.9) / 5)
-    assert precision_recall([HALF_GONE], 0.95) == (1.0, 0.0)
+    precision, recall = precision_recall([HALF_GONE], np.array([0.0, 0.75, 0.95]))
+    assert precision[0] == pytest.approx((0.8 + 0.6 + 0.0 + 0.2 + 0.7 + 0.9) / 6)
+    assert recall[0] == pytest.approx((0.8 + 0.6 + 0.2 + 0.7 + 0.9) / 5)
+    assert precision[1] == pytest.approx((0.8 + 0.6 + 0.9) / 3)
+    assert recall[1] == pytest.approx((0.8 + 0.6 + 0.9) / 5)
+    assert (precision[2], recall[2]) == (1.0, 0.0)
+    gone = a_run([1.0, 0.0], [1.0, 0.5], [T, T], [1, 0])
+    precision, recall = precision_recall([gone, HALF_GONE], np.array([0.75]))
+    assert precision == pytest.approx([(1.0 + (0.8 + 0.6 + 0.9) / 3) / 2])
+    assert recall == pytest.approx([(0.8 + 0.6 + 0.9) / 5]), "without the target there is none"
 
 
 def test_the_best_threshold_is_found() -> None:
     best = best_f_score([HALF_GONE])
-    candidates = []
-    for threshold in (0.3, 0.6, 0.7, 0.8, 0.9):
-        p, r = precision_recall([HALF_GONE], threshold)
-        candidates.append(2 * p * r / (p + r))
-    assert best["f_score"] == pytest.approx(max(candidates))
+    precision, recall = precision_recall([HALF_GONE], np.array([0.3, 0.6, 0.7, 0.8, 0.9]))
+    assert best["f_score"] == pytest.approx(max(2 * precision * recall / (precision + recall)))
     with pytest.raises(InputError, match="no run"):
         best_f_score([])
 
@@ -188,9 +188,16 @@ def test_composing_is_repeatable_and_of_every_kind(pack) -> None:
     assert len(names) > len(one)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+ABSENT_KINDS = (*KINDS, "wiped", "slow_pan")
+
+
+def first_of(kind, pack):
+    return compose(pack, 0, 1, kinds=[kind])[0]
+
+
+@pytest.mark.parametrize("kind", ABSENT_KINDS)
 def test_a_target_leaves_once_and_returns(kind, pack) -> None:
-    clip = next(c for c in compose(pack, 0, 2) if c.name.startswith(kind))
+    clip = first_of(kind, pack)
     present = np.isfinite(clip.boxes).all(axis=1)
     assert present[:15].all()
     assert present[-15:].all()
@@ -201,10 +208,10 @@ def test_a_target_leaves_once_and_returns(kind, pack) -> None:
     assert all(clip.read_frame(i).shape == (120, 160, 3) for i in range(0, len(clip), 7))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ABSENT_KINDS)
 def test_what_the_truth_calls_absent_cannot_be_seen(kind, pack) -> None:
     """In the middle of the absence nothing as green as the target is in its place."""
-    clip = next(c for c in compose(pack, 0, 2) if c.name.startswith(kind))
+    clip = first_of(kind, pack)
     present = np.isfinite(clip.boxes).all(axis=1)
     index = int(np.flatnonzero(~present)[len(np.flatnonzero(~present)) // 2])
     x, y, w, h = (int(v) for v in clip._recipe.clip.boxes[clip._source_index(index)])
@@ -212,6 +219,32 @@ def test_what_the_truth_calls_absent_cannot_be_seen(kind, pack) -> None:
     now = clip.read_frame(index)
     difference = np.abs(now[y : y + h, x : x + w].astype(int) - original[y : y + h, x : x + w])
     assert difference.mean() > 25
+
+
+def test_a_copy_passes_over_a_target_that_stays_on_a_still_scene(pack) -> None:
+    assert set(HARD_NEGATIVE_KINDS) == {"wiped", "copy", "slow_pan"}
+    clip = first_of("copy", pack)
+    assert np.isfinite(clip.boxes).all()
+    still = clip._still
+    assert len(np.unique(clip.boxes[still.start - 1 : still.stop], axis=0)) == 1
+    greens = [
+        int((clip.read_frame(index).astype(int)[..., 1] > 180).sum())
+        for index in (still.start - 1, still.start + len(still) // 3, still.start + len(still) // 2)
+    ]
+    assert greens[1] > 1.2 * greens[0], "two of them"
+    assert greens[2] == pytest.approx(greens[0], rel=0.3), "one before the other"
+
+
+def test_a_copy_crosses_a_target_that_moves(pack) -> None:
+    clip = first_of("crossing", pack)
+    assert np.isfinite(clip.boxes).all()
+    passing = clip._passing
+    assert len(np.unique(clip.boxes[passing.start : passing.stop], axis=0)) > 1
+    before, beside = (
+        int((clip.read_frame(index).astype(int)[..., 1] > 180).sum())
+        for index in (passing.start - 1, passing.start + len(passing) // 3)
+    )
+    assert beside > 1.2 * before, "two of them"
 
 
 def test_halves_share_no_target_video(pack) -> None:
@@ -282,14 +315,6 @@ def test_a_fit_needs_right_and_wrong_frames() -> None:
         calibrate.fit([perfect])
 
 
-def test_the_diagram_is_an_image(tmp_path) -> None:
-    some = samples()
-    calibrate.draw_reliability(
-        tmp_path / "r.png", calibrate.reliability(some.scores, some.right), ""
-    )
-    assert cv2.imread(str(tmp_path / "r.png")).shape == (500, 500, 3)
-
-
 def test_the_entry_is_written_beside_what_is_there(tmp_path) -> None:
     (tmp_path / "model.json").write_text(
         json.dumps({"model": "m", "files": {"a": {"sha256": "1"}}})
@@ -314,9 +339,9 @@ def test_calibrate_asks_for_an_export_directory(tmp_path, capsys) -> None:
 def test_the_command_fits_and_writes_what_a_target_then_uses(tmp_path, shared_dir, capsys) -> None:
     from vt_models.cli.main import main  # noqa: PLC0415
 
-    shipped = shipped_directory(get_spec("asymtrack_lite0"))
-    before = json.loads((shipped / "model.json").read_text())
-    directory = shutil.copytree(shipped, tmp_path / "export")
+    bundled = bundled_directory(get_spec("asymtrack_lite0"))
+    before = json.loads((bundled / "model.json").read_text())
+    directory = shutil.copytree(bundled, tmp_path / "export")
     options = ["--sequences", str(shared_dir / "sequences"), "--weights", str(directory)]
     options += ["--names", "uav123_group2_2,otb_Football1", "--diagram", str(tmp_path / "r.png")]
     arguments = ["calibrate", "--model", "asymtrack_lite0", *options, "--json"]
@@ -337,9 +362,9 @@ def test_the_command_fits_and_writes_what_a_target_then_uses(tmp_path, shared_di
     assert calibration.weight == entry["weight"]
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", BUNDLED)
 def test_all_bundled_weights_are_calibrated(name) -> None:
-    entry = read_export(shipped_directory(get_spec(name))).calibration
+    entry = read_export(bundled_directory(get_spec(name))).calibration
     assert read_calibration(entry).is_fitted
     assert entry["fitted"]["ece"] < 0.1
 
@@ -364,6 +389,7 @@ def test_a_return_that_is_too_short_to_be_found_counts() -> None:
 
 
 def test_the_long_term_report_of_a_command(tmp_path, scripted_report) -> None:
+    pytest.importorskip("matplotlib", reason="diagrams need the [report] extra")
     report = scripted_report
     about = report.to_dict()
     assert about["long_term"]["false_tracking"] == 0.25
@@ -371,7 +397,6 @@ def test_the_long_term_report_of_a_command(tmp_path, scripted_report) -> None:
     report.save(tmp_path)
     assert json.loads((tmp_path / "longterm.json").read_text()) == about
     assert cv2.imread(str(tmp_path / "reliability.png")) is not None
-    assert "expected calibration error" in report.to_text()
 
 
 @pytest.fixture

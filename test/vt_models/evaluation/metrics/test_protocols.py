@@ -16,6 +16,7 @@ from vt_models.errors import InputError
 from vt_models.evaluation.metrics.accuracy import centre_errors, success_curve
 from vt_models.evaluation.metrics.box_runs import BoxRun
 from vt_models.evaluation.metrics.protocols import PROTOCOLS, got10k, lasot, otb, trackingnet
+from vt_models.evaluation.runs.runner import require_result_names
 from vt_models.geometry.boxes import iou
 
 ABSENT = (math.nan,) * 4
@@ -91,10 +92,18 @@ def test_lasot_holds_the_last_usable_box(bad):
     assert held["total"]["norm_precision"] == pytest.approx((1 + 3 / 51) / 4)
 
 
+@pytest.mark.parametrize("protocol", ["otb", "lasot", "trackingnet"])
+@pytest.mark.parametrize("first", [np.nan, 500.0])
+def test_a_first_box_that_was_not_given_is_scored_like_any_other(protocol, first):
+    truth = np.tile([50.0, 50, 40, 40], (10, 1))
+    total = PROTOCOLS[protocol]([run_of(np.full((10, 4), first), truth)])["total"]
+    assert set(total.values()) == {0.0}
+
+
 def test_trackingnet_by_hand():
     # Rounded: truth 0, 0, 10, 10 and prediction 5, 0, 10, 10: IoU 1/3, 5 px, half a width.
     truth = [SQUARE, (0.2, -0.3, 10.4, 9.6)]
-    total = trackingnet([run_of([ABSENT, (5.4, 0.1, 9.6, 10.3)], truth)])["total"]
+    total = trackingnet([run_of([SQUARE, (5.4, 0.1, 9.6, 10.3)], truth)])["total"]
     # The first frame (given) is perfect: 1 at 20 of 21 thresholds, the last segment is half.
     perfect = (19 + 0.5) / 20
     # 1/3 is above 0 ... 0.30: 7 ones, then one falling segment.
@@ -178,3 +187,9 @@ def test_without_absent_frames_lasot_and_otb_are_one(runs):
         one, other = lasot(whole)["total"], otb(whole)["total"]
         assert one["success"] == pytest.approx(other["success"])
         assert one["precision"] == pytest.approx(other["precision"])
+
+
+def test_result_names_that_would_share_a_file_are_refused():
+    require_result_names(["girl", "girl_2", "boy_score"])
+    with pytest.raises(InputError, match="girl_score would be the same file"):
+        require_result_names(["girl_score", "girl"])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from vt_models.datasets.folder import FolderDataset
 from vt_models.errors import DatasetError, InputError, VtModelsError
 from vt_models.evaluation.metrics import vot
-from vt_models.evaluation.metrics.vot_overlap import pixel_overlaps
+from vt_models.evaluation.metrics.vot import pixel_overlaps
 from vt_models.evaluation.runs import vot_runs
 from vt_models.evaluation.runs.vot_runs import AnchorRun, AnchorRuns
 from vt_models.tracker.tracker import Estimate
@@ -77,7 +78,14 @@ def test_pixel_overlaps_by_hand():
     assert overlap(ABSENT, ABSENT) == 1.0
 
 
-boxes = st.tuples(st.floats(-20, 90), st.floats(-20, 90), st.floats(2, 50), st.floats(2, 50))
+def test_boxes_without_an_area_overlap_nothing():
+    for flat in ((5, 5, 0, 0), (0, 0, 0, 0), (5, 5, -3, 10), (5, 5, 0.4, 10)):
+        assert overlap(flat, flat) == overlap(flat, (5, 5, 10, 10)) == overlap(flat, ABSENT) == 0.0
+    assert overlap((5, 5, 10, 1), (50, 5, 10, 1)) == 0.0, "apart, in one row of pixels"
+    assert overlap((5, 5, 1, 1), (5, 5, 1, 1)) == 1.0
+
+
+boxes = st.tuples(st.floats(-20, 90), st.floats(-20, 90), st.floats(0, 50), st.floats(0, 50))
 
 
 @settings(max_examples=40, deadline=None)
@@ -91,11 +99,7 @@ def test_pixel_overlaps_count_pixels(first, second):
 
     one, two = mask(first), mask(second)
     union = (one | two).sum()
-    rows = np.flatnonzero((one | two).any(axis=1))
-    columns = np.flatnonzero((one | two).any(axis=0))
-    thin = union and (len(rows) == 1 or len(columns) == 1)
-    if not thin:  # the toolkit calls a single row or column of pixels empty
-        assert overlap(first, second) == pytest.approx((one & two).sum() / union if union else 0)
+    assert overlap(first, second) == pytest.approx((one & two).sum() / union if union else 0)
     assert overlap(first, second) == overlap(second, first)
 
 
@@ -177,6 +181,9 @@ def test_runs_go_both_ways(tmp_path, write_sequence):
     assert result.size == (64, 48)
     (tmp_path / "s" / "anchor.value").write_text("0\n1\n0\n0\n0\n0\n")
     assert [run.anchor for run in vot_runs.run_anchored(tracker, sequence).runs] == [1]
+    absent = np.where(np.arange(6)[:, None] == 1, np.nan, sequence.boxes)
+    with pytest.raises(DatasetError, match=r"anchor\.value: no target in the anchor, frame 2"):
+        vot_runs.sequence_anchors(dataclasses.replace(sequence, boxes=absent, absent=np.zeros(0)))
 
 
 def test_an_error_of_the_tracker_names_sequence_and_frame(tmp_path, write_sequence):

@@ -39,7 +39,12 @@ def test_scores_are_those_of_vot_toolkit(about):
 
 
 def test_thresholds_are_those_of_vot_toolkit(about):
-    scores = [score for sequence in about["sequences"] for score in sequence["confidence"]]
+    scores = [
+        score
+        for sequence in about["sequences"]
+        for score, withheld in zip(sequence["confidence"], sequence["withheld"][1:], strict=True)
+        if not withheld
+    ]
     thresholds = thresholds_of(np.array([np.nan, *scores, np.nan]))
     np.testing.assert_allclose(thresholds[1:-1], about["thresholds"], atol=1e-9)
     assert thresholds[0] == math.inf
@@ -66,6 +71,21 @@ def test_votlt_constant_confidence_loses_precision_in_absence():
     truth = [SQUARE, SQUARE, ABSENT, SQUARE]
     total = votlt([run([SQUARE, SQUARE, AWAY, SQUARE], truth, [1.0] * 4)])["total"]
     assert total["precision"] == total["recall"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("nothing", [ABSENT, (0.0,) * 4, (0.0, 0.0, 1.0, 1.0)])
+@pytest.mark.parametrize("confidence", [0.0, 0.5, 1.0])
+def test_votlt_who_finds_nothing_has_an_f_score_of_zero(nothing, confidence):
+    truth = [SQUARE, SQUARE, SQUARE, *[ABSENT] * 9]
+    total = votlt([run([SQUARE, *[nothing] * 11], truth, [confidence] * 12)])["total"]
+    assert set(total.values()) == {0.0}
+
+
+def test_votlt_recall_does_not_exceed_one():
+    truth = [SQUARE, SQUARE, *[ABSENT] * 9]
+    total = votlt([run([SQUARE, SQUARE, *[ABSENT] * 9], truth, [1.0] * 11)])["total"]
+    assert total["precision"] == 1.0
+    assert total["recall"] == 0.5, "of two frames with a target one is given"
 
 
 def test_without_confidences_there_is_no_score():

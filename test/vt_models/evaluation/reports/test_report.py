@@ -5,18 +5,30 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
+import cv2
 import numpy as np
 import pytest
 
+for package in ("jinja2", "matplotlib"):
+    pytest.importorskip(package, reason="needs the [report] extra")
+
 from vt_models.datasets.folder import FolderDataset
 from vt_models.datasets.sequence import VideoSequence
+from vt_models.errors import InputError
 from vt_models.evaluation.calibration import expected_calibration_error
-from vt_models.evaluation.reports.plots import COLOURS, Axis, Line, line_chart, reliability_chart
+from vt_models.evaluation.reports.plots import (
+    COLOURS,
+    check_chart_path,
+    line_chart,
+    reliability_chart,
+    save_reliability,
+)
 from vt_models.evaluation.reports.report import SHOWN_FAILURES, collect, write_report
-from vt_models.evaluation.reports.tables import COLUMNS, INTERVAL
+from vt_models.evaluation.reports.tables import COLUMNS, INTERVAL, errors_section
 from vt_models.evaluation.runs.runner import Report, SequenceResult, accuracy_of, evaluate
 from vt_models.geometry.boxes import iou
 from vt_models.tracker.tracker import Estimate
@@ -72,7 +84,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.addresses += [value for name, value in attrs if name in ("src", "href", "srcset")]
-        if tag not in ("meta", "img", "path", "polyline"):
+        if tag not in ("meta", "img"):
             self._open.append(tag)
         if tag == "table":
             self.tables.append([])
@@ -80,9 +92,11 @@ class Page(HTMLParser):
             self.tables[-1].append([])
 
     def handle_endtag(self, tag):
-        if tag in ("path", "polyline"):
-            return
         assert self._open.pop() == tag
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attrs if name == "xlink:href"]
 
     def handle_data(self, data):
         if self._open and self._open[-1] in ("td", "th"):
@@ -94,6 +108,27 @@ class Page(HTMLParser):
 def written(tmp_path, reports, sequences, kinds=None, **more):
     path = write_report(tmp_path / "out", reports, sequences, more, kinds)
     return path.read_text(), json.loads((tmp_path / "out" / "report.json").read_text())
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def texts_of(drawing):
+    """The texts of a chart, which is well-formed."""
+    root = ElementTree.fromstring(drawing)  # noqa: S314 - our own
+    return ["".join(one.itertext()).strip() for one in root.iter(f"{SVG}text")]
+
+
+def lines_of(drawing):
+    """Colour and points of the paths that are drawn with a colour of ours."""
+    root = ElementTree.fromstring(drawing)  # noqa: S314 - our own
+    found = []
+    for path in root.iter(f"{SVG}path"):
+        colour = re.search(r"stroke: (#\w+)", path.get("style", ""))
+        if colour and colour[1] in COLOURS[:2]:
+            points = re.findall(r"[ML] (\S+) (\S+)", path.get("d"))
+            found.append((colour[1], [(float(x), float(y)) for x, y in points]))
+    return found
 
 
 def test_the_json_has_the_numbers_of_the_reports(tmp_path, reports, sequences):
@@ -152,7 +187,8 @@ def test_reliability_counts_absent_frames_as_wrong(reports, sequences):
 
 
 def test_the_page_has_every_part(tmp_path, reports, sequences):
-    calibration = {"ece": 0.03, "reliability": [{"confidence": 0.9, "right": 0.8, "frames": 7}]}
+    rows = [{"confidence": 0.9, "right": 0.8, "frames": 7}]
+    calibration = {"ece": 0.03, "frames": 7, "reliability": rows}
     kept = dict.fromkeys(
         ("f_score", "precision", "recall", "ao", "false_tracking", "wrong_tracking"), 0.5
     )
@@ -165,6 +201,7 @@ def test_the_page_has_every_part(tmp_path, reports, sequences):
         about={"command": "vt-models eval", "versions": {"numpy": "2"}},
         benchmark={"name": "otb", "totals": {"drifting": {"success": 0.123}}},
         stream={"drifting": {"fps": 30.0, "latency_ms": None, "processed": 0.5}},
+        start={"drifting": {"iou": 0.25, "found": 0.5}},
         long_term={
             "model": "drifting",
             "long_term": kept,
@@ -178,22 +215,24 @@ def test_the_page_has_every_part(tmp_path, reports, sequences):
         "Total",
         "Kinds",
         "By the rules of otb",
+        "As a stream",
+        "Started by text",
+        "Long term: drifting",
         "Curves",
         "Attributes",
         "Sequences",
         "Reliability of the score",
-        "Long term: drifting",
         "Failures",
         "drifting: 1 failure",
         "static: 2 failures",
         "About",
     ]
-    total, difference, kinds, benchmark, attributes, per_sequence, long_term = page.tables
+    total, difference, kinds, benchmark, long_term, attributes, per_sequence = page.tables
     ours, other = (report.total["ao"] for report in reports)
     interval = f"[{', '.join(f'{end:.3f}' for end in reports[0].ao_interval)}]"
-    assert total[0][:4] == ["tracker", "AO", INTERVAL, "SR0.50"]
+    assert total[0][:4] == ["total", "AO", INTERVAL, "SR0.50"]
     assert total[1][:3] == ["drifting", f"{ours:.3f}", interval]
-    assert difference[0] == ["tracker", "AO less that of drifting, paired by video", INTERVAL]
+    assert difference[0] == ["difference", "AO less that of drifting", INTERVAL]
     assert difference[1][:2] == ["static", f"{other - ours:.3f}"]
     assert kinds[0] == ["AO (videos)", "drifting", INTERVAL, "static", INTERVAL]
     assert [row[0] for row in kinds[1:]] == ["<drones> & views (1)", "both (2)"]
@@ -212,10 +251,14 @@ def test_the_page_has_every_part(tmp_path, reports, sequences):
     assert long_term[1][-3:] == ["–", "–", "0.250"]
     # three curves, the raw score's diagram and the calibrated one's
     assert page.tags.count("svg") == 5
-    titles = re.findall(r'class="title">([^<]*)<', text)
-    assert titles[3:] == ["drifting, calibrated", "drifting"]
-    assert "expected calibration error 0.030" in text
-    assert "as measured, 50.0% of frames processed" in text
+    diagrams = [texts_of(drawing) for drawing in re.findall(r"<svg.*?</svg>", text, re.DOTALL)[3:]]
+    assert "drifting, calibrated" in diagrams[0]
+    assert "confidence (expected calibration error 0.030)" in diagrams[0]
+    assert "drifting" in diagrams[1]
+    assert "expected calibration error 0.030 over 7 measured frames" in text
+    latency = reports[0].total["ms_per_frame"]
+    assert f"measured latency {latency:.1f} ms, 50.0% of frames processed" in text
+    assert "first box found in 50.0% of the sequences, mean IoU 0.250" in text
     assert page.tags.count("img") == 3
 
 
@@ -239,9 +282,10 @@ def test_the_page_needs_no_other_file(tmp_path, reports, sequences):
     text, _ = written(tmp_path, reports, sequences)
     page = Page(text)
     assert page.addresses
-    assert all(address.startswith("data:image/jpeg;base64,") for address in page.addresses)
-    assert not re.search(r"@import|url\(|<script|<link", text)
-    assert set(re.findall(r"https?://[^\"]*", text)) == {"http://www.w3.org/2000/svg"}
+    assert all(one.startswith(("data:image/jpeg;base64,", "#")) for one in page.addresses)
+    assert not re.search(r"@import|url\((?!#)|<script|<link", text)
+    names = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert set(re.findall(r"https?://[^\"]*", text)) == names
 
 
 def test_page_escapes_names(tmp_path, reports, sequences):
@@ -259,8 +303,8 @@ def test_page_escapes_names(tmp_path, reports, sequences):
     tables = Page(text).tables
     assert tables[1][1][0] == f"{evil}1"
     assert tables[3][1][0] == f"{evil} (6)"
-    for drawing in re.findall(r"<svg.*?</svg>", text):
-        ElementTree.fromstring(drawing)  # noqa: S314 - our own
+    for drawing in re.findall(r"<svg.*?</svg>", text, re.DOTALL)[:3]:
+        assert any(name.startswith(f"{evil}0  ") for name in texts_of(drawing))
 
 
 def test_sequences_without_public_truth_are_left_out(tmp_path, reports, sequences):
@@ -290,44 +334,89 @@ def test_many_failures_show_the_longest(tmp_path, write_sequence):
 
 
 def test_a_chart_puts_points_where_they_belong():
-    svg = line_chart("t", Axis("x", 2.0, (0, 1, 2)), "y", [Line("a", (1.0, 0.5, 0.0), 0)])
-    (line,) = re.findall(r'points="([^"]*)"', svg)
-    (x0, y0), (x1, y1), (x2, y2) = (map(float, point.split(",")) for point in line.split())
+    svg = line_chart("t", ("x", 2.0), "y", [("_a$1$", 0.5, (1.0, 0.5, 0.0))])
+    (_, ((x0, y0), (x1, y1), (x2, y2))), (_, legend) = lines_of(svg)
     assert x1 == pytest.approx((x0 + x2) / 2)
     assert y1 == pytest.approx((y0 + y2) / 2)
     assert y0 < y2, "1 is at the top"
+    assert min(y for _, y in legend) > y2, "the legend is below"
+    assert texts_of(svg)[-1] == "_a$1$  0.500"
+    assert svg == line_chart("t", ("x", 2.0), "y", [("_a$1$", 0.5, (1.0, 0.5, 0.0))])
 
 
 def test_a_tracker_has_one_colour_in_all_charts(tmp_path, reports, sequences):
-    text, _ = written(tmp_path, reports, sequences)
-    charts = re.findall(r"<svg.*?</svg>", text)[:3]
-    for chart in charts:
-        legend = re.findall(r'stroke="([^"]*)"[^>]*/><text[^>]*>(\w+)  ', chart)
-        assert {name: colour for colour, name in legend} == {
-            "drifting": COLOURS[0],
-            "static": COLOURS[1],
-        }
+    text, data = written(tmp_path, reports, sequences)
+    charts = re.findall(r"<svg.*?</svg>", text, re.DOTALL)[:3]
+    for chart, key in zip(charts, ("auc", "precision", "norm_precision"), strict=True):
+        totals = [tracker["total"][key] for tracker in data["trackers"]]
+        ranked = sorted(zip(totals, ("drifting", "static"), COLOURS, strict=False), reverse=True)
+        assert texts_of(chart)[-2:] == [f"{name}  {number:.3f}" for number, name, _ in ranked]
+        drawn = [colour for colour, _ in lines_of(chart)]
+        assert drawn == [*COLOURS[:2], *(colour for _, _, colour in ranked)]
 
 
-def test_a_diagram_has_a_bar_a_bin():
+def test_a_diagram_has_a_bar_a_bin(tmp_path):
     rows = [
         {"confidence": 0.05, "right": 0.0, "frames": 2},
         {"confidence": 1.0, "right": 1.0, "frames": 6},
     ]
-    svg = reliability_chart("t", 0.25, rows)
-    bars = [dict(re.findall(r'(\w+)="([^"]*)"', bar)) for bar in re.findall(r"<rect [^>]*>", svg)]
-    assert float(bars[0]["x"]) < float(bars[1]["x"])
-    assert float(bars[0]["height"]) < 5
-    assert float(bars[1]["height"]) > 200
+    (axes,) = reliability_chart("t", 0.25, rows).axes
+    first, second = axes.patches
+    assert (first.get_x(), first.get_height()) == (0.0, 0.0)
+    assert (second.get_x(), second.get_height()) == (0.9, 1.0)
+    assert first.get_alpha() < second.get_alpha(), "it holds fewer frames"
+    save_reliability(tmp_path / "new" / "r.png", "t", 0.25, rows)
+    assert cv2.imread(str(tmp_path / "new" / "r.png")).min() < 100
+    with pytest.raises(InputError, match=r"r\.odd cannot be written: .*ends in \.png"):
+        save_reliability(tmp_path / "r.odd", "t", 0.25, rows)
 
 
-def test_write_report_without_jinja2_writes_the_numbers_and_says_what_to_install(
-    tmp_path, reports, sequences, monkeypatch, caplog
+@pytest.mark.parametrize("state", ["missing", "broken"])
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
+def test_write_report_without_the_extra_writes_the_numbers_and_says_what_to_install(
+    tmp_path, reports, sequences, monkeypatch, caplog, package, state
 ):
-    monkeypatch.setattr("vt_models.evaluation.reports.page.find_spec", lambda _: None)
+    for module in ("page", "plots", "templates"):
+        monkeypatch.delitem(sys.modules, f"vt_models.evaluation.reports.{module}", raising=False)
+        monkeypatch.delattr(f"vt_models.evaluation.reports.{module}", raising=False)
+    what = package
+    if state == "missing":
+        monkeypatch.setitem(sys.modules, package, None)
+    else:
+        monkeypatch.delitem(sys.modules, package)
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise RuntimeError('of another numpy')")
+        monkeypatch.syspath_prepend(tmp_path)
+        what = f"{package}, which is broken (RuntimeError: of another numpy)"
     path = write_report(tmp_path / "out", reports, sequences)
     assert path == tmp_path / "out" / "report.json"
     assert len(json.loads(path.read_text())["trackers"]) == 2
     assert [one.name for one in path.parent.iterdir()] == ["report.json"]
     (record,) = caplog.records
-    assert "pip install '.[report]' in a checkout" in record.getMessage()
+    assert f"no report.html: it needs {what}; run pip install '.[report]'" in record.getMessage()
+
+
+@pytest.mark.parametrize("key", ["errors", "failed"])
+def test_errors_section_reads_the_key_of_previous_versions_too(key):
+    found = [{"tracker": "csrt", "sequence": "one", "reason": "one, frame 2: no luck"}]
+    assert errors_section({key: found}) == {
+        "Errors": ["not in the numbers of csrt: one, frame 2: no luck"]
+    }
+    assert errors_section({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("chart", "has no ending of an image"),
+        ("chart.pngg", "has no ending of an image"),
+        ("folder.png", "is a folder"),
+        ("file/chart.png", "file is no folder to write to"),
+    ],
+)
+def test_check_chart_path_refuses_what_no_chart_can_be_written_to(tmp_path, name, message):
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match=message):
+        check_chart_path(tmp_path / name)
+    check_chart_path(tmp_path / "new" / "chart.svg")

@@ -14,17 +14,11 @@ import cv2
 import numpy as np
 import pytest
 
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("ctrl_c_counts")]
+
 SEQUENCES, FRAMES = 6, 40
 MODEL = "asymtrack_lite0"
 TIMES = ("ms_per_frame",)
-
-
-@pytest.fixture(autouse=True)
-def _ctrl_c_counts():
-    """Programs that a shell starts in the background ignore it, and so would what they start."""
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, previous)
 
 
 @pytest.fixture
@@ -69,7 +63,7 @@ def without_times(report):
 
 def wait_for_the_first_sequence(process, kept):
     deadline = time.monotonic() + 60
-    while not list(kept.glob("*.npz")):
+    while not list(kept.glob("[!.]*.npz")):
         assert process.poll() is None, "it was over before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -95,13 +89,13 @@ def test_a_killed_evaluation_goes_on_and_ends_as_if_nothing_had_been(root, tmp_p
     process.kill()
     process.communicate()
     wait_for_the_group(process.pid)
-    before = {path.name: path.stat().st_mtime_ns for path in kept.glob("*.npz")}
+    before = {path.name: path.stat().st_mtime_ns for path in kept.glob("[!.]*.npz")}
     assert 0 < len(before) < SEQUENCES, "killed in the middle"
     assert not (tmp_path / "out" / "report.html").exists()
 
     report, err = finish(start(root, tmp_path / "out", "--jobs", "2"))
     assert f"{len(before)} of {SEQUENCES} sequences are kept" in err
-    after = {path.name: path.stat().st_mtime_ns for path in kept.glob("*.npz")}
+    after = {path.name: path.stat().st_mtime_ns for path in kept.glob("[!.]*.npz")}
     assert len(after) == SEQUENCES
     assert {name: after[name] for name in before} == before, "not run again"
 

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,6 +17,7 @@ from vt_models.datasets.folder import FolderDataset
 from vt_models.errors import InputError
 from vt_models.evaluation.runs.runner import evaluate, run_sequence
 from vt_models.evaluation.runs.streaming import Streaming, known_answers, next_frame
+from vt_models.evaluation.runs.vot_runs import RealTimeClock, run_anchored
 from vt_models.tracker.tracker import Estimate
 
 
@@ -113,3 +116,43 @@ def test_frames_are_taken_in_order_and_never_before_they_are_there(latencies, pe
         assert finished[answer] <= now * period + 1e-6
         if answer + 1 < len(finished):
             assert finished[answer + 1] > now * period - 1e-6
+
+
+def test_anchored_runs_in_real_time_miss_frames_in_both_directions(sequence):
+    """A step of 2.5 periods owes 1.5 and costs one frame; the start and two more cost nothing."""
+    tracker = Reader()
+    stream = Streaming(0.1, 0.25)
+    (ahead,) = run_anchored(tracker, sequence, {0: True}, stream=stream).runs
+    assert tracker.seen == [2, 3, 4, 6, 8, 10]
+    assert lefts(ahead) == [1, 2, 3, 4, 4, 6, 6, 8, 8, 10]
+    assert (ahead.seconds > 0).tolist() == [n in (1, 2, 3, 4, 6, 8, 10) for n in range(1, 11)]
+    (back,) = run_anchored(tracker, sequence, {9: False}, stream=stream).runs
+    assert tracker.seen == [9, 8, 7, 5, 3, 1], "the grace begins anew with each run"
+    assert lefts(back) == [10, 9, 8, 7, 7, 5, 5, 3, 3, 1]
+
+
+@pytest.mark.parametrize("latency", [0.0, 0.1, 0.2])
+def test_anchored_runs_in_real_time_see_every_frame_up_to_two_periods(sequence, latency):
+    plain, streamed = (
+        run_anchored(Reader(), sequence, {0: True}, stream=one).runs[0].boxes
+        for one in (None, Streaming(0.1, latency))
+    )
+    np.testing.assert_array_equal(plain, streamed)
+
+
+def test_real_time_clock_misses_the_frames_that_vot_toolkit_misses():
+    """metrics/toolkits/make.py says how the toolkit itself was asked."""
+    values = Path(__file__).parents[1] / "metrics" / "toolkits" / "values.json"
+    about = json.loads(values.read_text())["realtime"]
+    for case in about["cases"]:
+        clock, seconds = RealTimeClock(about["interval"], case["grace"]), iter(case["seconds"])
+        clock.took(next(seconds))
+        shown = [0]
+        for frame in range(1, len(case["shown"])):
+            if clock.misses_next():
+                shown.append(shown[-1])
+            else:
+                clock.took(next(seconds))
+                shown.append(frame)
+        assert shown == case["shown"]
+    assert any(len(set(case["shown"])) < 25 for case in about["cases"])

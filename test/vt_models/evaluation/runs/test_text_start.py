@@ -16,7 +16,7 @@ from vt_models.cli.main import declare
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.errors import DatasetError, WeightsError
 from vt_models.evaluation.runs import text_start as text_init
-from vt_models.evaluation.runs.runner import run_sequence, start_on_truth
+from vt_models.evaluation.runs.runner import StartOnTruth, run_sequence
 from vt_models.evaluation.runs.text_start import TextStart
 from vt_models.grounding import Candidate, Grounder, GroundingSettings
 from vt_models.tracker.tracker import Estimate
@@ -126,10 +126,12 @@ def arguments(*options: str) -> argparse.Namespace:
 
 def test_start_options_choose_box_or_text(monkeypatch: pytest.MonkeyPatch) -> None:
     start(monkeypatch)
-    assert command._start(arguments()) is start_on_truth
+    assert command._start(arguments()) == StartOnTruth("auto")
+    assert command._start(arguments("--text", "none")) == StartOnTruth("none")
     options = ["--init", "text", "--grounding-backend", "onnx", "--grounding-source", "D"]
-    args = arguments(*options, "--grounding-threshold", "0.2", "--threads", "2")
-    assert command._start(args) == TextStart("onnx", "D", 0.2, "cpu", 2)
+    more = ["--grounding-threshold", "0.2", "--threads", "2", "--text", "sentence"]
+    args = arguments(*options, *more)
+    assert command._start(args) == TextStart("onnx", "D", 0.2, "cpu", 2, "sentence")
 
 
 def test_a_grounder_that_cannot_be_loaded_is_refused_before_anything_runs(

@@ -6,7 +6,7 @@ opencv-contrib-python-headless. In an environment of its own:
 
     python3.11 -m venv /tmp/toolkits
     /tmp/toolkits/bin/pip install "numpy>=2,<3" got10k==0.1.3 vot-toolkit==0.9.0 attributee==0.1.9
-    /tmp/toolkits/bin/python test/vt_models/evaluation/toolkits/make.py
+    /tmp/toolkits/bin/python test/vt_models/evaluation/metrics/toolkits/make.py
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from got10k.utils.metrics import rect_iou
 from vot.analysis import longterm, multistart, supervised
 from vot.dataset import InMemorySequence
 from vot.region import Rectangle, Special, calculate_overlap, calculate_overlaps
-from vot.tracker import Results, Trajectory
+from vot.tracker import OnlineTrackerRuntime, RealtimeTrackerRuntime, Results, Trajectory
 from vot.workspace.storage import LocalStorage
 
 SIZE = (320, 240)
@@ -39,12 +39,13 @@ def main() -> None:
         "versions": {
             name: importlib.metadata.version(name) for name in ("got10k", "vot-toolkit", "numpy")
         },
-        "command": "python test/vt_models/evaluation/toolkits/make.py",
+        "command": "python test/vt_models/evaluation/metrics/toolkits/make.py",
         "size": SIZE,
         "ope": one_pass(rng),
         "multistart": anchored(rng),
         "supervised": restarted(rng),
         "longterm": long_term(rng),
+        "realtime": real_time(rng),
     }
     path = Path(__file__).with_name("values.json")
     path.write_text(json.dumps(values, separators=(",", ":")) + "\n", encoding="utf-8")
@@ -242,8 +243,11 @@ def long_term(rng: np.random.Generator) -> dict:
             Special(0) if none else Rectangle(*box)
             for box, none in zip(predicted[1:], withheld[1:], strict=True)
         ]
-        everything += confidence.tolist()
-        runs.append((sequence, regions, confidence.tolist()))
+        # Where nothing was predicted there is no confidence in it; the toolkit would count an empty
+        # region as right where the target is absent.
+        given = np.where(withheld, np.nan, confidence).tolist()
+        everything += given
+        runs.append((sequence, regions, given))
         sequences.append(
             {
                 "name": name,
@@ -270,6 +274,43 @@ def long_term(rng: np.random.Generator) -> dict:
     precision, recall, f_score = longterm.PrecisionRecall().compute(None, [None], [], grids)[0, 0]
     total = {"precision": precision, "recall": recall, "f_score": f_score}
     return {"sequences": sequences, "total": total, "thresholds": thresholds[1:-1]}
+
+
+class TimedRuntime(OnlineTrackerRuntime):
+    """Answers with the frame that it is given, after the time that it is told."""
+
+    def __init__(self, seconds: list[float]) -> None:
+        super().__init__(None)
+        self.seconds = iter(seconds)
+
+    def stop(self) -> None:
+        """Has nothing to stop."""
+
+    def restart(self) -> None:
+        """Has nothing to start."""
+
+    def initialize(self, frame: int, _new: object = None) -> tuple[int, float]:
+        """Start on a frame."""
+        return frame, next(self.seconds)
+
+    def update(self, frame: int, _new: object = None) -> tuple[int, float]:
+        """Look at a frame."""
+        return frame, next(self.seconds)
+
+
+def real_time(rng: np.random.Generator) -> dict:
+    """Which frame's answer vot-toolkit's real-time experiment has in each frame."""
+    interval, cases = 0.05, []
+    for grace in (0, 1, 3):
+        for scale in (0.03, 0.06, 0.15):
+            # Exactly one and two periods are among them, where the comparisons turn.
+            seconds = np.round(rng.exponential(scale, 40), 3)
+            seconds[rng.integers(0, 12, 4)] = interval * rng.integers(1, 3, 4)
+            runtime = RealtimeTrackerRuntime(TimedRuntime(seconds.tolist()), grace, interval)
+            shown = [runtime.initialize(0)[0]]
+            shown += [runtime.update(frame)[0] for frame in range(1, 40)]
+            cases.append({"grace": grace, "seconds": seconds.tolist(), "shown": shown})
+    return {"interval": interval, "cases": cases}
 
 
 def write(results: Results, name: str, predicted: np.ndarray) -> None:
