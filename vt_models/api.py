@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vt_models.auto_model import AUTO, choose_model
-from vt_models.errors import BackendError, InputError, WeightsError, install_hint
-from vt_models.nets.builders import find_builder
+from vt_models.errors import InputError, WeightsError
+from vt_models.nets.builders import configure, find_builder, spec_of, training_packages
 from vt_models.registry import ModelSpec, UpdatePolicy, find_update_policy, get_spec
-from vt_models.runtime.engine import Engine, check_device, check_threads, import_torch
+from vt_models.runtime.engine import Engine, check_device, check_threads
 from vt_models.runtime.export_directory import TOKENIZER, TORCH_WEIGHTS, ExportedModel, read_export
 from vt_models.runtime.installed_weights import find_weights, installed_directory
 from vt_models.runtime.onnx_engine import OnnxEngine
@@ -40,7 +42,7 @@ def create_tracker(
             directory first, which needs torch and takes some seconds).
         backend: "onnxruntime" (needs no torch) or "torch".
         device: "auto", "cpu", "cuda", or "tensorrt" (onnxruntime only).
-        threads: CPU threads; None is one with onnxruntime, and torch's own choice with torch.
+        threads: CPU threads, None is one; with torch they are those of the whole process.
         update: when a dynamic template is replaced: the name of one of the model's presets
             (`ModelSpec.update_presets`), or an `UpdatePolicy`; None is the published default.
 
@@ -59,39 +61,58 @@ def create_tracker(
     path = _weights_path(spec, weights)
     if backend == "torch":
         net = create_model(spec.name, _torch_weights(path))
+        spec = spec_of(spec, net)
         from vt_models.runtime.torch_engine import TorchEngine  # noqa: PLC0415 - needs torch
 
         exported = _read_export_of(spec, path) if path.is_dir() else None
         spec = exported.spec if exported else spec
-        engine: Engine = TorchEngine(net, spec, device, threads)
+        engine: Engine = TorchEngine(net, spec, device, threads or 1)
         calibration = exported.calibration if exported else None
         return Tracker(spec, engine, _tokenizer(spec, exported), policy, calibration)
     exported = _read_export_of(spec, path) if path.is_dir() else _export_now(spec, path)
     engine = OnnxEngine(exported, device, threads)
-    tokenizer = _tokenizer(spec, exported)
+    tokenizer = _tokenizer(exported.spec, exported)
     return Tracker(exported.spec, engine, tokenizer, policy, exported.calibration)
 
 
-def create_model(name: str, weights: str | Path | None = None) -> nn.Module:
+def create_model(
+    name: str,
+    weights: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> nn.Module:
     """Build a network as a torch module in training form, in evaluation mode.
 
     Args:
         name: one of `list_models()`.
         weights: a `.safetensors` file of this model; None leaves the network's own
             initialisation.
+        settings: of the network, where they differ from the model's, as under `net:` in a recipe;
+            None for those that the weights' file says, the model's without one.
 
     Raises:
-        InputError: unknown name.
+        InputError: unknown name, or settings that the network does not have.
         BackendError: torch, or another package of the [train] extra, is not installed.
-        WeightsError: the file is missing, damaged or of another model.
+        WeightsError: the file is missing, damaged, of another model or of other settings.
     """
     spec = get_spec(name)
-    net = _build(spec)
-    if weights is not None:
-        from vt_models.weights.tensors import load_weights  # noqa: PLC0415 - needs torch
+    path = None if weights is None else _existing(Path(weights))
+    with training_packages(spec):
+        wanted = None if settings is None else configure(spec, settings)
+        if path is None:
+            net: nn.Module = (wanted or configure(spec, {})).build()
+            return net.eval()
+        from vt_models.weights.tensors import load_weights, stored_settings  # noqa: PLC0415
 
-        load_weights(net, _existing(Path(weights)), spec.name)
-    return net
+        stored = stored_settings(path, spec.name)
+        found = configure(spec, stored, lambda key: f"{path}: {key}", WeightsError)
+        if wanted is not None and wanted.config != found.config:
+            raise WeightsError(
+                f"{path} holds a network with `net: {json.dumps(stored)}`, not "
+                f"{json.dumps(settings)}; set `net` as there, or give other weights"
+            )
+        net = found.build()
+        load_weights(net, path, spec.name)
+        return net.eval()
 
 
 def create_miniature(name: str) -> nn.Module:
@@ -99,20 +120,10 @@ def create_miniature(name: str) -> nn.Module:
 
     It is for tests and dry runs, and finds nothing. Same arguments and errors as `create_model`.
     """
-    return _build(get_spec(name), miniature=True)
-
-
-def _build(spec: ModelSpec, miniature: bool = False) -> nn.Module:
-    """Build a model's network, or its miniature, in evaluation mode."""
-    import_torch()
-    try:
-        build = find_builder(spec, miniature)
-    except ModuleNotFoundError as error:
-        raise BackendError(
-            f"{spec.name} needs the Python package {error.name!r}; {install_hint('train')}"
-        ) from error
-    net: nn.Module = build()
-    return net.eval()
+    spec = get_spec(name)
+    with training_packages(spec):
+        net: nn.Module = find_builder(spec, miniature=True)()
+        return net.eval()
 
 
 def _tokenizer(spec: ModelSpec, exported: ExportedModel | None) -> TextTokenizer | None:
@@ -180,6 +191,7 @@ def _read_export_of(spec: ModelSpec, directory: Path) -> ExportedModel:
 def _export_now(spec: ModelSpec, path: Path) -> ExportedModel:
     """Export a .safetensors file to a temporary directory and read that."""
     net = create_model(spec.name, path)
+    spec = spec_of(spec, net)
     from vt_models.export.exporter import export_model  # noqa: PLC0415 - needs torch
 
     with tempfile.TemporaryDirectory(prefix="vt_models-") as directory:

@@ -7,6 +7,9 @@ A caller that wants to survive anything the package refuses catches `VtModelsErr
 
 from __future__ import annotations
 
+import traceback
+from typing import Any
+
 
 def install_hint(extra: str = "") -> str:
     """Say how to install this package with an extra; no package index has it yet.
@@ -16,6 +19,17 @@ def install_hint(extra: str = "") -> str:
     """
     what = f"'.[{extra}]'" if extra else "."
     return f"run pip install {what} in a checkout of vt_ros"
+
+
+def broken_package(error: BaseException) -> str | None:
+    """Name the package whose import raised an error; None for an error of anything else."""
+    modules = [
+        str(frame.f_globals.get("__name__")).partition(".")[0]
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_name == "<module>"  # code that runs while its module is imported
+    ]
+    theirs = [name for name in modules if name not in ("vt_models", "vt_ros", "__main__")]
+    return theirs[-1] if theirs else None
 
 
 class VtModelsError(Exception):
@@ -56,3 +70,15 @@ class TrainingError(VtModelsError):
 
 class ExportError(VtModelsError):
     """An export that failed or did not reproduce the network; nothing was written."""
+
+
+def import_torch() -> Any:
+    """Import torch; raise a BackendError that says how to get it if that fails."""
+    try:
+        import torch  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise BackendError(
+            f"this needs torch, which cannot be imported ({error}); "
+            f"{install_hint('train')}, or use backend 'onnxruntime' with an exported model"
+        ) from error
+    return torch

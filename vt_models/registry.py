@@ -19,6 +19,10 @@ Decoder = Literal["box", "dense"]
 Anchor = Literal["window", "centre"]
 Triple = tuple[float, float, float]
 
+SEARCH_SIZE_STEP, LEAST_SEARCH_SIZE, MOST_SEARCH_SIZE = 16, 96, 1024
+"""Pixels, of search crops whose size is free. The step is the networks' stride; a nominal target is
+64 pixels wide and needs surroundings; a mistyped size must not fill the memory."""
+
 _IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 _IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 
@@ -53,6 +57,11 @@ class ModelSpec:
             `vt_models.nets.FAMILY` registers what builds it (`vt_models.nets.builders`).
         template_size, search_size: side of the square crops, pixels.
         template_factor, search_factor: side of the crop window = ceil(sqrt(w * h) * factor).
+        narrow_search_size: side of the narrow search crop, pixels, on which the target keeps its
+            pixels; a target that is easy to follow is searched in it. 0 for search_size always.
+        narrow_motion: a target is easy to follow while its centre moves by less than this share of
+            its size, sqrt(w * h), a frame; the fastest frame counts, less by a tenth each frame.
+        narrow_score: and while its score is at least this.
         context_factors: further views of the template, of the same size at these factors.
         mean, std: RGB, in units of 0..1; a network sees (x / 255 - mean) / std, in that order.
         decoder: "box" (one box and one score) or "dense" (a score map and a box map).
@@ -84,7 +93,7 @@ class ModelSpec:
         text_length: word pieces a text is cut or padded to.
         paper, url: where the method is published.
         licence: of the published code and checkpoints that the name stands for.
-        shipped_weights: directory of the bundled weights under vt_models/weights/shipped, or None.
+        bundled_weights: directory of the bundled weights under vt_models/weights/shipped, or None.
     """
 
     name: str
@@ -100,6 +109,9 @@ class ModelSpec:
     url: str
     licence: str
     context_factors: tuple[float, ...] = ()
+    narrow_search_size: int = 0
+    narrow_motion: float = 0.2
+    narrow_score: float = 0.5
     anchor: Anchor = "window"
     window_influence: float = 0.0
     window_multiplied: bool = False
@@ -116,7 +128,39 @@ class ModelSpec:
     update_presets: tuple[UpdatePolicy, ...] = ()
     language: bool = False
     text_length: int = 0
-    shipped_weights: str | None = None
+    bundled_weights: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.narrow_search_size:
+            self.check_search_size(self.narrow_search_size)
+            if self.narrow_search_size >= self.search_size:
+                raise InputError(
+                    f"a narrow search crop of {self.narrow_search_size} pixels; expected less than "
+                    f"the search crop's {self.search_size}, or 0 for none"
+                )
+
+    @property
+    def takes_any_search_size(self) -> bool:
+        """Whether the network takes search crops of other sizes than the one it was trained at."""
+        return self.family == "asymtrack_lite"
+
+    def check_search_size(self, size: int) -> None:
+        """Refuse a side of the search crop, in pixels, that the network does not take.
+
+        Raises:
+            InputError: its crops have one size, or this one is out of range or between the steps of
+                its stride.
+        """
+        if not self.takes_any_search_size:
+            if size != self.search_size:
+                raise InputError(
+                    f"{self.name} takes search crops of {self.search_size} pixels alone, not {size}"
+                )
+        elif size % SEARCH_SIZE_STEP or not LEAST_SEARCH_SIZE <= size <= MOST_SEARCH_SIZE:
+            raise InputError(
+                f"a search crop of {size} pixels; expected a multiple of {SEARCH_SIZE_STEP} from "
+                f"{LEAST_SEARCH_SIZE} to {MOST_SEARCH_SIZE}"
+            )
 
     @property
     def view_factors(self) -> tuple[float, ...]:
@@ -131,12 +175,19 @@ class ModelSpec:
     def at_search_size(self, size: int) -> ModelSpec:
         """Return this model with search crops of another side, in pixels.
 
-        A target keeps its pixels; a smaller crop shows less around it. Only networks that take
-        crops of any size, those of the family "asymtrack_lite", are of use then; they need a
-        multiple of 16.
+        A target keeps its pixels; a smaller crop shows less around it. The narrow crop is given up.
+
+        Raises:
+            InputError: see `check_search_size`.
         """
+        self.check_search_size(size)
         factor = self.search_factor * size / self.search_size
-        return replace(self, search_size=size, search_factor=factor)
+        return replace(self, search_size=size, search_factor=factor, narrow_search_size=0)
+
+    @property
+    def narrow(self) -> ModelSpec | None:
+        """This model as it searches in the narrow crop; None where it has none."""
+        return self.at_search_size(self.narrow_search_size) if self.narrow_search_size else None
 
     @property
     def forward_inputs(self) -> tuple[str, ...]:
@@ -198,7 +249,7 @@ _ASYMTRACK_LITE0 = ModelSpec(
     paper=f"after {_ASYMTRACK_PAPER}; EfficientNet-Lite0 backbone",
     url=_ASYMTRACK_URL,
     licence="Apache-2.0",
-    shipped_weights="asymtrack_lite0",
+    bundled_weights="asymtrack_lite0",
 )
 
 _ASYMTRACK_NANO = replace(
@@ -210,7 +261,7 @@ _ASYMTRACK_NANO = replace(
     mean=(0.0, 0.0, 0.0),
     std=(1.0 / 255.0, 1.0 / 255.0, 1.0 / 255.0),
     paper=f"after {_ASYMTRACK_PAPER}; NanoTrack v3's backbone",
-    shipped_weights=None,
+    bundled_weights=None,
 )
 
 _PROCONTEXT = ModelSpec(
@@ -247,7 +298,7 @@ _PROCONTEXT_TINY = replace(
     anchor="window",
     size_calibration=0.5,
     clip_margin=2,
-    shipped_weights="procontext_tiny",
+    bundled_weights="procontext_tiny",
     paper=f"after {_PROCONTEXT.paper}; EfficientNet-Lite0 tokens",
     licence="Apache-2.0",
 )
@@ -284,7 +335,7 @@ _PJVLT_TINY = replace(
     scale_penalty=0.04,
     size_calibration=0.5,
     clip_margin=2,
-    shipped_weights="pjvlt_tiny",
+    bundled_weights="pjvlt_tiny",
     paper=f"after {_PJVLT.paper}; EfficientNet-Lite0 tokens, a small text encoder",
     licence="Apache-2.0",
 )
@@ -356,7 +407,7 @@ _SPECS: dict[str, ModelSpec] = {
     for spec in (
         _ASYMTRACK_LITE0,
         _ASYMTRACK_NANO,
-        replace(_asymtrack("asymtrack_t", 128, 256), shipped_weights="asymtrack_t"),
+        replace(_asymtrack("asymtrack_t", 128, 256), bundled_weights="asymtrack_t"),
         _asymtrack("asymtrack_s", 128, 256),
         _asymtrack("asymtrack_b", 192, 384),
         _PROCONTEXT,

@@ -12,6 +12,9 @@ Nothing here uses a network: a vocabulary is a file, or the one that is bundled 
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vt_models.errors import BackendError, InputError, WeightsError
+from vt_models.files import parse_json, read_bytes
 
 if TYPE_CHECKING:
     import tokenizers
@@ -32,6 +36,26 @@ _UNCASED = Path(__file__).parent / "vocabulary" / "bert_uncased.json"
 _LEAST_LENGTH = 3  # [CLS], one word piece, [SEP]
 _SPECIAL = ("[PAD]", "[CLS]", "[SEP]")
 _UNKNOWN = "[UNK]"
+
+_MOST_BYTES = 16 * 2**20
+_MOST_PIECES = 2**20
+# A tokenizer.json is a program: with a rule such as (a+)+$, a replacement of nothing by a thousand
+# letters, or a prefix of a megabyte, one sentence takes for ever. Those of BERT and of CLIP (the
+# second since transformers 5) consist of these parts.
+_PARTS = (
+    *("WordPiece", "BPE", "Sequence", "BertNormalizer", "NFC", "Lowercase", "BertPreTokenizer"),
+    *("ByteLevel", "TemplateProcessing", "RobertaProcessing", "WordPieceDecoder"),
+)
+_CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+_RULES = (
+    {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
+    *(
+        {"type": "Split", "pattern": {"Regex": rule}, "behavior": "Removed", "invert": True}
+        for rule in (_CLIP_WORDS, rf"<\|startoftext\|>|<\|endoftext\|>|{_CLIP_WORDS}")
+    ),
+)
+_MOST_PARTS = 12
+_MOST_OTHER_CHARACTERS = 4096
 
 Tokens: TypeAlias = tuple[NDArray[np.int64], NDArray[np.bool_]]
 
@@ -59,7 +83,7 @@ class Tokenizer:
     def from_file(cls, path: str | Path, length: int) -> Self:
         """A vocabulary from a `tokenizer.json` or a `vocab.txt`; see `from_bytes`."""
         try:
-            data = Path(path).read_bytes()
+            data = read_bytes(path, _MOST_BYTES)
         except OSError as error:
             raise WeightsError(f"the vocabulary {path} cannot be read: {error}") from error
         try:
@@ -81,17 +105,13 @@ class Tokenizer:
             BackendError: the library `tokenizers` is missing.
         """
         library = import_tokenizers()
+        if data.lstrip().startswith(b"{"):
+            return cls(load_tokenizer(data), length)
         try:
-            if data.lstrip().startswith(b"{"):
-                tokenizer = library.Tokenizer.from_buffer(data)
-            else:
-                lines = data.decode("utf-8").rstrip("\n").split("\n")
-                tokenizer = _word_pieces(library, [line.rstrip("\r") for line in lines])
+            lines = data.decode("utf-8").rstrip("\n").split("\n")
+            tokenizer = _word_pieces(library, [line.rstrip("\r") for line in lines])
         except Exception as error:  # the library raises Exception itself
-            raise WeightsError(
-                f"this is not a vocabulary of word pieces ({error}); expected a tokenizer.json, or "
-                "a vocab.txt with one word piece a line"
-            ) from error
+            raise _no_vocabulary(error) from error
         return cls(tokenizer, length)
 
     def pieces(self) -> dict[str, int]:
@@ -115,11 +135,29 @@ class Tokenizer:
         Raises:
             InputError: not a string, too long, or without a single word piece.
         """
-        encoding = self._tokenizer.encode(check_text(text))
+        with refused_panics():
+            encoding = self._tokenizer.encode(check_text(text))
         mask = np.array(encoding.attention_mask, dtype=np.bool_)
         if mask.sum() < _LEAST_LENGTH:
             raise InputError(f"the text {text!r} holds no word; describe the target in words")
         return np.array(encoding.ids, dtype=np.int64), mask
+
+    def words(self, text: str) -> list[tuple[str, list[int]]]:
+        """Return the words of a text, each with the indices of its pieces in what a call gives.
+
+        Raises:
+            InputError: as of a call.
+        """
+        with refused_panics():
+            encoding = self._tokenizer.encode(check_text(text))
+        found: dict[int, list[int]] = {}
+        for index, word in enumerate(encoding.word_ids):
+            if word is not None:
+                found.setdefault(word, []).append(index)
+        return [
+            ("".join(encoding.tokens[index].removeprefix("##") for index in indices), indices)
+            for indices in found.values()
+        ]
 
     def _configure(self) -> None:
         """What a file says of length and special tokens is replaced by what this class promises."""
@@ -179,6 +217,71 @@ def _word_pieces(library: Any, lines: list[str]) -> tokenizers.Tokenizer:
         special_tokens=[(piece, ids[piece]) for piece in ("[CLS]", "[SEP]")],
     )
     return tokenizer
+
+
+def load_tokenizer(data: bytes) -> tokenizers.Tokenizer:
+    """A tokeniser of the library `tokenizers` that takes bounded time for any sentence.
+
+    Args:
+        data: contents of a `tokenizer.json`.
+
+    Raises:
+        WeightsError: not such a file, or one whose rules are not those of BERT or CLIP.
+        BackendError: the library is missing.
+    """
+    library = import_tokenizers()
+    try:
+        _check_rules(parse_json(data[: _MOST_BYTES + 1]))
+        with refused_panics():
+            return library.Tokenizer.from_buffer(data)
+    except WeightsError:
+        raise
+    except Exception as error:  # the library raises Exception itself
+        raise _no_vocabulary(error) from error
+
+
+def _check_rules(content: Any) -> None:
+    """ValueError for a tokenizer.json that could take for ever, or whose ids are none."""
+    model = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict):
+        raise ValueError("it has no model with a vocab")  # noqa: TRY004
+    ids = [*model["vocab"].values(), *(one["id"] for one in content.get("added_tokens") or ())]
+    if not all(isinstance(number, int) and 0 <= number < _MOST_PIECES for number in ids):
+        raise ValueError(f"ids of word pieces that are not from 0 to {_MOST_PIECES - 1}")
+    small = {name: value for name, value in content.items() if name != "added_tokens"}
+    small["model"] = {k: v for k, v in model.items() if k not in ("vocab", "merges")}
+    if len(json.dumps(small)) > _MOST_OTHER_CHARACTERS:
+        raise ValueError("more beside the word pieces than rules are long")
+    parts, waiting = 0, [small]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict) and part not in _RULES:
+            if part.get("type", _PARTS[0]) not in _PARTS or "pattern" in part:
+                raise ValueError("it has a rule that BERT's and CLIP's have not")
+            parts += "type" in part
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
+    if parts > _MOST_PARTS:
+        raise ValueError(f"{parts} rules")
+
+
+def _no_vocabulary(error: Exception) -> WeightsError:
+    return WeightsError(
+        f"this is not a vocabulary of word pieces ({error}); expected a tokenizer.json of BERT's "
+        "or CLIP's kind, or a vocab.txt with one word piece a line"
+    )
+
+
+@contextmanager
+def refused_panics() -> Iterator[None]:
+    """Make a panic of the library, which is no `Exception`, a WeightsError."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise WeightsError(f"the tokenizer broke down ({error}); export the model again") from error
 
 
 def import_tokenizers() -> Any:

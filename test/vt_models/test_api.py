@@ -6,7 +6,7 @@ import pytest
 
 import vt_models
 from vt_models import InputError, Tracker, WeightsError
-from vt_models.runtime.installed_weights import shipped_directory
+from vt_models.runtime.installed_weights import bundled_directory
 from vt_models.runtime.onnx_engine import OnnxEngine
 
 
@@ -46,7 +46,7 @@ def test_create_tracker_missing_or_unusable_weights_are_refused(tmp_path) -> Non
 @pytest.mark.parametrize("name", vt_models.list_models())
 def test_create_tracker_bundled_weights_track_or_the_error_helps(name, moving_square) -> None:
     frames, boxes = moving_square
-    if shipped_directory(vt_models.get_spec(name)) is None:
+    if bundled_directory(vt_models.get_spec(name)) is None:
         with pytest.raises(
             WeightsError, match=f"no weights are bundled for {name}.*weights import"
         ):
@@ -57,3 +57,10 @@ def test_create_tracker_bundled_weights_track_or_the_error_helps(name, moving_sq
     for frame in frames[1:]:
         estimate = tracker.update(frame)
         assert np.isfinite(estimate.box).all()
+
+
+def test_create_tracker_takes_one_thread_whatever_the_backend() -> None:
+    torch = pytest.importorskip("torch", reason="needs the training packages")
+    torch.set_num_threads(2)
+    vt_models.create_tracker("asymtrack_lite0", backend="torch", device="cpu")
+    assert torch.get_num_threads() == 1

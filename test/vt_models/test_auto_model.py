@@ -13,9 +13,9 @@ from vt_models.cli.main import main
 from vt_models.registry import get_spec, list_models
 from vt_models.runtime.installed_weights import (
     WEIGHTS_VARIABLE,
+    bundled_directory,
     find_weights,
     installed_directory,
-    shipped_directory,
 )
 
 if TYPE_CHECKING:
@@ -109,12 +109,12 @@ def test_auto_is_a_name_of_create_tracker(monkeypatch) -> None:
 
 def test_installed_weights_come_before_those_that_ship(tmp_path: Path, monkeypatch) -> None:
     spec = get_spec(DEFAULT)
-    shipped = shipped_directory(spec)
-    assert shipped is not None
+    bundled = bundled_directory(spec)
+    assert bundled is not None
     monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path))
     assert installed_directory(spec) == tmp_path / DEFAULT
-    assert find_weights(spec) == shipped
-    shutil.copytree(shipped, tmp_path / DEFAULT)
+    assert find_weights(spec) == bundled
+    shutil.copytree(bundled, tmp_path / DEFAULT)
     assert find_weights(spec) == tmp_path / DEFAULT
     assert vt_models.create_tracker(DEFAULT, device="cpu").spec.name == DEFAULT
 
@@ -129,9 +129,9 @@ def test_without_any_weights_the_error_says_where_they_belong(tmp_path: Path, mo
 
 def test_an_export_can_be_installed(tmp_path: Path, monkeypatch) -> None:
     pytest.importorskip("torch", reason="needs the training packages")
-    shipped = shipped_directory(get_spec(DEFAULT))
-    assert shipped is not None
+    bundled = bundled_directory(get_spec(DEFAULT))
+    assert bundled is not None
     monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path))
-    weights = str(shipped / "weights.safetensors")
+    weights = str(bundled / "weights.safetensors")
     assert main(["export", DEFAULT, "--weights", weights, "--install"]) == 0
     assert find_weights(get_spec(DEFAULT)) == tmp_path / DEFAULT

@@ -8,7 +8,7 @@ import pytest
 
 import vt_models
 from vt_models import InputError, get_spec, list_models
-from vt_models.nets.builders import find_builder, register_model, registered
+from vt_models.nets.builders import find_builder, has_miniature, register_model, registered
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -92,14 +92,15 @@ def test_builders_and_specifications_belong_together() -> None:
     assert [build.__name__ for build in builds] == list_models()
     families = [build.__module__ for build in builds]
     assert families == [f"vt_models.nets.{get_spec(name).family}" for name in list_models()]
-    models, miniatures = registered()
-    assert models == set(list_models())
+    assert registered().keys() == set(list_models())
+    miniatures = {name for name, build in registered().items() if has_miniature(build)}
     small = {"asymtrack_lite0", "asymtrack_nano", "procontext_tiny"}
     small |= {"asymtrack_t", "asymtrack_s", "asymtrack_b"}
     assert miniatures == set(list_models()) - small
     for name in list_models():
         build = find_builder(get_spec(name), miniature=True)
-        assert build.__name__ == (f"{name}_miniature" if name in miniatures else name)
+        keywords = getattr(build, "keywords", {})
+        assert keywords == ({"miniature": True} if name in miniatures else {})
 
 
 def test_register_model_twice_is_refused() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 pytest.importorskip("tokenizers", reason="needs the library of word pieces")
 
 from vt_models.errors import InputError, WeightsError
-from vt_models.text import MAX_CHARACTERS, Tokenizer, no_text, vocabulary
+from vt_models.text import MAX_CHARACTERS, Tokenizer, no_text, refused_panics, vocabulary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -178,3 +178,49 @@ def test_needs_neither_torch_nor_a_network() -> None:
     )
 
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+BERT = json.loads(vocabulary())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {
+            "pre_tokenizer": {
+                "type": "Split",
+                "pattern": {"Regex": "(a+)+$"},
+                "behavior": "Isolated",
+            }
+        },
+        {"normalizer": {"type": "Replace", "pattern": {"Regex": "([a-z]+)+9"}, "content": "x"}},
+        {"normalizer": {"type": "Replace", "pattern": {"String": ""}, "content": "a" * 1000}},
+        {"normalizer": {"type": "Prepend", "prepend": "x" * 3000}},
+        {"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}] * 13}},
+        {"model": {**BERT["model"], "continuing_subword_prefix": "#" * 5000}},
+        {"model": {**BERT["model"], "vocab": {**BERT["model"]["vocab"], "[PAD]": 2**31}}},
+        {"model": {**BERT["model"], "vocab": {**BERT["model"]["vocab"], "[PAD]": -1}}},
+        {"model": {"type": "Unigram", "vocab": [["a", 0.0]]}},
+        {"added_tokens": [{"content": "x"}]},
+        {"added_tokens": 3},
+    ],
+)
+def test_a_tokenizer_whose_rules_may_not_end_is_refused(changes) -> None:
+    with pytest.raises(WeightsError, match="not a vocabulary of word pieces"):
+        Tokenizer.from_bytes(json.dumps({**BERT, **changes}).encode(), LENGTH)
+
+
+@pytest.mark.parametrize("data", [b"{" + b'"a":{' * 100_000, b"{}", b"{" + b" " * 2**24])
+def test_a_file_that_is_no_tokenizer_is_refused(data) -> None:
+    with pytest.raises(WeightsError, match="not a vocabulary of word pieces"):
+        Tokenizer.from_bytes(data, LENGTH)
+
+
+def test_a_panic_of_the_library_is_an_error_of_ours() -> None:
+    class PanicException(BaseException):
+        pass
+
+    with pytest.raises(WeightsError, match="broke down"), refused_panics():
+        raise PanicException
+    with pytest.raises(KeyboardInterrupt), refused_panics():
+        raise KeyboardInterrupt

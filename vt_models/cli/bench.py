@@ -11,17 +11,12 @@ from typing import Any
 import cv2
 
 from vt_models.datasets.kinds import open_dataset
-from vt_models.evaluation.baselines import create_baseline, missing_reason
+from vt_models.errors import BackendError, ExportError
+from vt_models.evaluation.baselines import create_baseline
 from vt_models.evaluation.provenance import command_line, provenance
 from vt_models.evaluation.reports.tables import table
 from vt_models.evaluation.runs.runner import SingleObjectTracker
-from vt_models.evaluation.speed import (
-    FrameClip,
-    available_models,
-    measure,
-    sequence_clip,
-    synthetic_clip,
-)
+from vt_models.evaluation.speed import measure, model_tracker, sequence_clip, synthetic_clip
 from vt_models.files import write_text
 from vt_models.registry import list_models
 
@@ -40,27 +35,44 @@ def bench(args: argparse.Namespace) -> dict[str, Any]:
     """Measure what the options ask for and return the JSON object."""
     about = provenance(command_line(), args.seed)
     cv2.setNumThreads(args.threads)
-    clip = _clip(args)
-    models = list_models() if args.model is None else args.model
-    built, left_out = available_models(models, args.device, args.threads, args.seed)
-    trackers: dict[str, SingleObjectTracker] = {name: made for name, (made, _) in built.items()}
-    weights = {name: kind for name, (_, kind) in built.items()}
+    if args.root is None:
+        clip = synthetic_clip(args.frames, args.seed)
+    else:
+        names = [args.sequence] if args.sequence else None
+        clip = sequence_clip(open_dataset("folder", args.root, names)[0], args.frames)
+    trackers: dict[str, SingleObjectTracker] = {}
+    weights, left_out = {}, {}
+    for name in list_models() if args.model is None else args.model:
+        try:
+            made = model_tracker(name, args.device, args.threads, args.seed)
+            trackers[name], weights[name] = made
+        except (BackendError, ExportError) as error:
+            left_out[name] = f"{name}: {error}"
     for name in args.baselines:
-        reason = missing_reason(name, args.baseline_weights)
-        if reason is None:
+        try:
             trackers[name] = create_baseline(name, args.baseline_weights, args.threads)
             weights[name] = "baseline"
-        else:
-            left_out[name] = reason
+        except BackendError as error:
+            left_out[name] = str(error)
+    if not trackers:
+        reasons = "; ".join(left_out.values())
+        raise BackendError(f"there is nothing to measure: {reasons or 'no --model was named'}")
     for reason in left_out.values():
         sys.stderr.write(f"left out: {reason}\n")
+    height, width = clip.frames[0].shape[:2]
     timings = measure(trackers, clip, repeats=args.repeats, burn_in=args.burn_in)
     return {
         "benchmark": "speed",
         **about,
         "threads": args.threads,
         "device": args.device,
-        "clip": _describe(clip),
+        "clip": {
+            "source": clip.source,
+            "frames": len(clip.frames),
+            "width": width,
+            "height": height,
+            "box": list(clip.box),
+        },
         "burn_in": args.burn_in,
         "trackers": {
             name: {"weights": weights[name], **timing.to_dict()} for name, timing in timings.items()
@@ -72,22 +84,4 @@ def bench(args: argparse.Namespace) -> dict[str, Any]:
 def to_text(result: dict[str, Any]) -> str:
     """Return a table with a line for each tracker."""
     columns = {"median": "median_ms", "p99": "p99_ms", "init": "init_ms", "weights": "weights"}
-    return table("ms per frame", columns, list(result["trackers"].items())) + "\n"
-
-
-def _clip(args: argparse.Namespace) -> FrameClip:
-    if args.root is None:
-        return synthetic_clip(args.frames, args.seed)
-    dataset = open_dataset("folder", args.root, [args.sequence] if args.sequence else None)
-    return sequence_clip(dataset[0], args.frames)
-
-
-def _describe(clip: FrameClip) -> dict[str, Any]:
-    height, width = clip.frames[0].shape[:2]
-    return {
-        "source": clip.source,
-        "frames": len(clip.frames),
-        "width": width,
-        "height": height,
-        "box": list(clip.box),
-    }
+    return f"{table('ms per frame', columns, result['trackers'].items())}\n"

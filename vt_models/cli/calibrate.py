@@ -15,14 +15,15 @@ import cv2
 import numpy as np
 
 from vt_models.api import create_tracker
+from vt_models.datasets.checks import require_usable
 from vt_models.datasets.kinds import open_dataset
+from vt_models.datasets.video_list import read_video_list
 from vt_models.errors import InputError, WeightsError
 from vt_models.evaluation.calibration import (
     Samples,
     can_leave_out,
     collect,
     confidences,
-    draw_reliability,
     expected_calibration_error,
     fit,
     leave_one_out,
@@ -31,19 +32,30 @@ from vt_models.evaluation.calibration import (
 )
 from vt_models.evaluation.longterm.compose import compose
 from vt_models.evaluation.longterm.metrics import TimedSequence
+from vt_models.evaluation.reports.tables import Table
 from vt_models.files import write_text
 from vt_models.longterm.calibration import Calibration
 from vt_models.registry import get_spec
+from vt_models.runtime.engine import check_threads
 from vt_models.runtime.export_directory import MANIFEST
 from vt_models.runtime.installed_weights import find_weights
 
 
 def run(args: argparse.Namespace) -> int:
     """Run `vt-models calibrate`; raises VtModelsError for what is printed in one line."""
+    if args.diagram is not None:  # what lacks is said before anything runs
+        from vt_models.evaluation.reports import plots  # noqa: PLC0415 - needs an extra
+
+        plots.check_chart_path(args.diagram)
+    check_threads(args.threads)
     cv2.setNumThreads(args.threads)
     directory = _directory(args.model, args.weights)
     tracker = create_tracker(args.model, directory, device=args.device, threads=args.threads)
-    sequences = open_dataset("folder", args.sequences, args.names)
+    sequences = open_dataset(args.dataset, args.sequences, args.names)
+    if args.list is not None:
+        chosen = read_video_list(args.list).validation_sequences(sequences.names)
+        sequences = open_dataset(args.dataset, args.sequences, list(chosen))
+    require_usable(sequences)
     real = collect(tracker, [TimedSequence(sequence) for sequence in sequences])
     composed: list[Samples] = []
     if args.pack is not None:
@@ -52,8 +64,8 @@ def run(args: argparse.Namespace) -> int:
     about = _describe(calibration, real, composed, args.seed)
     entry: dict[str, Any] = {**calibration.to_entry(), "fitted": about}
     if args.diagram is not None:
-        title = f"{args.model}: ECE {about['ece']:.3f}, {_held(about)}"
-        draw_reliability(args.diagram, about["reliability"], title)
+        title = f"{args.model}, {_held(about)}"
+        plots.save_reliability(args.diagram, title, about["ece"], about["reliability"])
     if not args.dry_run:
         write_calibration(directory, entry)
     sys.stdout.write(json.dumps(entry, indent=2) + "\n" if args.json else _text(entry))
@@ -117,15 +129,14 @@ def _text(entry: dict[str, Any]) -> str:
     errors = (
         f"mean {about['nees_mean']:.2f} (4 is calibrated), median {about['nees_median']:.2f} (3.36)"
     )
+    bins = [
+        (f"{row['confidence']:.2f}", [row["right"], row["frames"]]) for row in about["reliability"]
+    ]
     lines = [
         f"P(IoU >= 0.5) = sigmoid({formula} {entry['bias']:+.2f})",
         f"ECE {about['ece']:.3f} over {about['frames']} frames, {_held(about)}",
         f"normalised error squared: {errors}",
-        f"{'confidence':>10}{'right':>8}{'frames':>8}",
-    ]
-    lines += [
-        f"{row['confidence']:>10.2f}{row['right']:>8.2f}{row['frames']:>8}"
-        for row in about["reliability"]
+        str(Table("confidence", ("right", "frames"), bins)),
     ]
     return "\n".join(lines) + "\n"
 

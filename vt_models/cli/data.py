@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 from tqdm import tqdm
 
+from vt_models.datasets.checks import sequence_faults
 from vt_models.datasets.coco import AnnotatedImage
 from vt_models.datasets.kinds import DATASETS, open_dataset, open_images
 from vt_models.datasets.sequence import VideoSequence
@@ -107,16 +108,22 @@ def _check_entry(
     else:
         found = Findings(1, 1, len(entry.boxes), texts=int(bool(entry.captions)))
         reads = [partial(entry.read)]
-    for read in reads if decode else ():
+    sizes: dict[str, str] = {}
+    for place, read in enumerate(reads if decode else (), start=1):
         try:
-            read()
+            height, width = read().shape[:2]
+            sizes.setdefault(f"{width}x{height}", f"{width}x{height} from frame {place} on")
         except DatasetError as error:
             found.problems.append(str(error))
+    if isinstance(entry, VideoSequence) and len(sizes) > 1:
+        found.problems.append(f"{entry.name}: images of several sizes: {', '.join(sizes.values())}")
+    found.problems = list(dict.fromkeys(found.problems))  # a bad first image is found twice
     return found
 
 
 def _of_sequence(sequence: VideoSequence) -> Findings:
     return Findings(
+        problems=[fault.message for fault in sequence_faults(sequence)],
         entries=1,
         images=len(sequence),
         boxes=int(np.isfinite(sequence.boxes).all(axis=1).sum()),

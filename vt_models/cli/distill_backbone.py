@@ -94,7 +94,7 @@ def _checked(args: argparse.Namespace) -> BackboneSettings:
     check_counts(args, samples=1, batch_size=1, workers=0, threads=1)
     if not 0 < args.lr < math.inf:
         raise InputError(f"--lr is {args.lr}; expected more than 0.")
-    check_weights_file(args.output)
+    check_weights_file(args.output, args.teacher_weights)
     training_device(args.device)
     return BackboneSettings(
         samples=args.samples,

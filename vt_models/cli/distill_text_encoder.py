@@ -62,5 +62,5 @@ def _checked(args: argparse.Namespace) -> ShrinkSettings:
     check_counts(args, steps=1, batch_size=1)
     if not get_spec(args.model).language:
         raise InputError(f"--model {args.model} reads no text")
-    check_weights_file(args.output)
+    check_weights_file(args.output, args.teacher)
     return ShrinkSettings(args.steps, args.batch_size, seed=args.seed)

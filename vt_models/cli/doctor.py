@@ -9,14 +9,22 @@ import platform
 import sys
 import time
 from importlib import import_module
-from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
-from vt_models.cli.options import add_json
-from vt_models.errors import VtModelsError, install_hint
+from vt_models.cli.main import EXTRAS
+from vt_models.errors import VtModelsError, broken_package, install_hint
 from vt_models.registry import get_spec, list_models
 
 State = Literal["ok", "absent", "error"]
+_PURPOSES = {
+    "": "",
+    "train": "to train, export or import checkpoints",
+    "report": "for the page and the charts of eval",
+    "grounding": "for published detectors",
+}
+"""What an extra is needed for; "" is needed for everything."""
+_IMPORTED_AS = {"tensorboard": "torch.utils.tensorboard"}
+"""What is imported of a package, where the package alone would not show that it is broken."""
 
 
 class Check(NamedTuple):
@@ -33,11 +41,6 @@ class Check(NamedTuple):
     state: State
     detail: str
     remedy: str = ""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of `vt-models doctor`."""
-    add_json(parser.add_argument)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -59,72 +62,64 @@ def run(args: argparse.Namespace) -> int:
 
 def examine() -> list[Check]:
     """All checks, in the order in which one depends on the other."""
+    ros = "source /opt/ros/jazzy/setup.bash, or run `make setup` in the repository"
+    train = f"to train, export or import checkpoints: {install_hint('train')}"
+    python = f"{platform.python_version()}, {platform.machine()}, {sys.executable}"
     return [
-        _python(),
+        Check("python", "ok", python),
         _package("numpy", "pip install 'numpy>=1.26,<3'"),
         _package("cv2", "pip install opencv-contrib-python-headless"),
-        _onnxruntime(),
-        _torch(),
-        _rclpy(),
+        _package("onnxruntime", "pip install onnxruntime"),
+        _package("torch", train, "tracking does not need it"),
+        _package("rclpy", ros, "only the nodes need it"),
+        *(_extra(extra, purpose) for extra, purpose in _PURPOSES.items()),
         *(_weights(name) for name in list_models()),
         _tracking(),
     ]
 
 
-def _python() -> Check:
-    version = f"{platform.python_version()}, {platform.machine()}, {sys.executable}"
-    return Check("python", "ok", version)
-
-
-def _import(name: str) -> ModuleType | str:
-    """The module, or why it cannot be imported."""
+def _package(name: str, remedy: str, optional: str = "") -> Check:
+    """A package by the name under which it is imported; `optional` says who needs it if not all."""
     try:
-        return import_module(name)
+        module: Any = import_module(name)
     except Exception as error:  # a broken package raises anything
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if optional and isinstance(error, ModuleNotFoundError) and error.name == name:
+            return Check(name, "absent", f"{reason}; {optional}", remedy)
+        return Check(name, "error", reason, remedy)
+    found = str(getattr(module, "__version__", "version unknown"))
+    if name == "rclpy":
+        return Check(name, "ok", str(module.__file__))
+    if name == "torch":
+        found += ", CUDA" if module.cuda.is_available() else ", CPU only"
+    if name == "onnxruntime":
+        providers = module.get_available_providers()
+        found += f", providers: {', '.join(providers)}"
+        if "CUDAExecutionProvider" not in providers:
+            return Check(name, "ok", found, "for a GPU: pip install onnxruntime-gpu instead")
+    return Check(name, "ok", found)
 
 
-def _package(name: str, remedy: str) -> Check:
-    module = _import(name)
-    if isinstance(module, str):
-        return Check(name, "error", module, remedy)
-    return Check(name, "ok", str(getattr(module, "__version__", "version unknown")))
-
-
-def _onnxruntime() -> Check:
-    module: Any = _import("onnxruntime")
-    if isinstance(module, str):
-        return Check("onnxruntime", "error", module, "pip install onnxruntime")
-    providers = module.get_available_providers()
-    detail = f"{module.__version__}, providers: {', '.join(providers)}"
-    if "CUDAExecutionProvider" in providers:
-        return Check("onnxruntime", "ok", detail)
-    return Check("onnxruntime", "ok", detail, "for a GPU: pip install onnxruntime-gpu instead")
-
-
-def _torch() -> Check:
-    module: Any = _import("torch")
-    if isinstance(module, str):
-        return Check(
-            "torch",
-            "absent",
-            f"{module}; tracking does not need it",
-            f"to train, export or import checkpoints: {install_hint('train')}",
-        )
-    device = "CUDA" if module.cuda.is_available() else "CPU only"
-    return Check("torch", "ok", f"{module.__version__}, {device}")
-
-
-def _rclpy() -> Check:
-    module = _import("rclpy")
-    if isinstance(module, str):
-        return Check(
-            "rclpy",
-            "absent",
-            f"{module}; only the nodes need it",
-            "source /opt/ros/jazzy/setup.bash, or run `make setup` in the repository",
-        )
-    return Check("rclpy", "ok", str(module.__file__))
+def _extra(extra: str, purpose: str) -> Check:
+    """The packages of an extra: all there, some missing, or one that cannot be loaded."""
+    title, missing, problems = f"extra {extra}" if extra else "packages", [], []
+    packages = [package for package, brought_by in EXTRAS.items() if brought_by == extra]
+    for package in packages:
+        try:
+            import_module(_IMPORTED_AS.get(package, package))
+        except ModuleNotFoundError as error:
+            missing.append(str(error.name))
+        except Exception as error:  # as above
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            problems.append(f"{broken_package(error) or package} cannot be loaded: {reason}")
+    if problems:
+        remedy = f"install what is broken and what it needs anew: {install_hint(extra)}"
+        return Check(title, "error", "; ".join(problems), remedy)
+    if missing:
+        state: State = "absent" if extra else "error"
+        names = ", ".join(dict.fromkeys(missing))
+        return Check(title, state, f"without {names}", f"{purpose}: {install_hint(extra)}")
+    return Check(title, "ok", ", ".join(packages))
 
 
 def _weights(name: str) -> Check:

@@ -8,24 +8,31 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import cv2
 
-from vt_models.cli.options import (
-    check_counts,
-)
+from vt_models.api import create_tracker
+from vt_models.cli.options import check_counts
+from vt_models.datasets.checks import require_usable
 from vt_models.datasets.kinds import open_dataset
 from vt_models.datasets.reader import SequenceDataset
 from vt_models.datasets.sequence import VideoSequence
 from vt_models.datasets.video_list import read_video_list
-from vt_models.errors import InputError
-from vt_models.evaluation.longterm.report import LongTermReport, long_term_report
+from vt_models.errors import DatasetError, InputError, VtModelsError
+from vt_models.evaluation.longterm.report import long_term_report
 from vt_models.evaluation.provenance import command_line, provenance
+from vt_models.evaluation.reports.attention import SeenFrame, explain_worst
 from vt_models.evaluation.runs.one_pass import OnePass, run_one_pass
 from vt_models.evaluation.runs.resume import RunOptions, files_digest
-from vt_models.evaluation.runs.runner import Starter, start_on_truth
+from vt_models.evaluation.runs.run_errors import RunError
+from vt_models.evaluation.runs.runner import (
+    Starter,
+    StartOnTruth,
+    check_length,
+    require_result_names,
+    require_scored_frames,
+)
 from vt_models.evaluation.runs.streaming import Streaming
 from vt_models.evaluation.runs.text_start import TextStart
 from vt_models.evaluation.runs.trackers import (
@@ -37,6 +44,7 @@ from vt_models.evaluation.runs.trackers import (
 )
 from vt_models.evaluation.runs.vot_outcome import PROTOCOL as VOT
 from vt_models.evaluation.runs.vot_outcome import VotOutcome, run_vot
+from vt_models.evaluation.runs.vot_runs import sequence_anchors
 from vt_models.tracker.tracker import Tracker
 
 OWN_PROTOCOLS = {
@@ -45,13 +53,15 @@ OWN_PROTOCOLS = {
     "lasot_ext": "lasot",
     "nfs": "otb",
     "otb": "otb",
-    "tnl2k": "otb",
+    "tc128": "otb",
+    "tnl2k": "lasot",  # its toolkit divides by all frames, too
     "trackingnet": "trackingnet",
     "uav123": "otb",
     "vot": "vot",
 }
 """By the kind of the dataset; the others have none."""
 NO_PROTOCOL = "ope"
+SOME_FAILED = 1
 EVERY_TRACKER = ""
 """Key of a latency that holds for all."""
 
@@ -64,26 +74,111 @@ def run(args: argparse.Namespace) -> int:
     _refuse_contradictions(args, protocol)
     cv2.setNumThreads(args.threads)
     trackers = _trackers(args)
+    inside = _inside(args)
     streams = _streams(args, [tracker.name for tracker in trackers])
     sequences, kinds = _open(args)
+    require_usable(sequences, *_requirements(args, protocol))
     if args.output is not None:
-        _make_folder(args.output)
+        require_result_names(sequences.names)
+        try:
+            args.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"--output {args.output}: {error.strerror}; give a folder to write to"
+            raise InputError(message) from error
     options = RunOptions(args.jobs, args.output, args.fresh)
     outcome: OnePass | VotOutcome
     if protocol == VOT:
-        outcome = run_vot(trackers, sequences, options, eao_range)
+        outcome = run_vot(trackers, sequences, options, eao_range, args.text, streams)
     else:
         rules = None if protocol == NO_PROTOCOL else protocol
         outcome = run_one_pass(trackers, sequences, options, rules, streams, _start(args))
         if args.long_term:
-            outcome = replace(outcome, long_term=_long_term(trackers[0], sequences))
-        outcome = replace(outcome, kinds=kinds)
+            outcome = _with_long_term(outcome, trackers[0], sequences)
+        outcome = replace(outcome, kinds=kinds, seen=_look_inside(args, outcome, inside))
+    problem = None
     if args.output is not None:
-        for line in outcome.save(args.output, _about(args, trackers, protocol)):
-            sys.stderr.write(f"{line}\n")
+        about = provenance(command_line(), seed=0)
+        del about["seed"]
+        weights = {one.name: [files_digest(path) for path in one.weights] for one in trackers}
+        about |= {
+            "dataset": args.dataset,
+            "split": args.split,
+            "protocol": protocol,
+            "text": args.text,
+            "jobs": args.jobs,
+            "weights sha256": {name: digests for name, digests in weights.items() if digests},
+        }
+        try:
+            for line in outcome.save(args.output, about):
+                sys.stderr.write(f"{line}\n")
+        except OSError as error:
+            problem = f"--output {args.output} cannot be written: {error.strerror or error}"
     text = json.dumps(outcome.to_dict(), indent=2) if args.json else outcome.to_text()
     sys.stdout.write(text + "\n")
-    return 0
+    if problem is not None:
+        raise InputError(problem)
+    return SOME_FAILED if outcome.errors else 0
+
+
+def _requirements(
+    args: argparse.Namespace, protocol: str
+) -> list[Callable[[VideoSequence], object]]:
+    """What every sequence has to have, found out before anything runs."""
+
+    def require_text(sequence: VideoSequence) -> None:
+        if not sequence.language:
+            raise DatasetError(f"{sequence.name} has no sentence for --init text to start from")
+
+    def require_truth(sequence: VideoSequence) -> None:
+        if not sequence.is_annotated:
+            raise DatasetError(f"--long-term needs the truth, not public for {sequence.name}")
+
+    found: list[Callable[[VideoSequence], object]] = [check_length]
+    found.append(sequence_anchors if protocol == VOT else require_scored_frames)
+    found += [require_text] if args.init == "text" else []
+    return found + ([require_truth] if args.long_term else [])
+
+
+def _with_long_term(
+    outcome: OnePass, tracker: EvaluatedTracker, sequences: SequenceDataset
+) -> OnePass:
+    """Run the long-term tracker around the first model, too; its error is one among others."""
+    factory = cast("Callable[[], Tracker]", tracker.factory)  # custom ones and baselines come later
+    try:
+        return replace(outcome, long_term=long_term_report(factory, sequences, tracker.name))
+    except VtModelsError as error:
+        found = RunError(f"--long-term {tracker.name}", None, str(error))
+        return replace(outcome, errors=[*outcome.errors, found])
+
+
+def _inside(args: argparse.Namespace) -> dict[str, Tracker]:
+    """The models in torch, by name, for --attention; what is missing is said before any run."""
+    if args.attention == 0:
+        return {}
+    if args.attention < 0:
+        raise InputError(f"--attention {args.attention}: expected a number of sequences, 0 or more")
+    if not args.model or args.output is None:
+        lacks = "--model" if not args.model else "--output"
+        raise InputError(f"--attention draws what a model's network saw into files: give {lacks}")
+    made = [
+        create_tracker(name, args.weights, "torch", args.device, args.threads, args.update)
+        for name in dict.fromkeys(args.model)
+    ]
+    return {tracker.spec.name: tracker for tracker in made}
+
+
+def _look_inside(
+    args: argparse.Namespace, outcome: OnePass, inside: dict[str, Tracker]
+) -> list[SeenFrame]:
+    reports = {report.model: report for report in outcome.reports if report.is_scored}
+    return [
+        seen
+        for name, tracker in inside.items()
+        if name in reports
+        for seen in explain_worst(
+            tracker, reports[name], outcome.sequences, args.attention, args.text
+        )
+    ]
 
 
 def _trackers(args: argparse.Namespace) -> list[EvaluatedTracker]:
@@ -115,9 +210,10 @@ def _trackers(args: argparse.Namespace) -> list[EvaluatedTracker]:
 def _start(args: argparse.Namespace) -> Starter:
     """How trackers are started; a detector is loaded once, so that its errors come at once."""
     if args.init == "box":
-        return start_on_truth
+        return StartOnTruth(args.text)
     backend, source = args.grounding_backend, args.grounding_source
-    start = TextStart(backend, source, args.grounding_threshold, args.device, args.threads)
+    threshold = args.grounding_threshold
+    start = TextStart(backend, source, threshold, args.device, args.threads, args.text)
     start.load()
     return start
 
@@ -182,22 +278,6 @@ def _open(args: argparse.Namespace) -> tuple[SequenceDataset, dict[str, list[str
     return open_dataset(args.dataset, args.root, chosen, **options), kinds
 
 
-def _long_term(tracker: EvaluatedTracker, sequences: Sequence[VideoSequence]) -> LongTermReport:
-    """Of the first tracker, which is a model: baselines come later."""
-    secret = [one.name for one in sequences if not one.is_annotated]
-    if secret:
-        raise InputError(f"--long-term needs the truth, which is not public for {secret[0]}")
-    factory = cast("Callable[[], Tracker]", tracker.factory)
-    return long_term_report(factory, sequences, tracker.name)
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--output {path}: {error.strerror}; give a folder to write to") from error
-
-
 def _eao_range(text: str | None, protocol: str) -> tuple[int, int] | None:
     """`"115:755"` to (115, 755)."""
     if text is None:
@@ -220,31 +300,21 @@ def _refuse_contradictions(args: argparse.Namespace, protocol: str) -> None:
         "--stream": args.stream is not None,
         "--init text": args.init == "text",
         "--long-term": args.long_term,
+        "--attention": args.attention != 0,
     }
     chosen = [name for name, there in given.items() if there]
-    if chosen and protocol == VOT:
+    impossible = [name for name in chosen if name != "--stream"]
+    if impossible and protocol == VOT:
         raise InputError(
-            f"{chosen[0]} does not go with --protocol {protocol}; add --protocol {NO_PROTOCOL}"
+            f"{impossible[0]} does not go with --protocol {protocol}; add --protocol {NO_PROTOCOL}"
         )
-    if args.long_term and len(chosen) > 1:
+    if args.attention and {"--stream", "--init text"} & {*chosen}:
+        raise InputError(
+            f"--attention tracks again from the true box through every frame, so {chosen[0]} does "
+            "not go with it; run them one after the other"
+        )
+    if args.long_term and {"--stream", "--init text"} & {*chosen}:
         raise InputError(
             f"--long-term starts on the true box and sees every frame, so {chosen[0]} does not go "
             "with it; run them one after the other"
         )
-
-
-def _about(
-    args: argparse.Namespace, trackers: Sequence[EvaluatedTracker], protocol: str
-) -> dict[str, Any]:
-    """What a reader of the report needs to repeat it."""
-    weights = {one.name: [files_digest(path) for path in one.weights] for one in trackers}
-    about = provenance(command_line(), seed=0)
-    del about["seed"]
-    return {
-        **about,
-        "dataset": args.dataset,
-        "split": args.split,
-        "protocol": protocol,
-        "jobs": args.jobs,
-        "weights sha256": {name: digests for name, digests in weights.items() if digests},
-    }

@@ -8,65 +8,27 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from vt_models.cli.options import add_json
+from vt_models.api import create_model
+from vt_models.cli.arguments import EXPORT_SETTINGS
 from vt_models.errors import InputError
-from vt_models.registry import ModelSpec
+from vt_models.nets.builders import spec_of
+from vt_models.registry import ModelSpec, get_spec
+from vt_models.runtime.export_directory import MANIFEST
+from vt_models.runtime.installed_weights import installed_directory
 
-_SETTINGS = {
-    "clip_margin": ("box", "dense"),
-    "size_calibration": ("box", "dense"),
-    "size_smoothing": ("box", "dense"),
-    "least_score": ("box",),
-    "scale_penalty": ("dense",),
-    "window_influence": ("dense",),
-}
-"""What trackers may do otherwise than with the authors' weights, and the decoders that do it."""
 _OLD_SETTINGS = {"size_fit": "size_calibration"}
 """Previous names of settings; accepted for one release, with a warning."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of `vt-models export`."""
-    add = parser.add_argument
-    add("name", metavar="NAME", help="name of the model, see `vt-models models`")
-    add("--weights", required=True, type=Path, help=".safetensors file of this model")
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--output", type=Path, help="directory to create")
-    where.add_argument(
-        "--install",
-        action="store_true",
-        help="where trackers look that are made without naming weights: VT_MODELS_WEIGHTS, else "
-        "vt_models in the user's data directory",
-    )
-    add(
-        "--storage",
-        default="float16",
-        choices=("float32", "float16", "int8"),
-        help="how weights are stored; default: %(default)s",
-    )
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SETTING=VALUE",
-        help=f"how trackers treat what these weights find, instead of the model's own value: "
-        f"{', '.join(_SETTINGS)}; may be given several times",
-    )
-    add_json(add)
-
-
 def run(args: argparse.Namespace) -> int:
     """Run `vt-models export`; raises VtModelsError for what the command line prints in one line."""
-    from vt_models.api import create_model  # noqa: PLC0415 - loads OpenCV
-    from vt_models.registry import get_spec  # noqa: PLC0415 - loads OpenCV
-    from vt_models.runtime.export_directory import MANIFEST  # noqa: PLC0415 - loads OpenCV
-    from vt_models.runtime.installed_weights import installed_directory  # noqa: PLC0415 - loads OpenCV
-
-    spec = with_settings(get_spec(args.name), args.set)
+    sizes = args.search_size, args.narrow_search_size
+    # What is wrong there is said before any reading.
+    with_search_sizes(with_settings(get_spec(args.name), args.set), *sizes)
     net = create_model(args.name, args.weights)
+    spec = with_search_sizes(with_settings(spec_of(get_spec(args.name), net), args.set), *sizes)
     from vt_models.export.exporter import export_model  # noqa: PLC0415 - needs torch
 
     target = installed_directory(spec) if args.install else args.output
@@ -82,6 +44,29 @@ def run(args: argparse.Namespace) -> int:
         f"outputs and {parity['sequence_px']:.1e} px over 12 frames\n"
     )
     return 0
+
+
+def with_search_sizes(spec: ModelSpec, search: int | None, narrow: int | None) -> ModelSpec:
+    """A specification with other sides of its search crops, in pixels; None leaves one as it is.
+
+    Args:
+        spec: the model's.
+        search: of the search crop; the model then has no narrow one unless that is given, too.
+        narrow: of the narrow search crop; 0 for none.
+
+    Raises:
+        InputError: the network takes no other size, or this one does not fit it.
+    """
+    option = f"--search-size {search}"
+    try:
+        if search is not None:
+            spec = spec.at_search_size(search)
+        if narrow is not None:
+            option = f"--narrow-search-size {narrow}"
+            spec = dataclasses.replace(spec, narrow_search_size=narrow)
+    except InputError as error:
+        raise InputError(f"{option}: {error}") from error
+    return spec
 
 
 def with_settings(spec: ModelSpec, texts: Sequence[str]) -> ModelSpec:
@@ -100,20 +85,17 @@ def with_settings(spec: ModelSpec, texts: Sequence[str]) -> ModelSpec:
         if name in _OLD_SETTINGS:
             sys.stderr.write(f"warning: --set {name} is now called {_OLD_SETTINGS[name]}\n")
             name = _OLD_SETTINGS[name]
-        if spec.decoder not in _SETTINGS.get(name, ()):
-            known = ", ".join(key for key, readers in _SETTINGS.items() if spec.decoder in readers)
-            raise InputError(f"--set {text}: {spec.name} has no setting {name!r}; it has {known}")
-        values[name] = _number(text, value, whole=name == "clip_margin")
+        if spec.decoder not in EXPORT_SETTINGS.get(name, ()):
+            known = [key for key, readers in EXPORT_SETTINGS.items() if spec.decoder in readers]
+            raise InputError(
+                f"--set {text}: {spec.name} has no setting {name!r}; it has {', '.join(known)}"
+            )
+        whole = name == "clip_margin"
+        wanted = "a whole number of pixels, 0 or more" if whole else "a number from 0 to 1"
+        try:
+            values[name] = int(value) if whole else float(value)
+        except ValueError as error:
+            raise InputError(f"--set {text}: expected {wanted}") from error
+        if not 0 <= values[name] <= (10_000 if whole else 1):
+            raise InputError(f"--set {text}: expected {wanted}")
     return dataclasses.replace(spec, **values)
-
-
-def _number(text: str, value: str, whole: bool) -> float:
-    """A count, or a fraction in [0, 1]."""
-    wanted = "a whole number of pixels, 0 or more" if whole else "a number from 0 to 1"
-    try:
-        number = int(value) if whole else float(value)
-    except ValueError as error:
-        raise InputError(f"--set {text}: expected {wanted}") from error
-    if not 0 <= number <= (10_000 if whole else 1):
-        raise InputError(f"--set {text}: expected {wanted}")
-    return number

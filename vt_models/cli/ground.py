@@ -6,15 +6,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
-import cv2
-
-from vt_models.errors import InputError
+from vt_models.cli.options import check_not_input
+from vt_models.datasets.images import read_image
 from vt_models.grounding.backends import create_grounder
-from vt_models.grounding.grounder import Frame
-from vt_models.grounding.results import Candidate, Grounding
+from vt_models.grounding.results import Grounding
 from vt_models.grounding.settings import GroundingSettings
 from vt_models.grounding.text import check_text
 from vt_models.video.drawing import with_label
@@ -26,9 +23,10 @@ def run(args: argparse.Namespace) -> int:
 
     Raises VtModelsError for what the command line prints in one line.
     """
+    check_not_input("--draw", args.draw, args.image)
     settings = GroundingSettings(threshold=args.grounding_threshold)
     text = check_text(args.text, settings.max_text_length)
-    frame = _read(args.image)
+    frame = read_image(args.image)
     grounder = create_grounder(
         args.grounding_backend,
         args.grounding_source,
@@ -38,7 +36,11 @@ def run(args: argparse.Namespace) -> int:
     )
     grounding = grounder.find(frame, text)
     if args.draw is not None:
-        write_image(args.draw, _drawn(frame, grounding.candidates))
+        drawn = frame
+        for number, candidate in reversed(list(enumerate(grounding.candidates, 1))):
+            # The best one last, so that it lies on top.
+            drawn = with_label(drawn, candidate.box, f"{number}: {candidate.score:.2f}")
+        write_image(args.draw, drawn)
     if args.json:
         found = {"image": str(args.image), "text": text, **to_dict(grounding)}
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
@@ -49,7 +51,14 @@ def run(args: argparse.Namespace) -> int:
 
 def to_dict(grounding: Grounding) -> dict[str, Any]:
     """The JSON object of an answer; boxes are x, y, w, h in pixels."""
-    candidates = [_candidate(candidate) for candidate in grounding.candidates]
+    candidates = [
+        {
+            "box": [round(value, 2) for value in candidate.box],
+            "score": round(candidate.score, 4),
+            "label": candidate.label,
+        }
+        for candidate in grounding.candidates
+    ]
     return {
         "status": grounding.status,
         "reason": grounding.reason,
@@ -59,30 +68,6 @@ def to_dict(grounding: Grounding) -> dict[str, Any]:
         "backend": grounding.backend,
         "seconds": round(grounding.seconds, 3),
     }
-
-
-def _candidate(candidate: Candidate) -> dict[str, Any]:
-    return {
-        "box": [round(value, 2) for value in candidate.box],
-        "score": round(candidate.score, 4),
-        "label": candidate.label,
-    }
-
-
-def _read(path: Path) -> Frame:
-    if not path.is_file():
-        raise InputError(f"--image {path} does not exist")
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise InputError(f"--image {path} is not an image that OpenCV can read")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def _drawn(frame: Frame, candidates: tuple[Candidate, ...]) -> Frame:
-    """The image with all candidates, the best one drawn last."""
-    for number, candidate in reversed(list(enumerate(candidates, 1))):
-        frame = with_label(frame, candidate.box, f"{number}: {candidate.score:.2f}")
-    return frame
 
 
 def _to_text(grounding: Grounding) -> str:

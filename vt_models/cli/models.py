@@ -9,16 +9,11 @@ import sys
 from importlib.resources import files
 from typing import Any
 
-from vt_models.cli.options import BACKENDS, add_json
+from vt_models.cli.options import BACKENDS
 from vt_models.registry import ModelSpec, get_spec, list_models
-from vt_models.runtime.installed_weights import installed_directory, shipped_directory
+from vt_models.runtime.installed_weights import bundled_directory, installed_directory
 
 _HEADER = ("model", "crops", "Mparam", "GMAC", "weights", "reads", "paper")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of `vt-models models`."""
-    add_json(parser.add_argument)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,8 +58,8 @@ def _entry(spec: ModelSpec, complexity: dict[str, Any]) -> dict[str, Any]:
         **complexity,
         "language": spec.language,
         "weights": _weights(spec),
-        "weights_bundled": shipped_directory(spec) is not None,
-        "weights_ship": shipped_directory(spec) is not None,  # its earlier name, until 0.2
+        "weights_bundled": bundled_directory(spec) is not None,
+        "weights_ship": bundled_directory(spec) is not None,  # its earlier name, until 0.2
         "installed_directory": str(installed_directory(spec)),
         "backends": list(BACKENDS),
         "update_presets": [policy.name for policy in spec.update_presets],
@@ -78,4 +73,4 @@ def _weights(spec: ModelSpec) -> str:
     """Which weights a tracker made without naming any gets."""
     if installed_directory(spec).is_dir():
         return "installed"
-    return "bundled" if shipped_directory(spec) is not None else "none"
+    return "bundled" if bundled_directory(spec) is not None else "none"

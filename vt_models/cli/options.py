@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -48,17 +49,32 @@ RENAMED_OPTIONS = {
 def with_current_names(words: Sequence[str]) -> list[str]:
     """Replace a command and options by their current spelling; a line on standard error for each.
 
+    Numbers below 0 behind an option, which argparse takes for options, are joined to it. An option
+    that is there under both of its names ends the program with status 2.
+
     Args:
         words: of the command line, as typed.
     """
-    found = list(words)
+    found: list[str] = []
+    for word in words:
+        if found and found[-1].startswith("--") and re.match(r"-[0-9.]", word):
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
     place = next((index for index, word in enumerate(found) if not word.startswith("-")), None)
     if place is None:
         return found
     command = found[place] = _current(found[place], RENAMED_COMMANDS)
-    for index in range(place + 1, len(found)):
-        option, equals, value = found[index].partition("=")
-        found[index] = _current(option, RENAMED_OPTIONS.get(command, {})) + equals + value
+    renamed = RENAMED_OPTIONS.get(command, {})
+    given = [word.partition("=")[0] for word in found[place + 1 :]]
+    for index, option in enumerate(given, start=place + 1):
+        if renamed.get(option) in given:
+            sys.stderr.write(
+                f"vt-models: error: {option} is {renamed[option]} now, which is there too; leave "
+                "one of them out\n"
+            )
+            sys.exit(2)
+        found[index] = _current(option, renamed) + found[index][len(option) :]
     return found
 
 
@@ -78,9 +94,16 @@ def add_weights(add: Add, of: str = "of the model") -> None:
     """Declare --weights."""
     add(
         "--weights",
-        type=Path,
+        type=parse_path,
         help=f"{of}: export directory or .safetensors; default: bundled or installed weights",
     )
+
+
+def parse_path(text: str) -> Path:
+    """Turn a word into a path; an empty one, of a shell variable that is not set, is refused."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got an empty text")
+    return Path(text)
 
 
 def add_inference(add: Add, *, backend: bool = True) -> None:
@@ -121,7 +144,7 @@ def add_baselines(add: Add) -> None:
         default=[],
         help=f"also run published trackers: {', '.join(BASELINES)}",
     )
-    add("--baseline-weights", type=Path, help="folder of the baselines' weight files")
+    add("--baseline-weights", type=parse_path, help="folder of the baselines' weight files")
 
 
 def add_json(add: Add) -> None:
@@ -171,8 +194,16 @@ def training_device(device: str) -> str:
     return device
 
 
-def check_weights_file(output: Path) -> None:
-    """InputError where --output is no name for weights, or lies in no directory."""
+def check_not_input(option: str, output: Path | None, *inputs: Path | None) -> None:
+    """InputError where a file to write, named by an option, is one of those that are read."""
+    for path in inputs:
+        if output and path and output.exists() and path.exists() and output.samefile(path):
+            raise InputError(f"{option} {output} is {path}, which is read; give another file")
+
+
+def check_weights_file(output: Path, *inputs: Path | None) -> None:
+    """InputError where --output is no name for weights, lies in no directory, or is an input."""
+    check_not_input("--output", output, *inputs)
     if output.suffix != ".safetensors" or not output.parent.is_dir():
         raise InputError(
             f"--output {output}: expected a name that ends in .safetensors, in a directory that "

@@ -20,12 +20,14 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from vt_models.api import create_model
-from vt_models.cli.options import check_counts, seconds_of, training_device
+from vt_models.cli.options import check_counts, check_not_input, seconds_of, training_device
 from vt_models.datasets import SequenceDataset
 from vt_models.datasets.video_list import read_video_list
 from vt_models.errors import InputError, TrainingError, WeightsError
-from vt_models.registry import get_spec
+from vt_models.nets.builders import changed_settings
+from vt_models.registry import ModelSpec
 from vt_models.training.cpu import prepare_cpu
+from vt_models.training.data.descriptions import check_texts
 from vt_models.training.data.sources import open_sources, open_validation, parse_roots
 from vt_models.training.distillation.teacher import load_teacher
 from vt_models.training.distributed import (
@@ -48,8 +50,17 @@ FINAL_WEIGHTS = "weights.safetensors"
 LATEST_WEIGHTS = "latest.safetensors"
 """Those of the last checkpoint, to try while the run goes on."""
 MOST_WORKERS = 16
-_KINDS = {"imagenet": "ImageNet", "nanotrack": "NanoTrack v3"}
-"""What messages call a recipe's `pretrained`."""
+_KINDS = {
+    "imagenet": "ImageNet",
+    "nanotrack": "NanoTrack v3",
+    "mae": "MAE's ViT-B",
+    "resnet": "ResNet",
+    "pvt_v2": "PVT v2",
+    "efficientmod": "EfficientMod-xxs",
+}
+"""What messages call a recipe's `pretrained`; the first comes with a package, the others do not."""
+_PRESUMED = ("mae", "resnet", "pvt_v2", "efficientmod")
+"""What the authors' recipes start from. Without a file they warn, so that older runs can go on."""
 _FREE_SPACE = "Free some space"
 _NO_MEMORY = (errno.ENOMEM, errno.EAGAIN)
 
@@ -63,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
     device = _device(args.device, processes)
     prepare_cpu(args.threads)
     directory = args.output or Path("runs") / args.recipe.stem
+    check_not_input("--output", directory / FINAL_WEIGHTS, args.start_from)
     directory.mkdir(parents=True, exist_ok=True)
     with joined(processes, device):
         trainer, validation = _trainer(args, recipe, directory, device, processes)
@@ -99,6 +111,8 @@ def _trainer(
             f"{len(source.tracks)} tracks",
             processes,
         )
+    for line in check_texts(recipe, data.sources) if recipe.spec.language else ():
+        _say(line, processes)
     if recipe.validation:
         count = len(read_video_list(Path(recipe.validation)).names)
         _say(f"{recipe.validation}: {len(data.left_out)} of {count} videos left out", processes)
@@ -107,11 +121,21 @@ def _trainer(
     seed_everything(recipe.seed)
     net = _new_net(recipe, args.start_from, args.backbone_weights)
     if args.text_weights is not None:
-        _load_text_weights(net, recipe.model, args.text_weights)
+        _load_text_weights(net, recipe.spec, args.text_weights)
     workers = _default_workers(device, processes) if args.workers is None else args.workers
     trainer = Trainer(net, recipe, data, directory, device, workers, processes, teacher=teacher)
     if not args.restart and trainer.resume():
         _say(f"resumed {trainer.checkpoint_path} at {trainer.samples} samples", processes)
+    elif args.start_from is None and args.backbone_weights is None:
+        if recipe.pretrained == "none":
+            _say(f"{recipe.model} starts from random values (`pretrained: none`)", processes)
+        elif recipe.pretrained in _PRESUMED:
+            _say(
+                f"warning: {recipe.model} starts from random values, while its recipe presumes "
+                f"{_KINDS[recipe.pretrained]} weights (`pretrained: {recipe.pretrained}`): give "
+                "their file as --backbone-weights FILE, or say --set pretrained=none.",
+                processes,
+            )
     processes.require_same(
         trainer.samples,
         f"The processes are at different samples: {directory} must be on a file system that all "
@@ -159,8 +183,8 @@ def _shown(
 
 def _broken_off(trainer: Trainer, what: str, remedy: str) -> TrainingError:
     return TrainingError(
-        f"{what}; {trainer.checkpoint_path} is intact. {remedy} and run the same command again: it "
-        "resumes."
+        f"{what}; {trainer.checkpoint_note}. {remedy} and run the same command again: it resumes "
+        "where a checkpoint was written."
     )
 
 
@@ -175,8 +199,9 @@ def _save_trained(trainer: Trainer, path: Path) -> None:
     state = trainer.averaged_net.state_dict()
     tensors = {name: value.cpu().contiguous().numpy() for name, value in state.items()}
     facts = {"recipe": json.dumps(to_dict(trainer.recipe)), "samples": str(trainer.samples)}
+    settings = changed_settings(trainer.spec, trainer.averaged_net)
     try:
-        save_weights(tensors, path, trainer.recipe.model, facts)
+        save_weights(tensors, path, trainer.recipe.model, facts, settings)
     except WeightsError as error:
         raise _broken_off(trainer, str(error), _FREE_SPACE) from error
 
@@ -205,34 +230,47 @@ def _new_net(recipe: Recipe, start: Path | None, backbone: Path | None) -> nn.Mo
         backbone: File of the backbone's; None for those that a package brings.
     """
     kind = recipe.pretrained
-    if backbone is not None and (start is not None or kind in ("none", "imagenet")):
-        why = f"the recipe says `pretrained: {kind}`, which reads no file"
-        why = "--start-from brings the backbone's weights too" if start else why
+    if backbone is not None and start is not None:
         raise InputError(
-            f"--backbone-weights {backbone}: {why}. Leave it out, or set `pretrained: nanotrack` "
-            "and leave --start-from out."
+            f"--backbone-weights {backbone}: --start-from brings the backbone's weights too. Leave "
+            "one of them out."
         )
-    net = create_model(recipe.model, start)
+    net = create_model(recipe.model, start, recipe.net)
+    if backbone is not None and kind in ("none", "imagenet"):
+        others = [one for one in _KINDS if one != "imagenet" and _loader(net, one)]
+        hint = f", or set `pretrained: {others[0]}`" if others else ""
+        raise InputError(
+            f"--backbone-weights {backbone}: the recipe says `pretrained: {kind}`, which reads no "
+            f"file. Leave it out{hint}."
+        )
     if kind == "none" or start is not None:
         return net
-    load = getattr(net, f"load_{kind}_backbone", None)
+    load = _loader(net, kind)
     if load is None:
         raise InputError(
             f"{recipe.model} has no {_KINDS[kind]} weights to load: set `pretrained: none` and "
             "leave --backbone-weights out."
         )
+    if backbone is None and kind in _PRESUMED:
+        return net
     if backbone is None and kind != "imagenet":
         raise InputError(
-            f"`pretrained: {kind}` wants {_KINDS[kind]}'s weights, which no package brings: give "
-            "their .safetensors file as --backbone-weights FILE, or set `pretrained: none`."
+            f"{recipe.model} starts from {_KINDS[kind]} weights (`pretrained: {kind}`), which no "
+            "package brings: give their file as --backbone-weights FILE or weights of the whole "
+            "network as --start-from FILE; --set pretrained=none starts from random values."
         )
     load(backbone or _imagenet_file(recipe.model))
     return net
 
 
-def _load_text_weights(net: nn.Module, model: str, path: Path) -> None:
-    if not get_spec(model).language:
-        raise InputError(f"--text-weights: {model} reads no text; leave it out.")
+def _loader(net: nn.Module, kind: str) -> Callable[[Path], None] | None:
+    """What loads a published backbone of this kind into the network; None where nothing does."""
+    return getattr(net, f"load_{kind}_backbone", None)
+
+
+def _load_text_weights(net: nn.Module, spec: ModelSpec, path: Path) -> None:
+    if not spec.language:
+        raise InputError(f"--text-weights: this {spec.name} reads no text; leave it out.")
     from vt_models.nets.bert import load_text_weights  # noqa: PLC0415 - language models only
 
     load_text_weights(net.get_submodule("language"), path)

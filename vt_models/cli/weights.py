@@ -6,41 +6,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from vt_models.cli.options import add_json
+from vt_models.cli.options import check_weights_file
 from vt_models.errors import VtModelsError
-
-if TYPE_CHECKING:
-    from vt_models.weights.importer import ImportedCheckpoint
-    from vt_models.weights.verify import Verified
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the actions of `vt-models weights` and their options."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    importing = actions.add_parser(
-        "import",
-        help="make a published checkpoint into a .safetensors file",
-        description="Make a checkpoint as published into a .safetensors file. "
-        "Nothing in the checkpoint is executed.",
-    )
-    add = importing.add_argument
-    add("file", type=Path, metavar="FILE", help="the checkpoint, for instance .pth.tar")
-    add("--model", required=True, help="name of the model, see `vt-models models`")
-    add("--output", required=True, type=Path, help="the .safetensors file to write")
-    add_json(add)
-
-    verifying = actions.add_parser(
-        "verify",
-        help="check export directories: sha256, description, and that they run",
-        description="Check the files of export directories against their sha256, and run each on a "
-        "few synthetic frames. Exit status 1 if one fails.",
-    )
-    add = verifying.add_argument
-    add("directories", type=Path, nargs="*", metavar="DIR", help="default: all that are here")
-    add_json(add)
+from vt_models.runtime.export_directory import TORCH_WEIGHTS
+from vt_models.verify import Verified, verify, weights_here
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,8 +20,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _verify(args: argparse.Namespace) -> int:
     """All directories are checked, whatever is wrong with the first."""
-    from vt_models.weights.verify import verify, weights_here  # noqa: PLC0415 (heavy)
-
     passed: list[Verified] = []
     failed: dict[str, str] = {}
     for directory in args.directories or weights_here():
@@ -69,8 +37,6 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _verified(one: Verified) -> str:
-    from vt_models.runtime.export_directory import TORCH_WEIGHTS  # noqa: PLC0415 - loads OpenCV
-
     size = sum(one.files.values()) / 1e6
     lacks = {
         "no calibration (vt-models calibrate)": one.calibrated is False,
@@ -87,41 +53,30 @@ def _verified(one: Verified) -> str:
 
 
 def _import(args: argparse.Namespace) -> int:
-    from vt_models.weights.importer import import_checkpoint  # noqa: PLC0415 (heavy)
+    from vt_models.nets.importer import import_checkpoint  # noqa: PLC0415 - needs an extra
 
+    check_weights_file(args.output, args.file)
     imported = import_checkpoint(args.file, args.model)
-    output = imported.save(args.output)
-    text = json.dumps(_to_json(imported, output), indent=2) if args.json else _to_text(imported)
-    sys.stdout.write(text + "\n")
-    if not args.json:
-        sys.stdout.write(f"wrote {output}\n")
-    return 0
-
-
-def _to_json(imported: ImportedCheckpoint, output: Path) -> dict[str, object]:
-    return {
+    about = {
         "model": imported.model,
-        "output": str(output),
+        "output": str(imported.save(args.output)),
         "tensors": len(imported.tensors),
-        "values": _values(imported),
+        "values": sum(tensor.size for tensor in imported.tensors.values()),
         "unused": list(imported.unused),
         "epoch": imported.epoch,
         "source": imported.source,
         "source_sha256": imported.source_sha256,
     }
-
-
-def _to_text(imported: ImportedCheckpoint) -> str:
+    if args.json:
+        sys.stdout.write(json.dumps(about, indent=2) + "\n")
+        return 0
     epoch = "" if imported.epoch is None else f", epoch {imported.epoch}"
     lines = [
         f"{imported.source} (sha256 {imported.source_sha256}{epoch})",
-        f"{len(imported.tensors)} tensors, {_values(imported)} values, for {imported.model}",
+        f"{about['tensors']} tensors, {about['values']} values, for {imported.model}",
     ]
     if imported.unused:
         lines.append(f"{len(imported.unused)} published tensors that nothing reads, left out:")
         lines.extend(f"  {name}" for name in imported.unused)
-    return "\n".join(lines)
-
-
-def _values(imported: ImportedCheckpoint) -> int:
-    return sum(tensor.size for tensor in imported.tensors.values())
+    sys.stdout.write("\n".join([*lines, f"wrote {about['output']}"]) + "\n")
+    return 0

@@ -14,19 +14,16 @@ import sys
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from vt_models.api import create_model
 from vt_models.export.exporter import example_graphs
 from vt_models.files import write_text
-from vt_models.registry import get_spec, list_models
+from vt_models.nets.builders import find_builder, training_packages
+from vt_models.registry import ModelSpec, get_spec, list_models
 from vt_models.runtime.export_directory import SEARCH_GRAPH
-
-if TYPE_CHECKING:
-    from vt_models.registry import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -51,8 +48,8 @@ def measure(spec: ModelSpec) -> Complexity:
     Raises:
         BackendError: torch, or another package of the [train] extra, is not installed.
     """
-    with torch.device("meta"):
-        net: Any = create_model(spec.name)
+    with training_packages(spec), torch.device("meta"):
+        net: Any = find_builder(spec)().eval()
         graphs = example_graphs(net.merge(), spec)
         parameters = sum(parameter.numel() for parameter in net.parameters())
     counts = {graph.file: _gmacs(graph.module, graph.inputs) for graph in graphs}

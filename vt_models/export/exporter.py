@@ -11,16 +11,16 @@ import copy
 import hashlib
 import io
 import json
+import logging
 import platform
-import shutil
 import subprocess
 import sys
-import tempfile
 import warnings
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -32,11 +32,16 @@ from vt_models.errors import ExportError
 from vt_models.export.batch_norm_folding import fold_batch_norms
 from vt_models.export.parity import OUTPUT_TOLERANCE, SEQUENCE_TOLERANCE_PX, check_engines
 from vt_models.export.weight_storage import Storage, Stored, round_weights, store_weights
+from vt_models.files import draft_of_directory, parse_json, read_bytes
+from vt_models.nets import SiameseNet
+from vt_models.nets.builders import changed_settings
 from vt_models.nets.graphs import SearchGraph, TemplateGraph, TextGraph
+from vt_models.registry import ModelSpec
 from vt_models.runtime.engine import search_states
 from vt_models.runtime.export_directory import (
     FORMAT_VERSION,
     MANIFEST,
+    NARROW_SEARCH_GRAPH,
     SEARCH_GRAPH,
     TEMPLATE_GRAPH,
     TEXT_GRAPH,
@@ -50,18 +55,15 @@ from vt_models.runtime.onnx_engine import OnnxEngine
 from vt_models.runtime.torch_engine import TorchEngine
 from vt_models.weights.tensors import save_weights
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from vt_models.nets import SiameseNet
-    from vt_models.registry import ModelSpec
-
 # The TorchScript exporter writes in 0.6 s what takes the dynamo exporter 6 s, without onnxscript,
 # and its graph is as fast in ONNX Runtime (AsymTrack-T, one thread: 9.8 against 9.6 ms). It is
 # deprecated, so the other one stands ready. Opset 20 has GELU as one operator; without it the
 # dynamo graph takes 10.8 ms.
 _TORCHSCRIPT_OPSET = 17
 _DYNAMO_OPSET = 20
+
+
+_LOG = logging.getLogger(__name__)
 
 
 class Graph(NamedTuple):
@@ -91,7 +93,8 @@ def export_model(
     Args:
         net: the network, on any device.
         spec: its specification.
-        directory: to create. A previous export there is replaced; its other files are kept.
+        directory: to create. A previous export of this model there is replaced, which is logged;
+            its other files are kept.
         storage: what the (folded) weights are rounded to and stored as, see
             `vt_models.export.weight_storage`; the comparison is with the torch network of rounded
             weights, and model.json says how far that is from the network as given. With "int8" the
@@ -102,22 +105,23 @@ def export_model(
         The directory.
 
     Raises:
-        ExportError: `directory` holds something else, the network cannot be exported, or the
-            graphs do not reproduce it.
+        ExportError: `directory` holds something else, or the weights themselves; the network cannot
+            be exported, or the graphs do not reproduce it.
     """
     directory = Path(directory)
-    check_target(directory, MANIFEST)
-    plain = _deploy_copy(net)
+    check_target(directory, MANIFEST, spec.name, source)
+    plain: Any = copy.deepcopy(net)
+    plain = plain.cpu().float().eval().merge().requires_grad_(requires_grad=False)
     stored = copy.deepcopy(plain)
     folded = fold_batch_norms(stored, lambda: example_graphs(stored, spec))
     rounded = round_weights(stored, storage)
     graphs = example_graphs(stored, spec)
 
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as scratch:
-        built = Path(scratch) / "export"
-        built.mkdir()
+    with draft_of_directory(directory) as built:
         contents = {graph.file: onnx_bytes(graph, rounded) for graph in graphs}
+        if spec.narrow is not None:
+            narrow = example_graphs(stored, spec.narrow)[0]._replace(file=NARROW_SEARCH_GRAPH)
+            contents[narrow.file] = onnx_bytes(narrow, rounded)
         if spec.language:
             from vt_models.text import vocabulary  # noqa: PLC0415 - language models only
 
@@ -127,6 +131,8 @@ def export_model(
         for name, data in contents.items():
             (built / name).write_bytes(data)
         manifest = _manifest(net, spec, graphs, contents, source)
+        if spec.narrow is not None:
+            manifest["narrow_outputs"] = _output_shapes(narrow)
         manifest["precision"] = {
             "storage": storage,
             "arithmetic": "float32",
@@ -135,7 +141,6 @@ def export_model(
         _write_json(built / MANIFEST, manifest)
         manifest["parity"] = _parity(plain, stored, spec, built)
         _write_json(built / MANIFEST, manifest)
-        move_into_place(built, directory)
     return directory
 
 
@@ -151,24 +156,46 @@ def _torch_weights(net: Any, spec: ModelSpec, built: Path, storage: Storage) -> 
             name: array.astype(np.float16) if array.ndim >= 2 else array
             for name, array in tensors.items()
         }
-    return save_weights(tensors, built / TORCH_WEIGHTS, spec.name).read_bytes()
+    settings = changed_settings(spec, net)
+    return save_weights(tensors, built / TORCH_WEIGHTS, spec.name, settings=settings).read_bytes()
 
 
-def check_target(directory: Path, manifest: str) -> None:
-    """Raise ExportError if something other than an export (with `manifest`) would be replaced."""
+def check_target(
+    directory: Path, manifest: str, name: str, source: str | Path | None = None
+) -> None:
+    """Say which export will be replaced, and refuse to replace anything else.
+
+    Args:
+        directory: to write to.
+        manifest: name of the file that makes it an export.
+        name: of the model or architecture that is exported.
+        source: where its weights come from.
+
+    Raises:
+        ExportError: `directory` is a file, holds something that is no export or that of another
+            model, or `source` lies in it.
+    """
     if directory.exists() and not directory.is_dir():
         raise ExportError(f"{directory} is a file; give a directory to create")
-    if directory.is_dir() and any(directory.iterdir()) and not (directory / manifest).is_file():
+    if not directory.is_dir() or not any(directory.iterdir()):
+        return
+    path = directory / manifest
+    if not path.is_file():
         raise ExportError(
             f"{directory} is not empty and holds no {manifest}; give a new directory, or one of "
             "a previous export"
         )
-
-
-def _deploy_copy(net: SiameseNet) -> Any:
-    """Make a merged copy on the CPU in evaluation mode."""
-    module: Any = copy.deepcopy(net)
-    return module.cpu().float().eval().merge().requires_grad_(requires_grad=False)
+    if source is not None and Path(source).resolve().parent == directory.resolve():
+        raise ExportError(f"{source} lies in the directory that it would replace; give another one")
+    try:
+        content = parse_json(read_bytes(path))
+        found = content.get("model", content.get("architecture"))
+        date = content.get("producer", {}).get("date", "unknown date")
+    except (OSError, ValueError, AttributeError):
+        found, date = name, "unknown date"  # damaged: made anew, it can be used again
+    if found != name:
+        raise ExportError(f"{directory} holds an export of {found!r:.80}; give another directory")
+    _LOG.warning("%s holds an export of %s of %.40s, which is replaced", directory, found, date)
 
 
 def example_graphs(net: Any, spec: ModelSpec) -> tuple[Graph, ...]:
@@ -178,48 +205,42 @@ def example_graphs(net: Any, spec: ModelSpec) -> tuple[Graph, ...]:
     """
     rng = np.random.default_rng(0)
     search = _noise(rng, 1, spec.search_size)
-    template = _template_graph(net, spec, _noise(rng, len(spec.view_factors), spec.template_size))
-    graphs = (template, _text_graph(net, spec)) if spec.language else (template,)
+    crops = _noise(rng, len(spec.view_factors), spec.template_size)
+    examples = {
+        "template_box": torch.tensor([[0.25, 0.25, 0.5, 0.5]]),
+        "template_mask": torch.zeros(1, spec.template_size, spec.template_size, dtype=torch.bool),
+    }
+    graphs = [
+        Graph(
+            TEMPLATE_GRAPH,
+            TemplateGraph(net, spec).eval(),
+            (crops, *(examples[name] for name in spec.template_inputs)),
+            ["template", *spec.template_inputs],
+            list(net.state_names),
+        )
+    ]
+    if spec.language:
+        ids = torch.arange(1, spec.text_length + 1)[None]
+        mask = torch.arange(spec.text_length)[None] < spec.text_length // 2
+        text_graph = TextGraph(net).eval()
+        names = ["text_ids", "text_mask"], list(net.text_state_names)
+        graphs.append(Graph(TEXT_GRAPH, text_graph, (ids, mask), *names))
     template_state, *text_state = (_state_of(graph) for graph in graphs)
-    states = (*template_state, *(template_state if spec.dynamic_template else ()))
-    states = (*states, *(tensor for state in text_state for tensor in state))
+    given = (*template_state, *(template_state if spec.dynamic_template else ()))
+    given = (*given, *(tensor for state in text_state for tensor in state))
     padding = [torch.zeros(1, spec.search_size, spec.search_size, dtype=torch.bool)]
-    inputs = (search, *(padding * len(spec.search_inputs)), *(s.clone() for s in states))
-    names = search_states(spec, net.state_names, getattr(net, "text_state_names", ()))
+    inputs = (search, *(padding * len(spec.search_inputs)), *(tensor.clone() for tensor in given))
+    states = search_states(spec, net.state_names, getattr(net, "text_state_names", ()))
     module = SearchGraph(net, spec).eval()
     with torch.no_grad():
         module(*inputs)
-    input_names = ["search", *spec.search_inputs, *names]
+    input_names = ["search", *spec.search_inputs, *states]
     return (Graph(SEARCH_GRAPH, module, inputs, input_names, list(net.output_names)), *graphs)
 
 
 def _noise(rng: np.random.Generator, count: int, side: int) -> Tensor:
     values = rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     return torch.from_numpy(values).to(torch.get_default_device())
-
-
-def _template_graph(net: Any, spec: ModelSpec, crops: Tensor) -> Graph:
-    examples = {
-        "template_box": torch.tensor([[0.25, 0.25, 0.5, 0.5]]),
-        "template_mask": torch.zeros(1, spec.template_size, spec.template_size, dtype=torch.bool),
-    }
-    inputs = (crops, *(examples[name] for name in spec.template_inputs))
-    names = ["template", *spec.template_inputs]
-    return Graph(
-        TEMPLATE_GRAPH, TemplateGraph(net, spec).eval(), inputs, names, list(net.state_names)
-    )
-
-
-def _text_graph(net: Any, spec: ModelSpec) -> Graph:
-    ids = torch.arange(1, spec.text_length + 1)[None]
-    mask = torch.arange(spec.text_length)[None] < spec.text_length // 2
-    return Graph(
-        TEXT_GRAPH,
-        TextGraph(net).eval(),
-        (ids, mask),
-        ["text_ids", "text_mask"],
-        list(net.text_state_names),
-    )
 
 
 def _state_of(graph: Graph) -> tuple[Tensor, ...]:
@@ -295,7 +316,11 @@ def _first_line(error: Exception) -> str:
 def _parity(plain: Any, stored: Any, spec: ModelSpec, built: Path) -> dict[str, float]:
     """Measure the graphs against the stored weights in torch, and these against those given."""
     engine = OnnxEngine(read_export(built), device="cpu", threads=1)
-    measured = check_engines(spec, TorchEngine(stored, spec, "cpu"), engine)
+    reference = TorchEngine(stored, spec, "cpu")
+    measured = check_engines(spec, reference, engine)
+    if spec.narrow is not None:
+        narrow = check_engines(spec.narrow, reference, engine)
+        measured = {name: max(value, narrow[name]) for name, value in measured.items()}
     measured["output_abs_tolerance"] = OUTPUT_TOLERANCE
     measured["sequence_px_tolerance"] = SEQUENCE_TOLERANCE_PX
     given, rounded = _example_outputs(plain, spec), _example_outputs(stored, spec)
@@ -320,17 +345,12 @@ def _manifest(
     source: str | Path | None,
 ) -> dict[str, Any]:
     """Make model.json without what is measured afterwards."""
-    outputs, *states = (
-        {
-            name: list(tensor.shape)
-            for name, tensor in zip(graph.output_names, _state_of(graph), strict=True)
-        }
-        for graph in graphs
-    )
+    outputs, *states = (_output_shapes(graph) for graph in graphs)
     return {
         "format_version": FORMAT_VERSION,
         "model": spec.name,
         "spec": spec_fields(spec),
+        "net": changed_settings(spec, net),
         "state": states[0],
         "text_state": states[1] if spec.language else {},
         "outputs": outputs,
@@ -339,6 +359,13 @@ def _manifest(
         },
         "weights": _weights_entry(net, source),
         "producer": producer(),
+    }
+
+
+def _output_shapes(graph: Graph) -> dict[str, list[int]]:
+    return {
+        name: list(tensor.shape)
+        for name, tensor in zip(graph.output_names, _state_of(graph), strict=True)
     }
 
 
@@ -397,23 +424,3 @@ def _commit() -> str | None:
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
-def move_into_place(built: Path, directory: Path) -> None:
-    """Rename the finished directory to its name; other files of a previous one are kept."""
-    if not directory.exists():
-        built.rename(directory)
-        return
-    for item in directory.iterdir():
-        if not (built / item.name).exists():
-            if item.is_dir():
-                shutil.copytree(item, built / item.name)
-            else:
-                shutil.copy2(item, built / item.name)
-    previous = built.with_name("previous")
-    directory.rename(previous)
-    try:
-        built.rename(directory)
-    except OSError:
-        previous.rename(directory)
-        raise

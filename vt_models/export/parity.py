@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +11,9 @@ from numpy.typing import NDArray
 from vt_models.errors import ExportError
 from vt_models.geometry.boxes import Box, crop_window
 from vt_models.geometry.crop import Cropper, window_padding
-from vt_models.registry import UpdatePolicy
+from vt_models.registry import ModelSpec, UpdatePolicy
 from vt_models.runtime.engine import Engine, Template
 from vt_models.tracker.tracker import Tracker
-
-if TYPE_CHECKING:
-    from vt_models.registry import ModelSpec
 
 OUTPUT_TOLERANCE = 1e-4
 SEQUENCE_TOLERANCE_PX = 0.05
@@ -82,7 +79,7 @@ def check_engines(spec: ModelSpec, reference: Engine, engine: Engine) -> dict[st
 
 
 def _output_difference(spec: ModelSpec, reference: Engine, engine: Engine) -> float:
-    """Compute the largest absolute difference of search outputs; NaN if one is not finite."""
+    """Compute the largest absolute difference of search outputs; infinity if one is not finite."""
     worst = 0.0
     for view in _views(spec):
         expected, found = (_outputs(spec, each, view) for each in (reference, engine))
@@ -91,7 +88,8 @@ def _output_difference(spec: ModelSpec, reference: Engine, engine: Engine) -> fl
         for one, other in zip(expected, found, strict=True):
             if one.shape != other.shape:
                 raise ExportError(f"an output has shape {other.shape} instead of {one.shape}")
-            worst = max(worst, float(np.abs(one - other).max()), key=_nan_first)
+            difference = float(np.abs(one - other).max())
+            worst = float("inf") if np.isnan(difference) else max(worst, difference)
     return worst
 
 
@@ -108,10 +106,6 @@ def _example_text(spec: ModelSpec) -> tuple[NDArray[np.int64], NDArray[np.bool_]
     """Return any five word pieces."""
     places = np.arange(spec.text_length)
     return places + 100, places < 5
-
-
-def _nan_first(value: float) -> float:
-    return float("inf") if np.isnan(value) else value
 
 
 class _View(NamedTuple):
@@ -133,20 +127,14 @@ def _views(spec: ModelSpec) -> list[_View]:
     search = rng.integers(0, 256, (spec.search_size, spec.search_size, 3), dtype=np.uint8)
     frames, boxes = synthetic_sequence()
     corner = (-10.0, -5.0, 60.0, 40.0)
-    return [
-        _View(one, other, search, None),
-        *(_view_of(spec, frames[0], frames[-1], start) for start in (boxes[0], corner)),
-    ]
-
-
-def _view_of(spec: ModelSpec, first: Frame, last: Frame, box: Box) -> _View:
-    window = crop_window(box, spec.search_factor)
-    return _View(
-        _template_of(spec, first, box),
-        _template_of(spec, last, box),
-        Cropper(spec.search_size)(last, window),
-        window_padding(last.shape, window, spec.search_size),
-    )
+    found = [_View(one, other, search, None)]
+    for start in (boxes[0], corner):
+        window = crop_window(start, spec.search_factor)
+        crop = Cropper(spec.search_size)(frames[-1], window)
+        mask = window_padding(frames[-1].shape, window, spec.search_size)
+        first, last = (_template_of(spec, frame, start) for frame in (frames[0], frames[-1]))
+        found.append(_View(first, last, crop, mask))
+    return found
 
 
 def _template_of(spec: ModelSpec, frame: Frame, box: Box) -> Template:

@@ -12,16 +12,14 @@ of a matrix, row of an embedding or kernel, and all else as float16.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
+import onnx
 import torch
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
-
-if TYPE_CHECKING:
-    import onnx
-    from numpy.typing import NDArray
 
 Storage: TypeAlias = Literal["float32", "float16", "int8"]
 

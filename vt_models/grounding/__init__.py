@@ -9,11 +9,10 @@
 from __future__ import annotations
 
 from vt_models.grounding.backends import create_grounder, list_grounders
-from vt_models.grounding.grounder import Detector, Grounder
+from vt_models.grounding.grounder import Detector, Grounder, text_verifier
 from vt_models.grounding.results import Candidate, Grounding, GroundingCancelledError, Status
 from vt_models.grounding.settings import GroundingSettings
 from vt_models.grounding.text import check_text
-from vt_models.grounding.verifier import text_verifier
 
 __all__ = [
     "Candidate",

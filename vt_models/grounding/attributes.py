@@ -10,30 +10,26 @@ would only hide the name from such a detector, so it is asked for the name alone
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vt_models.geometry.boxes import Box
 from vt_models.grounding.colours import colour_shares
 from vt_models.grounding.description import attributes_of
-from vt_models.grounding.results import Candidate
-
-if TYPE_CHECKING:
-    from vt_models.grounding.grounder import Frame
+from vt_models.grounding.results import Candidate, Frame
 
 LEAST = 0.4
-"""Of a candidate's score is left if an attribute does not fit at all. An attribute alone must not
-make anything of what hardly looks like the thing."""
+"""This share of a candidate's score is left if an attribute does not fit at all. An attribute alone
+must not make anything of what hardly resembles the thing."""
 PLAUSIBLE = 0.5
 """Candidates with this part of the best score set the measure: what is leftmost is leftmost among
 these."""
 SIDE_RANGE = 0.2
-"""Of the frame's width or height; so far from the outermost candidate nothing is on its side."""
+"""So far from the outermost candidate, in parts of the frame, nothing is on its side any more."""
 SIZE_RANGE = 1.0
-"""Natural logarithm of the ratio of areas, likewise (2.7 times)."""
+"""At this logarithm of the ratio of areas (2.7 times) nothing is as large or small any more."""
 COLOUR_FILLS = 0.3
-"""Of an object's middle has its colour; windows, wheels and shadows have another."""
+"""An object's colour fills this share of its middle; windows, wheels and shadows have another."""
 COLOUR_MIDDLE = 0.7
 
 
@@ -62,7 +58,8 @@ def weigh(candidates: Sequence[Candidate], text: str, frame: Frame) -> list[Cand
         away = -area if size == "large" else area
         fits *= _fit(away - away[plausible].min(), SIZE_RANGE)
     if said.colours:
-        share = np.array([_share(item.box, said.colours, frame) for item in candidates])
+        found = [colour_shares(frame, item.box, COLOUR_MIDDLE) for item in candidates]
+        share = np.array([sum(shares[name] for name in said.colours) for shares in found])
         fits *= _fit(1.0 - share / COLOUR_FILLS, 1.0)
     return [
         Candidate(item.box, item.score * float(fit), item.label)
@@ -87,9 +84,3 @@ def _from_side(box: Box, side: str, shape: tuple[int, ...]) -> float:
         "middle": lambda: max(abs(x - 0.5), abs(y - 0.5)),
     }
     return distance[side]()
-
-
-def _share(box: Box, colours: frozenset[str], frame: Frame) -> float:
-    """How much of a box's middle has one of the colours."""
-    shares = colour_shares(frame, box, COLOUR_MIDDLE)
-    return sum(shares[colour] for colour in colours)

@@ -23,7 +23,8 @@ from vt_models.datasets.image_pack import PackImage, is_held_out, read_image_pac
 from vt_models.datasets.images import read_image
 from vt_models.geometry.boxes import Box, iou
 from vt_models.grounding.colours import colour_shares
-from vt_models.grounding.grounder import Frame, Grounder
+from vt_models.grounding.grounder import Grounder
+from vt_models.grounding.results import Frame
 
 KINDS = ("alone", "side", "size", "colour")
 

@@ -11,7 +11,6 @@ import contextlib
 import inspect
 import json
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib import metadata
@@ -26,8 +25,9 @@ from onnx import TensorProto, numpy_helper
 from torch import Tensor, nn
 
 from vt_models.errors import ExportError, InputError
-from vt_models.export.exporter import Graph, check_target, move_into_place, onnx_bytes, producer
+from vt_models.export.exporter import Graph, check_target, onnx_bytes, producer
 from vt_models.export.weight_storage import Stored
+from vt_models.files import draft_of_directory
 from vt_models.grounding.export_directory import (
     GRAPH,
     MANIFEST,
@@ -145,13 +145,28 @@ def export_detector(
             graph does not reproduce it.
     """
     directory = Path(directory)
-    check_target(directory, MANIFEST)
-    canvas = _canvas(detector, canvas)
-    module = _graph_module(detector)
+    config, images = detector.model.config, detector.processor.image_processor
+    check_target(directory, MANIFEST, config.model_type)
+    style, tokenizer = detector.architecture, detector.processor.tokenizer
+    described = DetectorExport(
+        architecture=config.model_type,
+        canvas=_canvas(detector, canvas),
+        padding=_padding(detector),
+        text=TextFormat(
+            length=min(detector.text_length, _TEXT_LENGTH),
+            lower_case=style.lower_case,
+            ending=style.ending,
+            separators=style.separators,
+            pad_id=int(tokenizer.pad_token_id),
+        ),
+        default_threshold=detector.default_threshold,
+        files={TOKENIZER: tokenizer.backend_tokenizer.to_str().encode()},
+    )
+    mean, std = torch.tensor(images.image_mean), torch.tensor(images.image_std)
+    module = _GRAPHS[config.model_type](detector.model, mean, std).eval()
     with _exportable(detector.model):
-        described = with_graph(_describe(detector, canvas), module)
-    source = Path(detector.model.config.name_or_path).name
-    return write_detector(described, module, directory, {"source": source})
+        described = with_graph(described, module)
+    return write_detector(described, module, directory, {"source": Path(config.name_or_path).name})
 
 
 def with_graph(
@@ -167,7 +182,8 @@ def with_graph(
     Raises:
         ExportError: torch cannot export it.
     """
-    inputs = _example(described, module)
+    arrays = _inputs(described, _SHAPES[0], _TEXTS[0])
+    inputs = {name: torch.from_numpy(arrays[name]) for name in module.inputs}
     graph = Graph(GRAPH, module, tuple(inputs.values()), list(inputs), list(OUTPUTS))
     data = in_single_precision(onnx_bytes(graph, stored))
     return replace(described, files={**described.files, GRAPH: data})
@@ -190,14 +206,10 @@ def write_detector(
         "producer": producer(),
         "parity": _parity(module, described),
     }
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as scratch:
-        built = Path(scratch) / "export"
-        built.mkdir()
+    with draft_of_directory(directory) as built:
         for name, data in described.files.items():
             (built / name).write_bytes(data)
         (built / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        move_into_place(built, directory)
     return directory
 
 
@@ -292,32 +304,6 @@ def _canvas(detector: ZeroShotDetector, canvas: tuple[int, int] | None) -> tuple
     return canvas
 
 
-def _graph_module(detector: ZeroShotDetector) -> DetectorGraph:
-    """The network between bytes and boxes."""
-    model, images = detector.model, detector.processor.image_processor
-    mean, std = torch.tensor(images.image_mean), torch.tensor(images.image_std)
-    return _GRAPHS[model.config.model_type](model, mean, std).eval()
-
-
-def _describe(detector: ZeroShotDetector, canvas: tuple[int, int]) -> DetectorExport:
-    """All but the graph."""
-    style, tokenizer = detector.architecture, detector.processor.tokenizer
-    return DetectorExport(
-        architecture=detector.model.config.model_type,
-        canvas=canvas,
-        padding=_padding(detector),
-        text=TextFormat(
-            length=min(detector.text_length, _TEXT_LENGTH),
-            lower_case=style.lower_case,
-            ending=style.ending,
-            separators=style.separators,
-            pad_id=int(tokenizer.pad_token_id),
-        ),
-        default_threshold=detector.default_threshold,
-        files={TOKENIZER: tokenizer.backend_tokenizer.to_str().encode()},
-    )
-
-
 def _padding(detector: ZeroShotDetector) -> tuple[int, int, int]:
     """The colour that the checkpoint's own preprocessor pads with; asked, not assumed."""
     images = detector.processor.image_processor
@@ -328,12 +314,6 @@ def _padding(detector: ZeroShotDetector) -> tuple[int, int, int]:
     colour = pixels[0, :, -1, -1].numpy() * images.image_std + images.image_mean
     red, green, blue = (int(value) for value in np.rint(255.0 * colour).clip(0, 255))
     return red, green, blue
-
-
-def _example(described: DetectorExport, module: DetectorGraph) -> dict[str, Tensor]:
-    """Inputs to trace the graph with."""
-    arrays = _inputs(described, _SHAPES[0], _TEXTS[0])
-    return {name: torch.from_numpy(arrays[name]) for name in module.inputs}
 
 
 def _inputs(

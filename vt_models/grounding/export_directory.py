@@ -16,6 +16,7 @@ Needs neither torch nor ONNX Runtime.
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -28,11 +29,14 @@ FORMAT_VERSION = 1
 MANIFEST = "grounding.json"
 GRAPH = "detector.onnx"
 TOKENIZER = "tokenizer.json"
-SHIPPED = Path(str(files("vt_models"))) / "weights" / "shipped" / "text_detector"
+BUNDLED = Path(str(files("vt_models"))) / "weights" / "shipped" / "text_detector"
 """The project's own detector, which finds things by their names."""
 INPUTS = ("image", "text_ids", "text_mask")
 OPTIONAL_INPUTS = ("image_size",)
 OUTPUTS = ("scores", "boxes")
+_MOST_SIDE = 4096
+"""Pixels; the largest published detectors see 1333."""
+_MOST_PIECES = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,24 +102,24 @@ def read_detector(directory: str | Path) -> DetectorExport:
     directory = Path(directory)
     manifest = read_manifest(directory / MANIFEST, FORMAT_VERSION, "vt-models ground-export")
     try:
-        height, width = (_positive(side) for side in manifest["canvas"])
-        red, green, blue = (int(value) for value in manifest["padding"])
+        height, width = (_number(side, 1, _MOST_SIDE) for side in manifest["canvas"])
+        red, green, blue = (_number(value, 0, 255) for value in manifest["padding"])
         text = manifest["text"]
         return DetectorExport(
             architecture=str(manifest["architecture"]),
             canvas=(height, width),
             padding=(red, green, blue),
             text=TextFormat(
-                length=_positive(text["length"]),
+                length=_number(text["length"], 1, _MOST_PIECES),
                 lower_case=bool(text["lower_case"]),
                 ending=str(text["ending"]),
                 separators=str(text["separators"]),
-                pad_id=int(text["pad_id"]),
+                pad_id=_number(text["pad_id"], 0, 2**31),
             ),
-            default_threshold=float(manifest["default_threshold"]),
+            default_threshold=_number(manifest["default_threshold"], 0, 1, float),
             names_only=bool(manifest.get("names_only", False)),
             files={
-                name: read_checked(directory / name, manifest["files"][name]["sha256"])
+                name: read_checked(directory / name, manifest["files"][name])
                 for name in (GRAPH, TOKENIZER)
             },
         )
@@ -126,8 +130,8 @@ def read_detector(directory: str | Path) -> DetectorExport:
         ) from error
 
 
-def _positive(value: Any) -> int:
-    number = int(value)
-    if number < 1:
-        raise ValueError(f"{value!r} where a positive number belongs")
-    return number
+def _number(value: Any, low: int, high: int, kind: type[float] = int) -> Any:
+    if not isinstance(value, (int, kind)) or isinstance(value, bool) or not low <= value <= high:
+        number = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{reprlib.repr(value)} where {number} from {low} to {high} belongs")
+    return value

@@ -10,18 +10,20 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeAlias
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
-from vt_models.geometry.boxes import Box
+from vt_models.geometry.boxes import Box, iou
 from vt_models.geometry.crop import check_frame
 from vt_models.grounding.attributes import weigh
 from vt_models.grounding.description import name_of
-from vt_models.grounding.results import Candidate, Grounding, GroundingCancelledError
+from vt_models.grounding.results import (
+    Candidate,
+    Frame,
+    Grounding,
+    GroundingCancelledError,
+)
 from vt_models.grounding.settings import GroundingSettings
 from vt_models.grounding.text import check_text
 
-Frame: TypeAlias = NDArray[np.uint8]
 Cancelled: TypeAlias = Callable[[], bool]
 
 _POLL = 0.02  # seconds between two looks at `cancelled` while another search runs
@@ -118,8 +120,10 @@ class Grounder:
         settings, threshold = self.settings, self.threshold
         frame = check_frame(frame)
         words = check_text(text, settings.max_text_length)
-        is_cancelled = cancelled or _never
-        self._wait_for_turn(is_cancelled)
+        is_cancelled = cancelled or (lambda: False)
+        check_cancelled(is_cancelled)
+        while not self._turn.acquire(timeout=_POLL):
+            check_cancelled(is_cancelled)
         try:
             start = time.perf_counter()
             asked = name_of(words) if self._detector.names_only else words
@@ -132,11 +136,6 @@ class Grounder:
         if self._detector.names_only:
             visible = weigh(rank(visible, settings.nms_iou, _MOST_WEIGHED), words, frame)
         return _decide(visible, words, threshold, settings, (self.name, seconds))
-
-    def _wait_for_turn(self, cancelled: Cancelled) -> None:
-        check_cancelled(cancelled)
-        while not self._turn.acquire(timeout=_POLL):
-            check_cancelled(cancelled)
 
 
 def check_cancelled(cancelled: Cancelled) -> None:
@@ -161,28 +160,19 @@ def _order(candidate: Candidate) -> tuple[float, Box]:
     return -candidate.score, candidate.box
 
 
-def _never() -> bool:
-    return False
-
-
 def _visible(found: Iterable[Candidate], shape: Sequence[int], min_side: float) -> list[Candidate]:
     """Candidates cut to the frame; without those that are not finite or have nothing in it."""
     visible = []
     for candidate in found:
-        box = _inside(candidate.box, shape)
-        if box is not None and min(box[2:]) >= min_side and math.isfinite(candidate.score):
+        if not all(math.isfinite(value) for value in (*candidate.box, candidate.score)):
+            continue
+        x, y, w, h = (float(value) for value in candidate.box)
+        left, top = max(x, 0.0), max(y, 0.0)
+        width, height = min(x + w, float(shape[1])) - left, min(y + h, float(shape[0])) - top
+        if min(width, height) >= min_side:
             score = min(max(float(candidate.score), 0.0), 1.0)
-            visible.append(Candidate(box, score, candidate.label))
+            visible.append(Candidate((left, top, width, height), score, candidate.label))
     return visible
-
-
-def _inside(box: Box, shape: Sequence[int]) -> Box | None:
-    """The part of a box inside the frame; None where a number is not finite."""
-    if not all(math.isfinite(value) for value in box):
-        return None
-    x, y, w, h = (float(value) for value in box)
-    left, top = max(x, 0.0), max(y, 0.0)
-    return left, top, min(x + w, float(shape[1])) - left, min(y + h, float(shape[0])) - top
 
 
 def _decide(
@@ -211,3 +201,32 @@ def _decide(
     others = f"the next best has {ranked[1].score:.2f}" if ranked[1:] else "nothing else fits"
     reason = f"found {text!r} with score {best.score:.2f}; {others}"
     return Grounding("found", tuple(ranked), ranked[0], reason, *run, best)
+
+
+def text_verifier(
+    grounder: Grounder, text: str, min_iou: float = 0.5
+) -> Callable[[Frame, Box], bool]:
+    """Make a verifier for `create_long_term_tracker`: does the text describe what is in the box?
+
+    It is asked for a lost target's return only, and grounds the text in the whole frame each time:
+    the frame that asks takes as long as `grounder` does.
+
+    Args:
+        grounder: finds the text.
+        text: a description of the target.
+        min_iou: overlap of the box with a candidate above the threshold; being one of several
+            that cannot be told apart is enough, since the tracker knows the target's looks.
+
+    Returns:
+        f(frame (H, W, 3) uint8 RGB, box x, y, w, h in pixels) -> bool; it raises BackendError.
+
+    Raises:
+        InputError: the text cannot be used.
+    """
+    words = check_text(text, grounder.settings.max_text_length)
+
+    def describes(frame: Frame, box: Box) -> bool:
+        candidates = grounder.find(frame, words).candidates
+        return any(float(iou(candidate.box, box)) >= min_iou for candidate in candidates)
+
+    return describes

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,25 +19,26 @@ from numpy.typing import NDArray
 
 from vt_models.errors import BackendError, InputError, WeightsError
 from vt_models.grounding.export_directory import (
+    BUNDLED,
     GRAPH,
     INPUTS,
     OPTIONAL_INPUTS,
     OUTPUTS,
-    SHIPPED,
     TOKENIZER,
     DetectorExport,
     TextFormat,
     read_detector,
 )
-from vt_models.grounding.grounder import Cancelled, Frame, check_cancelled
-from vt_models.grounding.results import Candidate
+from vt_models.grounding.grounder import Cancelled, check_cancelled
+from vt_models.grounding.results import Candidate, Frame
 from vt_models.grounding.text import prompt_of
 from vt_models.runtime.engine import check_device, check_threads
-from vt_models.runtime.onnx_engine import import_onnxruntime, open_session
-from vt_models.text import import_tokenizers
+from vt_models.runtime.onnx_engine import import_onnxruntime, in_a_line, open_session
+from vt_models.text import load_tokenizer, refused_panics
 
 _MOST = 300  # boxes handed on: far more than survive the non-maximum suppression
 _POLL = 0.02  # seconds between two looks at `cancelled` while the network runs
+_MOST_SECONDS = 120.0  # for one image; the published detectors take some seconds on one core
 
 
 class Placed(NamedTuple):
@@ -85,11 +87,10 @@ class PromptEncoder:
     """
 
     def __init__(self, tokenizer: bytes, style: TextFormat) -> None:
-        library = import_tokenizers()
         try:
-            self._tokenizer = library.Tokenizer.from_buffer(tokenizer)
-        except Exception as error:  # the library raises Exception itself
-            raise WeightsError(f"{TOKENIZER} is not a tokenizer: {error}") from error
+            self._tokenizer = load_tokenizer(tokenizer)
+        except WeightsError as error:
+            raise WeightsError(f"{TOKENIZER}: {error}") from error
         self._tokenizer.encode_special_tokens = True
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -104,7 +105,8 @@ class PromptEncoder:
         """
         style = self._style
         prompt = prompt_of(text, style.lower_case, style.ending, style.separators)
-        encoding = self._tokenizer.encode(prompt)
+        with refused_panics():
+            encoding = self._tokenizer.encode(prompt)
         count, special = len(encoding.ids), sum(encoding.special_tokens_mask)
         if count > style.length:
             raise InputError(
@@ -159,16 +161,12 @@ class OnnxDetector:
             inputs["image_size"] = np.array(placed.size, np.int64)
         scores, boxes = self._run(inputs, cancelled)
         order = np.argsort(-scores[0], kind="stable")[:_MOST]
-        in_frame = boxes[0, order].astype(np.float64) * self._to_pixels(placed, frame)
+        x, y = (self._canvas[axis] * frame.shape[axis] / placed.size[axis] for axis in (1, 0))
+        in_frame = boxes[0, order].astype(np.float64) * np.array((x, y, x, y))
         return [
             Candidate((cx - 0.5 * w, cy - 0.5 * h, w, h), float(scores[0, index]), text)
             for index, (cx, cy, w, h) in zip(order, in_frame.tolist(), strict=True)
         ]
-
-    def _to_pixels(self, placed: Placed, frame: Frame) -> NDArray[np.float64]:
-        """(4,): fractions of the canvas to pixels of the frame."""
-        x, y = (self._canvas[axis] * frame.shape[axis] / placed.size[axis] for axis in (1, 0))
-        return np.array((x, y, x, y))
 
     def _run(
         self, inputs: dict[str, NDArray[Any]], cancelled: Cancelled
@@ -176,12 +174,18 @@ class OnnxDetector:
         options = import_onnxruntime().RunOptions()
         options.log_severity_level = 4  # a run that was stopped is no news
         check_cancelled(cancelled)
+        end = time.monotonic() + _MOST_SECONDS
         try:
-            with _stopping(options, cancelled):
+            with _stopping(options, lambda: cancelled() or time.monotonic() > end):
                 scores, boxes = self._session.run(list(OUTPUTS), inputs, options)
         except Exception as error:  # onnxruntime's exceptions share no narrower base
             check_cancelled(cancelled)
-            raise BackendError(f"onnxruntime failed in {GRAPH}: {error}") from error
+            if time.monotonic() > end:
+                message = f"{GRAPH} did not end within {_MOST_SECONDS:g} s; use another detector"
+                raise BackendError(message) from error
+            raise BackendError(
+                f"onnxruntime failed in {GRAPH}: {in_a_line(error)}; export the detector again"
+            ) from error
         if scores.ndim != 2 or boxes.shape != (*scores.shape, 4):
             raise BackendError(
                 f"{GRAPH} gave scores {scores.shape} and boxes {boxes.shape}; expected (1, N) and "
@@ -205,7 +209,7 @@ def open_detector(source: str | Path | None, device: str, threads: int | None) -
 
     Errors as those of `create_grounder`.
     """
-    return OnnxDetector(read_detector(SHIPPED if source is None else source), device, threads)
+    return OnnxDetector(read_detector(BUNDLED if source is None else source), device, threads)
 
 
 @contextlib.contextmanager

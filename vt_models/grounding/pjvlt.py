@@ -25,26 +25,26 @@ from numpy.typing import NDArray
 from vt_models.api import create_tracker
 from vt_models.errors import InputError, WeightsError
 from vt_models.geometry.boxes import Box
-from vt_models.grounding.grounder import Cancelled, Frame, check_cancelled
-from vt_models.grounding.results import Candidate
+from vt_models.grounding.grounder import Cancelled, check_cancelled
+from vt_models.grounding.results import Candidate, Frame
 from vt_models.registry import ModelSpec, get_spec, list_models
 from vt_models.runtime.export_directory import read_export
 from vt_models.runtime.installed_weights import find_weights
 from vt_models.tracker.tracker import Tracker
 
 SHRINK = 1.6
-"""From one size of windows to the next; a network finds from half to 1.4 times the usual size."""
+"""Sizes of windows differ by this factor; a network finds from half to 1.4 times the usual size."""
 OVERLAP = 0.35
-"""Of neighbouring windows; a target inside a window's central 65 % is whole in it."""
+"""Neighbouring windows overlap by this share; a target in the middle 65 % of one is whole in it."""
 WINDOW_PRIOR_EXPONENT = 0.5
 """Power of a window's side that its score is weighed with: there are ever more of the smaller ones,
 each with its chance of a false alarm."""
 EDGE = 0.05
-"""Of a window's side: what comes nearer to where a window ends inside the frame is probably cut."""
+"""A box nearer than this share of a side to where a window ends in the frame is probably cut."""
 CUT = 0.3
-"""Of the score of what is probably cut is left; a larger window sees it whole."""
+"""This share of the score of a box that is probably cut is left; a larger window sees it whole."""
 MOST_WINDOWS = 64
-"""For one frame: 1.1 s with pjvlt_tiny on one core."""
+"""A frame is searched in at most so many windows: 1.1 s with pjvlt_tiny on one core."""
 
 
 def pyramid(frame_shape: Sequence[int], most: int = MOST_WINDOWS) -> list[Box]:
@@ -83,7 +83,7 @@ def _starts(length: int, side: float) -> list[float]:
 
 
 class PjvltDetector:
-    """Looks for a description with a tracker's network; see `vt_models.grounding.Detector`.
+    """Searches for a description with a tracker's network; see `vt_models.grounding.Detector`.
 
     Args:
         tracker: of a model with language; owned by this detector.
@@ -113,7 +113,11 @@ class PjvltDetector:
         candidates = []
         for window in pyramid(frame.shape):
             check_cancelled(cancelled)
-            estimate = self._tracker.locate(frame, _centre_part(window, factor), prior=False)
+            x, y, side, _ = window
+            target = side / factor  # whose search region is the window
+            offset = (side - target) / 2
+            around = (x + offset, y + offset, target, target)
+            estimate = self._tracker.locate(frame, around, prior=False)
             score = estimate.score * worth(estimate.box, window, frame.shape)
             candidates.append(Candidate(estimate.box, score, text))
         return candidates
@@ -163,8 +167,17 @@ def open_detector(source: str | Path | None, device: str, threads: int | None) -
 
 def _model_and_weights(source: str | Path | None) -> tuple[str, str | Path | None]:
     """Name of a model, and what `create_tracker` takes as its weights."""
+    models = _language_models()
     if source is None:
-        return _model_with_weights(), None
+        for model in models:
+            if find_weights(get_spec(model)) is not None:
+                return model, None
+        raise WeightsError(
+            f"no weights of a model with language ({', '.join(models)}) are bundled or installed; "
+            "train pjvlt_tiny (`vt-models train recipes/pjvlt_tiny_pack.yaml`) and install the "
+            "result (`vt-models export pjvlt_tiny --weights FILE --install`), or use backend "
+            "zero_shot or onnx (docs/grounding.md)"
+        )
     if Path(source).is_dir():
         return read_export(source).spec.name, source
     model, _, weights = str(source).partition(":")
@@ -172,29 +185,9 @@ def _model_and_weights(source: str | Path | None) -> tuple[str, str | Path | Non
         return model, weights or None
     raise WeightsError(
         f"{source} is no export directory and names no model; give a directory made by `vt-models "
-        f"export`, or MODEL:WEIGHTS with one of {', '.join(_language_models())}"
-    )
-
-
-def _model_with_weights() -> str:
-    models = _language_models()
-    for model in models:
-        if find_weights(get_spec(model)) is not None:
-            return model
-    raise WeightsError(
-        f"no weights of a model with language ({', '.join(models)}) are bundled or installed; "
-        "train pjvlt_tiny (`vt-models train recipes/pjvlt_tiny_pack.yaml`) and install the result "
-        "(`vt-models export pjvlt_tiny --weights FILE --install`), or use backend zero_shot or "
-        "onnx (docs/grounding.md)"
+        f"export`, or MODEL:WEIGHTS with one of {', '.join(models)}"
     )
 
 
 def _language_models() -> list[str]:
     return [name for name in list_models() if get_spec(name).language]
-
-
-def _centre_part(window: Box, factor: float) -> Box:
-    """The box whose search region is the window."""
-    x, y, w, h = window
-    side = w / factor
-    return x + (w - side) / 2, y + (h - side) / 2, side, side

@@ -6,9 +6,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vt_models.errors import VtModelsError
 from vt_models.geometry.boxes import Box
 
+Frame: TypeAlias = NDArray[np.uint8]
 Status: TypeAlias = Literal["found", "nothing", "ambiguous"]
 
 

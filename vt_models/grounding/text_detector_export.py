@@ -76,7 +76,7 @@ def export_text_detector(
             f"least {2 * coarsest}"
         )
     directory = Path(directory)
-    check_target(directory, MANIFEST)
+    check_target(directory, MANIFEST, NAME)
     deployed = copy.deepcopy(net).cpu().float().eval().requires_grad_(requires_grad=False)
     image, words = torch.zeros(1, 3, *canvas), torch.zeros(1, deployed.read.in_features)
     fold_batch_norms(deployed, lambda: deployed(image, words))

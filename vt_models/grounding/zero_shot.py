@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vt_models.errors import BackendError, InputError, WeightsError, install_hint
-from vt_models.grounding.grounder import Cancelled, Frame, check_cancelled
-from vt_models.grounding.results import Candidate, GroundingCancelledError
+from vt_models.errors import BackendError, InputError, WeightsError, import_torch, install_hint
+from vt_models.grounding.grounder import Cancelled, check_cancelled
+from vt_models.grounding.results import Candidate, Frame, GroundingCancelledError
 from vt_models.grounding.text import prompt_of
-from vt_models.runtime.engine import check_device, check_threads, import_torch
+from vt_models.runtime.engine import check_device, check_threads
 
 HUB = "hub:"
 """A source that begins so names a repository of the hub, which may be downloaded."""
@@ -154,18 +154,16 @@ class ZeroShotDetector:
         scores, boxes = found["scores"].cpu(), found["boxes"].cpu().double()
         order = scores.argsort(descending=True, stable=True)[:_MOST].tolist()
         labels: Sequence[str] = found["text_labels"] if self.architecture.labels else ()
+        marks = (*self.processor.tokenizer.all_special_tokens, self.architecture.ending)
         candidates = []
         for index in order:
             x1, y1, x2, y2 = boxes[index].tolist()
-            label = self._cleaned(labels[index]) if labels else text
+            label = labels[index] if labels else text
+            for mark in marks if labels else ():  # special tokens, and the full stop
+                label = label.replace(mark, " ")
+            label = " ".join(label.split()) if labels else text
             candidates.append(Candidate((x1, y1, x2 - x1, y2 - y1), float(scores[index]), label))
         return candidates
-
-    def _cleaned(self, label: str) -> str:
-        """The words of a label, without the special tokens and the full stop among them."""
-        for token in (*self.processor.tokenizer.all_special_tokens, self.architecture.ending):
-            label = label.replace(token, " ")
-        return " ".join(label.split())
 
 
 def open_detector(source: str | Path | None, device: str, threads: int | None) -> ZeroShotDetector:

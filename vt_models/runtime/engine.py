@@ -8,18 +8,15 @@ module imports neither ONNX Runtime nor torch.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vt_models.errors import BackendError, InputError, install_hint
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from vt_models.registry import ModelSpec
+from vt_models.errors import InputError
+from vt_models.registry import ModelSpec
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda", "tensorrt"]
 Array: TypeAlias = NDArray[np.float32]
@@ -84,8 +81,8 @@ def check_threads(threads: int | None) -> int | None:
     """Return `threads` if it is None or a positive number, else raise InputError."""
     if threads is None:
         return None
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise InputError(f"threads must be a whole number >= 1 or None, got {threads!r}")
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
+        raise InputError(f"threads must be a whole number from 1 to 1024 or None, got {threads!r}")
     return threads
 
 
@@ -113,15 +110,3 @@ def template_extras(template: Template, spec: ModelSpec) -> dict[str, NDArray[An
             mask = np.zeros((size, size), np.bool_) if template.mask is None else template.mask
             values[name] = np.ascontiguousarray(mask)[None]
     return values
-
-
-def import_torch() -> Any:
-    """Import torch; raise a BackendError that says how to get it if that fails."""
-    try:
-        import torch  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise BackendError(
-            f"this needs torch, which cannot be imported ({error}); "
-            f"{install_hint('train')}, or use backend 'onnxruntime' with an exported model"
-        ) from error
-    return torch

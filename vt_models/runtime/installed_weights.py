@@ -11,21 +11,18 @@ from __future__ import annotations
 import os
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from vt_models.registry import ModelSpec
 from vt_models.runtime.export_directory import MANIFEST
-
-if TYPE_CHECKING:
-    from vt_models.registry import ModelSpec
 
 WEIGHTS_VARIABLE = "VT_MODELS_WEIGHTS"
 
 
-def shipped_directory(spec: ModelSpec) -> Path | None:
+def bundled_directory(spec: ModelSpec) -> Path | None:
     """Return the export directory bundled for a model, None where there is none."""
-    if spec.shipped_weights is None:
+    if spec.bundled_weights is None:
         return None
-    directory = Path(str(files("vt_models"))) / "weights" / "shipped" / spec.shipped_weights
+    directory = Path(str(files("vt_models"))) / "weights" / "shipped" / spec.bundled_weights
     return directory if (directory / MANIFEST).is_file() else None
 
 
@@ -41,4 +38,4 @@ def installed_directory(spec: ModelSpec) -> Path:
 def find_weights(spec: ModelSpec) -> Path | None:
     """Return the export directory used when none is named: installed first, then bundled."""
     installed = installed_directory(spec)
-    return installed if (installed / MANIFEST).is_file() else shipped_directory(spec)
+    return installed if (installed / MANIFEST).is_file() else bundled_directory(spec)

@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
+import re
+import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vt_models.errors import BackendError, InputError, WeightsError
+from vt_models.registry import ModelSpec
 from vt_models.runtime.engine import (
     Array,
     Device,
+    Template,
     check_device,
     check_threads,
     dynamic_names,
@@ -18,6 +24,7 @@ from vt_models.runtime.engine import (
     template_extras,
 )
 from vt_models.runtime.export_directory import (
+    NARROW_SEARCH_GRAPH,
     SEARCH_GRAPH,
     TEMPLATE_GRAPH,
     TEXT_GRAPH,
@@ -26,13 +33,7 @@ from vt_models.runtime.export_directory import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import onnxruntime
-    from numpy.typing import NDArray
-
-    from vt_models.registry import ModelSpec
-    from vt_models.runtime.engine import Template
 
 _PROVIDERS: dict[str, tuple[str, ...]] = {
     "cpu": ("CPUExecutionProvider",),
@@ -45,6 +46,9 @@ _PROVIDERS: dict[str, tuple[str, ...]] = {
 }
 # fp32 means fp32: without this the CUDA provider may round convolutions to TF32.
 _PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"use_tf32": "0"}}
+# In which all graphs must have run once; a GPU is warmed up by its first run.
+_LONGEST_COMPLAINT = 300
+_TRIAL_SECONDS = {"cpu": 10.0, "cuda": 60.0}
 
 
 class OnnxEngine:
@@ -58,8 +62,9 @@ class OnnxEngine:
 
     Raises:
         InputError: unknown device, or a number of threads below 1.
-        WeightsError: the directory is missing, damaged, or not what its model.json says.
-        BackendError: the device's provider is not active.
+        WeightsError: the directory is missing, damaged, not what its model.json says, or its
+            graphs do not end.
+        BackendError: the device's provider is not active, or the graphs do not run.
     """
 
     def __init__(
@@ -72,7 +77,16 @@ class OnnxEngine:
         exported = directory if isinstance(directory, ExportedModel) else read_export(directory)
         self.spec: ModelSpec = exported.spec
         self._template_session = _session(exported, TEMPLATE_GRAPH, device, threads)
-        self._search_session = _session(exported, SEARCH_GRAPH, device, threads)
+        self._searches = {
+            self.spec.search_size: _Search(
+                "search", _session(exported, SEARCH_GRAPH, device, threads), exported.outputs
+            )
+        }
+        if self.spec.narrow is not None:
+            session = _session(exported, NARROW_SEARCH_GRAPH, device, threads)
+            self._searches[self.spec.narrow_search_size] = _Search(
+                "narrow search", session, exported.narrow_outputs
+            )
         self._text_session = (
             _session(exported, TEXT_GRAPH, device, threads) if self.spec.language else None
         )
@@ -81,16 +95,15 @@ class OnnxEngine:
         self._check_inputs(exported)
         self._memory = "cuda" if self.providers[0] != "CPUExecutionProvider" else "cpu"
         self._no_padding = np.zeros((1, self.spec.search_size, self.spec.search_size), np.bool_)
-        self._outputs = {
-            name: np.empty(shape, np.float32) for name, shape in exported.outputs.items()
-        }
-        self._binding = self._bind_outputs()
+        self._options = import_onnxruntime().RunOptions()
+        self._missing: set[str] = set()
+        self._try_out(exported)
         self._missing = {"template", "text"} if self.spec.language else {"template"}
 
     @property
     def providers(self) -> tuple[str, ...]:
         """Names of the active execution providers, the preferred one first."""
-        return tuple(self._search_session.get_providers())
+        return tuple(self._searches[self.spec.search_size].session.get_providers())
 
     def set_template(self, template: Template) -> None:
         """Encode a template and keep its state; see `vt_models.runtime.engine.Engine`."""
@@ -121,19 +134,27 @@ class OnnxEngine:
         """Search a crop; the arrays are overwritten by the next call."""
         if self._missing:
             raise InputError(f"search() before set_{min(self._missing)}()")
-        self._binding.bind_cpu_input("search", _batched(crop))
+        side = crop.shape[0]
+        search = self._searches.get(side)
+        if search is None or crop.shape != (side, side, 3):
+            sides = ", ".join(map(str, sorted(self._searches)))
+            raise InputError(
+                f"a search crop of shape {crop.shape}; this export takes (S, S, 3) with S {sides}"
+            )
+        search.binding.bind_cpu_input("search", _batched(crop))
         if "search_mask" in self.spec.search_inputs:
             padding = self._no_padding if mask is None else _batched(mask)
-            self._binding.bind_cpu_input("search_mask", padding)
-        _run(self._search_session, self._binding, "search")
-        return tuple(self._outputs.values())
+            search.binding.bind_cpu_input("search_mask", padding)
+        self._run(search.session, search.binding, search.graph)
+        return search.outputs
 
     def _check_inputs(self, exported: ExportedModel) -> None:
         """Raise WeightsError if a graph has other inputs than those it will get."""
         spec = self.spec
         _check_names(self._template_session, ("template", *spec.template_inputs), exported)
         states = search_states(spec, self._state_names, self._text_state_names)
-        _check_names(self._search_session, ("search", *spec.search_inputs, *states), exported)
+        for search in self._searches.values():
+            _check_names(search.session, ("search", *spec.search_inputs, *states), exported)
         if self._text_session is not None:
             _check_names(self._text_session, ("text_ids", "text_mask"), exported)
 
@@ -156,21 +177,69 @@ class OnnxEngine:
             binding.bind_cpu_input(name, array)
         for name in outputs:
             binding.bind_output(name, self._memory)
-        _run(session, binding, graph)
+        self._run(session, binding, graph)
         values: list[onnxruntime.OrtValue] = binding.get_outputs()
         return values
 
-    def _bind(self, names: tuple[str, ...], values: list[onnxruntime.OrtValue]) -> None:
-        for name, value in zip(names, values, strict=True):
-            self._binding.bind_ortvalue_input(name, value)
+    def _run(
+        self, session: onnxruntime.InferenceSession, binding: onnxruntime.IOBinding, graph: str
+    ) -> None:
+        try:
+            session.run_with_iobinding(binding, self._options)
+        except Exception as error:  # onnxruntime's exceptions share no narrower base
+            raise BackendError(
+                f"onnxruntime failed in the {graph} graph: {in_a_line(error)}; export the model "
+                "again"
+            ) from error
 
-    def _bind_outputs(self) -> onnxruntime.IOBinding:
-        """Bind the search graph's outputs to the arrays of `self._outputs`."""
+    def _try_out(self, exported: ExportedModel) -> None:
+        """Run all graphs once: what never ends, or gives other outputs, is found out here."""
+        spec, limit = self.spec, _TRIAL_SECONDS[self._memory]
+        side = spec.template_size
+        crops = np.zeros((len(spec.view_factors), side, side, 3), np.uint8)
+        options = self._options
+        timer = threading.Timer(limit, setattr, (options, "terminate", True))
+        timer.daemon = True
+        timer.start()
+        try:
+            if spec.language:
+                mask = np.arange(spec.text_length) < 3
+                self.set_text(np.zeros(spec.text_length, np.int64), mask)
+            self.set_template(Template(crops, np.array((0.25, 0.25, 0.5, 0.5), np.float32)))
+            for side in self._searches:
+                self.search(np.zeros((side, side, 3), np.uint8))
+        except BackendError as error:
+            if not options.terminate:
+                raise
+            raise WeightsError(
+                f"a graph in {exported.directory} did not end within {limit:g} s; export the model "
+                "again, or give more threads if this machine is slow"
+            ) from error
+        finally:
+            timer.cancel()
+            options.terminate = False
+
+    def _bind(self, names: tuple[str, ...], values: list[onnxruntime.OrtValue]) -> None:
+        for search in self._searches.values():
+            for name, value in zip(names, values, strict=True):
+                search.binding.bind_ortvalue_input(name, value)
+
+
+class _Search:
+    """A search graph with its bound inputs and outputs; the arrays of `outputs` are reused."""
+
+    def __init__(
+        self,
+        graph: str,
+        session: onnxruntime.InferenceSession,
+        shapes: dict[str, tuple[int, ...]],
+    ) -> None:
         value_on = import_onnxruntime().OrtValue.ortvalue_from_numpy
-        binding = self._search_session.io_binding()
-        for name, array in self._outputs.items():
-            binding.bind_ortvalue_output(name, value_on(array))
-        return binding
+        self.graph, self.session = graph, session
+        self.outputs = tuple(np.empty(shape, np.float32) for shape in shapes.values())
+        self.binding = session.io_binding()
+        for name, array in zip(shapes, self.outputs, strict=True):
+            self.binding.bind_ortvalue_output(name, value_on(array))
 
 
 def _batched(array: NDArray[Any]) -> NDArray[Any]:
@@ -228,7 +297,8 @@ def _session_on(
         )
     except Exception as error:  # onnxruntime's exceptions share no narrower base
         raise BackendError(
-            f"onnxruntime cannot load {name} on device {device!r}: {error}"
+            f"onnxruntime cannot load {name} on device {device!r}: {in_a_line(error)}; export it "
+            "again"
         ) from error
     if session.get_providers()[0] != wanted[0]:
         raise BackendError(
@@ -236,6 +306,12 @@ def _session_on(
             f"{', '.join(session.get_providers())}. Check the driver and the CUDA libraries"
         )
     return session
+
+
+def in_a_line(error: Exception) -> str:
+    """Return what onnxruntime says, without its codes, on a line of a bounded length."""
+    said = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))
+    return said if len(said) <= _LONGEST_COMPLAINT else f"{said[:_LONGEST_COMPLAINT]}..."
 
 
 def _session_options(threads: int | None) -> onnxruntime.SessionOptions:
@@ -263,13 +339,6 @@ def _check_names(
             f"a graph in {exported.directory} has the inputs {sorted(found)}, "
             f"expected {sorted(expected)}; export the model again"
         )
-
-
-def _run(session: onnxruntime.InferenceSession, binding: onnxruntime.IOBinding, graph: str) -> None:
-    try:
-        session.run_with_iobinding(binding)
-    except Exception as error:  # onnxruntime's exceptions share no narrower base
-        raise BackendError(f"onnxruntime failed in the {graph} graph: {error}") from error
 
 
 def import_onnxruntime() -> Any:

@@ -5,23 +5,25 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from vt_models.errors import BackendError, InputError
+from vt_models.nets import SiameseNet
 from vt_models.nets.graphs import SearchGraph, TemplateGraph, TextGraph
-from vt_models.runtime.engine import Array, Device, check_device, check_threads, template_extras
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
-    from vt_models.nets import SiameseNet
-    from vt_models.registry import ModelSpec
-    from vt_models.runtime.engine import Template
+from vt_models.registry import ModelSpec
+from vt_models.runtime.engine import (
+    Array,
+    Device,
+    Template,
+    check_device,
+    check_threads,
+    template_extras,
+)
 
 
 class TorchEngine:
@@ -34,6 +36,9 @@ class TorchEngine:
         spec: its specification.
         device: "auto", "cpu" or "cuda".
         threads: for torch's own pool, which is one for the whole process; None leaves it.
+
+    Attributes:
+        net: the copy.
 
     Raises:
         InputError: unknown device, or a number of threads below 1.
@@ -53,6 +58,7 @@ class TorchEngine:
         if threads is not None:
             torch.set_num_threads(threads)
         merged = copy.deepcopy(net).eval().merge()  # type: ignore[attr-defined]
+        self.net: SiameseNet = merged
         self._template_graph = TemplateGraph(merged, spec).eval().to(self._device)
         self._search_graph = SearchGraph(merged, spec).eval().to(self._device)
         self._text_graph = TextGraph(merged).eval().to(self._device) if spec.language else None

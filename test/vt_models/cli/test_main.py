@@ -7,7 +7,9 @@ import importlib
 import json
 import logging
 import operator
+import os
 import re
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -20,12 +22,13 @@ import vt_models
 from vt_models import InputError, api
 from vt_models.cli import arguments, doctor, options
 from vt_models.cli.export import with_settings
-from vt_models.cli.main import _EXTRAS, COMMANDS, declare, main
+from vt_models.cli.main import COMMANDS, EXTRAS, declare, main, module_of
 from vt_models.datasets import kinds
 from vt_models.evaluation.baselines import BASELINES
 from vt_models.evaluation.metrics.protocols import PROTOCOLS
 from vt_models.grounding import list_grounders
-from vt_models.video.sources import open_recorded
+from vt_models.tracker.tracker import Tracker
+from vt_models.video.sources import VideoFile, open_recorded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,12 +74,18 @@ def test_help_lists_every_command(capsys) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_and_the_two_functions(name, capsys) -> None:
-    training = {"train", "distill-backbone", "distill-text-encoder", "ground-train"}
+    training = {
+        "train",
+        "distill-backbone",
+        "distill-text-encoder",
+        "ground-train",
+        "ground-export",
+    }
     if name in training:
         pytest.importorskip("torch", reason="needs the training packages")
     elif name == "weights":
         pytest.importorskip("safetensors", reason="needs the training packages")
-    module = importlib.import_module(COMMANDS[name].module)
+    module = importlib.import_module(module_of(name))
     assert callable(module.run)
     with pytest.raises(SystemExit) as stop:
         main([name, "--help"])
@@ -216,7 +225,7 @@ def test_open_recorded_invalid_file_is_refused(tmp_path) -> None:
     with pytest.raises(InputError, match="has no images"):
         open_recorded(tmp_path)
     (tmp_path / "broken.png").write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"broken\.png is not an image"):
+    with pytest.raises(InputError, match=r"broken\.png: not a decodable image"):
         list(open_recorded(tmp_path))
 
 
@@ -252,12 +261,79 @@ def test_track_errors_are_one_line_and_status_2(
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
-def test_an_image_that_breaks_midway_leaves_no_output(folder, exported_small, tmp_path, capsys):
-    (folder / "5.png").write_bytes(b"broken")
-    output = tmp_path / "out.mp4"
+@pytest.mark.usefixtures("ctrl_c_counts")
+@pytest.mark.parametrize("by", ["image", signal.SIGINT, signal.SIGTERM])
+def test_track_that_stops_midway_keeps_what_it_has(
+    folder, exported_small, tmp_path, capsys, monkeypatch, by
+) -> None:
+    if by == "image":
+        (folder / "5.png").write_bytes(b"broken")
+    else:
+        update, seen = Tracker.update, []
+
+        def interrupted(self, frame):
+            seen.append(frame)
+            if len(seen) == 4:
+                signal.raise_signal(by)
+            return update(self, frame)
+
+        monkeypatch.setattr(Tracker, "update", interrupted)
+    outputs = [tmp_path / "out.mp4", tmp_path / "out.csv"]
     arguments = ["track", str(folder), "--box", BOX, "--weights", str(exported_small)]
+    for path in outputs:
+        arguments += ["--output", str(path)]
+    assert main(arguments) == (2 if by == "image" else 130)
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert ("5.png" in said) if by == "image" else ("interrupted after 4 frames" in said)
+    assert open_recorded(outputs[0]).count == 4
+    assert len(outputs[1].read_text().splitlines()) == 5
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_track_does_not_write_over_the_video_that_it_reads(
+    video, exported_small, tmp_path, capsys, link
+) -> None:
+    source = video.rename(tmp_path / "video.mp4")
+    output = tmp_path / "link.mp4" if link else source
+    if link:
+        output.symlink_to(source)
+    before = source.read_bytes()
+    arguments = ["track", str(source), "--box", BOX, "--weights", str(exported_small)]
     assert main([*arguments, "--output", str(output)]) == 2
-    assert "5.png" in capsys.readouterr().err.splitlines()[-1]
+    assert f"--output {output} is {source}, which is read" in one_line(capsys)
+    assert source.read_bytes() == before
+
+
+def test_track_says_that_a_video_ends_before_its_last_frame(
+    video, exported_small, monkeypatch, capsys
+) -> None:
+    real = VideoFile.__init__
+
+    def declares_more(self, *arguments):
+        real(self, *arguments)
+        self.count = 120
+
+    monkeypatch.setattr(VideoFile, "__init__", declares_more)
+    assert main(["track", str(video), "--box", BOX, "--weights", str(exported_small)]) == 1
+    assert "declares 120 frames and ends after 12" in capsys.readouterr().err
+
+
+def test_track_on_a_full_disk_names_the_file_and_says_what_it_found(
+    folder, exported_small, tmp_path, capsys, monkeypatch
+) -> None:
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vt_models.files.os.fsync", full)
+    arguments = ["track", str(folder), "--box", BOX, "--weights", str(exported_small), "--json"]
+    outputs = [tmp_path / "out.csv", tmp_path / "out.mp4"]
+    for path in outputs:
+        arguments += ["--output", str(path)]
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["outputs"] == []
+    for path in outputs:
+        assert str(path) in captured.err.splitlines()[-1]
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
@@ -283,13 +359,43 @@ def test_a_missing_package_is_named_with_what_brings_it(
     assert one_line(capsys).strip().endswith(f"needs the Python package {package!r}; {remedy}")
 
 
+def test_a_package_that_is_there_but_broken_is_named(tmp_path, monkeypatch, capsys) -> None:
+    """Some other package has changed protobuf, for instance, and tensorboard raises at import."""
+    (tmp_path / "their_board").mkdir()
+    (tmp_path / "their_board/__init__.py").write_text("raise RuntimeError('gencode 6, runtime 5')")
+    monkeypatch.syspath_prepend(tmp_path)
+    real = importlib.import_module
+    monkeypatch.setattr("vt_models.cli.main.import_module", lambda _: real("their_board"))
+    assert main(["train", "x.yaml"]) == 2
+    said = "train cannot load the Python package 'their_board': RuntimeError: gencode 6, runtime 5"
+    assert said in one_line(capsys)
+
+
+def test_an_error_of_ours_is_not_explained_away(monkeypatch) -> None:
+    def mistaken(_):
+        raise RuntimeError
+
+    monkeypatch.setattr("vt_models.cli.models.run", mistaken)
+    with pytest.raises(RuntimeError):
+        main(["models"])
+
+
+def test_what_the_system_refuses_is_one_line_and_status_2(monkeypatch, capsys) -> None:
+    def full(_):
+        raise OSError(28, "No space left on device", "out/x.npz")
+
+    monkeypatch.setattr("vt_models.cli.models.run", full)
+    assert main(["models"]) == 2
+    assert "models failed: out/x.npz: No space left on device" in one_line(capsys)
+
+
 def test_every_requirement_has_a_remedy(repository: Path) -> None:
     imported_as = {"opencv-contrib-python-headless": "cv2", "PyYAML": "yaml"}
-    for name in ("runtime", "train", "grounding", "report"):
+    for name in ("runtime", "train", "grounding", "report", "bags", "streams"):
         for line in (repository / "requirements" / f"{name}.txt").read_text().splitlines():
             if found := re.match(r"[\w-]+", line):
                 module = imported_as.get(found[0], found[0].replace("-", "_"))
-                assert module in _EXTRAS, line
+                assert module in EXTRAS, line
 
 
 def test_an_interrupt_is_one_line_and_status_130(monkeypatch, capsys) -> None:
@@ -299,6 +405,31 @@ def test_an_interrupt_is_one_line_and_status_130(monkeypatch, capsys) -> None:
     monkeypatch.setattr("vt_models.cli.models.run", interrupt)
     assert main(["models"]) == 130
     assert "interrupted" in one_line(capsys)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_is_an_interrupt(monkeypatch, capsys, number) -> None:
+    def wait(args):
+        signal.raise_signal(number)
+        raise AssertionError
+
+    before = signal.signal(number, signal.SIG_DFL)
+    monkeypatch.setattr("vt_models.cli.models.run", wait)
+    try:
+        assert main(["models"]) == 130
+        assert "interrupted" in one_line(capsys)
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
+
+
+def test_nohup_is_respected(monkeypatch) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    monkeypatch.setattr("vt_models.cli.models.run", lambda _: signal.raise_signal(signal.SIGHUP))
+    try:
+        assert not main(["models"])
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_export_from_a_weights_file(tmp_path, capsys) -> None:
@@ -401,7 +532,9 @@ def test_doctor_names_what_is_broken_and_how_to_mend_it(monkeypatch, capsys) -> 
     real = importlib.import_module
 
     def broken(name: str):
-        if name in ("onnxruntime", "torch", "rclpy"):
+        if name in ("torch", "rclpy", "jinja2"):
+            raise ModuleNotFoundError(f"no {name} today", name=name)
+        if name in ("onnxruntime", "torch.utils.tensorboard"):
             raise ImportError(f"no {name} today")
         return real(name)
 
@@ -412,6 +545,9 @@ def test_doctor_names_what_is_broken_and_how_to_mend_it(monkeypatch, capsys) -> 
     assert "pip install onnxruntime" in text
     assert "--  torch" in text
     assert "--  rclpy" in text
+    assert re.search("--  extra report +without jinja2\n.*'.\\[report\\]'", text)
+    said = "tensorboard cannot be loaded: ImportError: no torch.utils.tensorboard today"
+    assert re.search(f"!!  extra train +{said}\n.*'.\\[train\\]'", text)
 
 
 @pytest.mark.parametrize("command", ["eval", "bench"])
@@ -479,3 +615,31 @@ def test_a_log_of_the_library_goes_to_standard_error(monkeypatch, capsys) -> Non
     assert main(["models"]) == main(["models"]) == 0
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "kept 2\nkept 2\n")
+
+
+def test_a_text_that_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
+    image = tmp_path / "grey.png"
+    cv2.imwrite(str(image), np.full((64, 64, 3), 90, np.uint8))
+    words = ["ground", "--image", str(image), "--text", "F\u00fc\u00dfe"]
+    result = subprocess.run(
+        [sys.executable, "-m", "vt_models", *words],
+        env={**os.environ, "PYTHONIOENCODING": "ascii:strict"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode in (0, 1), result.stderr
+    assert "F\\xfc\\xdfe" in result.stdout
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize(
+    ("words", "status"), [("models", 0), ("track nowhere.mp4 --box 1,2,3,4", 2)]
+)
+def test_closed_streams_change_nothing(tmp_path: Path, closed, words, status) -> None:
+    """As of a daemon, or of a shell's >&-."""
+    command = ["sh", "-c", f"exec '{sys.executable}' -m vt_models {words} {closed}"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == status
+    assert "Traceback" not in result.stdout + result.stderr

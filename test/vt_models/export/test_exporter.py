@@ -216,11 +216,16 @@ def test_export_failure_keeps_the_previous_export(small_model, tmp_path, monkeyp
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_export_again_replaces_the_previous_and_keeps_its_card(small_model, tmp_path) -> None:
+def test_export_again_replaces_the_previous_and_keeps_its_card(
+    small_model, tmp_path, caplog
+) -> None:
     net, spec = small_model
     directory = export_model(net, spec, tmp_path / "out", source="first")
     (directory / "MODEL_CARD.md").write_text("card")
+    assert not caplog.records
     export_model(net, spec, directory, source="second")
+    assert f"holds an export of {spec.name} of 20" in caplog.text
+    assert "which is replaced" in caplog.text
     assert (directory / "MODEL_CARD.md").read_text() == "card"
     assert read_export(directory).manifest["weights"]["source"] == "second"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -234,6 +239,21 @@ def test_export_into_a_directory_of_other_files_is_refused(small_model, tmp_path
     with pytest.raises(ExportError, match="is a file"):
         export_model(net, spec, tmp_path / "notes.txt")
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_export_does_not_replace_another_model_or_its_own_weights(small_model, tmp_path) -> None:
+    net, spec = small_model
+    directory = export_model(net, spec, tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in directory.iterdir()}
+    other = dataclasses.replace(spec, name="other")
+    with pytest.raises(ExportError, match=f"holds an export of '{spec.name}'; give another"):
+        export_model(net, other, directory)
+    with pytest.raises(ExportError, match="lies in the directory that it would replace"):
+        export_model(net, spec, directory, source=directory / "weights.safetensors")
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
+    (directory / "model.json").write_text("{")
+    export_model(net, spec, directory)
+    assert read_export(directory).spec == spec
 
 
 def test_export_untraceable_network_is_an_export_error(small_model, tmp_path, monkeypatch) -> None:

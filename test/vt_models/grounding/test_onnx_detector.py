@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 onnx = pytest.importorskip("onnx")
 
+TEXT = {"length": 16, "lower_case": True, "ending": ".", "separators": ".?", "pad_id": 0}
 STYLE = TextFormat(length=8, lower_case=True, ending=".", separators=".?", pad_id=0)
 
 
@@ -137,7 +138,12 @@ def test_a_changed_file_is_refused(red: Any, red_detector: Path, tmp_path: Path)
     ("changes", "match"),
     [
         ({"format_version": 2}, "format_version 2"),
-        ({"canvas": [0, 10]}, "canvas|positive"),
+        ({"canvas": [0, 10]}, "0 where a whole number from 1 to 4096 belongs"),
+        ({"canvas": [10**9, 10**9]}, "1000000000 where a whole number"),
+        ({"canvas": [1.5, 10]}, "where a whole number"),
+        ({"text": {**TEXT, "length": 10**9}}, "where a whole number from 1 to 1024"),
+        ({"padding": [10**30] * 3}, "where a whole number from 0 to 255"),
+        ({"default_threshold": 1e300}, "where a number from 0 to 1 belongs"),
         ({"canvas": "large"}, "not a complete description"),
         ({"text": {"length": 16}}, "lower_case"),
         ({"padding": [0, 0]}, "not a complete description"),
@@ -176,5 +182,5 @@ def test_a_broken_tokenizer_is_refused(red: Any, red_detector: Path, tmp_path: P
     manifest = json.loads((directory / "grounding.json").read_text())
     manifest["files"]["tokenizer.json"]["sha256"] = sha256_of(b"{}")
     (directory / "grounding.json").write_text(json.dumps(manifest))
-    with pytest.raises(WeightsError, match=r"tokenizer\.json is not a tokenizer"):
+    with pytest.raises(WeightsError, match=r"tokenizer\.json: this is not a vocabulary"):
         create_grounder("onnx", directory)

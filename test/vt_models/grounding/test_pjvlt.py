@@ -146,7 +146,7 @@ def test_without_weights_it_says_what_trains_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, repository: Path
 ) -> None:
     monkeypatch.setenv("VT_MODELS_WEIGHTS", str(tmp_path))
-    monkeypatch.setattr("vt_models.runtime.installed_weights.shipped_directory", lambda spec: None)
+    monkeypatch.setattr("vt_models.runtime.installed_weights.bundled_directory", lambda spec: None)
     with pytest.raises(WeightsError, match="vt-models train") as caught:
         create_grounder("pjvlt")
     recipe = str(caught.value).split("vt-models train ")[1].split("`")[0]

@@ -9,14 +9,7 @@ import pytest
 from vt_models.errors import InputError
 from vt_models.grounding import Candidate, GroundingCancelledError
 from vt_models.grounding.description import ANYTHING
-from vt_models.grounding.point import (
-    AT_THE_EDGE,
-    OUTLINE,
-    THING,
-    ZOOMS,
-    box_at,
-    thing_at,
-)
+from vt_models.grounding.point import AT_THE_EDGE, LEAST_SCORE, ZOOMS, thing_at
 
 HEIGHT, WIDTH = 240, 320
 
@@ -118,21 +111,15 @@ def test_box_at_point_searches_a_tiny_frame_once() -> None:
     assert len(detector.shown) == 1
 
 
-@pytest.mark.parametrize(
-    ("score", "off", "label"),
-    [(0.6, 2.0, OUTLINE), (0.6, 25.0, THING), (0.4, 25.0, OUTLINE), (None, 0.0, OUTLINE)],
-    ids=["agreed", "at_odds", "not_sure", "no_detector"],
-)
-def test_the_detector_is_asked_first_and_the_outline_is_exact(score, off, label) -> None:
-    class One(Squares):
-        def detect(self, frame, text, _cancelled):
-            whole = frame.shape[0] == HEIGHT
-            box = (120.0 - off, 90.0 - off, 60.0 + 2 * off, 60.0 + 2 * off)
-            return [Candidate(box, score, text)] if whole else []
+def test_thing_at_point_with_a_low_score_is_none() -> None:
+    class Unsure(Squares):
+        score = LEAST_SCORE
 
-    frame = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
-    frame[90:150, 120:180] = (220, 40, 50)
-    found = box_at(None if score is None else One([]), frame, (150.0, 120.0), lambda: False)
-    assert found.label == label
-    expected = (120 - off, 90 - off, 60 + 2 * off, 60 + 2 * off) if label == THING else None
-    np.testing.assert_allclose(found.box, expected or (120, 90, 60, 60), atol=3)
+        def detect(self, frame, text, cancelled):
+            found = super().detect(frame, text, cancelled)
+            return [Candidate(item.box, self.score, item.label) for item in found]
+
+    detector = Unsure([(40, 50, 60, 40)])
+    assert at(detector, 70.0, 70.0).box == (40.0, 50.0, 60.0, 40.0)
+    detector.score = LEAST_SCORE - 0.01
+    assert at(detector, 70.0, 70.0) is None

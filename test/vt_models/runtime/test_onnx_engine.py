@@ -9,9 +9,10 @@ import pytest
 
 import vt_models
 from vt_models import BackendError, InputError, WeightsError
+from vt_models.runtime import onnx_engine
 from vt_models.runtime.engine import Template
 from vt_models.runtime.export_directory import sha256_of
-from vt_models.runtime.onnx_engine import OnnxEngine
+from vt_models.runtime.onnx_engine import OnnxEngine, in_a_line
 
 TEMPLATE_BOX = np.array((0.25, 0.25, 0.5, 0.5), np.float32)
 
@@ -99,12 +100,71 @@ def test_engine_file_that_is_no_graph_is_a_backend_error(directory, edit) -> Non
     files = json.loads((directory / "model.json").read_text())["files"]
     files["search.onnx"] = {"sha256": sha256_of(b"not onnx"), "bytes": 8}
     edit(files=files)
-    with pytest.raises(BackendError, match="cannot load"):
+    with pytest.raises(BackendError, match=r"cannot load .* 'cpu': \w.*; export it again"):
         OnnxEngine(directory, "cpu")
+
+
+def test_in_a_line_is_what_onnxruntime_says_without_its_codes() -> None:
+    error = RuntimeError("[ONNXRuntimeError] : 1 : FAIL : node\n of 'x'" + "y" * 10_000)
+    said = in_a_line(error)
+    assert said.startswith("node of 'x'yyy")
+    assert len(said) == 303
 
 
 def test_engine_graph_of_other_inputs_is_refused(directory, edit) -> None:
     state = json.loads((directory / "model.json").read_text())["state"]
     edit(state={**state, "more": [1]})
     with pytest.raises(WeightsError, match="more"):
+        OnnxEngine(directory, "cpu")
+
+
+def test_engine_graph_that_never_ends_is_refused(directory, edit, monkeypatch) -> None:
+    onnx = pytest.importorskip("onnx")
+    helper, kinds = onnx.helper, onnx.TensorProto
+    model = onnx.load(str(directory / "search.onnx"))
+    name = model.graph.output[0].name
+    for node in model.graph.node:
+        node.output[:] = ["looped" if output == name else output for output in node.output]
+    values = [
+        helper.make_tensor_value_info(value, kind, shape)
+        for value, kind, shape in (
+            ("round", kinds.INT64, []),
+            ("go", kinds.BOOL, []),
+            ("in", kinds.FLOAT, None),
+            ("went", kinds.BOOL, []),
+            ("out", kinds.FLOAT, None),
+        )
+    ]
+    steps = [helper.make_node("Identity", [a], [b]) for a, b in (("go", "went"), ("in", "out"))]
+    body = helper.make_graph(steps, "body", values[:3], values[3:])
+    model.graph.initializer.extend(
+        [
+            onnx.numpy_helper.from_array(np.array(2**62, np.int64), "rounds"),
+            onnx.numpy_helper.from_array(np.array(True), "true"),
+        ]
+    )
+    loop = helper.make_node("Loop", ["rounds", "true", "looped"], [name], body=body)
+    model.graph.node.append(loop)
+    data = model.SerializeToString()
+    (directory / "search.onnx").write_bytes(data)
+    files = json.loads((directory / "model.json").read_text())["files"]
+    edit(files={**files, "search.onnx": {"sha256": sha256_of(data), "bytes": len(data)}})
+    monkeypatch.setitem(onnx_engine._TRIAL_SECONDS, "cpu", 0.5)
+    with pytest.raises(WeightsError, match=r"did not end within 0\.5 s"):
+        OnnxEngine(directory, "cpu")
+
+
+def test_engine_graph_of_other_outputs_is_refused_before_the_first_frame(directory, edit) -> None:
+    outputs = json.loads((directory / "model.json").read_text())["outputs"]
+    edit(outputs={name: [*shape[:-2], 3, 3] for name, shape in outputs.items()})
+    with pytest.raises(BackendError, match="search graph"):
+        OnnxEngine(directory, "cpu")
+
+
+def test_engine_outputs_that_no_decoder_reads_are_refused_with_the_description(
+    directory, edit
+) -> None:
+    outputs = json.loads((directory / "model.json").read_text())["outputs"]
+    edit(outputs={name: [1, 1] for name in outputs})
+    with pytest.raises(WeightsError, match=r"outputs of shapes .* for the decoder dense"):
         OnnxEngine(directory, "cpu")

@@ -13,7 +13,7 @@ from vt_models.datasets.images import read_image
 from vt_models.geometry.boxes import iou
 from vt_models.grounding import Grounder, GroundingSettings, create_grounder
 from vt_models.grounding.confusion import cases, judge
-from vt_models.grounding.export_directory import SHIPPED, read_detector
+from vt_models.grounding.export_directory import BUNDLED, read_detector
 from vt_models.grounding.onnx_detector import open_detector
 from vt_models.grounding.point import thing_at
 
@@ -31,10 +31,10 @@ def grounder() -> Grounder:
 
 
 def test_bundled_detector_is_small_and_lists_its_names() -> None:
-    exported = read_detector(SHIPPED)
+    exported = read_detector(BUNDLED)
     assert exported.names_only
     assert sum(len(data) for data in exported.files.values()) < MOST_BYTES
-    assert (SHIPPED / "MODEL_CARD.md").is_file()
+    assert (BUNDLED / "MODEL_CARD.md").is_file()
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,7 @@ def test_bundled_detector_is_deterministic(grounder: Grounder) -> None:
     assert first.best == second.best
 
 
+@pytest.mark.integration
 def test_it_tells_animals_and_cars_apart_in_images_that_it_never_saw(
     grounder: Grounder, shared_dir: Path
 ) -> None:
@@ -95,18 +96,19 @@ def test_it_tells_animals_and_cars_apart_in_images_that_it_never_saw(
     assert np.mean(right) > 0.7
 
 
+@pytest.mark.integration
 def test_pjvlt_tiny_grounds_texts_with_bundled_weights(shared_dir: Path) -> None:
     """Backend `pjvlt`: worse than the detector above, and far better than chance.
 
-    Of these 16 images, which it never saw, 13 boxes were right when it was exported, and 14 times
-    the thing's own name gave a higher score than another one.
+    Of 16 images, which it never saw, 13 boxes were right when it was exported, and 14 times the
+    thing's own name gave a higher score than another one; half of them are enough here.
     """
     names = ("the dog", "the cat", "the horse", "the car")
     chosen = [
         case
         for case in cases(shared_dir / "train_pack", every=12)
         if case.kind == "alone" and case.text in names
-    ][::5]
+    ][::10]
     reader = create_grounder("pjvlt", settings=GroundingSettings(threshold=0.0))
     right = higher = 0
     for case in chosen:
@@ -116,6 +118,6 @@ def test_pjvlt_tiny_grounds_texts_with_bundled_weights(shared_dir: Path) -> None
         assert wrong is not None
         right += float(iou(own.box, case.box)) > 0.5
         higher += own.score > wrong.score
-    assert len(chosen) == 16
-    assert right >= 9
-    assert higher >= 11
+    assert len(chosen) == 8
+    assert right >= 5
+    assert higher >= 6
