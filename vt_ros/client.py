@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from rclpy.executors import ExternalShutdownException, ShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
-from std_srvs.srv import Trigger
+from rclpy.task import Future
+from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import Detection2D, Detection2DArray, Point2D
 
 from vt_interfaces.msg import TrackStatus
@@ -38,6 +39,7 @@ from vt_ros.common.convert import (
     stamp_nanoseconds,
     xywh_from_bounding_box,
 )
+from vt_ros.common.tracker_silence import describe_silence
 
 # A server knows a new client a little later than the client knows the server, and Fast DDS gives
 # up an answer after 0.1 s if it does not know the client by then: wait, and ask again.
@@ -120,6 +122,11 @@ class Estimate:
         """The box was measured in exactly this frame."""
         return self.state in (State.TRACKING, State.UNCERTAIN)
 
+    @property
+    def unconfirmed(self) -> bool:
+        """The target was found again after LOST, and waits for `TrackerClient.confirm`."""
+        return bool(self.status.unconfirmed)
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -148,6 +155,56 @@ class Start:
     score: float = 1.0
     alternatives: tuple[Candidate, ...] = ()
     reason: str = ""
+
+
+class EstimateSubscription:
+    """Subscribes to what a tracker says about each frame.
+
+    Args:
+        node: subscribes.
+        tracker: name of the tracker node, relative to the node's namespace or absolute.
+        take: called with every estimate, in the thread that spins the node.
+    """
+
+    def __init__(self, node: Node, tracker: str, take: Callable[[Estimate], None]) -> None:
+        self._node, self._take_estimate = node, take
+        self._statuses: deque[TrackStatus] = deque(maxlen=_PAIRS)
+        self._detections: deque[Detection2DArray] = deque(maxlen=_PAIRS)
+        subscribe = node.create_subscription
+        self._subscriptions = (
+            subscribe(TrackStatus, f"{tracker}/status", self._on_status, 10),
+            subscribe(Detection2DArray, f"{tracker}/detections", self._on_detections, 10),
+        )
+
+    def close(self) -> None:
+        """End the subscription."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+
+    def _on_status(self, message: TrackStatus) -> None:
+        self._statuses.append(message)
+        self._pair()
+
+    def _on_detections(self, message: Detection2DArray) -> None:
+        self._detections.append(message)
+        self._pair()
+
+    def _pair(self) -> None:
+        """Put a status and the detections of the same image together; what is older is dropped."""
+        for status in list(self._statuses):
+            for detections in list(self._detections):
+                if detections.header == status.header:
+                    _drop_through(self._statuses, status)
+                    _drop_through(self._detections, detections)
+                    try:
+                        estimate = _estimate(status, detections)
+                    except (ValueError, IndexError) as error:  # another program's, or a later one's
+                        self._node.get_logger().warning(
+                            f"status and detections refused: {error}", throttle_duration_sec=5.0
+                        )
+                        return
+                    self._take_estimate(estimate)
+                    return
 
 
 class TrackerClient:
@@ -184,15 +241,11 @@ class TrackerClient:
         self._started = 0
         self._queues: list[queue.Queue[Estimate | None]] = []
         self._over = False
-        self._statuses: deque[TrackStatus] = deque(maxlen=_PAIRS)
-        self._detections: deque[Detection2DArray] = deque(maxlen=_PAIRS)
         self._clients: dict[str, Any] = {}
-        subscribe = self._node.create_subscription
-        subscribe(TrackStatus, f"{tracker}/status", self._on_status, 10)
-        subscribe(Detection2DArray, f"{tracker}/detections", self._on_detections, 10)
+        EstimateSubscription(self._node, tracker, self._take)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
-        self._closed = False
+        self._closing = Future()
         self._thread = threading.Thread(target=self._spin, name="tracker_client", daemon=True)
         self._thread.start()
 
@@ -204,11 +257,13 @@ class TrackerClient:
 
     def close(self) -> None:
         """End the thread and the node; the target goes on being tracked."""
-        if self._closed:
+        if self._closing.done():
             return
-        self._closed = True
-        self._executor.shutdown()
+        # Not `Executor.shutdown` alone: it destroys what wakes the thread, which may not wait yet
+        # and then waits for ever.
+        self._closing.set_result(None)
         self._thread.join()
+        self._executor.shutdown()
         self._node.destroy_node()
         if self._owns_context:
             rclpy.shutdown(context=self._context)
@@ -271,6 +326,36 @@ class TrackerClient:
             TrackerTimeoutError: no tracker, or no answer.
         """
         answer = self._call(Trigger, "clear_target", Trigger.Request(), timeout)
+        if not answer.success:
+            raise TrackerError(answer.message)
+        return str(answer.message)
+
+    def confirm(self, accept: bool = True, timeout: float | None = None) -> str:
+        """Say whether what was found again after LOST is the target; return what comes of it.
+
+        Args:
+            accept: False sends the tracker on searching.
+            timeout: seconds; None: that of the client.
+
+        Raises:
+            TrackerError: nothing waits for that answer, or the tracker is not active.
+            TrackerTimeoutError: no tracker, or no answer.
+        """
+        # Not asked again where the answer is lost: the second one would be refused.
+        request = SetBool.Request(data=accept)
+        answer = self._call(SetBool, "confirm_target", request, timeout, again=False)
+        if not answer.success:
+            raise TrackerError(answer.message)
+        return str(answer.message)
+
+    def save_recording(self, timeout: float = SEARCH_TIMEOUT) -> str:
+        """Have the flight recorder written; return the folder on the tracker's machine.
+
+        Raises:
+            TrackerError: nothing was recorded, it cannot be written, or the tracker is not active.
+            TrackerTimeoutError: no tracker, or no answer.
+        """
+        answer = self._call(Trigger, "save_recording", Trigger.Request(), timeout, again=False)
         if not answer.success:
             raise TrackerError(answer.message)
         return str(answer.message)
@@ -388,39 +473,17 @@ class TrackerClient:
     def _situation(self) -> str:
         """Say what is known, for an error message."""
         if self._latest is None:
-            topic = self._node.resolve_topic_name(f"{self._tracker}/status")
-            publishers = self._node.count_publishers(topic)
-            if not publishers:
-                return f"nobody publishes {topic}: is the tracker running and configured?"
-            return f"{topic} is silent: no images arrive at the tracker"
+            return describe_silence(self._node, self._tracker)
         return f"the last estimate was {self._latest.state.name}: {self._latest.status.message}"
 
     def _spin(self) -> None:
         try:
             with suppress(ExternalShutdownException, ShutdownException):
-                self._executor.spin()
+                self._executor.spin_until_future_complete(self._closing)
         finally:
             with self._changed:
                 self._over = True
                 self._hand_out(None)
-
-    def _on_status(self, message: TrackStatus) -> None:
-        self._statuses.append(message)
-        self._pair()
-
-    def _on_detections(self, message: Detection2DArray) -> None:
-        self._detections.append(message)
-        self._pair()
-
-    def _pair(self) -> None:
-        """Put a status and the detections of the same image together; what is older is dropped."""
-        for status in list(self._statuses):
-            for detections in list(self._detections):
-                if detections.header == status.header:
-                    _drop_through(self._statuses, status)
-                    _drop_through(self._detections, detections)
-                    self._take(_estimate(status, detections))
-                    return
 
     def _take(self, estimate: Estimate) -> None:
         with self._changed:

@@ -35,6 +35,7 @@ try:
         SingleThreadedExecutor,
     )
     from rclpy.qos import qos_profile_sensor_data
+    from rclpy.task import Future
     from sensor_msgs.msg import Image
     from std_msgs.msg import Header
     from vision_msgs.msg import Detection2DArray
@@ -73,6 +74,7 @@ SURE = {
     "target__redetection_threshold": 0.4,
     "target__frozen_frames": 0,
     "grounding__backend": "none",
+    "recorder__on_lost": False,
 }
 
 # A server knows a new client a little later than the client knows the server.
@@ -148,12 +150,13 @@ class Ros:
         self.node = rclpy.create_node("test", context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
+        self._closing = Future()
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
 
     def _spin(self):
         with contextlib.suppress(ExternalShutdownException, ShutdownException):
-            self._executor.spin()
+            self._executor.spin_until_future_complete(self._closing)
 
     def start(self, module, *arguments, **parameters):
         """Start `python -m vt_ros.MODULE` with parameters; `__` in a name stands for a dot."""
@@ -306,8 +309,9 @@ class Ros:
         """End the processes; each must end well after Ctrl-C."""
         running = [process for process in self.processes if process.alive]
         codes = [process.stop() for process in running]
-        self._executor.shutdown()
+        self._closing.set_result(None)
         self._thread.join()
+        self._executor.shutdown()
         self.node.destroy_node()
         rclpy.shutdown(context=self._context)
         assert not any(codes), f"exit codes {codes}:\n{self.logs()}"
@@ -480,15 +484,23 @@ def slow_model(tmp_path_factory):
     return write_tiny_model(tmp_path_factory.mktemp("slow_model"), needless_products=8)
 
 
+@pytest.fixture(scope="session")
+def stuck_model(tmp_path_factory):
+    """The same network; in a bright search region it never returns."""
+    return write_tiny_model(tmp_path_factory.mktemp("stuck_model"), never_returns=True)
+
+
 CELLS = 32
 
 
-def write_tiny_model(folder, needless_products=0):
+def write_tiny_model(folder, needless_products=0, never_returns=False):
     """Write the two graphs and their description, as `vt-models export` lays them out."""
     onnx = pytest.importorskip("onnx", reason="the tiny test model is written with onnx")
     graphs = {
         "template.onnx": template_graph(onnx.helper, onnx.TensorProto),
-        "search.onnx": search_graph(onnx.helper, onnx.TensorProto, needless_products),
+        "search.onnx": search_graph(
+            onnx.helper, onnx.TensorProto, needless_products, never_returns
+        ),
     }
     files = {}
     for name, graph in graphs.items():
@@ -559,7 +571,7 @@ def template_graph(h, proto):
     )
 
 
-def search_graph(h, proto, needless_products):
+def search_graph(h, proto, needless_products, never_returns):
     """Score: how much of a target-sized square around a cell has the colour."""
     centres = (np.arange(CELLS, dtype=np.float32) + 0.5) / CELLS
     grid = np.stack(np.meshgrid(centres, centres))[None]
@@ -586,8 +598,31 @@ def search_graph(h, proto, needless_products):
         h.make_node("MatMul", [f"product_{k}", "product_0"], [f"product_{k + 1}"])
         for k in range(needless_products)
     ]
+    product = f"product_{needless_products}"
+    if never_returns:
+        flag, number = (proto.BOOL, [1]), (proto.FLOAT, [])
+        value = h.make_tensor_value_info
+        body = h.make_graph(
+            [
+                h.make_node("Identity", ["bright_now"], ["bright_again"]),
+                h.make_node("Identity", ["number_now"], ["number_again"]),
+            ],
+            "for_ever",
+            [
+                value("turn", proto.INT64, []),
+                value("bright_now", *flag),
+                value("number_now", *number),
+            ],
+            [value("bright_again", *flag), value("number_again", *number)],
+        )
+        nodes += [
+            h.make_node("Greater", ["mean", "bright"], ["is_bright"]),
+            h.make_node("Loop", ["", "is_bright", "nothing"], ["number"], body=body),
+            h.make_node("Add", [product, "number"], ["product"]),
+        ]
+        product = "product"
     nodes += [
-        h.make_node("ReduceSum", [f"product_{needless_products}"], ["rest"], keepdims=0),
+        h.make_node("ReduceSum", [product], ["rest"], keepdims=0),
         h.make_node("Add", ["plain_map", "rest"], ["score_map"]),
     ]
     constants = {
@@ -598,6 +633,7 @@ def search_graph(h, proto, needless_products):
         "size_shape": np.array([1, 2, CELLS, CELLS]),
         "grid": grid,
         "nothing": np.float32(0),
+        "bright": np.float32(0.7),
         "matrix_shape": np.array([side, side] if needless_products else [1, 1]),
     }
     return h.make_graph(

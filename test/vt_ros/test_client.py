@@ -82,7 +82,7 @@ class Camera:
 
 @pytest.fixture(scope="module")
 def running(shared_ros, tiny_model):
-    return shared_ros.start_tracker(tiny_model, set_target_timeout=5.0)
+    return shared_ros.start_tracker(tiny_model, set_target_timeout=5.0, locked=[""])
 
 
 @pytest.fixture

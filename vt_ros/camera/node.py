@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node `camera`: a video file, an image folder or a webcam as `image_raw`."""
+"""The node `camera`: a video file, image folder, bag, webcam or stream as `image_raw`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,22 @@ from builtin_interfaces.msg import Time
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
 from rclpy.task import Future
-from sensor_msgs.msg import Image, TimeReference
+from sensor_msgs.msg import CameraInfo, Image, TimeReference
 from std_msgs.msg import Empty, Header
 from std_srvs.srv import SetBool
 
 from vt_models.errors import InputError
-from vt_models.video.sources import open_source
+from vt_models.video.sources import (
+    BagVideo,
+    CameraUnavailableError,
+    open_source,
+    without_password,
+)
 from vt_ros.camera.parameters import SETTINGS
 from vt_ros.common.convert import NANOSECONDS, Pixels, array_to_image
+from vt_ros.common.errors import describe_error
 from vt_ros.common.parameters import declare, freeze, value_of
 from vt_ros.common.process import EXIT_FAILED, EXIT_OK, StartError
 
@@ -33,11 +40,16 @@ class CameraNode(Node):
     file. While paused, the present frame is published again and again, with new stamps, so
     that a late subscriber gets it. At the end `~/end_of_stream` (std_msgs/Empty, latched).
 
+    Images of a bag keep the stamps and frames that they were recorded with, while paused, too, and
+    come at the pace at which they were recorded; `camera_info` is the first one of the bag, with
+    the header of each image.
+
     Args:
         finished: completed with the exit code at the end of the source, if wanted.
 
     Raises:
-        StartError: the source cannot be opened, or has no frame.
+        StartError: the source cannot be opened, or has no frame; with `EXIT_FAILED` for a device
+            that may be there later.
     """
 
     def __init__(self, finished: Future) -> None:
@@ -49,20 +61,39 @@ class CameraNode(Node):
                 str(value_of(self, "source")),
                 int(value_of(self, "start_frame")),
                 int(value_of(self, "stop_frame")) or None,
+                str(value_of(self, "topic")) or None,
             )
-            self._first = self._source.read_bgr()
+            # The first frame of a file tells whether it has any; that of a stream may take long.
+            waits = self._source.waits_for_frames
+            self._first = None if waits else self._source.read_bgr()
+        except CameraUnavailableError as error:
+            raise StartError(str(error), EXIT_FAILED) from error
         except InputError as error:
             raise StartError(str(error)) from error
-        if self._first is None:
-            raise StartError(f"{value_of(self, 'source')} has no frame to publish")
+        if self._first is None and not waits:
+            first, stop = (value_of(self, f"{which}_frame") for which in ("start", "stop"))
+            raise StartError(
+                f"{value_of(self, 'source')} has no frame to publish (start_frame is {first}, "
+                f"stop_frame {stop})"
+            )
         freeze(self, SETTINGS, "restart the node")
         rate = float(value_of(self, "rate"))
         # A camera is asked for everything it has unless a rate was given.
         own_interval = 0.0 if self._source.is_live else 1.0 / self._source.fps
         self._interval = 1.0 / rate if rate else own_interval
+        self._follows_recording = not rate and isinstance(self._source, BagVideo)
         self._frame_id = str(value_of(self, "frame_id"))
         self._images = self.create_publisher(Image, "image_raw", self._image_qos())
         self._positions = self.create_publisher(TimeReference, "~/position", 100)
+        self._camera_info: CameraInfo | None = None
+        if isinstance(self._source, BagVideo) and self._source.camera_info is not None:
+            try:
+                self._camera_info = deserialize_message(self._source.camera_info, CameraInfo)
+            except Exception as error:  # of whatever type: the bytes are a stranger's
+                self.get_logger().warning(
+                    f"no camera_info: the bag's cannot be read: {describe_error(error)}"
+                )
+            self._infos = self.create_publisher(CameraInfo, "camera_info", self._image_qos())
         self._end = self.create_publisher(Empty, "~/end_of_stream", _LATCHED)
         self._playing = threading.Event()
         if not value_of(self, "paused"):
@@ -71,13 +102,14 @@ class CameraNode(Node):
         self.create_service(SetBool, "~/pause", self._on_pause)
         self._thread = threading.Thread(target=self._run, name="camera", daemon=True)
         self._thread.start()
-        self.get_logger().info(
-            f"{value_of(self, 'source')} at {rate or self._source.fps:g} images per second"
-        )
+        source = without_password(str(value_of(self, "source")))
+        pace = "its own pace" if waits and not rate else f"{rate or self._source.fps:g} a second"
+        self.get_logger().info(f"images of {source} at {pace}")
 
     def close(self) -> None:
         """End the thread and release the source."""
         self._stopping.set()
+        self._source.interrupt()
         self._thread.join()
         self._source.close()
 
@@ -103,25 +135,32 @@ class CameraNode(Node):
     def _run(self) -> None:
         try:
             self._play()
-        except InputError as error:
-            self._finish(f"stopped: {error}", EXIT_FAILED)
         except Exception as error:  # a camera that is silent without a word would be worse
-            self._finish(f"stopped: {type(error).__name__}: {error}", EXIT_FAILED)
+            self._finish(f"stopped: {describe_error(error)}", EXIT_FAILED)
 
     def _play(self) -> None:
         """Publish frame after frame at the wanted rate until the end."""
-        frame, number = self._first, int(value_of(self, "start_frame"))
+        frame = self._source.read_bgr() if self._first is None else self._first
+        number = int(value_of(self, "start_frame"))
         due = time.monotonic()
         while frame is not None and not self._stopping.wait(max(0.0, due - time.monotonic())):
             self._publish(frame, number)
-            # After a delay the next frames are not hurried to make up for it.
-            due = max(due + self._interval, time.monotonic())
+            shown = self._recorded_at()
             if self._source.is_live:
+                due = max(due + self._interval, time.monotonic())
                 frame = self._newest_until(due)
-            elif self._playing.is_set():
+                continue
+            if self._playing.is_set():
                 frame, number = self._following(number)
+            step = self._interval
+            if self._follows_recording:
+                step = max(0.0, (self._recorded_at() - shown) / NANOSECONDS) or step
+            # After a delay the next frames are not hurried to make up for it.
+            due = max(due + step, time.monotonic())
+        if self._stopping.is_set():
+            return
         if frame is None and self._source.is_live:
-            self._finish("the camera is gone", EXIT_FAILED)
+            self._finish("the source has ended", EXIT_FAILED)
         elif frame is None:
             self._finish("end of stream", EXIT_OK)
 
@@ -138,22 +177,38 @@ class CameraNode(Node):
         if frame is not None or not value_of(self, "loop"):
             return frame, number + 1
         self._source.rewind()
-        return self._source.read_bgr(), int(value_of(self, "start_frame"))
+        frame = self._source.read_bgr()
+        if frame is None:
+            raise InputError(f"{value_of(self, 'source')} has no frame any more")
+        return frame, int(value_of(self, "start_frame"))
+
+    def _recorded_at(self) -> int:
+        """Return when the present image of a bag was recorded, nanoseconds; else 0."""
+        latest = self._source.latest if isinstance(self._source, BagVideo) else None
+        return latest.time if latest is not None else 0
 
     def _publish(self, frame: Pixels, number: int) -> None:
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
+        position, source = round(number * NANOSECONDS / self._source.fps), "file"
+        if isinstance(self._source, BagVideo) and self._source.latest is not None:
+            own = self._source.latest.header
+            header = Header(stamp=Time(sec=own.sec, nanosec=own.nanosec), frame_id=own.frame_id)
+            position, source = self._recorded_at(), "bag"
+        if self._camera_info is not None:
+            self._camera_info.header = header
+            self._infos.publish(self._camera_info)
         if not self._source.is_live:
-            position = round(number * NANOSECONDS / self._source.fps)
-            time_in_file = Time(sec=position // NANOSECONDS, nanosec=position % NANOSECONDS)
-            self._positions.publish(
-                TimeReference(header=header, time_ref=time_in_file, source="file")
-            )
+            time_ref = Time(sec=position // NANOSECONDS, nanosec=position % NANOSECONDS)
+            self._positions.publish(TimeReference(header=header, time_ref=time_ref, source=source))
         self._images.publish(array_to_image(frame, header, "bgr8"))
 
     def _finish(self, message: str, code: int) -> None:
         """Announce the end; end the process if that is wanted or something failed."""
         self._end.publish(Empty())
-        self.get_logger().info(message)
+        if code == EXIT_OK:
+            self.get_logger().info(message)
+        else:
+            self.get_logger().error(message)
         if code == EXIT_OK and not value_of(self, "exit_at_end"):
             return
         # What was not delivered yet would be gone with the publishers.

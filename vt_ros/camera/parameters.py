@@ -6,12 +6,22 @@ from __future__ import annotations
 from vt_ros.common.parameters import Setting
 
 SETTINGS = (
-    Setting("source", "", "Video file, folder of images, or index of a webcam."),
-    Setting("rate", 0.0, "Images per second; 0: the source's own pace.", 0.0, 1000.0),
+    Setting(
+        "source",
+        "",
+        "Video file, folder of images, bag, index or device of a webcam, or address of a stream "
+        "(rtsp://...); none by default.",
+    ),
+    Setting("topic", "", "Topic of a bag's images; empty: the only one that has images."),
+    Setting("rate", 0.0, "Images per second; 0: the source's pace, 30 of a folder.", 0.0, 1000.0),
     Setting("loop", False, "Start again at the end."),
     Setting("start_frame", 0, "First frame, counted from 0.", 0, 2**31),
     Setting("stop_frame", 0, "Frame to stop before; 0: the end.", 0, 2**31),
-    Setting("frame_id", "camera", "Coordinate frame in the header of every image."),
+    Setting(
+        "frame_id",
+        "camera",
+        "Coordinate frame in the header of every image; a bag's keep theirs.",
+    ),
     Setting("paused", False, "Start paused; ~/pause with false goes on."),
     Setting("exit_at_end", False, "End the process, with code 0, at the end of the source."),
     Setting(

@@ -14,6 +14,8 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
+from vt_ros.common.errors import describe_error
+
 OK = DiagnosticStatus.OK
 WARN = DiagnosticStatus.WARN
 ERROR = DiagnosticStatus.ERROR
@@ -21,6 +23,8 @@ STALE = DiagnosticStatus.STALE
 
 PERIOD = 1.0
 """Seconds between two publications."""
+
+_SECONDS_BETWEEN_WARNINGS = 30.0
 
 
 class TaskReport:
@@ -51,6 +55,9 @@ class TaskReport:
 class Updater:
     """Publishes the reports of its tasks every `PERIOD` of real time, whatever /clock says.
 
+    The first one, about the node as a whole, warns of another node of the same name, too. What is
+    wrong in it is in the log every 30 s, for those who come after it has happened.
+
     Args:
         node: they are about; its name stands before each task's.
         hardware_id: asked at every publication.
@@ -78,8 +85,14 @@ class Updater:
         hardware_id = self._hardware_id()
         message = DiagnosticArray()
         message.header.stamp = self._node.get_clock().now().to_msg()
-        for name, task in self._tasks:
+        for number, (name, task) in enumerate(self._tasks):
             report = _ask(task)
+            if number == 0:
+                self._warn_of_namesakes(report)
+                if report.level in (WARN, ERROR):
+                    self._node.get_logger().warning(
+                        report.message, throttle_duration_sec=_SECONDS_BETWEEN_WARNINGS
+                    )
             message.status.append(
                 DiagnosticStatus(
                     level=report.level,
@@ -91,11 +104,22 @@ class Updater:
             )
         self._publisher.publish(message)
 
+    def _warn_of_namesakes(self, report: TaskReport) -> None:
+        own = self._node.get_name(), self._node.get_namespace()
+        if self._node.get_node_names_and_namespaces().count(own) < 2:
+            return
+        report.merge(
+            WARN,
+            f"another node is called {self._node.get_fully_qualified_name()}, too: both publish "
+            "and answer; end one, or give it another name or namespace (a killed one is gone in "
+            "20 s)",
+        )
+
 
 def _ask(task: Callable[[TaskReport], None]) -> TaskReport:
     report = TaskReport()
     try:
         task(report)
     except Exception as error:  # what watches the node must not end it
-        report.summary(ERROR, f"the diagnostic itself failed: {type(error).__name__}: {error}")
+        report.summary(ERROR, f"the diagnostic itself failed: {describe_error(error)}")
     return report

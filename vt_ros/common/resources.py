@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 PACKAGE = "vt_ros"
-FAST_DDS_PROFILE = "fastdds.xml"
-FAST_DDS_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
+# The first before Fast DDS 3, the second from it on.
+_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+# A profile of ours would come before these transports.
+_TRANSPORT_VARIABLE = "FASTDDS_BUILTIN_TRANSPORTS"
 
 
 def config_file(name: str) -> Path:
@@ -30,8 +33,20 @@ def config_file(name: str) -> Path:
     raise FileNotFoundError(f"{name} is in none of {places}; install {PACKAGE} again")
 
 
+def fast_dds_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that make Fast DDS pass large images, see config/fastdds.xml.
+
+    Args:
+        environment: of the process that will have them. Where it names a profile or transports of
+            the user's own, these are kept, and there is nothing to add.
+    """
+    if any(environment.get(name) for name in (*_PROFILE_VARIABLES, _TRANSPORT_VARIABLE)):
+        return {}
+    return dict.fromkeys(_PROFILE_VARIABLES, str(config_file("fastdds.xml")))
+
+
 def footage_file(name: str) -> Path:
-    """Return the path of a demo video, whether it is there or not; `make setup` puts it there."""
+    """Return the path of a demo video, whether it is there or not; `make demo` puts it there."""
     return _pip_share() / "footage" / name
 
 

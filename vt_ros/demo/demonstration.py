@@ -2,17 +2,14 @@
 """The whole path on this machine: camera and tracker in processes of their own, over real DDS.
 
 The target is set through the service, the results are recorded, and the program says whether
-the target was kept: exit code 0 if it was, 1 if not or if something failed, 2 for bad arguments.
+the target was kept: exit code 0 if it is tracked at the end, whatever hid it meanwhile, 1 if not or
+if something failed, 2 for bad arguments.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import os
-import random
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -37,16 +34,18 @@ from vt_interfaces.srv import SetTarget
 from vt_models.cli.arguments import parse_box
 from vt_models.errors import InputError
 from vt_models.grounding import list_grounders
+from vt_models.video.image_messages import image_to_rgb
 from vt_models.video.sources import VideoFile
 from vt_ros.common.convert import (
     STATE_NAMES,
     Box,
     bounding_box_from_xywh,
-    image_to_rgb,
     stamp_nanoseconds,
     xywh_from_bounding_box,
 )
-from vt_ros.common.resources import FAST_DDS_PROFILE, FAST_DDS_VARIABLE, config_file, footage_file
+from vt_ros.common.resources import footage_file
+from vt_ros.demo import composed_clip
+from vt_ros.demo.processes import NAMESPACE, DemoError, Process, isolate
 from vt_ros.demo.recording import SHEET, TABLE, VIDEO, Recorder, Row, Summary
 
 EXIT_KEPT, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -55,17 +54,9 @@ EXIT_KEPT, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 _PATIENCE = 120.0
 _DISCOVERY = 0.3
 _QUIET = 1.5  # seconds without a result, after which none is expected any more
-_HIGHEST_DOMAIN = 101
-
-# Should another run be in the same ROS domain, the topics are still this one's own.
-_NAMESPACE = f"/demo_{os.getpid()}"
 
 _LOSSLESS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-
-
-class DemoError(RuntimeError):
-    """The demo cannot go on; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +73,23 @@ class Clip:
     box: Box | None
 
 
-CLIPS = {
-    # A montage. From frame 107, when a passing car uncovers him, to the cut at 137: a cyclist
-    # who waits on the pavement, seen by a hand-held camera.
-    "cyclist": Clip(footage_file("bikes.mp4"), 107, 137, (376.0, 20.0, 100.0, 185.0)),
-    # A man who talks and turns his head in a moving car.
-    "face": Clip(footage_file("carphone_pristine.mp4"), 0, 0, (60.0, 18.0, 58.0, 74.0)),
-}
+CLIPS = ("cyclist", "face")
+
+
+def bundled_clip(name: str, folder: Path) -> Clip:
+    """Return one of `CLIPS`, made from the footage that `make demo` brings.
+
+    cyclist: traffic hides a cyclist, then the view swings away from him and back; composed into
+    `folder`, see `composed_clip`. face: a man who talks and turns his head in a moving car.
+
+    Raises:
+        InputError: the footage is not there.
+    """
+    if name == "face":
+        return Clip(footage_file("carphone_pristine.mp4"), 0, 0, (60.0, 18.0, 58.0, 74.0))
+    video = folder / "clip.mp4"
+    composed_clip.compose(footage_file("bikes.mp4"), video)
+    return Clip(video, 0, 0, composed_clip.BOX)
 
 
 @dataclass
@@ -258,43 +259,6 @@ def _stamp(header: Header) -> int:
     return stamp_nanoseconds(header.stamp)
 
 
-class Process:
-    """One node, its output in a log file."""
-
-    def __init__(self, name: str, parameters: dict[str, object], log: Path) -> None:
-        command = [sys.executable, "-m", f"vt_ros.{name}"]
-        command += ["--ros-args", "-r", f"__ns:={_NAMESPACE}"]
-        for parameter, value in parameters.items():
-            text = str(value).lower() if isinstance(value, bool) else str(value)
-            command += ["-p", f"{parameter}:={text}"]
-        self._name, self._log = name, log
-        with log.open("w", encoding="utf-8") as file:
-            # The environment as it is: the ROS wheels' own variables must come together.
-            self._process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
-
-    def check(self) -> None:
-        """Raise DemoError if the process has ended."""
-        code = self._process.poll()
-        if code is None:
-            return
-        raise DemoError(f"{self._name} ended with code {code}: {self.last_words()}")
-
-    def last_words(self) -> str:
-        """Return the end of its log on one line."""
-        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return " | ".join(lines[-2:])
-
-    def stop(self) -> None:
-        """Stop it as Ctrl-C does, and kill it if that does not help."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGINT)
-        try:
-            self._process.wait(10.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-
 @contextlib.contextmanager
 def _nodes(arguments: argparse.Namespace, clip: Clip, folder: Path) -> Iterator[dict[str, Process]]:
     """Start both nodes, and end them afterwards whatever happens."""
@@ -327,16 +291,21 @@ def _nodes(arguments: argparse.Namespace, clip: Clip, folder: Path) -> Iterator[
 
 def run(arguments: argparse.Namespace) -> Summary:
     """Run the demo; raises `DemoError` when it cannot be carried through."""
-    clip = _clip(arguments)
-    try:
-        video = VideoFile(clip.video, clip.start)
-    except InputError as error:
-        raise DemoError(f"{error}; `make setup` brings the default footage") from error
     folder = Path(arguments.output)
     folder.mkdir(parents=True, exist_ok=True)
-    _isolate()
+    try:
+        clip = _clip(arguments, folder)
+        video = VideoFile(clip.video, clip.start)
+    except InputError as error:
+        if arguments.video:
+            raise DemoError(str(error)) from error
+        raise DemoError(
+            f"{error}; run `make demo` in the repository, which brings the footage, or give a "
+            "video: --video FILE with --box X,Y,W,H or --text WORDS"
+        ) from error
+    isolate()
     rclpy.init()
-    node = rclpy.create_node("demo", namespace=_NAMESPACE)
+    node = rclpy.create_node("demo", namespace=NAMESPACE)
     try:
         with _nodes(arguments, clip, folder) as processes:
             demo = Demo(node, processes, video.fps)
@@ -357,17 +326,10 @@ def run(arguments: argparse.Namespace) -> Summary:
         rclpy.try_shutdown()
 
 
-def _isolate() -> None:
-    """Take a ROS domain of this run's own on this machine, and the profile for large images."""
-    os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, _HIGHEST_DOMAIN))
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    os.environ.setdefault(FAST_DDS_VARIABLE, str(config_file(FAST_DDS_PROFILE)))
-
-
-def _clip(arguments: argparse.Namespace) -> Clip:
+def _clip(arguments: argparse.Namespace, folder: Path) -> Clip:
     """Return what to track: without --video a bundled clip; a description replaces its box."""
     if arguments.video is None:
-        clip = CLIPS[arguments.clip]
+        clip = bundled_clip(arguments.clip, folder)
         return replace(clip, box=None) if arguments.text else clip
     return Clip(Path(arguments.video), arguments.start_frame, arguments.stop_frame, arguments.box)
 
@@ -383,7 +345,7 @@ def _remedy(answer: SetTarget.Response) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="demo", description=__doc__.splitlines()[0])
-    parser.add_argument("--clip", choices=tuple(CLIPS), default="cyclist", help="what to track")
+    parser.add_argument("--clip", choices=CLIPS, default=CLIPS[0], help="what to track")
     parser.add_argument("--video", help="a video of your own instead, with --box")
     parser.add_argument(
         "--box", type=parse_box, metavar="X,Y,W,H", help="the target in the first frame, pixels"
@@ -421,9 +383,11 @@ def _print(summary: Summary, folder: Path) -> None:
     )
     print(f"inference       p50 {summary.inference_p50:.1f} ms")
     print(f"lowest score    {summary.lowest_score:.2f}")
-    print(f"state           {summary.last_state} at the end, {summary.lost_frames} frames lost")
+    states = ", ".join(f"{state} {count}" for state, count in summary.states.items())
+    print(f"states          {states} frames; {summary.last_state} at the end")
     for name in (VIDEO, TABLE, SHEET):
         print(f"written         {folder / name}")
+    print("live            make demo-console, a page in the browser where you choose the target")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -444,6 +408,6 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     _print(summary, Path(arguments.output))
     if not summary.good:
-        sys.stderr.write("error: the target was not kept\n")
+        sys.stderr.write(f"error: the target was not kept: {summary.last_state} at the end\n")
         return EXIT_FAILED
     return EXIT_KEPT

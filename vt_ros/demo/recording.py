@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,13 +73,13 @@ class Summary:
     latency_p99: float
     inference_p50: float
     lowest_score: float
-    lost_frames: int
+    states: dict[str, int]  # frames in each state, in the order in which they came up
     last_state: str
 
     @property
     def good(self) -> bool:
-        """Something was tracked, and it was never lost."""
-        return self.frames > 0 and self.lost_frames == 0 and self.last_state == "TRACKING"
+        """The target is tracked at the end: it was never lost, or it was found again."""
+        return self.last_state == "TRACKING"
 
 
 class Recorder:
@@ -97,14 +98,21 @@ class Recorder:
         self._csv = csv.writer(self._table)
         self._csv.writerow(COLUMNS)
         self._rows: list[Row] = []
+        self._newest = np.empty((0, 0, 3), np.uint8)
         self._tiles: list[Frame] = []
         self._tile_stride = 1
 
     def add(self, row: Row, frame: Frame) -> None:
         """Record one result and its (H, W, 3) uint8 RGB frame."""
+        # Frames between two results were not processed. The one before stays on for so long, so
+        # that the video keeps its time.
+        missed = row.frame - self._rows[-1].frame - 1 if self._rows else 0
+        for _ in range(missed):
+            self._video.write(self._newest)
+        self._newest = _annotated(frame, row, 1.0)
+        self._video.write(self._newest)
         self._rows.append(row)
         self._csv.writerow(row.values())
-        self._video.write(_annotated(frame, row, 1.0))
         # Of a long video only every second, fourth ... tile is kept.
         if (len(self._rows) - 1) % self._tile_stride == 0:
             self._tiles.append(_annotated(frame, row, _TILE_WIDTH / frame.shape[1]))
@@ -127,7 +135,7 @@ def summarise(rows: Sequence[Row]) -> Summary:
     """Return numbers over rows in the order of their frames."""
     if not rows:
         nan = float("nan")
-        return Summary(0, 0, 0.0, nan, nan, nan, nan, 0, "nothing")
+        return Summary(0, 0, 0.0, nan, nan, nan, nan, {}, "nothing")
     span = (rows[-1].stamp - rows[0].stamp) / 1e9
     latency = [row.latency_ms for row in rows]
     return Summary(
@@ -138,7 +146,7 @@ def summarise(rows: Sequence[Row]) -> Summary:
         latency_p99=float(np.percentile(latency, 99)),
         inference_p50=float(np.median([row.inference_ms for row in rows])),
         lowest_score=min(row.score for row in rows),
-        lost_frames=sum(row.state == "LOST" for row in rows),
+        states=dict(Counter(row.state for row in rows)),
         last_state=rows[-1].state,
     )
 

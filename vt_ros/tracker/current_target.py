@@ -12,9 +12,10 @@ from std_msgs.msg import Header
 
 from vt_interfaces.msg import TrackStatus
 from vt_interfaces.srv import SetTarget
-from vt_models.errors import InputError, VtModelsError
-from vt_models.longterm import LongTermEstimate, LongTermTracker
+from vt_models.errors import InputError
+from vt_models.longterm import LongTermEstimate, LongTermTracker, State
 from vt_ros.common.convert import NANOSECONDS, Box, Pixels, stamp_nanoseconds
+from vt_ros.common.errors import describe_error
 from vt_ros.tracker.image_buffer import BufferedImage, Frame, ImageDecoder
 from vt_ros.tracker.target_request import TargetRefusedError, TargetStarted
 
@@ -45,9 +46,12 @@ class FrameReport:
         target_id: 0 for none.
         box: x, y, w, h in pixels of the image; None while IDLE and while LOST.
         covariance: (4, 4) of centre x, centre y, width, height in pixels squared.
+        raw_score: the network's own, whatever became of it.
+        unconfirmed: found again after LOST, and the operator is asked whether it is the target.
         inference_ms: time spent in the long-term tracker.
         message: for humans.
         refused: the image could not be read.
+        failure: what went wrong in the program, by name; empty: nothing did.
         encoding: of the image message; empty if it was not read.
         frame: (H, W, 3) uint8 RGB, valid until `publish` returns; None if there is none.
     """
@@ -61,9 +65,12 @@ class FrameReport:
     target_id: int = 0
     box: Box | None = None
     covariance: NDArray[np.float64] | None = None
+    raw_score: float = 0.0
+    unconfirmed: bool = False
     inference_ms: float = 0.0
     message: str = ""
     refused: bool = False
+    failure: str = ""
     encoding: str = ""
     frame: Pixels | None = None
 
@@ -151,11 +158,11 @@ class CurrentTarget:
             estimate = _init(self._model, frame, box, text)
         except InputError as error:
             raise TargetRefusedError(SetTarget.Response.ERROR_INVALID_BOX, str(error)) from error
-        except Exception as error:  # whatever it is, the caller waits for an answer
+        except BaseException as error:  # of whatever type, the caller waits for an answer
             self._started = None  # the tracker has forgotten the previous target
             self.tracker.clear()
             raise TargetRefusedError(
-                SetTarget.Response.ERROR_INTERNAL, f"tracker failed: {error}"
+                SetTarget.Response.ERROR_INTERNAL, f"tracker failed: {describe_error(error)}"
             ) from error
         self.last_id += 1
         self._started = _Started(self.last_id, frame.image, box, text)
@@ -163,28 +170,66 @@ class CurrentTarget:
         report = replace(self.report(frame, estimate, self.last_id), message=message)
         return TargetStarted(self.last_id, box, frame.header), report
 
+    def confirm(self, accepted: bool) -> str:
+        """Say whether what was found again after LOST is the target.
+
+        Returns:
+            What comes of it, a sentence.
+
+        Raises:
+            InputError: nothing waits for that answer.
+        """
+        target_id = self.id
+        if not target_id:
+            raise InputError("there is nothing to confirm: there is no target")
+        if accepted:
+            self.tracker.confirm()
+            return f"target {target_id} confirmed"
+        self.tracker.reject()
+        return f"target {target_id} is searched for again; what was rejected is remembered"
+
     def track(self, frame: Frame) -> FrameReport:
         """Track the target, if there is one, in a new frame."""
         started = self._started
         if started is None:
             return self._report(frame.header, frame)
-        begin = time.perf_counter()
+        begin, failure = time.perf_counter(), ""
         try:
             estimate = self.tracker.update(frame.pixels, frame.seconds)
-        except VtModelsError as error:
-            estimate = self.tracker.missed(frame.seconds, f"tracker failed: {error}")
+        except BaseException as error:  # of whatever type, the frame counts as a missed one
+            failure = describe_error(error)
+            estimate = self.missed(frame.seconds, f"tracker failed: {failure}")
         if self._started is not started:  # cleared meanwhile
             return self._report(frame.header, frame)
-        return self.report(frame, estimate, started.target_id, time.perf_counter() - begin)
+        seconds = time.perf_counter() - begin
+        report = self.report(frame, estimate, started.target_id, seconds)
+        return replace(report, failure=failure)
+
+    def report_nothing(self, header: Header, reason: str) -> FrameReport:
+        """Report an image that the tracker has not seen; any thread may."""
+        target_id = self.id
+        report = self._report(header, None)
+        if target_id:
+            lost = LongTermEstimate(None, 0.0, State.LOST)
+            report = self._report(header, None, lost, target_id)
+        return replace(report, message=reason)
 
     def miss(self, header: Header, reason: str) -> FrameReport:
-        """Report an image that cannot be read; for the target it is a frame without observation."""
+        """Report an image without pixels; for the target it is a frame without observation."""
         report, started = self._report(header, None), self._started
         if started is not None:
             stamp = stamp_nanoseconds(header.stamp)
-            estimate = self.tracker.missed(stamp / NANOSECONDS if stamp else None, reason)
+            estimate = self.missed(stamp / NANOSECONDS if stamp else None, reason)
             report = self._report(header, None, estimate, started.target_id)
-        return replace(report, message=reason, refused=True)
+        return replace(report, message=reason)
+
+    def missed(self, stamp: float | None, reason: str) -> LongTermEstimate:
+        """Count a frame without observation; LOST if the tracker cannot even do that."""
+        try:
+            return self.tracker.missed(stamp, reason)
+        except BaseException as error:  # nothing is known any more, and nothing else is said
+            reason = f"{reason}; {describe_error(error)}"
+            return LongTermEstimate(None, 0.0, State.LOST, reason=reason)
 
     def report(
         self, frame: Frame, estimate: LongTermEstimate, target_id: int, seconds: float = 0.0
@@ -198,14 +243,15 @@ class CurrentTarget:
     ) -> None:
         """Go on with another model; if that raises, the previous one is still at work.
 
-        The target starts on its last box in the newest frame if it has one; otherwise as it was
-        started, and LOST, so that the model searches for what the operator had pointed at.
+        The target starts on its last box in the newest frame if it has one that is not waiting for
+        the operator's confirmation; otherwise as it was started, and LOST, so that the model
+        searches for what the operator had pointed at.
         """
         started = self._started
         if started is not None:
-            box = self.tracker.estimate.box
-            if box is not None and newest is not None:
-                _init(model, decoder.decode(newest), box, started.text)
+            estimate = self.tracker.estimate
+            if estimate.box is not None and newest is not None and not estimate.unconfirmed:
+                _init(model, decoder.decode(newest), estimate.box, started.text)
             else:
                 _init(model, decoder.decode(started.image), started.box, started.text)
                 model.tracker.lose("the target was lost before the model was changed")
@@ -236,6 +282,8 @@ class CurrentTarget:
             target_id=target_id,
             box=estimate.box,
             covariance=estimate.covariance,
+            raw_score=estimate.raw_score,
+            unconfirmed=estimate.unconfirmed,
         )
 
 

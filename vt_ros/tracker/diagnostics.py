@@ -13,6 +13,7 @@ from vt_ros.tracker.parameters import LiveSettings
 from vt_ros.tracker.state import NodeState
 
 _GOOD_STATES = (TrackStatus.STATE_IDLE, TrackStatus.STATE_TRACKING)
+_FAILURES_IN_A_ROW = 3
 # Clocks that agree give ages from zero to some seconds.
 _OLDEST_MS, _YOUNGEST_MS = 10_000.0, -100.0
 
@@ -55,13 +56,19 @@ class Diagnostics:
             return
         delivery, topic = session.subscription.stats(), session.subscription.topic
         facts, age = session.statistics.facts, session.statistics.read("age")
-        received, rejected = session.statistics.read_growth(
-            delivery.received, facts.counters.rejected
+        received, rejected, lost = session.statistics.read_growth(
+            delivery.received, facts.counters.rejected, delivery.lost
         )
         if delivery.silence > self._live().image_timeout:
             report.summary(ERROR, _silence(delivery, topic))
         else:
             report.summary(OK, f"{received} images in the last second")
+        if lost > 0:
+            report.merge(
+                WARN,
+                f"{lost} images were lost on the way in the last second, as large ones are without "
+                "the profile config/fastdds.xml at the publisher, or with a weak link",
+            )
         if rejected:
             report.merge(WARN, f"{rejected} images refused: {facts.last_refusal}")
         if facts.age_ms > _OLDEST_MS or facts.age_ms < _YOUNGEST_MS:
@@ -80,7 +87,7 @@ class Diagnostics:
         report.add("refused", facts.counters.rejected)
         report.add("lost by the middleware", delivery.lost)
         report.add("seconds since the last", delivery.silence)
-        report.add("size", facts.size)
+        report.add("size", "{}x{}".format(*facts.image_size))
         report.add("encoding", facts.encoding)
         report.add("frame_id", facts.frame_id)
         if age.count:
@@ -98,6 +105,8 @@ class Diagnostics:
         report.summary(OK, model.name)
         if state.loading:
             report.summary(OK, f"{model.name}, loading {state.loading}")
+        if state.session is not None and state.session.watchdog.reason:
+            report.summary(ERROR, f"{model.name}: {state.session.watchdog.reason}")
         if state.switch_failure:
             report.summary(WARN, f"{model.name} goes on: {state.switch_failure}")
         report.add("model", model.name)
@@ -122,8 +131,19 @@ class Diagnostics:
         name = STATE_NAMES[facts.state]
         level = OK if facts.state in _GOOD_STATES else WARN
         report.summary(level, f"{name}: {facts.message}" if facts.message else name)
+        if session.watchdog.reason:
+            report.summary(ERROR, f"nothing is known of the target: {session.watchdog.reason}")
+        if (
+            self._state.resources is not None
+            and self._state.resources.publishers.prediction.problem
+        ):
+            problem = self._state.resources.publishers.prediction.problem
+            report.merge(WARN, f"no prediction: {problem}")
+        if facts.failures >= _FAILURES_IN_A_ROW:
+            report.merge(ERROR, f"{facts.failures} frames in a row have failed: {facts.failure}")
         report.add("state", name)
         report.add("target", facts.target_id)
+        report.add("last recording", session.recorder.last or "none")
         if score.count:
             report.add("score mean", score.mean)
 
@@ -152,7 +172,9 @@ class Diagnostics:
         report.summary(OK, status.backend or f"{request.backend}, loaded when a text comes")
         if status.failure:
             report.summary(WARN, f"{request.backend}: {status.failure}")
-        if status.busy:
+        if resources.grounding.stuck:
+            report.summary(ERROR, resources.grounding.stuck)
+        elif status.busy:
             report.summary(OK, f"looking for {status.busy}")
         report.add("backend", request.backend)
         report.add("source", request.source or "bundled or installed")
@@ -163,6 +185,8 @@ class Diagnostics:
 def _silence(delivery: DeliveryStats, topic: str) -> str:
     """Say why no image arrives, as far as it can be told."""
     since = f"no image for {delivery.silence:.1f} s"
+    if delivery.hint:
+        return f"{since}: {delivery.hint}"
     if delivery.incompatible:
         return (
             f"{since}: a publisher of {topic} offers an incompatible "

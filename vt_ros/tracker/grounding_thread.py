@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,11 +16,13 @@ from typing import Any
 from std_msgs.msg import Header
 
 from vt_interfaces.srv import SetTarget
-from vt_models.errors import InputError, VtModelsError
+from vt_models.errors import InputError
 from vt_models.grounding import Candidate, Grounder, GroundingCancelledError, create_grounder
 from vt_models.grounding.onnx_detector import OnnxDetector, open_detector
-from vt_models.grounding.point import box_at
+from vt_models.grounding.point import thing_at
 from vt_ros.common.convert import Box, Pixels
+from vt_ros.common.errors import describe_error
+from vt_ros.common.futures import settle
 from vt_ros.tracker.image_buffer import BufferedImage, ImageDecoder, UnreadableImageError
 from vt_ros.tracker.parameters import GrounderRequest, LiveSettings
 from vt_ros.tracker.target_request import Point, TargetRefusedError
@@ -99,6 +101,10 @@ class GroundingThread:
     Args:
         live: asked at every text: which backend, and its thresholds. Another one is loaded when it
             has changed.
+
+    Attributes:
+        status: for the diagnostics.
+        stuck: why no search is answered at present, see `check`; empty: nothing is wrong.
     """
 
     def __init__(self, live: Callable[[], LiveSettings]) -> None:
@@ -109,7 +115,10 @@ class GroundingThread:
         self._thread: threading.Thread | None = None
         self._grounder: tuple[GrounderRequest, Grounder] | None = None
         self._point_detector: OnnxDetector | None = None
+        self._began: float | None = None
+        self._open: set[Future[GroundingResult]] = set()
         self.status = GroundingStatus()
+        self.stuck = ""
 
     def submit(self, job: GroundingJob) -> Future[GroundingResult]:
         """Start to work on a job as soon as the thread is free, and return its result.
@@ -126,6 +135,8 @@ class GroundingThread:
                 if newest.background:
                     newest.result.cancel()
             self._newest = job
+            self._open.add(job.result)
+            job.result.add_done_callback(self._open.discard)
             self._enqueue(lambda: self._work_on(job))
         return job.result
 
@@ -138,6 +149,23 @@ class GroundingThread:
 
         with self._lock:
             self._enqueue(load)
+
+    def check(self, timeout: float) -> None:
+        """Refuse what waits if a task has been at work for longer than so many seconds.
+
+        A task ends as soon as its backend can; those that were refused then count no more.
+        """
+        began = self._began
+        seconds = 0.0 if began is None else time.monotonic() - began
+        if seconds <= timeout:
+            self.stuck = ""
+            return
+        self.stuck = (
+            f"looking for {self.status.busy or 'a backend'} has not ended for {seconds:.0f} s "
+            f"(grounding.timeout {timeout:g}); boxes work all the same"
+        )
+        for result in tuple(self._open):
+            settle(result, TargetRefusedError(_Code.ERROR_GROUNDING_UNAVAILABLE, self.stuck))
 
     def close(self) -> None:
         """Cancel the present job; the thread ends as soon as the backend can."""
@@ -155,33 +183,33 @@ class GroundingThread:
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         while (task := self._tasks.get()) is not None:
+            self._began = time.monotonic()
             task()
+            self._began = None
 
     def _work_on(self, job: GroundingJob) -> None:
-        if job.result.cancelled():
+        if job.result.done():  # cancelled, or refused
             return
         begin = time.monotonic()
         self._note(busy=job.text or f"point {job.point}")
         try:
             result = self._find(job)
             outcome = result.reason
-            with suppress(InvalidStateError):  # cancelled
-                job.result.set_result(result)
+            settle(job.result, result)
         except GroundingCancelledError:
             outcome = "cancelled"
             job.result.cancel()
-        except Exception as error:  # the caller waits for the result, whatever goes wrong
+        except BaseException as error:  # of whatever type, the caller waits for the result
             if isinstance(error, TargetRefusedError):
                 refusal = error
             elif isinstance(error, InputError):
                 refusal = TargetRefusedError(_Code.ERROR_INVALID_TEXT, str(error))
             else:
                 refusal = TargetRefusedError(
-                    _Code.ERROR_INTERNAL, f"the search failed: {type(error).__name__}: {error}"
+                    _Code.ERROR_INTERNAL, f"the search failed: {describe_error(error)}"
                 )
             outcome = str(refusal)
-            with suppress(InvalidStateError):
-                job.result.set_exception(refusal)
+            settle(job.result, refusal)
         self._note(busy="", last=outcome, seconds=time.monotonic() - begin)
 
     def _find(self, job: GroundingJob) -> GroundingResult:
@@ -194,15 +222,15 @@ class GroundingThread:
         if isinstance(pixels, BufferedImage):
             try:
                 # A decoder of its own: the frames of the tracking thread share a buffer.
-                frame = ImageDecoder().decode(pixels)
+                frame = ImageDecoder(self._live().max_megapixels).decode(pixels)
             except UnreadableImageError as error:
                 raise TargetRefusedError(
                     _Code.ERROR_STAMP_NOT_FOUND, f"the frame cannot be read: {error}"
                 ) from error
             header, pixels = frame.header, frame.pixels
         if job.point is not None:
-            return self._find_at_point(pixels, header, job.point, job.result.cancelled)
-        grounding = self._current_grounder().find(pixels, job.text, job.result.cancelled)
+            return self._find_at_point(pixels, header, job.point, job.result.done)
+        grounding = self._current_grounder().find(pixels, job.text, job.result.done)
         chosen, others = grounding.chosen, grounding.candidates
         reason = f"{grounding.reason} ({grounding.backend}, {grounding.seconds:.1f} s)"
         if chosen is None:
@@ -215,27 +243,30 @@ class GroundingThread:
     def _find_at_point(
         self, pixels: Pixels, header: Header, point: Point, cancelled: Callable[[], bool]
     ) -> GroundingResult:
-        """Find what the bundled detector takes for an object, else what has an outline."""
+        """Find what the bundled detector takes for an object."""
         (x, y), (height, width) = point, pixels.shape[:2]
         if not (0 <= x <= width and 0 <= y <= height):
             raise TargetRefusedError(
                 _Code.ERROR_INVALID_POINT,
                 f"the point ({x:g}, {y:g}) is outside the {width}x{height} image",
             )
-        remark = ""
-        try:
-            if self._point_detector is None:
+        if self._point_detector is None:
+            try:
                 self._point_detector = open_detector(None, "cpu", 1)
-        except VtModelsError as error:  # an outline needs no network
-            remark = f" (no detector: {error})"
-        found = box_at(self._point_detector, pixels, point, cancelled)
+            except BaseException as error:  # a tokenizer's panic is no Exception
+                raise TargetRefusedError(
+                    _Code.ERROR_GROUNDING_UNAVAILABLE,
+                    f"the bundled detector cannot be loaded: {describe_error(error)}; draw a box "
+                    "(mode 0)",
+                ) from error
+        found = thing_at(self._point_detector, pixels, point, cancelled)
         if found is None:
             raise TargetRefusedError(
                 _Code.ERROR_NOTHING_FOUND,
-                f"no object stands out at the point ({x:g}, {y:g}); draw a box (mode 0){remark}",
+                f"no object was found at the point ({x:g}, {y:g}); draw a box (mode 0)",
                 header=header,
             )
-        reason = f"the {found.label} at ({x:g}, {y:g}), confidence {found.score:.2f}{remark}"
+        reason = f"an object at ({x:g}, {y:g}), confidence {found.score:.2f}"
         return GroundingResult(found.box, found.score, (), reason, header)
 
     def _current_grounder(self) -> Grounder:
@@ -262,9 +293,8 @@ class GroundingThread:
                     device=request.device,
                     threads=request.threads or None,
                 )
-            except Exception as error:
-                known = isinstance(error, VtModelsError)
-                reason = str(error) if known else f"{type(error).__name__}: {error}"
+            except BaseException as error:  # a tokenizer's panic is no Exception
+                reason = describe_error(error)
                 self._note(failure=reason)
                 raise TargetRefusedError(
                     _Code.ERROR_GROUNDING_UNAVAILABLE,

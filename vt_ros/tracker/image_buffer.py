@@ -5,20 +5,23 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from vt_models.longterm.frame_buffer import FrameBuffer
-from vt_ros.common.convert import (
-    NANOSECONDS,
+from vt_models.video.image_messages import (
+    MAX_MEGAPIXELS,
     CompressedReader,
     ConversionError,
     ImageReader,
-    Pixels,
-    stamp_nanoseconds,
+    serialised_compressed_image,
+    serialised_image,
 )
+from vt_ros.common.convert import NANOSECONDS, Pixels, serialised_header, stamp_nanoseconds
+from vt_ros.common.errors import describe_error
 
 ImageType = type[Image] | type[CompressedImage]
 
@@ -27,7 +30,7 @@ class UnreadableImageError(Exception):
     """An image that cannot be decoded.
 
     Attributes:
-        header: of the message; an empty one if the bytes are no message.
+        header: of the message, as far as the bytes hold one.
     """
 
     def __init__(self, message: str, header: Header) -> None:
@@ -81,10 +84,18 @@ class Frame:
         return self.stamp / NANOSECONDS if self.stamp else None
 
 
-class ImageDecoder:
-    """Decodes serialised images; for one thread, as frames may share its buffer."""
+_LONGEST_FRAME_ID = 1024
 
-    def __init__(self) -> None:
+
+class ImageDecoder:
+    """Decodes serialised images; for one thread, as frames may share its buffer.
+
+    Args:
+        max_megapixels: a larger image is refused; may be exchanged at any time.
+    """
+
+    def __init__(self, max_megapixels: float = MAX_MEGAPIXELS) -> None:
+        self.max_megapixels = max_megapixels
         self._raw, self._compressed = ImageReader(), CompressedReader()
 
     def decode(self, image: BufferedImage) -> Frame:
@@ -94,15 +105,29 @@ class ImageDecoder:
             UnreadableImageError: the bytes are no message, or the message holds no image that can
                 be read.
         """
-        header = Header()
+        header = serialised_header(image.message)
+        if len(header.frame_id) > _LONGEST_FRAME_ID:  # it would be in every message about the image
+            raise UnreadableImageError(
+                f"frame_id has {len(header.frame_id)} characters, expected {_LONGEST_FRAME_ID} at "
+                "most",
+                Header(stamp=header.stamp),
+            )
+        is_compressed = image.message_type is CompressedImage
+        view = serialised_compressed_image if is_compressed else serialised_image
         try:
-            message = deserialize_message(image.message, image.message_type)
-            header = message.header
-            if isinstance(message, CompressedImage):
-                return Frame(image, header, message.format, self._compressed.read(message))
-            return Frame(image, header, message.encoding, self._raw.read(message))
-        except (ConversionError, RuntimeError, MemoryError) as error:
+            message: Any = view(image.message)
+            if message is None:  # no plain CDR, or damaged: ROS decides what it is
+                message = deserialize_message(image.message, image.message_type)
+                header = message.header
+            if is_compressed:
+                pixels = self._compressed.read(message, self.max_megapixels)
+                return Frame(image, header, message.format, pixels)
+            pixels = self._raw.read(message, self.max_megapixels)
+            return Frame(image, header, message.encoding, pixels)
+        except ConversionError as error:
             raise UnreadableImageError(str(error), header) from error
+        except Exception as error:  # whatever the bytes are, they must not end the thread
+            raise UnreadableImageError(describe_error(error), header) from error
 
 
 class FrameBacklog:
@@ -133,13 +158,18 @@ class FrameBacklog:
         self._stride = self._until_next = 1
         self._thin_out()
 
-    def push(self, image: BufferedImage) -> None:
-        """Add an image that has arrived; a stamp that goes back begins anew, as in the buffer."""
+    def push(self, image: BufferedImage, has_jumped: bool = False) -> None:
+        """Add an image that has arrived.
+
+        Args:
+            image: is left out if its stamp is not after the last one's.
+            has_jumped: the clock of the stamps jumped back, so that the images begin anew.
+        """
         with self._lock:
-            if self._kept and image.stamp < self._kept[-1][0]:
+            if has_jumped:
                 self._kept.clear()
             self._until_next -= 1
-            if self._until_next > 0 or (self._kept and image.stamp == self._kept[-1][0]):
+            if self._until_next > 0 or (self._kept and image.stamp <= self._kept[-1][0]):
                 return
             self._kept.append((image.stamp, image))
             self._until_next = self._stride
@@ -179,9 +209,9 @@ class ImageBuffer:
         if image.stamp <= 0:
             return
         with self._lock:
-            self.recent.push(image.stamp, image, len(image.message))
+            has_jumped = self.recent.push(image.stamp, image, len(image.message))
             for backlog in self._backlogs:
-                backlog.push(image)
+                backlog.push(image, has_jumped)
 
     def hold(self, image: BufferedImage) -> FrameBacklog:
         """Keep the images since this one from now on, until `release`."""

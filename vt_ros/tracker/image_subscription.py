@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 COMPRESSED = "compressed"
 TOPIC = "image_raw"
 
+_TRANSPORTS = {"sensor_msgs/msg/Image": "raw", "sensor_msgs/msg/CompressedImage": COMPRESSED}
+
 
 @dataclass(frozen=True)
 class DeliveryStats:
@@ -39,7 +41,9 @@ class DeliveryStats:
     Attributes:
         received: images since the start.
         silence: seconds since the last one, or since the start.
-        publishers: on the topic.
+        publishers: of images of this kind on the topic.
+        hint: why nothing arrives though a camera publishes: under another type or topic; empty:
+            that is not so, or not known.
         incompatible: policies in which publishers were found that offer too little; images of
             such a publisher never arrive.
         lost: images that the middleware says it has lost.
@@ -48,6 +52,7 @@ class DeliveryStats:
     received: int
     silence: float
     publishers: int
+    hint: str
     incompatible: tuple[str, ...]
     lost: int
 
@@ -75,6 +80,7 @@ class ImageSubscription:
         self._lost = 0
         compressed = value("image_transport") == COMPRESSED
         self._message_type: ImageType = CompressedImage if compressed else Image
+        self._type_name = f"sensor_msgs/msg/{self._message_type.__name__}"
         # As image_transport does: the base topic is remapped, the transport's name follows.
         base = node.resolve_topic_name(TOPIC)
         self.topic = f"{base}/{COMPRESSED}" if compressed else base
@@ -106,13 +112,42 @@ class ImageSubscription:
 
     def stats(self) -> DeliveryStats:
         """Return what has been delivered so far."""
+        publishers = self._types_on(self.topic).count(self._type_name)
         return DeliveryStats(
             received=self._received,
             silence=time.monotonic() - self._last,
-            publishers=self._node.count_publishers(self.topic),
+            publishers=publishers,
+            hint="" if publishers else self._hint(),
             incompatible=tuple(self._incompatible),
             lost=self._lost,
         )
+
+    def _types_on(self, topic: str) -> list[str]:
+        return [info.topic_type for info in self._node.get_publishers_info_by_topic(topic)]
+
+    def _hint(self) -> str:
+        """Say where images are, and how to get them, if not on this topic and of this type."""
+        base = self.topic.removesuffix(f"/{COMPRESSED}")
+        for topic in (
+            self.topic,
+            base,
+            f"{base}/{COMPRESSED}",
+            base.removesuffix(f"/{COMPRESSED}"),
+        ):
+            for kind in self._types_on(topic):
+                if topic == self.topic:
+                    said = f"{topic} carries {kind}, expected {self._type_name}"
+                else:
+                    said = f"nobody publishes {self.topic}, but {topic} carries {kind}"
+                if kind not in _TRANSPORTS:
+                    return f"{said}; remap {TOPIC} to the camera's images"
+                transport, name = _TRANSPORTS[kind], topic
+                if transport == COMPRESSED:
+                    name = topic.removesuffix(f"/{COMPRESSED}")
+                    if name == topic:
+                        return f"{said}; compressed images are expected on {topic}/{COMPRESSED}"
+                return f"{said}; set image_transport to {transport} and remap {TOPIC} to {name}"
+        return ""
 
     def _on_image(self, message: bytes) -> None:
         self._received += 1

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from vt_models import VtModelsError, choose_model, create_tracker, get_spec
 from vt_models.longterm.calibration import Calibration, read_calibration
 from vt_models.tracker.tracker import Tracker
+from vt_ros.common.errors import describe_error
 from vt_ros.tracker.parameters import ModelRequest
 
 AUTO = "auto"
 
 
-class LoadError(RuntimeError):
+class LoadError(VtModelsError):
     """A model that cannot be loaded; the message says why and what to do."""
 
 
@@ -63,10 +64,8 @@ def load_model(request: ModelRequest) -> LoadedModel:
         )
         # Read here, where a fault has an answer, and not when the model is put to work.
         calibration = read_calibration(tracker.calibration)
-    except VtModelsError as error:
-        raise LoadError(str(error)) from error
-    except Exception as error:  # a broken installation must become a sentence, not the node's end
-        raise LoadError(f"{type(error).__name__}: {error}") from error
+    except BaseException as error:  # of whatever type, the caller is told
+        raise LoadError(describe_error(error)) from error
     return LoadedModel(request, name, reason, tracker, calibration, time.monotonic() - begin)
 
 

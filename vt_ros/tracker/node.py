@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future as ThreadFuture
 from contextlib import suppress
+from fnmatch import fnmatchcase
+from typing import Any
 
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -18,16 +21,19 @@ from rclpy.task import Future
 from rclpy.timer import Timer
 
 from vt_interfaces.srv import SetTarget
-from vt_models.errors import InputError, VtModelsError
+from vt_models.errors import InputError
+from vt_ros.common.bond import Bond
 from vt_ros.common.diagnostic_updater import Updater
+from vt_ros.common.errors import describe_error
 from vt_ros.common.futures import until_done
-from vt_ros.common.parameters import Value, declare, freeze, refuse_if, value_of
-from vt_ros.common.process import StartError
+from vt_ros.common.lifecycle import log_refused_transition
+from vt_ros.common.parameters import Value, declare, freeze, lock, refuse_if, value_of
+from vt_ros.common.process import EXIT_STUCK, StartError
+from vt_ros.tracker.clicks import ClickSubscriptions
 from vt_ros.tracker.diagnostics import Diagnostics
 from vt_ros.tracker.grounding_thread import GroundingThread
 from vt_ros.tracker.model_loading import (
     LoadedModel,
-    LoadError,
     load_in_background,
     load_model,
     objection_to,
@@ -45,6 +51,13 @@ from vt_ros.tracker.publishers import Publishers
 from vt_ros.tracker.session import Session
 from vt_ros.tracker.state import NodeState, Resources
 from vt_ros.tracker.target_service import TargetService
+
+# Seconds that the present frame has to end when the process does; it must not take longer than 2.
+_PATIENCE_AT_END = 1.0
+
+
+class _StuckError(Exception):
+    """The tracking thread does not end."""
 
 
 class TrackerNode(LifecycleNode):
@@ -77,11 +90,21 @@ class TrackerNode(LifecycleNode):
         self._state = NodeState()
         refuse_if(self, _objection)
         freeze(self, SETTINGS, FIXED_REMEDY, lambda: self._state.session is not None)
+        patterns: Any = value_of(self, "locked")
+        names = self.get_parameters_by_prefix("")
+        for pattern in filter(None, patterns):
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise StartError(
+                    f"locked: {pattern!r} matches no parameter of this node; correct it"
+                )
+        lock(self, patterns, lambda: self._was_active and not self._undoing)
         self.add_post_set_parameters_callback(self._on_parameters)
         self._prepared: tuple[ModelRequest, ThreadFuture[LoadedModel]] | None = None
-        self._switching = False
+        self._switching = self._was_active = self._undoing = False
         self._last_target_id = 0
+        self._bond: Bond | None = None
         self._targets = TargetService(self, self._live_settings, self._state)
+        self._clicks = ClickSubscriptions(self, self._live_settings, self._state, self._targets)
         self._diagnostics = Diagnostics(self._state, self._live_settings)
         self._updater = Updater(self, lambda: self._live.hardware_id)
         self._diagnostics.add_to(self._updater)
@@ -138,10 +161,11 @@ class TrackerNode(LifecycleNode):
         try:
             work()
         except Exception as error:  # rclpy would hide the reason
-            self._state.failure = f"cannot {name}: {_reason(error)}"
+            self._state.failure = f"cannot {name}: {describe_error(error)}"
             self.get_logger().error(self._state.failure)
             self._updater.publish()
-            return TransitionCallbackReturn.FAILURE
+            is_stuck = isinstance(error, _StuckError)
+            return TransitionCallbackReturn.ERROR if is_stuck else TransitionCallbackReturn.FAILURE
         self._state.failure = ""
         self._state.lifecycle = after
         return TransitionCallbackReturn.SUCCESS
@@ -170,24 +194,42 @@ class TrackerNode(LifecycleNode):
             resources.grounding,
             resources.publishers,
             self._last_target_id,
+            self._exit_stuck,
         )
+        self._bond = Bond(self)
+        self._was_active = True  # for good: who may deactivate may not thereby unlock
         self.get_logger().info(f"active: waiting for images on {session.subscription.topic}")
 
     def _deactivate(self, state: LifecycleState) -> None:
-        self._stop()
+        # A slow network may finish its frame. One that is stuck keeps the model, so that the node
+        # must not go on with it: `on_error` leads to unconfigured.
+        if not self._stop(self._live.watchdog_timeout):
+            raise _StuckError("the tracking thread is stuck; the model was given up with it")
         super().on_deactivate(state)
         self.get_logger().info("inactive")
 
-    def _stop(self) -> None:
-        """End the session, if there is one."""
+    def _exit_stuck(self) -> None:
+        """End the process because the tracking thread is stuck."""
+        self._updater.publish()
+        if not self.finished.done():
+            self.finished.set_result(EXIT_STUCK)
+
+    def _stop(self, patience: float = _PATIENCE_AT_END) -> bool:
+        """End the session, if there is one; False if its thread is stuck, and left behind."""
         session, self._state.session = self._state.session, None
+        bond, self._bond = self._bond, None
+        if bond is not None:
+            bond.close()
         if session is None:
-            return
+            return True
         self._targets.cancel_search(
             SetTarget.Response.ERROR_NOT_ACTIVE, "the tracker was deactivated"
         )
-        session.close()
+        if session.watchdog.reason:
+            patience = _PATIENCE_AT_END
+        has_ended = session.close(patience)
         self._last_target_id = session.tracking.last_target_id
+        return has_ended
 
     def _release(self) -> None:
         """Stop, and let go of the publishers and the model."""
@@ -198,6 +240,9 @@ class TrackerNode(LifecycleNode):
             self._state.resources.grounding.close()
             self._state.resources = None
         self._prepared = None
+        # A session's parts refer to one another, and most of their memory (frames, the model's
+        # buffers) is not seen by the collector: half a megabyte a session would pile up.
+        gc.collect()
 
     # Models
 
@@ -242,6 +287,8 @@ class TrackerNode(LifecycleNode):
                 future = await self._load(request)
                 if request == model_request(self._value):
                     await self._exchange(future)
+                    if request == model_request(self._value):
+                        return  # at work, or nothing can undo it: it is not loaded again and again
         finally:
             self._switching = False
 
@@ -265,14 +312,18 @@ class TrackerNode(LifecycleNode):
         previous = resources.model
         if error is not None:
             wanted = model_request(self._value)
-            # The parameters say again what is at work.
-            self.set_parameters(
-                [
-                    Parameter(name, value=getattr(previous.request, name))
-                    for name in MODEL_PARAMETERS
-                ]
-            )
-            state.switch_failure = f"cannot change to {wanted.model}: {_reason(error)}"
+            # The parameters say again what is at work, also those that are locked by now.
+            self._undoing = True
+            try:
+                self.set_parameters(
+                    [
+                        Parameter(name, value=getattr(previous.request, name))
+                        for name in MODEL_PARAMETERS
+                    ]
+                )
+            finally:
+                self._undoing = False
+            state.switch_failure = f"cannot change to {wanted.model}: {describe_error(error)}"
             self.get_logger().error(f"{state.switch_failure}; {previous.name} goes on")
             return
         resources.model, state.switch_failure = future.result(), ""
@@ -315,8 +366,8 @@ class TrackerNode(LifecycleNode):
                 await self._prepare()
             try:
                 return change_state(request, response)
-            except RCLError as error:
-                self.get_logger().error(f"transition refused: {error}")
+            except RCLError:
+                log_refused_transition(self, asked, self._state.lifecycle)
                 return response
 
         service.callback = guarded
@@ -336,12 +387,6 @@ class TrackerNode(LifecycleNode):
             return
         if any(parameter.name in MODEL_PARAMETERS for parameter in parameters):
             self.executor.create_task(self._switch)
-
-
-def _reason(error: BaseException) -> str:
-    """Return an error's sentence; one that is not written for users is named before it."""
-    known = isinstance(error, LoadError | VtModelsError)
-    return str(error) if known else f"{type(error).__name__}: {error}"
 
 
 def _objection(value: Callable[[str], Value]) -> str:

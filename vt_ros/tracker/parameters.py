@@ -3,64 +3,46 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from vt_models.grounding import GroundingSettings, list_grounders
-from vt_models.grounding.settings import setting_range as grounding_range
 from vt_models.longterm import LongTermSettings
-from vt_models.longterm.settings import OLD_NAMES, setting_range
+from vt_models.longterm.settings import OLD_NAMES
+from vt_models.video.image_messages import MAX_MEGAPIXELS
 from vt_ros.common.parameters import Setting, Value
 
 TARGET_PREFIX = "target."
 NO_GROUNDING = "none"
 
-_TARGET_DESCRIPTIONS = {
-    "track_threshold": "Confidence from which an observation is confident while TRACKING.",
-    "confirm_threshold": "Confidence from which it is confident in the other states.",
-    "doubt_threshold": "Confidence below which the target counts as missed in the frame.",
-    "doubt_frames": "Weak observations in a row that turn TRACKING into UNCERTAIN.",
-    "confirm_frames": "Confident observations in a row that turn UNCERTAIN into TRACKING.",
-    "recover_frames": "The same after LOST: confident observations in a row.",
-    "coast_frames": "Frames without an observation that are bridged by prediction, then LOST.",
-    "coast_seconds": "Seconds that are bridged by prediction; whichever is over first.",
-    "unclear_frames": "Frames since the last confident observation, then LOST.",
-    "frame_period": "Seconds between frames that come without a usable stamp.",
-    "searches": "Network calls for each frame while LOST, at most; 0: no re-detection.",
-    "redetection_threshold": "Confidence that a candidate of re-detection needs.",
-    "redetection_similarity": "Appearance similarity to the target that a candidate needs.",
-    "redetection_frames": "Frames in a row that must agree on a candidate.",
-    "max_step": "Largest believed step of the centre in 1/30 s, in mean box sides.",
-    "max_growth": "Largest believed factor of the box's area in 1/30 s.",
-    "blind_contrast": "A frame whose grey values deviate by less is dark or covered.",
-    "frozen_frames": "Identical frames in a row, then the camera counts as frozen; 0: never.",
-    "cut_similarity": "Frame similarity below which two frames in a row are of different scenes.",
-    "camera_motion": "Compensate the camera's motion while there is no confident observation.",
-    "template_updates": "Let models that have one replace their second template while TRACKING.",
-}
-
-
-def _target_settings() -> tuple[Setting, ...]:
-    """Return one parameter for each field of `LongTermSettings`."""
-    defaults, settings = LongTermSettings(), []
-    old_names = {new: f"{TARGET_PREFIX}{old}" for old, new in OLD_NAMES.items()}
-    for field in fields(LongTermSettings):
-        low, high = setting_range(field.name) or (None, None)
-        name, default = f"{TARGET_PREFIX}{field.name}", getattr(defaults, field.name)
-        description = _TARGET_DESCRIPTIONS.get(field.name, "See docs/longterm.md.")
-        old_name = old_names.get(field.name, "")
-        settings.append(
-            Setting(name, default, description, low, high, live=True, old_name=old_name)
-        )
-    return tuple(settings)
-
+_GROUNDING = {field.name: field for field in fields(GroundingSettings)}
+_OLD_TARGET_NAMES = {new: f"{TARGET_PREFIX}{old}" for old, new in OLD_NAMES.items()}
 
 SETTINGS = (
     Setting(
         "autostart",
         True,
         "Configure and activate by itself at start; else a manager does.",
+        read_only=True,
+    ),
+    Setting(
+        "locked",
+        [
+            "weights",
+            "grounding.source",
+            "threads",
+            "grounding.threads",
+            "frame_buffer.*",
+            "image.max_megapixels",
+            "watchdog.exit",
+            "recorder.directory",
+            "recorder.keep",
+        ],
+        "Names, with * and ?, of parameters that may not change once the node has been active; "
+        '[""]: none.',
         read_only=True,
     ),
     Setting(
@@ -92,9 +74,7 @@ SETTINGS = (
         choices=("auto", "cpu", "cuda", "tensorrt"),
         live=True,
     ),
-    Setting(
-        "threads", 0, "CPU threads of the network; 0: the backend's choice.", 0, 256, live=True
-    ),
+    Setting("threads", 0, "CPU threads of the network; 0: one.", 0, 64, live=True),
     Setting(
         "image_transport",
         "raw",
@@ -115,11 +95,34 @@ SETTINGS = (
     ),
     Setting("image_qos.depth", 1, "QoS of the images: kept by the middleware.", 1, 100),
     Setting(
+        "image.max_megapixels",
+        MAX_MEGAPIXELS,
+        "Larger images are refused by the size that they declare, before they are decoded.",
+        0.01,
+        512.0,
+        live=True,
+    ),
+    Setting(
         "image_timeout",
         2.0,
         "Seconds without an image after which /diagnostics calls it an error.",
         0.1,
         3600.0,
+        live=True,
+    ),
+    Setting(
+        "watchdog.timeout",
+        5.0,
+        "Seconds that a frame may take; then /diagnostics says ERROR, requests are refused and "
+        "~/status says that nothing is known, until it ends.",
+        0.5,
+        3600.0,
+        live=True,
+    ),
+    Setting(
+        "watchdog.exit",
+        False,
+        "End the process then, with exit code 3, for a supervisor to start it again.",
         live=True,
     ),
     Setting(
@@ -146,6 +149,14 @@ SETTINGS = (
         live=True,
     ),
     Setting(
+        "click.latency",
+        0.0,
+        "Seconds from an image to the operator's screen, for clicks without the image's stamp.",
+        0.0,
+        10.0,
+        live=True,
+    ),
+    Setting(
         "frame_buffer.seconds",
         2.0,
         "Past frames kept for set_target with a stamp.",
@@ -158,10 +169,19 @@ SETTINGS = (
         128,
         "Memory that the past frames may take.",
         1,
-        65536,
+        4096,
         old_name="ring.megabytes",  # until 0.2
     ),
-    *_target_settings(),
+    *(
+        Setting(
+            f"{TARGET_PREFIX}{field.name}",
+            getattr(LongTermSettings, field.name),
+            **field.metadata,
+            live=True,
+            old_name=_OLD_TARGET_NAMES.get(field.name, ""),
+        )
+        for field in fields(LongTermSettings)
+    ),
     Setting(
         "grounding.backend",
         "onnx",
@@ -187,21 +207,29 @@ SETTINGS = (
         1,
         "CPU threads of it, at a lower priority than the tracking's; 0: its library's choice.",
         0,
-        256,
+        64,
+        live=True,
+    ),
+    Setting(
+        "grounding.timeout",
+        120.0,
+        "Seconds that a search, or loading the backend, may take before it is refused.",
+        0.1,
+        3600.0,
         live=True,
     ),
     Setting(
         "grounding.threshold",
         0.0,
         "Score that a box needs; 0: the backend's own threshold.",
-        *grounding_range("threshold"),
+        _GROUNDING["threshold"].metadata["low"],
+        _GROUNDING["threshold"].metadata["high"],
         live=True,
     ),
     Setting(
         "grounding.ambiguity_margin",
-        GroundingSettings().ambiguity_margin,
-        "Boxes whose score is within this fraction of the best one's cannot be told apart from it.",
-        *grounding_range("ambiguity_margin"),
+        GroundingSettings.ambiguity_margin,
+        **_GROUNDING["ambiguity_margin"].metadata,
         live=True,
     ),
     Setting(
@@ -220,10 +248,48 @@ SETTINGS = (
         live=True,
     ),
     Setting(
+        "prediction.rate",
+        30.0,
+        "Messages of ~/prediction a second, while somebody subscribes.",
+        0.1,
+        200.0,
+    ),
+    Setting(
+        "prediction.lead",
+        0.0,
+        "Seconds from now to what ~/prediction is about: the dead time of what follows the target.",
+        0.0,
+        1.0,
+        live=True,
+    ),
+    Setting(
         "debug_image.scale", 1.0, "Size of the debug image over the source.", 0.05, 1.0, live=True
     ),
     Setting(
         "debug_image.rate", 10.0, "Debug images per second at most; 0: all.", 0.0, 1000.0, live=True
+    ),
+    Setting(
+        "recorder.seconds",
+        5.0,
+        "Seconds before a loss that the flight recorder keeps, at most 512 frames; 0: off.",
+        0.0,
+        60.0,
+        live=True,
+    ),
+    Setting(
+        "recorder.on_lost",
+        True,
+        "Write a recording when a target that was TRACKING is LOST; else ~/save_recording does.",
+        live=True,
+    ),
+    Setting(
+        "recorder.directory",
+        "",
+        "Folder of the recordings; empty: vt_ros/recordings in ROS_HOME or ~/.ros.",
+        live=True,
+    ),
+    Setting(
+        "recorder.keep", 20, "Recordings that are kept; older ones are removed.", 1, 1000, live=True
     ),
     Setting(
         "hardware_id",
@@ -262,6 +328,23 @@ class RedetectionSettings:
 
 
 @dataclass(frozen=True)
+class RecorderSettings:
+    """What the flight recorder keeps and writes.
+
+    Attributes:
+        seconds: that are kept; 0: nothing is.
+        on_lost: a loss is written without being asked for.
+        folder: of the recordings.
+        keep: number of recordings that are kept there.
+    """
+
+    seconds: float
+    on_lost: bool
+    folder: Path
+    keep: int
+
+
+@dataclass(frozen=True)
 class GrounderRequest:
     """Which grounder is wanted: the arguments of `vt_models.grounding.create_grounder`."""
 
@@ -281,11 +364,18 @@ class LiveSettings:
     target: LongTermSettings
     grounder: GrounderRequest | None
     grounding: GroundingSettings
+    grounding_timeout: float
     redetection: RedetectionSettings
+    max_megapixels: float
     image_timeout: float
+    watchdog_timeout: float
+    watchdog_exit: bool
     rectified: bool
     set_target_timeout: float
     set_target_tolerance: float
+    click_latency: float
+    prediction_lead: float
+    recorder: RecorderSettings
     debug_scale: float
     debug_interval: float
     hardware_id: str
@@ -293,27 +383,15 @@ class LiveSettings:
 
 def model_request(value: Callable[[str], Value]) -> ModelRequest:
     """Return the model that parameters ask for; `value` gives a parameter's value by name."""
-    return ModelRequest(
-        model=str(value("model")),
-        weights=str(value("weights")),
-        update=str(value("update")),
-        backend=str(value("backend")),
-        device=str(value("device")),
-        threads=int(value("threads")),
-    )
+    given: dict[str, Any] = {name: value(name) for name in MODEL_PARAMETERS}
+    return ModelRequest(**given)
 
 
 def grounder_request(value: Callable[[str], Value]) -> GrounderRequest | None:
     """Return the grounder that parameters ask for; None for none."""
-    backend = str(value("grounding.backend"))
-    if backend == NO_GROUNDING:
-        return None
-    return GrounderRequest(
-        backend,
-        str(value("grounding.source")),
-        str(value("grounding.device")),
-        int(value("grounding.threads")),
-    )
+    names = (field.name for field in fields(GrounderRequest))
+    given: dict[str, Any] = {name: value(f"grounding.{name}") for name in names}
+    return None if given["backend"] == NO_GROUNDING else GrounderRequest(**given)
 
 
 def live_settings(value: Callable[[str], Value]) -> LiveSettings:
@@ -330,18 +408,38 @@ def live_settings(value: Callable[[str], Value]) -> LiveSettings:
             threshold=float(value("grounding.threshold")) or None,
             ambiguity_margin=float(value("grounding.ambiguity_margin")),
         ),
+        grounding_timeout=float(value("grounding.timeout")),
         redetection=RedetectionSettings(
             float(value("grounding.period")) if grounder else 0.0,
             verify=grounder is not None and bool(value("grounding.verify")),
         ),
+        max_megapixels=float(value("image.max_megapixels")),
         image_timeout=float(value("image_timeout")),
+        watchdog_timeout=float(value("watchdog.timeout")),
+        watchdog_exit=bool(value("watchdog.exit")),
         rectified=bool(value("camera_info_rectified")),
         set_target_timeout=float(value("set_target_timeout")),
         set_target_tolerance=float(value("set_target_tolerance")),
+        click_latency=float(value("click.latency")),
+        prediction_lead=float(value("prediction.lead")),
+        recorder=RecorderSettings(
+            seconds=float(value("recorder.seconds")),
+            on_lost=bool(value("recorder.on_lost")),
+            folder=recordings_folder(str(value("recorder.directory"))),
+            keep=int(value("recorder.keep")),
+        ),
         debug_scale=float(value("debug_image.scale")),
         debug_interval=1.0 / rate if rate else 0.0,
         hardware_id=str(value("hardware_id")),
     )
+
+
+def recordings_folder(given: str) -> Path:
+    """Return where recordings go: what is given, or a folder beside ROS's logs."""
+    if given:
+        return Path(given).expanduser()
+    home = os.environ.get("ROS_HOME")
+    return (Path(home) if home else Path.home() / ".ros") / "vt_ros" / "recordings"
 
 
 def target_settings(value: Callable[[str], Value]) -> LongTermSettings:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tracker publishes about each frame: detections, status, bearing, debug images."""
+"""What the tracker publishes about each frame."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
 from vt_interfaces.msg import TrackStatus
+from vt_models.geometry.bearing import NAN, Bearing, BearingFinder
 from vt_models.video.drawing import STATE_COLOURS, draw_target, draw_text, scaled
 from vt_ros.common.convert import (
     MEASURED,
@@ -23,9 +24,11 @@ from vt_ros.common.convert import (
     detection_from_box,
     stamp_nanoseconds,
 )
-from vt_ros.tracker.bearing import NAN, BearingFinder
+from vt_ros.common.errors import describe_error
+from vt_ros.tracker.annotations import AnnotationPublisher
 from vt_ros.tracker.current_target import FrameReport
 from vt_ros.tracker.parameters import LiveSettings
+from vt_ros.tracker.prediction import PredictionPublisher
 
 _MEASURED_STATES = (TrackStatus.STATE_TRACKING, TrackStatus.STATE_UNCERTAIN)
 
@@ -36,6 +39,9 @@ class Publishers:
     Args:
         node: whose lifecycle the publishers follow.
         live: asked at every frame.
+
+    Attributes:
+        prediction: publishes by itself between the frames.
     """
 
     def __init__(self, node: LifecycleNode, live: Callable[[], LiveSettings]) -> None:
@@ -48,6 +54,8 @@ class Publishers:
         self._bearing = create(Vector3Stamped, "~/bearing", 10)
         self._debug_image = create(Image, "~/debug_image", 1)
         self._debug_jpeg = create(CompressedImage, "~/debug_image/compressed", 1)
+        self._annotations = AnnotationPublisher(node)
+        self.prediction = PredictionPublisher(node, live)
 
     def publish(self, report: FrameReport, bearings: BearingFinder) -> TrackStatus:
         """Publish a report, and log what is new in it.
@@ -59,11 +67,9 @@ class Publishers:
         Returns:
             The status that was published.
         """
-        live = self._live()
+        live, predicted = self._live(), report.state == TrackStatus.STATE_COASTING
         detections = Detection2DArray(header=report.header)
-        bearing = None
         if report.box is not None:
-            predicted = report.state == TrackStatus.STATE_COASTING
             detections.detections.append(
                 detection_from_box(
                     report.box,
@@ -74,19 +80,11 @@ class Publishers:
                     report.covariance,
                 )
             )
-            # A predicted box has no direction, lest it look measured.
-            if report.frame is not None and report.state in _MEASURED_STATES:
-                size = report.frame.shape[1], report.frame.shape[0]
-                bearing = bearings.find(report.box, report.covariance, size, live.rectified)
-        self._detections.publish(detections)
-        if bearing is not None:
-            x, y, z = bearing.ray
-            vector = Vector3(x=x, y=y, z=z)
-            self._bearing.publish(Vector3Stamped(header=report.header, vector=vector))
-        self._publish_debug_image(report, live)
+        bearing = self._find_bearing(report, bearings, live)
         age_ms, stamp = NAN, stamp_nanoseconds(report.header.stamp)
         if stamp:
             age_ms = (self._node.get_clock().now().nanoseconds - stamp) * 1000.0 / NANOSECONDS
+        height, width = report.frame.shape[:2] if report.frame is not None else (0, 0)
         status = TrackStatus(
             header=report.header,
             state=report.state,
@@ -103,10 +101,36 @@ class Publishers:
             azimuth=bearing.azimuth if bearing else NAN,
             elevation=bearing.elevation if bearing else NAN,
             bearing_sigma=bearing.sigma if bearing else NAN,
+            image_width=width,
+            image_height=height,
+            unconfirmed=report.unconfirmed,
         )
+        self.prediction.take(report)
+        self._detections.publish(detections)
         self._status.publish(status)
+        if bearing is not None:
+            x, y, z = bearing.ray
+            vector = Vector3(x=x, y=y, z=z)
+            self._bearing.publish(Vector3Stamped(header=report.header, vector=vector))
         self._log(report)
+        try:
+            self._annotations.publish(report)
+            self._publish_debug_image(report, live)
+        except Exception as error:  # what is for humans must not cost a status
+            self._node.get_logger().error(
+                f"~/annotations or ~/debug_image failed: {describe_error(error)}",
+                throttle_duration_sec=5.0,
+            )
         return status
+
+    def _find_bearing(
+        self, report: FrameReport, bearings: BearingFinder, live: LiveSettings
+    ) -> Bearing | None:
+        """Return the direction of a measured box; a predicted one has none, lest it look so."""
+        if report.box is None or report.frame is None or report.state not in _MEASURED_STATES:
+            return None
+        size = report.frame.shape[1], report.frame.shape[0]
+        return bearings.find(report.box, report.covariance, size, live.rectified)
 
     def _publish_debug_image(self, report: FrameReport, live: LiveSettings) -> None:
         """Draw the report, if somebody subscribes and the last one is long enough ago."""

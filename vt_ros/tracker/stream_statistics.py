@@ -36,7 +36,10 @@ class StreamFacts:
     """The newest facts about the stream; attributes as of `FrameReport` and TrackStatus.
 
     Attributes:
+        image_size: width and height of the last image that could be read, pixels.
         last_refusal: why an image was refused last; empty if none was.
+        failures: frames in a row, up to the newest one, in which something went wrong in the
+            program; `failure` names what it was in the newest of them.
     """
 
     counters: Counters = field(default_factory=Counters)
@@ -45,9 +48,11 @@ class StreamFacts:
     message: str = ""
     frame_id: str = ""
     encoding: str = ""
-    size: str = ""
+    image_size: tuple[int, int] = (0, 0)
     age_ms: float = math.nan
     last_refusal: str = ""
+    failures: int = 0
+    failure: str = ""
 
 
 class StreamStatistics:
@@ -57,7 +62,7 @@ class StreamStatistics:
         self._lock = threading.Lock()
         self._gauges = {"age": Gauge(), "inference": Gauge(), "score": Gauge()}
         self._facts = StreamFacts()
-        self._last_read = (0, 0)
+        self._last_read: tuple[int, ...] = (0, 0, 0)
 
     @property
     def facts(self) -> StreamFacts:
@@ -80,9 +85,13 @@ class StreamStatistics:
                 message=report.message,
                 frame_id=report.header.frame_id,
                 encoding=report.encoding or previous.encoding,
-                size=f"{frame.shape[1]}x{frame.shape[0]}" if frame is not None else previous.size,
+                image_size=(
+                    previous.image_size if frame is None else (frame.shape[1], frame.shape[0])
+                ),
                 age_ms=age_ms,
                 last_refusal=report.message if report.refused else previous.last_refusal,
+                failures=previous.failures + 1 if report.failure else 0,
+                failure=report.failure,
             )
             if not math.isnan(age_ms):
                 self._gauges["age"].add(age_ms)
@@ -96,7 +105,7 @@ class StreamStatistics:
             gauge, self._gauges[name] = self._gauges[name], Gauge()
         return gauge
 
-    def read_growth(self, received: int, rejected: int) -> tuple[int, int]:
-        """Return how much two counters have grown since this was called last."""
-        before, self._last_read = self._last_read, (received, rejected)
-        return received - before[0], rejected - before[1]
+    def read_growth(self, *counters: int) -> tuple[int, ...]:
+        """Return how much the same counters have grown since this was called last."""
+        before, self._last_read = self._last_read, counters
+        return tuple(now - then for now, then in zip(counters, before, strict=True))

@@ -48,11 +48,16 @@ class FrameRef:
         patience: seconds to wait for such a frame. Without a stamp, a frame that is older than
             this is not the newest any more: the camera has stopped.
         tolerance: seconds by which the frame may miss the stamp.
+        is_click: the stamp may also be the time of a click; then the frame is the one that was on
+            the screen at that time: the newest one up to `latency` before it.
+        latency: nanoseconds from a frame's stamp to its appearance on the operator's screen.
     """
 
     stamp: int = 0
     patience: float = 1.0
     tolerance: float = 0.0
+    is_click: bool = False
+    latency: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The services `~/set_target` and `~/clear_target`."""
+"""The services `~/set_target`, `~/clear_target`, `~/confirm_target` and `~/save_recording`."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
-from std_srvs.srv import Trigger
+from std_srvs.srv import SetBool, Trigger
 
 from vt_interfaces.srv import SetTarget
+from vt_models.errors import InputError
 from vt_ros.common.convert import (
     bounding_box_from_xywh,
     candidates_to_detections,
     stamp_nanoseconds,
 )
+from vt_ros.common.errors import describe_error
 from vt_ros.common.futures import until_done
+from vt_ros.common.services import create_service_for_many
+from vt_ros.tracker.flight_recorder import RecordingError
 from vt_ros.tracker.grounding_thread import GroundingJob, GroundingResult
 from vt_ros.tracker.parameters import LiveSettings
 from vt_ros.tracker.session import Session
@@ -68,13 +71,10 @@ class TargetService:
         self._node, self._live, self._state = node, live, state
         self._search: _Search | None = None
         # A request waits for a frame, or for what is searched in it; a later one must be heard.
-        node.create_service(
-            SetTarget,
-            "~/set_target",
-            self._on_set_target,
-            callback_group=ReentrantCallbackGroup(),
-        )
-        node.create_service(Trigger, "~/clear_target", self._on_clear_target)
+        create_service_for_many(node, SetTarget, "~/set_target", self._on_set_target)
+        create_service_for_many(node, Trigger, "~/clear_target", self._on_clear_target)
+        create_service_for_many(node, SetBool, "~/confirm_target", self._on_confirm_target)
+        create_service_for_many(node, Trigger, "~/save_recording", self._on_save_recording)
 
     def cancel_search(self, code: int, reason: str) -> None:
         """Refuse the request whose target is still being searched for, if there is one."""
@@ -85,16 +85,34 @@ class TargetService:
     async def _on_set_target(
         self, message: SetTarget.Request, response: SetTarget.Response
     ) -> SetTarget.Response:
+        live, stamp = self._live(), stamp_nanoseconds(message.stamp)
+        frame = FrameRef(stamp, live.set_target_timeout, live.set_target_tolerance)
+        return await self.start(message, frame, "set_target", response)
+
+    async def start(
+        self,
+        message: SetTarget.Request,
+        frame: FrameRef,
+        entrance: str,
+        response: SetTarget.Response | None = None,
+    ) -> SetTarget.Response:
+        """Start the target that a message asks for, and say in the log what came of it.
+
+        Args:
+            message: its stamp is not read.
+            frame: that it is about.
+            entrance: by which it came, for the log.
+            response: to be filled in; None: a new one.
+        """
         log, live = self._node.get_logger(), self._live()
+        response = response or SetTarget.Response()
         result = None
         try:
-            stamp = stamp_nanoseconds(message.stamp)
-            frame = FrameRef(stamp, live.set_target_timeout, live.set_target_tolerance)
             request = read_request(message, frame)
             session = self._active_session()
             self._check_text_is_read(request, live)
             self.cancel_search(
-                _Code.ERROR_CANCELLED, f"cancelled by a later set_target ({request})"
+                _Code.ERROR_CANCELLED, f"cancelled by a later {entrance} ({request})"
             )
             if request.box is None:
                 started, result = await self._search_and_start(session, request, frame)
@@ -110,12 +128,13 @@ class TargetService:
             if refusal.header is not None:
                 response.header = refusal.header
                 response.alternatives = candidates_to_detections(refusal.candidates, refusal.header)
-            log.warning(f"set_target refused: {refusal}")
+            # A flood of requests would fill the disk with the log; each has its answer.
+            log.warning(f"{entrance} refused: {refusal}", throttle_duration_sec=0.1)
             return response
         except Exception as error:  # an answer, whatever goes wrong; it would end the node
             response.error_code = _Code.ERROR_INTERNAL
-            response.message = f"the request failed: {type(error).__name__}: {error}"
-            self._node.get_logger().error(f"set_target: {response.message}")
+            response.message = f"the request failed: {describe_error(error)}"
+            self._node.get_logger().error(f"{entrance}: {response.message}")
             return response
         response.success = True
         response.target_id = started.target_id
@@ -137,6 +156,8 @@ class TargetService:
         if state.session is not None:
             return state.session
         remedy = f"model {state.loading} is being loaded" if state.loading else "activate it"
+        if state.failure and not state.loading:
+            remedy = state.failure
         raise TargetRefusedError(
             _Code.ERROR_NOT_ACTIVE, f"the tracker is {state.lifecycle}, not active; {remedy}"
         )
@@ -189,7 +210,47 @@ class TargetService:
             response.message = "the tracker is not active; there is no target"
             return response
         number = session.tracking.clear_target()
+        if self._state.resources is not None:
+            self._state.resources.publishers.prediction.clear()
         response.success = True
         response.message = f"target {number} cleared" if number else "there was no target"
         self._node.get_logger().info(response.message)
+        return response
+
+    async def _on_confirm_target(
+        self, request: SetBool.Request, response: SetBool.Response
+    ) -> SetBool.Response:
+        try:
+            answer = self._active_session().tracking.confirm(request.data)
+            await until_done(answer, self._node.executor)
+            response.message = answer.result()
+        except (TargetRefusedError, InputError) as refusal:
+            response.message = str(refusal)
+            self._node.get_logger().warning(
+                f"confirm_target refused: {refusal}", throttle_duration_sec=0.1
+            )
+            return response
+        except Exception as error:  # an answer, whatever goes wrong; it would end the node
+            response.message = f"the request failed: {describe_error(error)}"
+            self._node.get_logger().error(f"confirm_target: {response.message}")
+            return response
+        response.success = True
+        self._node.get_logger().info(response.message)
+        return response
+
+    async def _on_save_recording(
+        self, _request: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        try:
+            written = self._active_session().recorder.save()
+            await until_done(written, self._node.executor)
+            response.message = str(written.result())
+        except (TargetRefusedError, RecordingError) as refusal:
+            response.message = str(refusal)
+            return response
+        except Exception as error:  # an answer, whatever goes wrong; it would end the node
+            response.message = f"the request failed: {describe_error(error)}"
+            self._node.get_logger().error(f"save_recording: {response.message}")
+            return response
+        response.success = True
         return response

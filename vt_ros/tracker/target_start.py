@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from vt_interfaces.srv import SetTarget
-from vt_models.errors import VtModelsError
 from vt_models.longterm.frame_buffer import FrameBuffer, StampNotHeldError, catch_up
 from vt_ros.common.convert import NANOSECONDS, Box, Pixels, shown_seconds
+from vt_ros.common.errors import describe_error
+from vt_ros.common.futures import claim, settle
 from vt_ros.tracker.current_target import CurrentTarget, FrameReport
 from vt_ros.tracker.image_buffer import (
     BufferedImage,
@@ -99,18 +100,13 @@ class TargetStarter:
 
     def seconds_to_deadline(self) -> float | None:
         """Return how long to sleep at most, so that no request waits beyond its patience."""
-        deadlines = [pending.deadline for pending in self._pending]
+        deadlines = [each.deadline for each in self._pending if not each.answer.done()]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
-
-    def refuse_all(self, refusal: TargetRefusedError) -> None:
-        """Answer all requests that still wait."""
-        for pending in self._pending:
-            if pending.answer.set_running_or_notify_cancel():
-                pending.answer.set_exception(refusal)
-        self._pending = []
 
     def serve(self, newest_only: bool = False) -> bool:
         """Serve the requests that can be served now.
+
+        Of several that would start a target the last one does; the others are cancelled by it.
 
         Args:
             newest_only: serve those alone that are about the newest frame.
@@ -118,26 +114,36 @@ class TargetStarter:
         Returns:
             Whether one has started a target.
         """
-        started = False
-        now = time.monotonic()
-        for pending in self._pending:
+        # Whatever is answered, cancelled or refused already is not on the list any more.
+        self._pending = [pending for pending in self._pending if not pending.answer.done()]
+        started, now = False, time.monotonic()
+        for pending in reversed(self._pending):
             if newest_only and not _is_newest(pending.frame):
                 continue
             try:
                 image = self._image_for(pending, now)
+                # From here on it cannot be cancelled any more.
+                if image is None or not claim(pending.answer):
+                    continue
+                if isinstance(pending, PendingHold):
+                    self._hold(pending, image)
+                elif started:
+                    reason = "cancelled by a later set_target (box)"
+                    settle(pending.answer, TargetRefusedError(_Code.ERROR_CANCELLED, reason))
+                else:
+                    started = self._start(pending, image)
             except TargetRefusedError as refusal:
-                if pending.answer.set_running_or_notify_cancel():
-                    pending.answer.set_exception(refusal)
-                continue
-            # From here on it cannot be cancelled any more.
-            if image is None or not pending.answer.set_running_or_notify_cancel():
-                continue
-            if isinstance(pending, PendingHold):
-                pending.answer.set_result(self._images.hold(image))
-            else:
-                started = self._start(pending, image) or started
-        self._pending = [pending for pending in self._pending if not pending.answer.done()]
+                settle(pending.answer, refusal)
+            except BaseException as error:
+                reason = f"the request failed: {describe_error(error)}"
+                settle(pending.answer, TargetRefusedError(_Code.ERROR_INTERNAL, reason))
+                raise
         return started
+
+    def _hold(self, pending: PendingHold, image: BufferedImage) -> None:
+        backlog = self._images.hold(image)
+        if not settle(pending.answer, backlog):  # refused meanwhile: nobody would release it
+            self._images.release(backlog)
 
     def _image_for(self, pending: Pending, now: float) -> BufferedImage | None:
         """Return the image that a request is about; None as long as it has to wait for that.
@@ -164,7 +170,7 @@ class TargetStarter:
             raise TargetRefusedError(_Code.ERROR_NO_IMAGE, reason)
 
         recent = self._images.recent
-        stamp = self._nearest_stamp(ref)
+        stamp = self._stamp_on_screen(ref) if ref.is_click else self._nearest_stamp(ref)
         if stamp is not None:
             with suppress(StampNotHeldError):  # it has just been dropped
                 return recent.at(stamp)
@@ -193,25 +199,34 @@ class TargetStarter:
         nearest = min(held, key=lambda stamp: abs(stamp - ref.stamp))
         return nearest if abs(nearest - ref.stamp) <= tolerance else None
 
+    def _stamp_on_screen(self, ref: FrameRef) -> int | None:
+        """Return the stamp of a click if a frame has it, else that of the frame clicked in."""
+        shown = ref.stamp - ref.latency
+        oldest = shown - round(ref.patience * NANOSECONDS)
+        held = [stamp for stamp, _ in self._images.recent.after(max(0, oldest - 1))]
+        if ref.stamp in held:
+            return ref.stamp
+        return max((stamp for stamp in held if stamp <= shown), default=None)
+
     def _start(self, pending: PendingStart, image: BufferedImage) -> bool:
-        """Start a target on its image and catch up; False if it is refused."""
+        """Start a target on its image and catch up; False if nobody waits for it any more.
+
+        Raises:
+            TargetRefusedError: the image cannot be read, or the target cannot be started on it.
+        """
         try:
             frame = self._decoder.decode(image)
-            started, report = self._target.start(frame, pending.box, pending.text)
         except UnreadableImageError as error:
-            pending.answer.set_exception(
-                TargetRefusedError(
-                    _Code.ERROR_STAMP_NOT_FOUND, f"the frame of this stamp cannot be read: {error}"
-                )
-            )
+            raise TargetRefusedError(
+                _Code.ERROR_STAMP_NOT_FOUND, f"the frame of this stamp cannot be read: {error}"
+            ) from error
+        started, report = self._target.start(frame, pending.box, pending.text)
+        if not settle(pending.answer, started):  # refused meanwhile: the network took too long
+            self._target.clear()
             return False
-        except TargetRefusedError as error:
-            pending.answer.set_exception(error)
-            return False
+        self._publish(report)
         if self._redetection is not None:
             self._redetection.start(pending.text)
-        pending.answer.set_result(started)
-        self._publish(report)
         if image.stamp > 0 and not _is_newest(pending.frame):
             backlog = pending.frame if isinstance(pending.frame, FrameBacklog) else None
             self._catch_up(frame, started, backlog or self._images.recent)
@@ -235,6 +250,7 @@ class TargetStarter:
                 frame = self._decoder.decode(image)
             return frame.pixels
 
+        failure = ""
         begin, past = time.perf_counter(), time.monotonic() - start.image.received
         frames = min(max(round(_CATCH_UP_RATE * past), _CATCH_UP_LEAST), _CATCH_UP_MOST)
         try:
@@ -245,12 +261,14 @@ class TargetStarter:
             ).estimate
         except _ObsoleteError:
             return
-        except VtModelsError as error:
-            estimate = target.tracker.missed(frame.seconds, f"tracker failed: {error}")
+        except BaseException as error:  # of whatever type, the frame counts as a missed one
+            failure = describe_error(error)
+            estimate = target.missed(frame.seconds, f"tracker failed: {failure}")
         if image.number > start.image.number and target.id == started.target_id:
             self.newest, self.reached = frame.image, image.number
             seconds = time.perf_counter() - begin
-            self._publish(target.report(frame, estimate, started.target_id, seconds))
+            report = target.report(frame, estimate, started.target_id, seconds)
+            self._publish(replace(report, failure=failure))
 
 
 def _is_newest(frame: FrameRef | FrameBacklog) -> bool:

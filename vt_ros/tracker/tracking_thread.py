@@ -14,11 +14,15 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 from vt_interfaces.srv import SetTarget
 from vt_models.errors import InputError
-from vt_ros.common.convert import shown_seconds
+from vt_models.tracker.tracker import Search
+from vt_ros.common.convert import serialised_header, shown_seconds
+from vt_ros.common.errors import describe_error
+from vt_ros.common.futures import settle
 from vt_ros.tracker.current_target import Counters, CurrentTarget, FrameReport, RunningModel
 from vt_ros.tracker.image_buffer import (
     BufferedImage,
@@ -42,8 +46,8 @@ from vt_ros.tracker.text_redetection import TextRedetection
 class Log(Protocol):
     """The part of rclpy's logger that is used here."""
 
-    def error(self, message: str) -> bool:
-        """Say what failed."""
+    def error(self, message: str, *, throttle_duration_sec: float = 0.0) -> bool:
+        """Say what failed, at most once in so many seconds."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +58,41 @@ class _ModelChange:
     done: Future[None]
 
 
+@dataclass(frozen=True)
+class _OperatorAnswer:
+    """Whether what was found again is the target; `done` is completed with what came of it."""
+
+    accepted: bool
+    done: Future[str]
+
+
 @dataclass
 class _Inbox:
-    """What the thread has not seen yet; guarded by its condition."""
+    """What the thread has not seen yet; guarded by its condition.
+
+    Attributes:
+        due: `time.monotonic()` since which there was something to do and no turn has ended; None
+            while there is nothing to do.
+    """
 
     changed: threading.Condition = field(default_factory=threading.Condition)
     newest: BufferedImage | None = None
     requests: list[Pending] = field(default_factory=list)
+    operator_answers: list[_OperatorAnswer] = field(default_factory=list)
     model_change: _ModelChange | None = None
     dropped: int = 0
     stopping: bool = False
+    due: float | None = None
+
+    def has_work(self) -> bool:
+        """Whether the thread has something to do."""
+        return bool(
+            self.stopping
+            or self.newest
+            or self.requests
+            or self.operator_answers
+            or self.model_change
+        )
 
 
 class TrackingThread:
@@ -94,6 +123,10 @@ class TrackingThread:
         self._inbox = _Inbox()
         self._decoder = ImageDecoder()
         self._counters = Counters()
+        self._open_requests: set[Future[Any]] = set()
+        self._open_changes: set[Future[Any]] = set()
+        self._last_offered: BufferedImage | None = None
+        self._abandoned = False
         self._previous_frame: tuple[str, str, tuple[int, ...], int] | None = None
         self._target = CurrentTarget(model, last_target_id)
         self._starter = TargetStarter(
@@ -101,7 +134,7 @@ class TrackingThread:
             images,
             self._decoder,
             self._publish,
-            lambda: self._inbox.stopping,
+            self._is_stopping,
             redetection,
         )
         self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
@@ -111,31 +144,69 @@ class TrackingThread:
         """Number of the last target that was accepted."""
         return self._target.last_id
 
+    @property
+    def last_search(self) -> Search | None:
+        """The last search of the network; its memory is the tracking thread's."""
+        return self._target.tracker.tracker.last_search
+
     def start(self) -> None:
         """Start the thread; once."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Finish the present frame, end the thread, refuse what still waits."""
+    def stop(self, patience: float | None = None) -> bool:
+        """Finish the present frame, end the thread, refuse what still waits.
+
+        Args:
+            patience: seconds to wait for the end of the present frame; None: for ever.
+
+        Returns:
+            Whether the thread has ended. One that is stuck is left behind, and publishes nothing
+            any more.
+        """
         with self._inbox.changed:
             self._inbox.stopping = True
             self._inbox.changed.notify()
-        self._thread.join()
-        self._starter.add(self._inbox.requests)
-        self._starter.refuse_all(
+        self._thread.join(patience)
+        self._abandoned = self._thread.is_alive()
+        self.refuse_waiting(
             TargetRefusedError(SetTarget.Response.ERROR_NOT_ACTIVE, "the tracker was deactivated")
         )
-        if self._inbox.model_change is not None:
-            self._inbox.model_change.done.set_result(None)
+        for done in tuple(self._open_changes):
+            settle(done, None)
+        return not self._abandoned
 
     def offer(self, image: BufferedImage) -> None:
         """Hand over an image; it replaces one that was not started yet."""
         inbox = self._inbox
         with inbox.changed:
             inbox.dropped += inbox.newest is not None
-            inbox.newest = image
+            inbox.newest = self._last_offered = image
             self._images.push(image)
-            inbox.changed.notify()
+            self._wake()
+
+    def seconds_without_turn(self) -> float:
+        """Return for how long there was something to do and no turn has ended; 0: all is done."""
+        due = self._inbox.due
+        return 0.0 if due is None else time.monotonic() - due
+
+    def refuse_waiting(self, refusal: TargetRefusedError) -> None:
+        """Answer all requests, also those that this thread has taken up; any thread may."""
+        for answer in tuple(self._open_requests):
+            settle(answer, refusal)
+
+    def report_stuck(self, reason: str) -> FrameReport | None:
+        """Report the newest image in place of this thread, which is stuck; once for each image.
+
+        Nothing is known of the target then: it is LOST, without a box.
+        """
+        image, self._last_offered = self._last_offered, None
+        if image is None:
+            return None
+        counters = replace(self._counters, dropped=self._inbox.dropped)
+        return replace(
+            self._target.report_nothing(serialised_header(image.message), reason),
+            counters=counters,
+        )
 
     def set_target(self, request: TargetRequest) -> Future[TargetStarted]:
         """Start a target as soon as its frame is there.
@@ -169,10 +240,32 @@ class TrackingThread:
         """Keep the frames since this one no longer."""
         self._images.release(backlog)
 
+    def confirm(self, accepted: bool) -> Future[str]:
+        """Say whether what was found again after LOST is the target, between two frames.
+
+        Returns:
+            A future of a sentence, or of an InputError: nothing waits for the operator.
+        """
+        answer = _OperatorAnswer(accepted, Future())
+        self._open_requests.add(answer.done)
+        answer.done.add_done_callback(self._open_requests.discard)
+        with self._inbox.changed:
+            self._inbox.operator_answers.append(answer)
+            self._wake()
+        return answer.done
+
     def _ask(self, pending: Pending) -> None:
+        self._open_requests.add(pending.answer)
+        pending.answer.add_done_callback(self._open_requests.discard)
         with self._inbox.changed:
             self._inbox.requests.append(pending)
-            self._inbox.changed.notify()
+            self._wake()
+
+    def _wake(self) -> None:
+        """Tell the thread that there is something to do; the inbox is held."""
+        if self._inbox.due is None:
+            self._inbox.due = time.monotonic()
+        self._inbox.changed.notify()
 
     def clear_target(self) -> int:
         """Forget the target at once, also while it is being tracked.
@@ -190,40 +283,69 @@ class TrackingThread:
             model was left at work.
         """
         change = _ModelChange(model, Future())
+        self._open_changes.add(change.done)
+        change.done.add_done_callback(self._open_changes.discard)
         with self._inbox.changed:
             previous, self._inbox.model_change = self._inbox.model_change, change
-            self._inbox.changed.notify()
+            self._wake()
         if previous is not None:
-            previous.done.set_result(None)
+            settle(previous.done, None)
         return change.done
 
     def _run(self) -> None:
         inbox = self._inbox
-
-        def has_work() -> bool:
-            return bool(inbox.stopping or inbox.newest or inbox.requests or inbox.model_change)
-
         while True:
             with inbox.changed:
-                inbox.changed.wait_for(has_work, self._starter.seconds_to_deadline())
+                if not inbox.has_work():
+                    inbox.due = None
+                inbox.changed.wait_for(inbox.has_work, self._starter.seconds_to_deadline())
                 if inbox.stopping:
                     return
+                inbox.due = time.monotonic()
                 image, inbox.newest = inbox.newest, None
                 change, inbox.model_change = inbox.model_change, None
                 requests, inbox.requests = inbox.requests, []
+                answers, inbox.operator_answers = inbox.operator_answers, []
                 self._counters = replace(self._counters, dropped=inbox.dropped)
-            try:
-                self._starter.add(requests)
-                if change is not None:
-                    self._change_model(change)
-                self._target.tracker.settings = self._live().target
-                if not self._target.id:
-                    self._target.tracker.clear()
-                if image is not None:
-                    self._process(image)
-                self._starter.serve()
-            except Exception as error:  # the thread must outlive a frame, whatever is in it
-                self._log.error(f"frame skipped: {type(error).__name__}: {error}")
+            self._starter.add(requests)
+            if change is not None:
+                self._change_model(change)
+            for answer in answers:
+                try:
+                    settle(answer.done, self._target.confirm(answer.accepted))
+                except BaseException as error:  # of whatever type, the caller waits for an answer
+                    settle(answer.done, error)
+            self._guarded(partial(self._begin, image), image)
+            self._guarded(self._starter.serve)
+
+    def _guarded(self, work: Callable[[], object], image: BufferedImage | None = None) -> None:
+        """Do a part of a turn; if it raises, the thread goes on, and the image has a status."""
+        try:
+            work()
+        except BaseException as error:  # of whatever type: nobody else would notice
+            failure = describe_error(error)
+            self._log.error(f"frame failed: {failure}", throttle_duration_sec=1.0)
+            if image is not None:
+                self._guarded(partial(self._report_failure, image, failure))
+
+    def _report_failure(self, image: BufferedImage, failure: str) -> None:
+        report = self._target.miss(serialised_header(image.message), f"frame failed: {failure}")
+        self._publish(replace(report, failure=failure))
+
+    def _is_stopping(self) -> bool:
+        """Asked between two frames of one turn: it takes long, but it is not stuck."""
+        self._inbox.due = time.monotonic()
+        return self._inbox.stopping
+
+    def _begin(self, image: BufferedImage | None) -> None:
+        """Take over what has changed, and process the image, if there is one."""
+        live = self._live()
+        self._decoder.max_megapixels = live.max_megapixels
+        self._target.tracker.settings = live.target
+        if not self._target.id:
+            self._target.tracker.clear()
+        if image is not None:
+            self._process(image)
 
     def _process(self, image: BufferedImage) -> None:
         """Decode a new image, and track the target in it unless it starts one."""
@@ -238,20 +360,30 @@ class TrackingThread:
             frame = self._decoder.decode(image)
         except UnreadableImageError as error:
             self._counters = replace(self._counters, rejected=self._counters.rejected + 1)
-            self._publish(self._target.miss(error.header, f"image refused: {error}"))
+            report = self._target.miss(error.header, f"image refused: {error}")
+            self._publish(replace(report, refused=True))
             return
         self._starter.newest = image
         self._counters = replace(self._counters, processed=self._counters.processed + 1)
         notes = self._changes(frame)
         if self._starter.serve(newest_only=True):
             return
-        if self._redetection is not None and self._target.id:
+        self._suggest(image)
+        report = self._target.track(frame)
+        self._publish(replace(report, message="; ".join(filter(None, (*notes, report.message)))))
+
+    def _suggest(self, image: BufferedImage) -> None:
+        """Have a lost target searched for first where its description has been found."""
+        if self._redetection is None or not self._target.id:
+            return
+        try:
             suggestion = self._redetection.suggestion(image, self._target.tracker.state)
             if suggestion is not None:
                 with suppress(InputError):  # images have become smaller since the search
                     self._target.tracker.suggest(suggestion)
-        report = self._target.track(frame)
-        self._publish(replace(report, message="; ".join(filter(None, (*notes, report.message)))))
+        except BaseException as error:  # the frame does without
+            message = f"re-detection by description failed: {describe_error(error)}"
+            self._log.error(message, throttle_duration_sec=1.0)
 
     def _changes(self, frame: Frame) -> list[str]:
         """Return sentences about what is different from the previous frame beside its content."""
@@ -276,10 +408,11 @@ class TrackingThread:
         try:
             change.model.tracker.settings = self._live().target
             self._target.hand_over(change.model, self._starter.newest, self._decoder)
-        except Exception as error:  # whatever it is, the caller waits for an answer
-            change.done.set_exception(error)
+        except BaseException as error:  # of whatever type, the caller waits for an answer
+            settle(change.done, error)
             return
-        change.done.set_result(None)
+        settle(change.done, None)
 
     def _publish(self, report: FrameReport) -> None:
-        self._publish_report(replace(report, counters=self._counters))
+        if not self._abandoned:
+            self._publish_report(replace(report, counters=self._counters))

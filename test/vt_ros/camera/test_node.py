@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 
 import cv2
 import numpy as np
@@ -12,11 +13,11 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import Image, TimeReference
+from sensor_msgs.msg import CameraInfo, Image, TimeReference
 from std_msgs.msg import Empty
 from std_srvs.srv import SetBool
 
-from vt_ros.common.convert import image_to_rgb
+from vt_models.video.image_messages import image_to_rgb
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -66,6 +67,20 @@ def test_camera_loops_at_a_given_rate_until_a_signal(ros, numbered):
 
 
 @pytest.mark.ros
+def test_camera_whose_file_is_gone_does_not_say_that_it_has_ended(ros, numbered, tmp_path):
+    """A looping one would be silent from then on, with the exit code of a good end."""
+    path = tmp_path / "video.avi"
+    shutil.copy(numbered.video, path)
+    images = ros.collect(Image, "image_raw")
+    camera = ros.start("camera", source=str(path), loop=True)
+    ros.until(lambda: len(images) > 2, "frames")
+    path.unlink()
+    assert camera.wait() == 1
+    assert "[ERROR] [" in camera.output
+    assert f"stopped: {path} is gone" in camera.output
+
+
+@pytest.mark.ros
 def test_camera_with_exit_at_end_exits(ros, numbered):
     images = ros.collect(Image, "image_raw")
     camera = ros.start("camera", source=str(numbered.video), exit_at_end=True, paused=True)
@@ -77,17 +92,58 @@ def test_camera_with_exit_at_end_exits(ros, numbered):
 
 
 @pytest.mark.ros
+def test_camera_plays_a_bag_with_its_stamps_and_calibration(ros, bags, tmp_path):
+    frames = [np.full((48, 64, 3), 20 * number + 10, np.uint8) for number in range(6)]
+    source = bags.of_frames(tmp_path / "flight", frames)
+    images, infos = ros.collect(Image, "image_raw"), ros.collect(CameraInfo, "camera_info")
+    positions = ros.collect(TimeReference, "camera/position")
+    ros.start("camera", source=str(next(source.glob("*.mcap"))), paused=True)
+    ros.until(lambda: len(images) > 1 and infos and positions, "the first image, again and again")
+    ros.call(SetBool, "camera/pause", SetBool.Request(data=False))
+    ros.until(lambda: number_of(image_to_rgb(images[-1])) == 5, "the last image")
+    for image in images:
+        tenths = number_of(image_to_rgb(image))
+        stamp = image.header.stamp
+        assert (stamp.sec, stamp.nanosec) == (100, tenths * 100_000_000)
+        assert image.header.frame_id == "optical"
+    assert {number_of(image_to_rgb(image)) for image in images} == set(range(6))
+    ros.until(lambda: len(infos) == len(images) == len(positions), "all that belongs to them")
+    assert infos[-1].k[0] == 200.0
+    assert infos[-1].header == images[-1].header
+    time = positions[-1].time_ref
+    assert (time.sec, time.nanosec, positions[-1].source) == (100, 510_000_000, "bag")
+
+
+@pytest.mark.ros
+def test_camera_with_a_bag_of_two_image_topics_wants_one(ros, bags, tmp_path):
+    data = [bags.raw(0, np.zeros((12, 16, 3), np.uint8))]
+    topics = dict.fromkeys(("/left", "/right"), ("sensor_msgs/msg/Image", data))
+    source = bags.write(tmp_path / "two", topics)
+    camera = ros.start("camera", source=str(source))
+    assert camera.wait() == 2
+    assert "has images in 2 topics, /left, /right" in camera.output
+    images = ros.collect(Image, "image_raw")
+    ros.start("camera", source=str(source), topic="/right", paused=True)
+    ros.until(lambda: images, "an image")
+
+
+@pytest.mark.ros
 @pytest.mark.parametrize(
-    ("source", "reason"),
+    ("source", "reason", "code"),
     [
-        ("", "no source given"),
-        ("/nowhere/film.mp4", "/nowhere/film.mp4 does not exist"),
-        ("99", "camera 99 cannot be opened"),
+        ("", "no source given", 2),
+        ("/nowhere/film.mp4", "/nowhere/film.mp4 does not exist", 2),
+        # These may be there later, so a supervisor may start the node again.
+        ("99", "camera 99 cannot be opened", 1),
+        (99, "camera 99 cannot be opened", 1),
+        ("/dev/null", "camera /dev/null cannot be opened", 1),
+        ("rtsp://viewer:secret@127.0.0.1:9/cam", "rtsp://127.0.0.1:9/*** cannot be opened", 1),
     ],
 )
-def test_camera_without_its_source_is_one_sentence(ros, source, reason):
+def test_camera_without_its_source_is_one_sentence(ros, source, reason, code):
     camera = ros.start("camera", source=source)
-    assert camera.wait() == 2
+    assert camera.wait() == code
+    assert "secret" not in camera.output
     assert reason in camera.output
     assert "Traceback" not in camera.output
 
@@ -98,4 +154,4 @@ def test_camera_whose_file_breaks_ends_with_an_error(ros, tmp_path):
     (tmp_path / "1.png").write_bytes(b"not an image")
     camera = ros.start("camera", source=str(tmp_path))
     assert camera.wait() == 1
-    assert "1.png is not an image" in camera.output
+    assert "1.png: not a decodable image" in camera.output

@@ -7,7 +7,9 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
-from vt_ros.common.diagnostic_updater import ERROR, OK, STALE, WARN, TaskReport, _ask
+import rclpy
+
+from vt_ros.common.diagnostic_updater import ERROR, OK, STALE, WARN, TaskReport, Updater, _ask
 
 
 @pytest.mark.parametrize(
@@ -43,3 +45,25 @@ def test_publish_with_a_failing_task_reports_it():
 
     report = _ask(task)
     assert (report.level, report.message) == (ERROR, "the diagnostic itself failed: ValueError: no")
+
+
+@pytest.mark.ros
+def test_publish_warns_of_a_second_node_of_the_same_name(ros, monkeypatch):
+    def start(name):
+        node = rclpy.create_node(name, context=ros.node.context)
+        updater, published, logged = Updater(node, lambda: "none"), [], []
+        updater.add("lifecycle", lambda report: report.summary(OK, "active"))
+        updater.add("other", lambda report: report.summary(OK, "fine"))
+        monkeypatch.setattr(updater._publisher, "publish", published.append)
+        monkeypatch.setattr(node.get_logger(), "warning", lambda text, **_: logged.append(text))
+        updater.publish()
+        return node, logged, [(status.level, status.message) for status in published[0].status]
+
+    first, logged, reports = start("follower")
+    assert (logged, reports) == ([], [(OK, "active"), (OK, "fine")])
+    second, logged, ((level, message), other) = start("follower")
+    assert (level, other) == (WARN, (OK, "fine"))
+    assert "another node is called /follower, too: both publish and answer" in message
+    assert logged == [message]
+    for node in (first, second):
+        node.destroy_node()

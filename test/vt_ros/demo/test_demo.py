@@ -18,8 +18,10 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from vt_models import get_spec
 from vt_models.geometry.boxes import iou
-from vt_models.runtime.installed_weights import shipped_directory
-from vt_ros.demo.demonstration import CLIPS, main
+from vt_models.runtime.installed_weights import bundled_directory
+from vt_ros.common.resources import footage_file
+from vt_ros.demo import composed_clip
+from vt_ros.demo.demonstration import main
 
 
 def test_demo_refuses_arguments_that_do_not_fit_together(capsys):
@@ -54,6 +56,16 @@ def demo(*arguments, **options):
 def rows_of(folder):
     with (folder / "track.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def test_demo_without_its_footage_says_what_to_do(monkeypatch, tmp_path, capsys):
+    """As `ros2 run vt_ros demo` in a workspace, where nothing has brought the footage."""
+    monkeypatch.setattr("vt_ros.common.resources._pip_share", lambda: tmp_path / "share")
+    assert main(["--output", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert "bikes.mp4 does not exist" in said
+    assert "run `make demo` in the repository" in said
+    assert "--video FILE with --box X,Y,W,H" in said
 
 
 @pytest.mark.ros
@@ -155,35 +167,41 @@ def test_demo_ends_its_nodes_when_interrupted(film, tiny_model, tmp_path):
     assert str(film) not in listing.stdout
 
 
-@pytest.mark.ros
-@pytest.mark.parametrize("clip", sorted(CLIPS))
-def test_demo_keeps_its_targets_with_the_bundled_weights(clip, tmp_path):
-    if shipped_directory(get_spec("asymtrack_lite0")) is None:
+def bundled(name):
+    """Arguments for a clip of the demonstration, if weights and footage for it are here."""
+    if bundled_directory(get_spec("asymtrack_lite0")) is None:
         pytest.skip("no weights of asymtrack_lite0 are here")
-    if not CLIPS[clip].video.is_file():
-        pytest.skip(f"no footage in {CLIPS[clip].video}; `make demo` brings it")
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    result = demo("--clip", clip, "--output", tmp_path, env=environment)
-    assert result.returncode == 0, result.stdout + result.stderr
-    rows = rows_of(tmp_path)
-    assert {entry["state"] for entry in rows} == {"TRACKING"}
-    if clip == "cyclist":
-        x, y, w, h = (float(rows[-1][name]) for name in "xywh")
-        # His shoulders in the last frame, read off the image.
-        assert x < 405
-        assert x + w > 455
-        assert y < 50
-        assert y + h > 120
+    if not footage_file("bikes.mp4").is_file():
+        pytest.skip("the footage is not here; `make demo` brings it")
+    return ["--clip", name]
 
 
 @pytest.mark.ros
-def test_demo_finds_and_keeps_a_target_by_text_with_the_bundled_weights(tmp_path):
-    clip = CLIPS["cyclist"]
-    if not clip.video.is_file():
-        pytest.skip(f"no footage in {clip.video}; `make demo` brings it")
-    result = demo("--text", "the cyclist", "--output", tmp_path)
+def test_demo_keeps_the_face_with_the_bundled_weights(tmp_path):
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    result = demo(*bundled("face"), "--output", tmp_path, env=environment)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert {entry["state"] for entry in rows_of(tmp_path)} == {"TRACKING"}
+
+
+@pytest.mark.ros
+def test_demo_by_text_loses_and_finds_the_cyclist_with_the_bundled_weights(tmp_path):
+    """Traffic hides him, the view swings away and back; as `make demo TEXT="the cyclist"`."""
+    result = demo(*bundled("cyclist"), "--text", "the cyclist", "--output", tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     rows = rows_of(tmp_path)
-    first = tuple(float(rows[0][name]) for name in "xywh")
-    assert float(iou(first, clip.box)) > 0.5
-    assert {entry["state"] for entry in rows} == {"TRACKING"}
+    first, last = (tuple(float(rows[k][name]) for name in "xywh") for k in (0, -1))
+    assert float(iou(first, composed_clip.BOX)) > 0.5
+    states = {int(entry["frame"]): entry["state"] for entry in rows}
+    assert states[0] == "TRACKING"
+    gone = [*composed_clip.HIDDEN, *composed_clip.AWAY]
+    assert "TRACKING" not in {states.get(frame) for frame in gone}
+    assert "LOST" in {states.get(frame) for frame in composed_clip.AWAY}
+    between = range(composed_clip.HIDDEN.stop, composed_clip.AWAY.start)
+    assert "TRACKING" in {states.get(frame) for frame in between}
+    # His shoulders in the last frame, read off the image.
+    x, y, w, h = last
+    assert x < 110
+    assert x + w > 160
+    assert y < 50
+    assert y + h > 150

@@ -20,7 +20,8 @@ def row(frame, state="TRACKING", score=0.9, box=(10.0, 10.0, 20.0, 20.0)):
 def test_summarise_rows():
     rows = [row(7), row(8, score=0.3), row(10), row(11, state="LOST", box=None)]
     summary = summarise(rows)
-    assert (summary.frames, summary.missed, summary.lost_frames) == (4, 1, 1)
+    assert (summary.frames, summary.missed) == (4, 1)
+    assert summary.states == {"TRACKING": 3, "LOST": 1}
     assert summary.fps == pytest.approx(3 / 0.16)
     assert summary.latency_p50 == pytest.approx(9.0)
     assert summary.inference_p50 == 5.0
@@ -48,6 +49,15 @@ def test_recorder_writes_video_table_and_sheet(tmp_path):
     assert (rows[1]["state"], float(rows[1]["w"])) == ("TRACKING", 20.0)
     sheet = cv2.imread(str(tmp_path / "out" / "contact_sheet.png"))
     assert sheet.shape == (3 * 364 + 4, 4 * 484 + 4, 3)
+
+
+def test_recorder_video_keeps_its_time_where_frames_were_not_processed(tmp_path):
+    recorder = Recorder(tmp_path, 25.0)
+    for number in (3, 4, 9):
+        recorder.add(row(number), np.full((120, 160, 3), 20 * number, np.uint8))
+    recorder.close()
+    corners = [int(frame[-1, -1, 0]) for frame in VideoFile(tmp_path / "tracked.mp4")]
+    assert corners == pytest.approx([60, 80, 80, 80, 80, 80, 180], abs=4)
 
 
 def test_recorder_of_a_long_video_holds_few_tiles(tmp_path):

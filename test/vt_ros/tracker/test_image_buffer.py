@@ -8,8 +8,28 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import Image
+
 from vt_models.longterm.frame_buffer import FrameBuffer
-from vt_ros.tracker.image_buffer import BufferedImage, FrameBacklog, ImageBuffer
+from vt_ros.tracker.image_buffer import (
+    BufferedImage,
+    FrameBacklog,
+    ImageBuffer,
+    ImageDecoder,
+    UnreadableImageError,
+)
+
+
+def test_decode_refuses_a_frame_id_that_would_fill_every_message():
+    message = Image(height=1, width=1, step=3, encoding="rgb8", data=bytes(3))
+    message.header.frame_id = "x" * 1_000_000
+    message.header.stamp.sec = 7
+    with pytest.raises(UnreadableImageError, match="frame_id has 1000000 characters") as refused:
+        ImageDecoder().decode(BufferedImage(1, serialize_message(message), 0.0, 7))
+    assert (refused.value.header.stamp.sec, refused.value.header.frame_id) == (7, "")
+    message.header.frame_id = "x" * 1024
+    assert ImageDecoder().decode(BufferedImage(1, serialize_message(message), 0.0, 7))
 
 
 def images(count, begin=0, nbytes=10):
@@ -54,9 +74,8 @@ def test_backlog_over_its_limit_is_thinned_out_evenly_and_ends_with_the_newest(l
 def test_backlog_when_the_clock_goes_back_begins_anew():
     recent, backlog = filled(10)
     for image in images(4, begin=1):
-        recent.push(image.stamp, image, 10)
-        backlog.push(image)
-    assert stamps(backlog, 0) == [1, 2, 3]
+        backlog.push(image, recent.push(image.stamp, image, 10))
+    assert stamps(backlog, 0) == [3], "the third in a row is no jitter any more"
     assert stamps(backlog, 3) == []
 
 

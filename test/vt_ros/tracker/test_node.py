@@ -28,8 +28,8 @@ from vision_msgs.msg import Point2D
 
 from vt_interfaces.msg import TrackStatus
 from vt_interfaces.srv import SetTarget
+from vt_models.video.image_messages import CompressedReader
 from vt_ros.common.convert import (
-    CompressedReader,
     array_to_image,
     bounding_box_from_xywh,
     xywh_from_bounding_box,
@@ -384,6 +384,10 @@ def test_configure_with_a_model_that_cannot_be_loaded_can_be_corrected(ros, tiny
     ros.until(lambda: "autostart ended" in process.output, "the failure in the log")
     assert "no model called 'asymtrack_lite9'" in process.output
     assert ros.state() == State.PRIMARY_STATE_UNCONFIGURED
+    answer = ros.call(SetTarget, "tracker/set_target")
+    assert answer.error_code == Answer.ERROR_NOT_ACTIVE
+    assert "unconfigured, not active; cannot configure: no model called" in answer.message
+    ros.until(lambda: process.output.count("no model called") > 1, "a reminder in the log")
 
     assert ros.set_parameter("model", "asymtrack_lite0").successful
     assert ros.set_parameter("weights", str(tmp_path / "nowhere")).successful
@@ -462,7 +466,7 @@ def test_parameters(start):
         ({"device": "abacus"}, "expected one of auto, cpu"),
         ({"target__redetection_frames": 0}, "target.redetection_frames"),
         ({"target__track_threshold": "high"}, "target.track_threshold"),
-        ({"target__track_threshold": 0.0}, "above track_threshold"),
+        ({"target__doubt_threshold": 0.9}, "above track_threshold"),
         ({"target__find_frames": 0}, "target.redetection_frames"),
         ({"ring__megabytes": "much"}, "frame_buffer.megabytes"),
     ],
@@ -525,7 +529,7 @@ def test_old_name_of_a_parameter_at_run_time_sets_the_new_one(ros, tiny_model):
     assert not refused.successful
     assert "target.redetection_threshold out of range" in refused.reason
     refused = ros.set_parameter("ring.seconds", 1.0)
-    assert "frame_buffer.seconds cannot change now; deactivate" in refused.reason
+    assert "frame_buffer.seconds may not change since the node has been active" in refused.reason
     assert "undeclared" in ros.set_parameter("target.find_everything", 1).reason
 
     both = {"target.redetection_frames": 3, "target.find_frames": 7, "target.find_threshold": 0.65}
@@ -544,3 +548,18 @@ def test_ends_well_by_a_signal_while_tracking(ros, slow_model, scene, signal_nam
     process.send(getattr(signal, signal_name))
     assert process.wait() == 0, process.output
     assert "Traceback" not in process.output
+
+
+@pytest.mark.ros
+def test_images_lost_on_the_way_are_diagnosed(ros, tiny_model, tmp_path, monkeypatch):
+    """As most large ones are where the camera's process has no profile for Fast DDS."""
+    monkeypatch.delenv("FASTRTPS_DEFAULT_PROFILES_FILE")
+    image = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "0.bmp"), image)
+    newest = ros.diagnostics()
+    ros.start_tracker(tiny_model)
+    ros.start(
+        "camera", source=str(tmp_path), loop=True, rate=20.0, image_qos__reliability="best_effort"
+    )
+    report = ros.until_diagnosed(newest, "images", "were lost on the way", level=b"\x01")
+    assert "config/fastdds.xml" in report.message

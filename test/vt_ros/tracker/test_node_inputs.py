@@ -7,6 +7,7 @@ import json
 import math
 import re
 import shutil
+import struct
 import threading
 from pathlib import Path
 
@@ -38,7 +39,7 @@ OVERRIDE = "qos_overrides./image_raw.subscription.reliability"
 @pytest.fixture(scope="module")
 def running(shared_ros, tiny_model):
     parameters = {OVERRIDE: "reliable", "image_qos__depth": 5}
-    return shared_ros.start_tracker(tiny_model, set_target_timeout=5.0, **parameters)
+    return shared_ros.start_tracker(tiny_model, set_target_timeout=5.0, locked=[""], **parameters)
 
 
 @pytest.fixture
@@ -206,14 +207,20 @@ def test_compressed_images(feed):
     for suffix in (".jpg", ".png", ".jpg"):
         feed.assert_on_target(feed.send_message(compressed(suffix), patience=30.0))
     before = feed.status[-1].frames_rejected
-    for number, damage in enumerate(
-        (lambda d: d[: len(d) // 2], lambda d: b"", lambda d: b"no"), 1
-    ):
+    huge = b"\xff\xc0\0\x11\x08" + struct.pack(">HH", 16000, 65500)
+    damages = (
+        lambda d: d[: len(d) // 2],
+        lambda d: b"",
+        lambda d: b"no",
+        lambda d: re.sub(rb"\xff\xc0.{7}", lambda _: huge, d, flags=re.DOTALL),
+    )
+    for number, damage in enumerate(damages, 1):
         message = compressed()
         message.data = damage(bytes(message.data))
         status = feed.send_message(message, patience=30.0)
         assert "image refused: compressed image" in status.message
         assert status.frames_rejected == before + number
+    assert "1048.0 megapixels; image.max_megapixels is 64" in status.message
     for _ in range(3):
         status = feed.send_message(compressed(), patience=30.0)
     feed.assert_on_target(status)
@@ -317,8 +324,17 @@ def test_docs_name_what_the_node_has(feed):
     assert {name for name in declared if not name.startswith(foreign)} == set(listed)
 
 
-def test_docs_tables_of_parameters_are_those_of_the_code():
-    for name, rows in parameter_reference.TABLES.items():
-        assert parameter_reference.table(rows) in described("parameters.md", f"Node `{name}`"), (
-            "put what `python -m vt_ros.parameter_reference` prints into docs/ros/parameters.md"
-        )
+def test_parameters_in_docs_and_in_the_parameter_file_are_those_of_the_code():
+    root, hint = Path(__file__).resolve().parents[3], "run `python -m vt_ros.parameter_reference`"
+    text = (root / parameter_reference.PARAMETER_FILE).read_text(encoding="utf-8")
+    assert text == parameter_reference.parameter_file(), hint
+    pages = (
+        ("docs/ros/parameters.md", 2),
+        ("docs/longterm.md", 1),
+        ("docs/robots/qgroundcontrol.md", 1),
+    )
+    for name, tables in pages:
+        page = (root / name).read_text(encoding="utf-8")
+        assert name in parameter_reference.PAGES
+        assert len(parameter_reference.TABLE.findall(page)) >= tables
+        assert page == parameter_reference.with_tables(page), hint

@@ -15,12 +15,13 @@ pytest.importorskip("tokenizers", reason="a text needs tokenizers")
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
-from std_srvs.srv import Trigger
+from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import Point2D
 
 from vt_interfaces.msg import TrackStatus
 from vt_interfaces.srv import SetTarget
 from vt_models import create_miniature, get_spec
+from vt_models.geometry.boxes import iou
 from vt_ros.common.convert import array_to_image, stamp_nanoseconds, xywh_from_bounding_box
 
 pytestmark = pytest.mark.ros
@@ -40,6 +41,7 @@ def running(shared_ros, tiny_model, grounder):
         frame_buffer__seconds=0.5,
         image_qos__reliability="reliable",
         image_qos__depth=5,
+        locked=[""],
     )
 
 
@@ -195,7 +197,10 @@ def test_text_that_fits_nothing_is_refused(feed):
 
 
 def test_search_is_cancelled_by_a_request_a_clear_and_a_deactivation(feed, use, slow_grounder):
-    """By a later request, by clear_target, by deactivation: answered at once, saying by what."""
+    """By a later request, by clear_target, by deactivation: answered at once, saying by what.
+
+    A search that takes too long is refused.
+    """
     use(source=slow_grounder)
     ros = feed.ros
 
@@ -226,6 +231,12 @@ def test_search_is_cancelled_by_a_request_a_clear_and_a_deactivation(feed, use, 
     assert ros.change_state(Transition.TRANSITION_ACTIVATE)
     ros.until(feed.publisher.get_subscription_count, "the subscription")
     feed.answered()
+
+    assert ros.set_parameter("grounding.timeout", 0.1).successful
+    message = refused(ros.finish(ask(**RED), "the fifth"), Answer.ERROR_GROUNDING_UNAVAILABLE)
+    assert "(grounding.timeout 0.1)" in message
+    assert feed.set_target().success, "boxes work all the same"
+    assert ros.set_parameter("grounding.timeout", 120.0).successful
 
 
 def test_found_target_is_caught_up_and_the_present_one_kept(feed, use, slow_grounder):
@@ -355,6 +366,7 @@ def reader(tmp_path_factory):
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
+        net.box_head.conv5_ctr.bias.fill_(2.0)  # scores of 0.88 and thereabouts, so that they count
     folder = tmp_path_factory.mktemp("export") / "pjvlt_tiny"
     return export.export_model(net, get_spec("pjvlt_tiny"), folder)
 
@@ -362,7 +374,7 @@ def reader(tmp_path_factory):
 def test_text_reaches_a_model_with_language_input(feed, use, reader, tiny_model):
     """Beside a box or alone: another text makes another estimate of the same image."""
     ros = feed.ros
-    everything = {"doubt": 0.0, "track": 0.0, "confirm": 0.0}
+    everything = {"doubt": 0.05, "track": 0.1, "confirm": 0.1}
     thresholds = {f"target.{name}_threshold": value for name, value in everything.items()}
     values = {**thresholds, "target.max_step": 10.0}
     assert ros.set_parameters(values, atomically=True).result.successful
@@ -419,9 +431,10 @@ def test_point_starts_on_the_object_there(feed):
         SetTarget, "tracker/set_target", feed.request(**at((x + 0.4 * w, y + 0.6 * h)))
     )
     assert answer.success, answer.message
-    assert near(xywh_from_bounding_box(answer.box), (x, y, w, h), pixels=5.0)
+    found = xywh_from_bounding_box(answer.box)
+    assert float(iou(found, (x, y, w, h))) >= 0.5, found
     assert 0.0 < answer.score <= 1.0
-    feed.assert_on_target(feed.move(5), pixels=8.0)
+    feed.assert_on_target(feed.move(5), pixels=24.0)
 
 
 def test_invalid_point_is_refused(feed):
@@ -433,3 +446,55 @@ def test_invalid_point_is_refused(feed):
     answer = feed.ros.call(SetTarget, "tracker/set_target", request)
     assert "draw a box" in refused(answer, Answer.ERROR_NOTHING_FOUND)
     assert feed.until_tracked().target_id == target
+
+
+def found_again(feed):
+    """Lose the target behind a covered lens, and show it again; the first status with a box."""
+    rng = np.random.default_rng(feed.published)
+
+    def cover():
+        return feed.answered(rng.integers(0, 3, (240, 320, 3), dtype=np.uint8))
+
+    feed.ros.until(lambda: cover().state == TrackStatus.STATE_LOST, "the loss")
+
+    def shown():
+        status = feed.move(1)
+        return status if status.state != TrackStatus.STATE_LOST else None
+
+    return feed.ros.until(shown, "the target found again")
+
+
+def test_operator_answers_whether_what_was_found_again_is_the_target(feed):
+    def confirm(answer):
+        return feed.ros.call(SetBool, "tracker/confirm_target", SetBool.Request(data=answer))
+
+    nothing = confirm(True)
+    assert (nothing.success, "there is no target" in nothing.message) == (False, True)
+    assert feed.ros.set_parameter("target.confirm", "operator").successful
+    assert feed.set_target().success
+    refused = confirm(False)
+    assert (refused.success, "target is TRACKING" in refused.message) == (False, True)
+
+    status = found_again(feed)
+    assert (status.state, status.unconfirmed) == (TrackStatus.STATE_UNCERTAIN, True)
+    for _ in range(5):  # confident observations alone do not make it the target
+        status = feed.move(1)
+        assert (status.state, status.unconfirmed) == (TrackStatus.STATE_UNCERTAIN, True)
+    assert "by the operator" in status.message
+    answer = confirm(True)
+    assert answer.success, answer.message
+    status = feed.ros.until(
+        lambda: (s := feed.move(1)).state == TrackStatus.STATE_TRACKING and s, "TRACKING"
+    )
+    assert not status.unconfirmed
+
+    assert found_again(feed).unconfirmed
+    answer = confirm(False)
+    assert (answer.success, "searched for again" in answer.message) == (True, True), answer
+    status = feed.answered(np.full((240, 320, 3), 90, np.uint8))
+    assert (status.state, status.unconfirmed) == (TrackStatus.STATE_LOST, False)
+    assert not confirm(True).success
+    assert feed.ros.set_parameter("target.confirm", "automatic").successful
+    assert not feed.ros.set_parameter("target.confirm", "somebody").successful
+    assert feed.set_target().success
+    assert not found_again(feed).unconfirmed

@@ -38,10 +38,15 @@ class Notes:
 
     def __init__(self, broken=None):
         self.calls, self.settings = [], None
+        self.failing = self.failing_to_miss = None
         self.estimate = LongTermEstimate(None, 0.0, State.IDLE)
         self.hold, self.updating = threading.Event(), threading.Event()
         self.hold.set()
         self._broken = broken
+
+    @property
+    def state(self):
+        return self.estimate.state
 
     def init(self, frame, box, text=None, stamp=None):  # noqa: ARG002
         if self._broken:
@@ -53,11 +58,15 @@ class Notes:
     def update(self, frame, stamp=None):  # noqa: ARG002
         self.updating.set()
         assert self.hold.wait(PATIENCE)
+        if self.failing:
+            raise self.failing
         self.calls.append(("update", int(frame[0, 0, 0])))
         self.estimate = replace(self.estimate, score=0.5)
         return self.estimate
 
     def missed(self, stamp=None, reason=""):  # noqa: ARG002
+        if self.failing_to_miss:
+            raise self.failing_to_miss
         self.calls.append(("missed", reason))
         self.estimate = replace(self.estimate, state=State.COASTING, reason=reason)
         return self.estimate
@@ -74,6 +83,7 @@ class Notes:
 @dataclass
 class Live:
     target: LongTermSettings
+    max_megapixels: float = 64.0
 
 
 class Worker:
@@ -81,6 +91,7 @@ class Worker:
 
     def __init__(self, tracker=None, redetection=None):
         self.notes, self.reports, self.errors = tracker or Notes(), [], []
+        self.failing_to_publish = []
         self._published = threading.Condition()
         self._offered = 0
         self.tracking = TrackingThread(
@@ -93,11 +104,13 @@ class Worker:
         )
         self.tracking.start()
 
-    def error(self, message):
+    def error(self, message, *, throttle_duration_sec=0.0):  # noqa: ARG002
         self.errors.append(message)
         return True
 
     def _publish(self, report):
+        if self.failing_to_publish:
+            raise self.failing_to_publish.pop()
         with self._published:
             self.reports.append(replace(report, frame=None))
             self._published.notify_all()
@@ -310,14 +323,94 @@ def test_request_can_be_cancelled_until_its_frame_is_there(worker):
     assert worker.start().target_id == 1
 
 
+def test_requests_that_wait_together_start_the_last_good_one(worker):
+    """A hundred starts of several network calls each would keep the frames waiting for seconds."""
+    worker.send(1)
+    tiny = TargetRequest((3.0, 3.0, 1.0, 1.0), frame=FrameRef(2 * 10**9, PATIENCE))
+    good = TargetRequest(BOX, frame=FrameRef(2 * 10**9, PATIENCE))
+    answers = [worker.tracking.set_target(request) for request in (good, good, good, tiny)]
+    worker.offer(2)
+    codes = []
+    for answer in answers:
+        try:
+            codes.append(answer.result(PATIENCE).target_id)
+        except TargetRefusedError as refusal:
+            codes.append(refusal.code)
+    code = SetTarget.Response
+    assert codes == [code.ERROR_CANCELLED, code.ERROR_CANCELLED, 1, code.ERROR_INVALID_BOX]
+    assert worker.notes.calls == [("init", 2, BOX, None)]
+
+
 def test_start_with_a_failing_tracker_is_answered(worker):
     worker.send(1)
     worker.tracking.change_model(RunningModel(Notes(broken=ZeroDivisionError("odd")))).result(
         PATIENCE
     )
-    with pytest.raises(TargetRefusedError, match="tracker failed: odd") as refusal:
+    with pytest.raises(
+        TargetRefusedError, match="tracker failed: ZeroDivisionError: odd"
+    ) as refusal:
         worker.start()
     assert refusal.value.code == SetTarget.Response.ERROR_INTERNAL
+
+
+class PanicError(BaseException):
+    """As a panic of a Rust library arrives: no Exception."""
+
+
+@pytest.mark.parametrize("error", [BackendError("no GPU"), OverflowError("34"), PanicError("odd")])
+def test_frame_that_fails_is_a_missed_one_with_a_status(worker, error):
+    worker.send(1)
+    worker.start()
+    worker.notes.failing = error
+    report = worker.send(2)
+    assert (report.state, report.box) == (State.COASTING, BOX)
+    assert str(error) in report.failure
+    assert report.message == f"tracker failed: {report.failure}"
+    worker.notes.failing_to_miss = MemoryError("none left")
+    report = worker.send(3)
+    assert (report.state, report.box) == (State.LOST, None), "nothing is known any more"
+    assert "MemoryError: none left" in report.message
+    worker.notes.failing = worker.notes.failing_to_miss = None
+    report = worker.send(4)
+    assert (report.failure, report.counters.processed) == ("", 4)
+    assert worker.notes.calls[-1] == ("update", 4)
+
+
+def test_failure_between_answer_and_status_leaves_requests_and_frames_alone():
+    """The request was answered, so it must be off the list, whatever fails then."""
+    worker = Worker()
+    worker.send(1)
+    worker.failing_to_publish.append(ValueError("no status"))
+    worker.start()
+    assert worker.send(2).target_id == 1
+    worker.failing_to_publish += [ValueError("no status")] * 2
+    later = worker.tracking.set_target(TargetRequest(BOX, frame=FrameRef(3 * 10**9, PATIENCE)))
+    worker.offer(3)
+    assert later.result(PATIENCE).target_id == 2, "requests are served although the frame failed"
+    assert worker.send(4).target_id == 2
+    waiting = worker.tracking.set_target(TargetRequest(BOX, frame=FrameRef(9 * 10**9, PATIENCE)))
+    worker.tracking.stop()
+    with pytest.raises(TargetRefusedError, match="deactivated"):
+        waiting.result(PATIENCE)
+    assert any("ValueError: no status" in error for error in worker.errors)
+
+
+def test_suggestion_that_fails_costs_no_frame():
+    """A description is a help for a lost target, and no more."""
+
+    class Broken:
+        def start(self, text):
+            pass
+
+        def suggestion(self, image, state):
+            raise PanicError(f"{image.number} {state.name}")
+
+    worker = Worker(redetection=Broken())
+    worker.send(1)
+    worker.start()
+    assert worker.send(2).state == State.TRACKING
+    worker.tracking.stop()
+    assert worker.errors == ["re-detection by description failed: PanicError: 2 TRACKING"]
 
 
 def test_start_on_a_box_of_one_pixel_is_refused(worker):
