@@ -17,7 +17,7 @@ import statistics
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 from tqdm import tqdm
@@ -28,23 +28,14 @@ from vt_models.datasets.folder import FolderDataset
 from vt_models.datasets.images import read_image
 from vt_models.errors import InputError
 from vt_models.evaluation.provenance import command_line, provenance
+from vt_models.evaluation.reports.tables import table
 from vt_models.geometry.boxes import iou
-from vt_models.grounding import create_grounder
+from vt_models.grounding import Grounder, create_grounder
 from vt_models.grounding.confusion import KINDS, Outcome, absent_cases, cases, judge
-
-if TYPE_CHECKING:
-    from vt_models.grounding import Grounder
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; 2 and one line on standard error where that is impossible."""
-    given = sys.argv[1:] if arguments is None else arguments
-    args = _parser().parse_args(with_current_names(["ground", *given])[1:])
-    cv2.setNumThreads(1)
-    return measure_into(args.output, lambda: _benchmark(args))
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks.grounding", description=__doc__)
     add = parser.add_argument
     add_grounding(add, "what is measured")
@@ -62,7 +53,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--sequences", type=Path, default=SHARED / "sequences", help="default: %(default)s")
     add("--output", type=Path, default=Path("benchmarks/results/local/grounding.json"))
-    return parser
+    given = sys.argv[1:] if arguments is None else arguments
+    args = parser.parse_args(with_current_names(["ground", *given])[1:])
+    cv2.setNumThreads(1)
+    return measure_into(args.output, lambda: _benchmark(args))
 
 
 def _benchmark(args: argparse.Namespace) -> dict[str, Any]:
@@ -73,10 +67,7 @@ def _benchmark(args: argparse.Namespace) -> dict[str, Any]:
     confusion = _confusion(grounder, args)
     absent = _absent(grounder, args)
     sentences = _sentences(grounder, args.sequences)
-    print(f"{'kind':<12}{'cases':>8}{'right':>8}{'rival':>8}{'refused':>9}")
-    for kind, row in confusion.items():
-        rates = "".join(f"{row[key]:>{width}.3f}" for key, width in (("right", 8), ("rival", 8)))
-        print(f"{kind:<12}{row['cases']:>8}{rates}{row['refused']:>9}")
+    print(table("kind", ("cases", "right", "rival", "refused"), confusion.items()))
     print(f"not there: {absent['found']} of {absent['cases']} found all the same")
     print(f"first frames with IoU >= 0.5: {sentences['right']} of {len(sentences['iou'])}")
     return {

@@ -6,14 +6,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vt_models.errors import VtModelsError
 from vt_models.files import write_text
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 SHARED = Path(os.environ.get("VT_SHARED_DIR", "../shared"))
 """Where sequences, baselines and training images are by default."""
@@ -30,6 +28,11 @@ def measure_into(path: Path, measure: Callable[[], dict[str, Any]]) -> int:
     except VtModelsError as error:
         print(error, file=sys.stderr)
         return 2
+    write_result(path, result)
+    return 0
+
+
+def write_result(path: Path, result: dict[str, Any]) -> None:
+    """Write a result as JSON, and say so."""
     write_text(path, json.dumps(result, indent=2) + "\n", parents=True)
     print(f"written: {path}", file=sys.stderr)
-    return 0

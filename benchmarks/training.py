@@ -16,12 +16,14 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from benchmarks.result_file import SHARED, measure_into
 from vt_models.api import create_model
@@ -30,23 +32,13 @@ from vt_models.evaluation.provenance import command_line, provenance
 from vt_models.training.cpu import prepare_cpu
 from vt_models.training.data.batches import PREFETCH
 from vt_models.training.data.pairs import PairDataset
-from vt_models.training.data.targets import load_image_pack
+from vt_models.training.data.targets import ImagePack, load_image_pack
 from vt_models.training.recipe.loader import load_recipe
+from vt_models.training.recipe.settings import Recipe
 from vt_models.training.trainer import Trainer, seed_everything
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import Tensor
-
-    from vt_models.training.data.targets import ImagePack
-    from vt_models.training.recipe.settings import Recipe
-
 RECIPES = [
-    "asymtrack_lite0_pack",
-    "asymtrack_t_pack",
-    "procontext_tiny_pack",
-    "pjvlt_tiny_pack",
+    f"{name}_pack" for name in ("asymtrack_lite0", "asymtrack_t", "procontext_tiny", "pjvlt_tiny")
 ]
 WARM_UP_STEPS = 3
 STEPS = {"cpu": 5, "cuda": 200}
@@ -73,11 +65,6 @@ class Block:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; 2 and one line on standard error where that is impossible."""
-    args = _parser().parse_args(arguments)
-    return measure_into(args.output, lambda: _benchmark(args))
-
-
-def _parser() -> argparse.ArgumentParser:
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     parser = argparse.ArgumentParser(prog="benchmarks.training", description=__doc__)
     add = parser.add_argument
@@ -92,7 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=int, help="CPU threads of torch; default: torch's own choice")
     add("--limit", type=int, help="only so many stills and clip frames of the pack")
     add("--output", type=Path, default=Path("benchmarks/results/local/training.json"))
-    return parser
+    args = parser.parse_args(arguments)
+    return measure_into(args.output, lambda: _benchmark(args))
 
 
 def _benchmark(args: argparse.Namespace) -> dict[str, Any]:
@@ -110,11 +98,7 @@ def _benchmark(args: argparse.Namespace) -> dict[str, Any]:
         **about,
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": torch.get_num_threads(),
-        "pack": {
-            "images": len(pack.images),
-            "stills": len(pack.stills),
-            "tracks": len(pack.tracks),
-        },
+        "pack": {part: len(getattr(pack, part)) for part in ("images", "stills", "tracks")},
         "results": results,
     }
 

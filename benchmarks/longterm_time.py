@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure what the long-term tracker costs a frame beside the network, on one core.
 
-    python -m benchmarks.keeper --output benchmarks/results/keeper.json
+    python -m benchmarks.longterm_time --output benchmarks/results/longterm_time.json
 
 The tracker's engine is one that answers at once, so that what is measured is all but the network:
 the short-term tracker's crop and decoding, and with the long-term tracker around it. Noise is added
@@ -14,19 +14,17 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.result_file import measure_into
 from vt_models.evaluation.provenance import command_line, provenance
 from vt_models.longterm import LongTermSettings, State, create_long_term_tracker
 from vt_models.registry import get_spec
 from vt_models.tracker.tracker import Tracker
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 SIZES = {"480x270": (480, 270), "1280x720": (1280, 720), "1920x1080": (1920, 1080)}
 FRAMES, BURN_IN = 300, 20
@@ -59,8 +57,10 @@ class Instant:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and write the result."""
-    parser = argparse.ArgumentParser(prog="benchmarks.keeper", description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/local/keeper.json"))
+    parser = argparse.ArgumentParser(prog="benchmarks.longterm_time", description=__doc__)
+    parser.add_argument(
+        "--output", type=Path, default=Path("benchmarks/results/local/longterm_time.json")
+    )
     args = parser.parse_args(arguments)
     cv2.setNumThreads(1)
     return measure_into(args.output, _benchmark)
@@ -71,7 +71,7 @@ def _benchmark() -> dict[str, Any]:
     sizes = {name: _measure(size) for name, size in SIZES.items()}
     for name, numbers in sizes.items():
         print(name, " ".join(f"{key} {value:.3f}" for key, value in numbers.items()))
-    return {"benchmark": "keeper", **about, "frames": FRAMES, "ms": sizes}
+    return {"benchmark": "longterm_time", **about, "frames": FRAMES, "ms": sizes}
 
 
 def _measure(size: tuple[int, int]) -> dict[str, float]:
