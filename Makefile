@@ -8,12 +8,14 @@ PYTHON ?= python3
 ARGS ?=
 SETUP = $(PYTHON) scripts/setup_env.py
 RUN = . .venv/bin/activate &&
+# Networks take a few GB a process. The tests of a file stay together: they share running nodes.
+PARALLEL = -n auto --maxprocesses 4 --dist loadfile
 UNIT = $(RUN) python -m pytest -n auto \
 	-m "not slow and not ros and not train and not integration" --without-torch
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train-setup demo test test-unit test-slow coverage lint docs bench \
-	bench-training clean distclean python-found
+.PHONY: help setup train-setup demo demo-console demo-robot test test-unit test-slow coverage lint \
+	docs bench bench-training fuzz soak clean distclean python-found
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -28,10 +30,18 @@ demo: python-found ## track a real object in a real video; in words: make demo T
 	@$(SETUP) demo
 	@$(RUN) python -m vt_ros.demo $${TEXT:+--text "$$TEXT"} $(ARGS)
 
+demo-console: python-found ## the demo's video again and again, with the page in the browser
+	@$(SETUP) demo-console
+	@$(RUN) python -m vt_ros.demo.live $(ARGS)
+
+demo-robot: python-found ## a gimbal follows a moving car behind pillars; a chart shows it
+	@$(SETUP) demo-robot
+	@$(RUN) python -m vt_ros.demo.robot $(ARGS)
+
 test: python-found ## set up everything, lint, and run all tests that are not marked slow
 	@$(SETUP) test
 	@$(MAKE) --no-print-directory lint
-	@$(RUN) python -m pytest --junitxml=build/test_results.xml $(ARGS)
+	@$(RUN) python -m pytest $(PARALLEL) --junitxml=build/test_results.xml $(ARGS)
 
 test-unit: python-found ## the quick part without torch and without ROS processes, in parallel
 	@$(SETUP) unit
@@ -43,7 +53,7 @@ coverage: python-found ## the same, and which lines it runs: build/coverage/inde
 
 test-slow: python-found ## run the tests marked slow: whole networks against the authors' numbers
 	@$(SETUP) test
-	@$(RUN) python -m pytest -m slow --junitxml=build/slow_test_results.xml $(ARGS)
+	@$(RUN) python -m pytest $(PARALLEL) -m slow --junitxml=build/slow_test_results.xml $(ARGS)
 
 lint: python-found ## style (ruff), spelling (codespell) and types (mypy)
 	@$(SETUP) lint
@@ -60,6 +70,14 @@ bench: python-found ## measure speed and accuracy on this machine
 bench-training: python-found ## measure training steps on this machine's CPU and GPU
 	@$(SETUP) train
 	@$(RUN) python -m benchmarks.training $(ARGS)
+
+fuzz: python-found ## ten minutes of malformed messages, parameters and files: ARGS="--minutes 60"
+	@$(SETUP) test
+	@$(RUN) python -m benchmarks.fuzz $(ARGS)
+
+soak: python-found ## half an hour of a tracker node with troubles: ARGS="--minutes 600"
+	@$(SETUP) runtime
+	@$(RUN) python -m benchmarks.soak $(ARGS)
 
 clean: ## remove what builds, tests and demos made; keeps .venv
 	rm -rf build install log dist demo_output *.egg-info

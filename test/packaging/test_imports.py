@@ -23,10 +23,15 @@ ROS = {
     "lifecycle_msgs",
     "rcl_interfaces",
     "rclpy",
+    "rosgraph_msgs",
     "sensor_msgs",
     "std_msgs",
     "std_srvs",
+    "tf2_msgs",
+    "tf2_ros",
+    "trajectory_msgs",
     "vision_msgs",
+    "visualization_msgs",
     "vt_interfaces",
     "vt_ros",
 }
@@ -138,8 +143,9 @@ def test_modules_of_a_package_have_no_import_circle(package: str, least: int) ->
     assert not circle_in(graph)
 
 
-def test_no_circle_between_the_rooms_of_vt_ros() -> None:
-    assert not circle_in(rooms_of(graph_of("vt_ros")))
+@pytest.mark.parametrize("package", ["vt_models", "vt_ros"])
+def test_no_circle_between_the_rooms_of_a_package(package: str) -> None:
+    assert not circle_in(rooms_of(graph_of(package)))
 
 
 def test_vt_ros_imports_no_torch() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -18,17 +19,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PACKAGES = ("package.xml", "vt_interfaces/package.xml", "vision_msgs_fallback/package.xml")
+PACKAGES = (
+    *("package.xml", "vt_interfaces/package.xml"),
+    *("vision_msgs_fallback/package.xml", "tf2_msgs_fallback/package.xml"),
+    "foxglove_msgs_fallback/package.xml",
+)
 # Module -> rosdep key, for modules that ROS users install as system packages.
 KEYS = {
+    "aiohttp": "python3-aiohttp",
     "cv2": "python3-opencv",
     "numpy": "python3-numpy",
+    "onnxruntime": "python3-onnxruntime-pip",
     "yaml": "python3-yaml",
+    "tf2_ros": "tf2_ros_py",
     "tqdm": "python3-tqdm",
 }
-# Modules without a key: our own, and the one that README says to install with pip.
-WITHOUT_KEY = {"vt_models", "vt_ros", "onnxruntime"}
-OPTIONAL = {"cv_bridge"}  # used where it is installed
+WITHOUT_KEY = {"vt_models", "vt_ros"}  # our own
+OPTIONAL = {"bond", "matplotlib", "rosbags", "simplejpeg"}  # used where it is installed
 
 
 def manifest(repository: Path, name: str) -> ET.Element:
@@ -63,6 +70,27 @@ def test_keys_have_the_form_of_rosdep_keys(repository: Path) -> None:
         assert all(re.fullmatch(r"[a-z][a-z0-9_]*|python3-[a-z0-9-]+", key) for key in keys), keys
 
 
+def test_what_colcon_test_needs_comes_with_rosdep(repository: Path) -> None:
+    """Ubuntu 24.04, that of ROS 2 Jazzy, has pytest 7.4 and hypothesis 6.98."""
+    keys = {one.text for one in manifest(repository, "package.xml").iter("test_depend")}
+    assert {"python3-hypothesis", "python3-pytest", "python3-pytest-timeout"} <= keys
+    wanted = (repository / "requirements" / "test.txt").read_text(encoding="utf-8")
+    assert re.search(r"^pytest>=7\.4 ", wanted, re.MULTILINE)
+    assert re.search(r"^hypothesis>=6\.98 ", wanted, re.MULTILINE)
+
+
+def test_words_of_colcon_test_are_not_handed_on(repository: Path) -> None:
+    code = (
+        "import os, runpy; runpy.run_path('test/conftest.py'); print(os.environ['PYTEST_ADDOPTS'])"
+    )
+    environment = {**os.environ, "PYTEST_ADDOPTS": "test"}
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(
+        command, cwd=repository, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "KeyError: 'PYTEST_ADDOPTS'" in result.stderr
+
+
 def test_every_import_of_the_nodes_is_declared(repository: Path) -> None:
     root = manifest(repository, "package.xml")
     declared = {element.text for element in root if element.tag.endswith("depend")}
@@ -95,7 +123,9 @@ def test_console_scripts_can_be_imported() -> None:
         scripts = [e for e in distribution("vt_ros").entry_points if e.group == "console_scripts"]
     except PackageNotFoundError:
         pytest.skip("vt_ros is not installed; run `make setup`")
-    assert {"tracker_node", "camera_node", "demo", "vt-models"} == {e.name for e in scripts}
+    nodes = {"tracker_node", "camera_node", "mavlink_camera_node", "look_at_node", "console_node"}
+    programs = {*nodes, "target_3d_node", "demo", "vt-models"}
+    assert programs == {e.name for e in scripts}
     for script in scripts:
         if script.module.startswith("vt_ros"):
             pytest.importorskip("rclpy")
@@ -114,7 +144,7 @@ def test_runtime_never_asks_for_two_opencv_wheels(repository: Path) -> None:
 def test_readme_installs_what_rosdep_has_no_key_for(repository: Path) -> None:
     lines = (repository / "requirements" / "runtime.txt").read_text(encoding="utf-8").splitlines()
     names = {re.split(r"[<>=#\s]", line)[0] for line in lines if line and not line.startswith("#")}
-    with_key = {"numpy", "opencv-contrib-python-headless", "PyYAML", "tqdm"}
+    with_key = {"numpy", "onnxruntime", "opencv-contrib-python-headless", "PyYAML", "tqdm"}
     readme = (repository / "README.md").read_text(encoding="utf-8")
     command = re.search(r"pip install --break-system-packages ([^#\n]*)", readme)[1].split()
     assert names - with_key == set(command)

@@ -39,7 +39,7 @@ class Recorder(setup_env.Environment):
 
 @pytest.fixture
 def root(tmp_path: Path, repository: Path) -> Path:
-    for name in ("requirements", "vt_interfaces", "vision_msgs_fallback"):
+    for name in ("requirements", *setup_env.INTERFACES):
         shutil.copytree(repository / name, tmp_path / name)
     for name in ("setup.py", "setup.cfg", "pyproject.toml"):
         shutil.copy(repository / name, tmp_path / name)

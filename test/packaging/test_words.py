@@ -44,11 +44,8 @@ WORDS = (
             *SHARED_FOLDER,
         ),
     ),
-    Word(
-        r"(?i)(?<!benchmarks\.)\bkeepers?\b(?!\.json)",
-        "long-term tracker",
-        ("vt_models/evaluation/longterm/report.py", "benchmarks/keeper.py"),
-    ),
+    Word(r"(?i)\bkeepers?\b", "long-term tracker", ("vt_models/evaluation/longterm/report.py",)),
+    Word(r"(?i)\b(?<!weights/)(?<!\")shipped\b(?!/)|shipped_", "bundled"),
     Word(r"(?i)\bbare tracker", "short-term tracker"),
     Word(r"\b[Gg]lances?\b", "FrameStatistics"),
     Word(r"\bshrink-text\b", "distill-text-encoder", (OPTIONS,)),
