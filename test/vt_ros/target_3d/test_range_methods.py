@@ -187,7 +187,7 @@ def test_known_size_takes_the_height_first_and_the_width_where_that_is_cut_off()
         ({"methods": ["ground_plane"], "ground__frame": ""}, "name a TF frame"),
         ({"range__min": 100.0}, "must be less"),
         ({"tracker": ""}, "tracker is ''"),
-        ({"stop__action": "navigate to pose"}, "expected a name of ROS"),
+        ({"stop__action": "navigate to pose"}, "expected the name of an action"),
         ({"output_frame": "target"}, "cannot be given relative to itself"),
     ],
 )
