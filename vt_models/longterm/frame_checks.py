@@ -23,6 +23,7 @@ _DETAIL_RATE = 0.1
 # the mean by 0.65; frames of 16 videos differ by more than 4 in 0.4 % of the pixels at least. A
 # camera at rest differs by its own noise, as it always does.
 _NOISE_LEVELS, _NOISE_SHARE, _OWN_NOISE_SHARE = 4, 5e-4, 0.6
+_STILL_SHARE = 0.8  # of the pixels that do not move, then the camera is at rest
 
 
 class FrameQuality(enum.Enum):
@@ -179,6 +180,10 @@ class FrameMonitor:
                 f"{_DETAIL_SHARE:g} of the usual {self._detail:.2f}"
             )
             return FrameQuality.DARK
+        # What moves before a camera at rest is not its noise.
+        still = cv2.compare(difference, _NOISE_LEVELS, cv2.CMP_LE)
+        if cv2.countNonZero(still) > _STILL_SHARE * still.size:
+            residual = cv2.mean(difference, still)[0]
         rate = _DETAIL_RATE if self._residual else 1.0
         self._residual += rate * (residual - self._residual)
         previous, self._last_good = self._last_good, now

@@ -296,8 +296,10 @@ class LongTermTracker:
             estimate = self._lose(target, f"no frame for {seconds:.1f} s ({limit})")
             if quality not in (FrameQuality.DARK, FrameQuality.FROZEN):
                 estimate = self._redetect(target, frame, seconds)
-        elif quality is FrameQuality.REPEATED:
+        elif quality is FrameQuality.REPEATED and target.memory.state is not State.COASTING:
             estimate = replace(self._estimate, network_calls=0)
+        elif quality is FrameQuality.REPEATED:  # nor does it show the target that was not seen
+            estimate = self._without_image(target, seconds, self._estimate.reason)
         elif quality is FrameQuality.DARK:
             estimate = self._without_image(target, seconds, self._monitor.reason)
         elif quality is FrameQuality.FROZEN:

@@ -67,6 +67,21 @@ def test_monitor_quiet_camera_at_rest_is_no_frozen_one(monitor, paint_frame) -> 
         assert monitor.check(frame, SETTINGS) is FrameQuality.GOOD
 
 
+def test_monitor_quiet_camera_at_rest_past_which_something_moved_is_no_frozen_one(
+    monitor, paint_frame
+) -> None:
+    """What moved is gone; the camera's own noise is left, as small as it was."""
+    rng = np.random.default_rng(5)
+    still = np.full((240, 320, 3), 60, np.uint8)
+    still[:, 160:] = 140
+    monitor.reset(still)
+    for number in range(40):
+        frame = still + rng.integers(0, 3, still.shape, dtype=np.uint8)
+        if number < 20:
+            frame[100:150, 8 * number : 8 * number + 50] = (200, 40, 60)
+        assert monitor.check(frame, SETTINGS) is FrameQuality.GOOD, number
+
+
 def test_monitor_another_scene_is_one_scene_cut(monitor) -> None:
     other = np.zeros((120, 160, 3), np.uint8)
     other[:60], other[60:, :80] = (200, 30, 40), (10, 180, 90)

@@ -441,6 +441,17 @@ def test_update_silence_longer_than_a_second_is_believed_up_to_coast_seconds(
         target.update(paint_frame(START, 3), stamp=float("nan"))
 
 
+def test_update_repeated_frame_is_no_reason_to_coast_for_ever(scripted, paint_frame) -> None:
+    """Also where a camera that repeats itself does not count as frozen."""
+    target = create_long_term_tracker(scripted, LongTermSettings(frozen_frames=0))
+    target.init(paint_frame(START), START, stamp=0.0)
+    scripted.where = None
+    empty = paint_frame(None, 1)
+    states = [target.update(empty, stamp=0.05 * step).state for step in range(1, 30)]
+    limit = target.settings.coast_frames
+    assert states == [C] * limit + [L] * (29 - limit)
+
+
 @pytest.mark.parametrize("first", ["the same", "dark", "other"])
 def test_update_gap_is_lost_whatever_its_first_frame_looks_like(target, paint_frame, first) -> None:
     frame = paint_frame(START, 1)

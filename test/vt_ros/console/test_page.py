@@ -238,7 +238,7 @@ def test_box_on_the_screen_is_that_of_the_frame_below_it(open_page, camera):
         corner = page.page.locator("canvas").first.bounding_box()
         to_frame = np.subtract((corner["x"], corner["y"]), (left, top))
         seen, drawn = ((middle_of(area) + to_frame) / scale for area in (red, green))
-        # It moves by 3 pixels a frame, so there is one frame of the last seconds in which it is there.
+        # It moves by 3 pixels a frame, so it is there in one frame of the last seconds.
         stamps = [
             stamp
             for stamp, box in list(camera.boxes.items())[-60:]
