@@ -103,6 +103,8 @@ def start(given: dict[str, str], environment: Mapping[str, str]) -> list[object]
         )
     if given["mavlink"]:
         parameters = {"url": given["mavlink"], **other}
+        if prefix:
+            parameters["geo.target_3d"] = f"{prefix}target_3d"
         nodes.append(
             node("mavlink_camera", f"{prefix}mavlink_camera", given, environment, parameters)
         )

@@ -250,6 +250,7 @@ def test_launch_names_what_goes_with_a_named_tracker(launched):
     assert nodes["left_console"]["parameters"][0]["trackers"] == ["left"]
     for name in ("left_look_at", "left_target_3d", "left_mavlink_camera"):
         assert nodes[name]["parameters"][0]["tracker"] == "left"
+    assert nodes["left_mavlink_camera"]["parameters"][0]["geo.target_3d"] == "left_target_3d"
     assert list(launched(name="", source="0")) == ["tracker", "camera"]
 
 

@@ -22,6 +22,7 @@ UNKNOWN_INT32 = 2**31 - 1
 _U8 = Annotated[int, "B"]
 _U16 = Annotated[int, "H"]
 _U32 = Annotated[int, "I"]
+_I16 = Annotated[int, "h"]
 _I32 = Annotated[int, "i"]
 _F32 = Annotated[float, "f"]
 _Chars32 = Annotated[bytes, "32s"]
@@ -88,6 +89,7 @@ class Capability(IntFlag):
     HAS_VIDEO_STREAM = 256
     HAS_TRACKING_POINT = 512
     HAS_TRACKING_RECTANGLE = 1024
+    HAS_TRACKING_GEO_STATUS = 2048
 
 
 class TrackingStatus(IntFlag):
@@ -157,6 +159,34 @@ class Heartbeat(Message, number=0, crc_extra=50):
     base_mode: _U8 = 0
     system_status: _U8 = SystemState.ACTIVE
     mavlink_version: _U8 = 3
+
+
+@dataclass(frozen=True)
+class Attitude(Message, number=30, crc_extra=39):
+    """How a vehicle lies (radians): yaw, pitch and roll from north, east, down to its own axes."""
+
+    time_boot_ms: _U32 = 0
+    roll: _F32 = 0.0
+    pitch: _F32 = 0.0
+    yaw: _F32 = 0.0
+    rollspeed: _F32 = 0.0
+    pitchspeed: _F32 = 0.0
+    yawspeed: _F32 = 0.0
+
+
+@dataclass(frozen=True)
+class GlobalPositionInt(Message, number=33, crc_extra=104):
+    """Where a vehicle is: 1e-7 degrees, and millimetres above mean sea level."""
+
+    time_boot_ms: _U32 = 0
+    lat: _I32 = 0
+    lon: _I32 = 0
+    alt: _I32 = 0
+    relative_alt: _I32 = 0
+    vx: _I16 = 0
+    vy: _I16 = 0
+    vz: _I16 = 0
+    hdg: _U16 = 0
 
 
 @dataclass(frozen=True)
@@ -350,6 +380,29 @@ class CameraTrackingImageStatus(Message, number=275, crc_extra=126):
     tracking_status: _U8 = TrackingStatus.IDLE
     tracking_mode: _U8 = TrackingMode.NONE
     target_data: _U8 = TARGET_DATA_IN_STATUS
+    camera_device_id: _U8 = 0
+
+
+@dataclass(frozen=True)
+class CameraTrackingGeoStatus(Message, number=276, crc_extra=18):
+    """Where on earth the target is; degrees times 1e7, metres above mean sea level, radians.
+
+    `dist` and `hdg` are from the camera to the target.
+    """
+
+    lat: _I32 = UNKNOWN_INT32
+    lon: _I32 = UNKNOWN_INT32
+    alt: _F32 = NAN
+    h_acc: _F32 = NAN
+    v_acc: _F32 = NAN
+    vel_n: _F32 = NAN
+    vel_e: _F32 = NAN
+    vel_d: _F32 = NAN
+    vel_acc: _F32 = NAN
+    dist: _F32 = NAN
+    hdg: _F32 = NAN
+    hdg_acc: _F32 = NAN
+    tracking_status: _U8 = TrackingStatus.IDLE
     camera_device_id: _U8 = 0
 
 

@@ -23,16 +23,19 @@ from vt_ros.mavlink.messages import (
     MESSAGES,
     NAN,
     UNKNOWN_INT32,
+    Attitude,
     CameraCaptureStatus,
     CameraFovStatus,
     CameraInformation,
     CameraSettings,
+    CameraTrackingGeoStatus,
     CameraTrackingImageStatus,
     Command,
     CommandAck,
     CommandInt,
     CommandLong,
     Frame,
+    GlobalPositionInt,
     Heartbeat,
     Message,
     Result,
@@ -45,7 +48,9 @@ from vt_ros.mavlink.messages import (
     encode,
 )
 from vt_ros.mavlink_camera.description import describe
+from vt_ros.mavlink_camera.geo_report import GeoReport
 from vt_ros.mavlink_camera.parameters import MavlinkSettings
+from vt_ros.mavlink_camera.target_position import TargetPosition
 from vt_ros.mavlink_camera.tracking_report import TrackingReport
 
 _HEARTBEAT_INTERVAL = 1.0
@@ -65,6 +70,10 @@ _PROGRESS_INTERVAL = 0.3
 # Fractions that miss 0 or 1 by less are clipped: a box that was drawn to the edge, rounded.
 _EDGE = 1e-3
 
+# What an autopilot is asked for while it does not say where the vehicle is, seconds between two.
+_VEHICLE_INTERVALS: dict[type[Message], float] = {GlobalPositionInt: 0.2, Attitude: 0.05}
+_ASK_VEHICLE_INTERVAL = 5.0
+
 _TEXT_CHUNK, _LONGEST_TEXT = 50, 250  # bytes
 _SAME_TEXT = 2.0  # seconds before the same text is said again
 
@@ -77,7 +86,9 @@ _ON_REQUEST: tuple[type[Message], ...] = (
     VideoStreamStatus,
     CameraFovStatus,
     CameraTrackingImageStatus,
+    CameraTrackingGeoStatus,
 )
+_STREAMED = (CameraTrackingImageStatus, CameraTrackingGeoStatus)  # others only come when asked for
 # Deprecated commands that ask for one message, and the parameter that says which of several.
 _OLD_REQUESTS: dict[int, tuple[type[Message], int | None]] = {
     Command.REQUEST_CAMERA_INFORMATION: (CameraInformation, None),
@@ -194,6 +205,7 @@ class CameraComponent:
         send: sends a frame; must not wait.
         warn: is told what operators were refused, and why.
         clock: gives seconds.
+        geo: knows where on earth the target is; None: nothing does.
 
     Attributes:
         counts: of commands "answered", "refused", and "for others".
@@ -208,6 +220,7 @@ class CameraComponent:
         send: Callable[[Endpoint, bytes], None],
         warn: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
+        geo: GeoReport | None = None,
     ) -> None:
         self.settings, self._fixed_endpoints, self._tracker = (
             settings,
@@ -228,6 +241,7 @@ class CameraComponent:
         self._waiting: dict[tuple[_Station, int, int], _Request] = {}
         self._stops = 0
         self._report = TrackingReport()
+        self._geo, self._had_geo_status, self._ask_vehicle_at = geo, False, clock()
 
     # What comes in
 
@@ -246,6 +260,18 @@ class CameraComponent:
                 x, y = (NAN if n == UNKNOWN_INT32 else float(n) for n in (message.x, message.y))
                 parameters = (*astuple(message)[:4], x, y, message.z)
                 self._take_command(station, message, parameters, now)
+            elif (
+                isinstance(message, (Attitude, GlobalPositionInt))
+                and self._geo is not None
+                and station.is_autopilot  # ours: another vehicle's would say nothing of the target
+            ):
+                self._geo.take_vehicle(message)
+
+    def take_position(self, position: TargetPosition) -> None:
+        """Take what target_3d says about a frame."""
+        with self._lock:
+            if self._geo is not None:
+                self._geo.take_position(position)
 
     def take(self, estimate: Estimate, image_age: float = 0.0) -> None:
         """Take what the tracker says about a frame.
@@ -266,6 +292,8 @@ class CameraComponent:
         """Send what is due; return for how many seconds nothing will be."""
         with self._lock:
             now = self._clock()
+            self._notice_geo_status(now)
+            self._ask_for_vehicle(now)
             return max(
                 0.0,
                 min(
@@ -293,6 +321,14 @@ class CameraComponent:
     def tracker_is_silent(self) -> bool:
         """The tracker has said nothing for `tracker_timeout` seconds."""
         return self._report.silence(self._clock()) > self.settings.tracker_timeout
+
+    def describe_geo(self) -> str | None:
+        """Return why there is no place of the target; empty: nothing keeps it; None: not wanted."""
+        with self._lock:
+            if self._geo is None:
+                return None
+            report, timeout = self._report, self.settings.tracker_timeout
+            return self._geo.describe(report.state, report.target_id, timeout)
 
     # Stations
 
@@ -440,8 +476,8 @@ class CameraComponent:
             )
         self._message(kind, request.component, 0.0)  # refuse what could not be sent
         intervals, key = request.station.intervals, (request.component, kind.NUMBER)
-        # By default only the tracking status comes again and again.
-        if microseconds > 0.0 or (microseconds == 0.0 and kind is CameraTrackingImageStatus):
+        # By default only the tracking statuses come again and again.
+        if microseconds > 0.0 or (microseconds == 0.0 and kind in _STREAMED):
             intervals[key] = microseconds * 1e-6
         else:
             intervals.pop(key, None)
@@ -591,6 +627,36 @@ class CameraComponent:
             following = min(following, due)
         return following
 
+    def _has_geo_status(self) -> bool:
+        return self._geo is not None and self._geo.is_available(self.settings.tracker_timeout)
+
+    def _notice_geo_status(self, now: float) -> None:
+        """Describe the camera anew when it begins or ceases to be known where targets are."""
+        has_geo_status = self._has_geo_status()
+        if has_geo_status is not self._had_geo_status:
+            self._had_geo_status = has_geo_status
+            for endpoint in self._living_endpoints():
+                self._announcements[endpoint] = (now, 0)
+
+    def _ask_for_vehicle(self, now: float) -> None:
+        """Ask the autopilot to say where the vehicle is, and how it lies, while it does not."""
+        if self._geo is None or now < self._ask_vehicle_at or self._geo.vehicle_is_heard():
+            return
+        self._ask_vehicle_at = now + _ASK_VEHICLE_INTERVAL
+        component = list(self.settings.components)[-1]
+        for station in self._stations.values():
+            if not station.is_autopilot or not self._is_alive(station, now):
+                continue
+            for kind, interval in _VEHICLE_INTERVALS.items():
+                command = CommandLong(
+                    param1=float(kind.NUMBER),
+                    param2=interval * 1e6,
+                    command=Command.SET_MESSAGE_INTERVAL,
+                    target_system=station.system,
+                    target_component=station.component,
+                )
+                self._send(station.endpoint, component, command)
+
     def _announce(self, endpoint: Endpoint, now: float) -> None:
         """Begin to describe the camera to a endpoint, unless that has just begun."""
         at, number = self._announcements.get(endpoint, (now, 0))
@@ -677,8 +743,17 @@ class CameraComponent:
             return self._heartbeat(component)
         if kind is CameraTrackingImageStatus:
             return self._report.image_status(now, self.settings.tracker_timeout)
+        if kind is CameraTrackingGeoStatus:
+            if self._geo is None:
+                raise RefusedError(
+                    Result.DENIED, "where on earth the target is, is not known: geo.source is none"
+                )
+            timeout = self.settings.tracker_timeout
+            state = State.LOST if self.tracker_is_silent else self._report.state
+            return self._geo.status(state, self._report.target_id, timeout)
         milliseconds = int((now - self._begin) * 1000.0) & 0xFFFFFFFF
-        message = describe(kind, self.settings, self._report.size, milliseconds)
+        has_geo_status = self._has_geo_status()
+        message = describe(kind, self.settings, self._report.size, milliseconds, has_geo_status)
         if message is None:
             raise RefusedError(Result.DENIED, "there is no video here: video_uri is not set")
         return message

@@ -22,7 +22,11 @@ _VENDOR = b"vt_ros"
 
 
 def describe(
-    kind: type[Message], settings: MavlinkSettings, size: tuple[int, int], milliseconds: int
+    kind: type[Message],
+    settings: MavlinkSettings,
+    size: tuple[int, int],
+    milliseconds: int,
+    has_geo_status: bool,
 ) -> Message | None:
     """Return a message about the camera.
 
@@ -31,6 +35,7 @@ def describe(
         settings: the parameters.
         size: width and height of the images, pixels; zeros if it is not known.
         milliseconds: since the start.
+        has_geo_status: it is known at present where on earth a target is.
 
     Returns:
         The message; None if there is nothing to say: no video address, or a kind that does not
@@ -39,7 +44,7 @@ def describe(
     fov = settings.horizontal_fov
     message: Message | None = None
     if kind is CameraInformation:
-        message = _camera_information(settings, size, milliseconds)
+        message = _camera_information(settings, size, milliseconds, has_geo_status)
     elif kind is CameraFovStatus:
         vertical = _vertical_fov(fov, size)
         message = CameraFovStatus(milliseconds, hfov=fov or math.nan, vfov=vertical)
@@ -65,14 +70,15 @@ def describe(
 
 
 def _camera_information(
-    settings: MavlinkSettings, size: tuple[int, int], milliseconds: int
+    settings: MavlinkSettings, size: tuple[int, int], milliseconds: int, has_geo_status: bool
 ) -> CameraInformation:
     flags = Capability.HAS_TRACKING_POINT | Capability.HAS_TRACKING_RECTANGLE
     if settings.video_uri:
         flags |= Capability.HAS_VIDEO_STREAM
     if settings.claim_capture:
         flags |= Capability.CAPTURE_VIDEO
-    # Not HAS_TRACKING_GEO_STATUS: nothing here knows where on earth the target is.
+    if has_geo_status:
+        flags |= Capability.HAS_TRACKING_GEO_STATUS
     return CameraInformation(
         milliseconds,
         flags=flags,

@@ -31,6 +31,7 @@ class MavlinkCameraNode(ManagedNode[MavlinkSettings, Session]):
         self.add_report("links", self._report_links)
         self.add_report("stations", self._report_stations)
         self.add_report("tracker", self._report_tracker)
+        self.add_report("geo", self._report_geo)
 
     def open_session(self) -> Session:
         """Open the links, and listen to the tracker."""
@@ -76,3 +77,13 @@ class MavlinkCameraNode(ManagedNode[MavlinkSettings, Session]):
         """Report whether the tracker is heard."""
         is_heard = not session.component.tracker_is_silent
         report_tracker(report, self, self.settings.tracker, is_heard)
+
+    def _report_geo(self, session: Session, report: TaskReport) -> None:
+        """Report whether it is known where on earth the target is."""
+        problem = session.component.describe_geo()
+        if problem is None:
+            report.summary(OK, "no place of the target is wanted (geo.source is none)")
+        elif problem:
+            report.summary(WARN, problem)
+        else:
+            report.summary(OK, "it is known where a measured target is")

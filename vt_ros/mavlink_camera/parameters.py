@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vt_models.errors import InputError
+from vt_models.geometry.geodesy import GeodeticPoint
 from vt_ros.common.parameters import Setting, Value, check_ros_name
 from vt_ros.mavlink.links import LinkUrl, parse_url
 from vt_ros.mavlink.messages import ComponentType
@@ -23,6 +24,9 @@ _STREAM_TYPES = {
     "mpeg_ts": (3, _PORT, "5600, the port that the ground station listens to"),
 }
 _ENCODINGS = {"unknown": 0, "h264": 1, "h265": 2}  # VIDEO_STREAM_ENCODING
+
+_NOWHERE, _ORIGIN, _AUTOPILOT = "none", "origin", "autopilot"
+_FRAMES = {_NOWHERE: "", _ORIGIN: "map", _AUTOPILOT: "base_link"}
 
 _LONGEST_NAME, _LONGEST_URI = 32, 159  # bytes
 
@@ -145,8 +149,62 @@ SETTINGS = (
         600.0,
         live=True,
     ),
+    Setting(
+        "geo.source",
+        _NOWHERE,
+        "What says where on earth the positions of target_3d are: origin, they are in an east, "
+        "north, up frame at geo.latitude, geo.longitude, geo.altitude; autopilot, they are in a "
+        "frame of the vehicle, whose GLOBAL_POSITION_INT and ATTITUDE are heard on a link; none: "
+        "no CAMERA_TRACKING_GEO_STATUS.",
+        choices=tuple(_FRAMES),
+    ),
+    Setting("geo.target_3d", "target_3d", "Name of the node target_3d, relative or absolute."),
+    Setting(
+        "geo.frame",
+        "",
+        "Its output_frame: others are refused. With the source origin x points to the east, y to "
+        "the north, z up; with autopilot x to the front of the vehicle, y to the left, z up. "
+        "Empty: map with origin, base_link with autopilot.",
+    ),
+    Setting("geo.latitude", 0.0, "Of the origin, degrees.", -90.0, 90.0),
+    Setting("geo.longitude", 0.0, "Of the origin, degrees.", -180.0, 180.0),
+    Setting("geo.altitude", 0.0, "Of the origin, metres above mean sea level.", -1000.0, 20000.0),
+    Setting(
+        "geo.position_sigma",
+        0.0,
+        "One standard deviation of where the origin or the vehicle is, metres; 0: not known, and "
+        "so the accuracy of the target's place is not, either.",
+        0.0,
+        1000.0,
+    ),
+    Setting(
+        "geo.attitude_sigma",
+        0.03,
+        "One standard deviation of how the frame lies, above all of its heading, radians.",
+        0.0,
+        0.5,
+    ),
     Setting("hardware_id", "none", "hardware_id in /diagnostics.", live=True),
 )
+
+
+@dataclass(frozen=True)
+class GeoSettings:
+    """What says where on earth the target is.
+
+    Attributes:
+        target_3d: name of the node.
+        frame: that its positions are in.
+        origin: where that frame is; None: it is the vehicle's, and the autopilot says where.
+        position_sigma: one standard deviation of that place, metres; 0: not known.
+        attitude_sigma: of how the frame lies, radians.
+    """
+
+    target_3d: str
+    frame: str
+    origin: GeodeticPoint | None
+    position_sigma: float
+    attitude_sigma: float
 
 
 @dataclass(frozen=True)
@@ -158,6 +216,7 @@ class MavlinkSettings:
         components: type of each component that the node is, by component id.
         video_type, video_encoding: numbers of VIDEO_STREAM_TYPE and VIDEO_STREAM_ENCODING.
         shortest_interval: seconds between two messages of one kind.
+        geo: what says where on earth the target is; None: nothing does.
 
     The others are parameters as they are; all times in seconds, the field of view in degrees.
     """
@@ -181,6 +240,7 @@ class MavlinkSettings:
     station_timeout: float
     tracker_timeout: float
     request_timeout: float
+    geo: GeoSettings | None
     hardware_id: str
 
 
@@ -232,5 +292,30 @@ def read_settings(value: Callable[[str], Value]) -> MavlinkSettings:
         station_timeout=float(value("station_timeout")),
         tracker_timeout=float(value("tracker_timeout")),
         request_timeout=float(value("request_timeout")),
+        geo=_read_geo(value),
         hardware_id=str(value("hardware_id")),
+    )
+
+
+def _read_geo(value: Callable[[str], Value]) -> GeoSettings | None:
+    """Return what says where the target is; see `read_settings`."""
+    source, name = str(value("geo.source")), str(value("geo.target_3d"))
+    check_ros_name("geo.target_3d", name, "a node")
+    if source == _NOWHERE:
+        return None
+    origin = None
+    if source == _ORIGIN:
+        latitude, longitude = float(value("geo.latitude")), float(value("geo.longitude"))
+        if latitude == longitude == 0.0:
+            raise InputError(
+                "geo.source is origin, but geo.latitude and geo.longitude are both 0; give the "
+                "place of the frame's origin"
+            )
+        origin = GeodeticPoint(latitude, longitude, float(value("geo.altitude")))
+    return GeoSettings(
+        target_3d=name,
+        frame=str(value("geo.frame")).removeprefix("/") or _FRAMES[source],
+        origin=origin,
+        position_sigma=float(value("geo.position_sigma")),
+        attitude_sigma=float(value("geo.attitude_sigma")),
     )

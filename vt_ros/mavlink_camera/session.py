@@ -13,7 +13,9 @@ from vt_ros.client import Estimate, EstimateSubscription
 from vt_ros.common.errors import describe_error
 from vt_ros.mavlink.links import Link, create_link
 from vt_ros.mavlink_camera.camera_component import CameraComponent, Endpoint
+from vt_ros.mavlink_camera.geo_report import GeoReport
 from vt_ros.mavlink_camera.parameters import MavlinkSettings
+from vt_ros.mavlink_camera.target_position import TargetPositionSubscription
 from vt_ros.mavlink_camera.tracker_services import TrackerServices
 
 _RETRY = 1.0  # seconds until a link that is not open is opened again
@@ -39,14 +41,23 @@ class Session:
         self._tracker = TrackerServices(
             node, settings.tracker, lambda: self.component.settings.video_latency
         )
+        geo = None
+        if settings.geo is not None:
+            geo = GeoReport(settings.geo, lambda: node.get_clock().now().nanoseconds)
         self.component = CameraComponent(
             settings,
             tuple(Endpoint(number) for number, link in enumerate(self.links) if link.fixed),
             self._tracker,
             lambda endpoint, frame: self.links[endpoint.link].send(frame, endpoint.address),
             lambda text: self._log.warning(text, throttle_duration_sec=1.0),
+            geo=geo,
         )
         self._estimates = EstimateSubscription(node, settings.tracker, self._take)
+        self._positions = None
+        if settings.geo is not None:
+            self._positions = TargetPositionSubscription(
+                node, settings.geo.target_3d, self.component.take_position
+            )
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._serve, args=(number, link), daemon=True)
@@ -63,6 +74,8 @@ class Session:
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
         self._estimates.close()
+        if self._positions is not None:
+            self._positions.close()
         self._tracker.close()
 
     def _take(self, estimate: Estimate) -> None:

@@ -23,12 +23,12 @@ class TrackingReport:
 
     Attributes:
         size: width and height of the images, pixels; zeros before the first one.
-        state: the newest one, without delay.
+        state, target_id: the newest ones, without delay.
     """
 
     def __init__(self) -> None:
         self.size = (0, 0)
-        self.state = State.IDLE
+        self.state, self.target_id = State.IDLE, 0
         self._heard = -math.inf
         # Oldest first: from when it is reported, the estimate, and the size of its image.
         self._estimates: deque[tuple[float, Estimate, tuple[int, int]]] = deque(
@@ -49,6 +49,7 @@ class TrackingReport:
         if status.image_width and status.image_height:  # else the frame could not be read
             self.size = status.image_width, status.image_height
         self.state, self._heard = estimate.state, now
+        self.target_id = estimate.target_id
         report_at = now + min(max(delay - image_age, 0.0), delay)
         self._estimates.append((report_at, estimate, self.size))
 

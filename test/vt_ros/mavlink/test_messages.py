@@ -25,10 +25,12 @@ common = pytest.importorskip("pymavlink.dialects.v20.common", reason="make setup
 NUMBERS = {
     "B": st.integers(0, 255),
     "H": st.integers(0, 65535),
+    "h": st.integers(-(2**15), 2**15 - 1),
     "I": st.integers(0, 2**32 - 1),
     "i": st.integers(-(2**31), 2**31 - 1),
     "f": st.floats(width=32, allow_nan=False),
 }
+CODES = {"U8": "B", "U16": "H", "I16": "h", "U32": "I", "I32": "i", "F32": "f"}
 HEARTBEAT = encode(Heartbeat(), 255, 190, 7)
 COMMAND = encode(CommandLong(0.25, 0.5, 0.75, command=2004, target_system=1), 255, 190, 8)
 
@@ -43,9 +45,7 @@ def messages(draw):
             size = int(code.removeprefix("_Chars"))
             values.append(draw(st.binary(max_size=size)).rstrip(b"\0").ljust(size, b"\0"))
         else:
-            values.append(
-                draw(NUMBERS[{"U8": "B", "U16": "H", "U32": "I", "I32": "i", "F32": "f"}[code[1:]]])
-            )
+            values.append(draw(NUMBERS[CODES[code[1:]]]))
     return kind(*values)
 
 
@@ -114,8 +114,8 @@ def test_damaged_frame_does_not_hide_the_next_one():
 
 
 def test_unknown_messages_are_passed_over():
-    attitude = common.MAVLink_attitude_message(0, 0.1, 0.2, 0.3, 0, 0, 0)
-    data = attitude.pack(common.MAVLink(None, 1, 1)) + HEARTBEAT
+    display = common.MAVLink_vfr_hud_message(1.0, 2.0, 90, 50, 100.0, 0.5)
+    data = display.pack(common.MAVLink(None, 1, 1)) + HEARTBEAT
     reader = FrameReader()
     (frame,) = reader.read_datagram(data)
     assert isinstance(frame.message, Heartbeat)

@@ -15,20 +15,27 @@ import time
 import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+common = pytest.importorskip("pymavlink.dialects.v20.common", reason="make setup installs it")
 mavsdk = pytest.importorskip("mavsdk", reason="make setup installs it")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from mavsdk.plugins.camera import Camera, CameraError, CameraResult
 from mavsdk.plugins.mavlink_direct import MavlinkDirect
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
+from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
 from std_srvs.srv import Trigger
+from tf2_msgs.msg import TFMessage
 
 from vt_ros.common.convert import NANOSECONDS, stamp_nanoseconds
 from vt_ros.mavlink.messages import (
     CameraInformation,
+    CameraTrackingGeoStatus,
     CameraTrackingImageStatus,
     Command,
     CommandAck,
@@ -387,3 +394,95 @@ def test_parameter_that_makes_no_sense_is_one_sentence(ros):
     assert process.wait() == 2
     assert "error: url is 'udp:14550', expected udpout:HOST:PORT" in process.output
     assert "Traceback" not in process.output
+
+
+@contextlib.contextmanager
+def flying(port, yaw, place):
+    """An autopilot written with pymavlink: who and where it is, ten times a second."""
+    ended, begin = threading.Event(), time.monotonic()
+    writer = common.MAVLink(None, 1, 1)
+
+    def fly():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
+            while not ended.wait(0.1):
+                boot = int(1000 * (time.monotonic() - begin))
+                for message in (
+                    common.MAVLink_heartbeat_message(2, 3, 0, 0, 4, 3),
+                    common.MAVLink_attitude_message(boot, 0.0, 0.0, yaw, 0.0, 0.0, 0.0),
+                    common.MAVLink_global_position_int_message(boot, *place, 0, 0, 0, 0, 0),
+                ):
+                    link.sendto(message.pack(writer), ("127.0.0.1", port))
+
+    thread = threading.Thread(target=fly)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_place_on_earth_comes_from_target_3d_and_the_autopilot(ros, tiny_model, scene):
+    """A target of known height, seen from a vehicle that looks to the east."""
+    port, focal, (width, height) = free_port(), 300.0, scene.size
+    ros.start_tracker(tiny_model, watchdog__timeout=60.0)
+    ros.start(
+        "target_3d",
+        methods=["known_size"],
+        size__height=1.0,
+        output_frame="base_link",
+        fixed_frame="",
+        max_age=60.0,
+    )
+    camera = ros.start(
+        "mavlink_camera",
+        url=f"udpin:127.0.0.1:{port}",
+        tracker_timeout=60.0,
+        geo__source="autopilot",
+    )
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    optical = TransformStamped(header=Header(frame_id="base_link"), child_frame_id="optical")
+    optical.transform.translation = Vector3(x=2.0)
+    optical.transform.rotation = Quaternion(x=-0.5, y=0.5, z=-0.5, w=0.5)
+    ros.publisher(TFMessage, "/tf_static", latched).publish(TFMessage(transforms=[optical]))
+    info = CameraInfo(width=width, height=height)
+    info.k = [focal, 0.0, (width - 1) / 2, 0.0, focal, (height - 1) / 2, 0.0, 0.0, 1.0]
+    calibration = ros.publisher(CameraInfo, "camera_info", qos_profile_sensor_data, subscribers=2)
+    station = Station(ros, port)
+    geo = CameraTrackingGeoStatus.NUMBER
+    feed = ros.feed(scene, real_time=True)
+    calibration.publish(info)
+    feed.set_target()
+    feed.until_tracked()
+    station.until(CameraInformation, lambda message: not message.flags & 2048)
+    with flying(port, math.pi / 2, (471_234_567, 85_000_000, 400_000)):
+        station.until(CameraInformation, lambda message: message.flags & 2048)
+        assert station.command(Command.SET_MESSAGE_INTERVAL, geo, 50_000.0) is Result.ACCEPTED
+
+        def located():
+            calibration.publish(info)
+            feed.move(1)
+            statuses = station.of(CameraTrackingGeoStatus)
+            return statuses[-1] if statuses and statuses[-1].tracking_status == 1 else None
+
+        status = ros.until(located, "a place on earth")
+    x, _, w, h = scene.box(feed.step)
+    distance = focal * 1.0 / h
+    east = 2.0 + distance
+    south = distance * (x + 0.5 * w - width / 2) / focal  # to the right of who looks east
+    assert camera.alive
+    metres = 111_132.0  # of a degree of latitude
+    assert (status.lat - 471_234_567) * 1e-7 * metres == pytest.approx(-south, abs=1.0)
+    per_degree = metres * math.cos(math.radians(47.12))
+    assert (status.lon - 85_000_000) * 1e-7 * per_degree == pytest.approx(east, abs=1.0)
+    assert status.dist == pytest.approx(distance, rel=0.2)
+    ros.until(
+        lambda: (
+            feed.answered(scene.empty())
+            and station.of(CameraTrackingGeoStatus)[-1].tracking_status == 2
+        ),
+        "no place of a lost target",
+    )
+    assert math.isnan(station.of(CameraTrackingGeoStatus)[-1].alt)
+    station.until(CameraInformation, lambda message: not message.flags & 2048)
+    station.socket.close()
