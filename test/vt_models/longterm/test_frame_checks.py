@@ -130,6 +130,51 @@ def test_monitor_view_with_swapped_channels_gives_the_same_result(monitor, paint
     assert monitor.check(swapped.copy(), SETTINGS) is not FrameQuality.SCENE_CUT
 
 
+@pytest.mark.parametrize("size", [(640, 480), (480, 270), (641, 480), (640, 479), (1920, 1080)])
+def test_subsample_every_size_has_the_grey_values_of_the_nearest_pixels(size) -> None:
+    width, height = size
+    frame = np.random.default_rng(6).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    step = max(size) // 240
+    nearest = cv2.resize(frame, (width // step, height // step), interpolation=cv2.INTER_NEAREST)
+    expected = cv2.cvtColor(nearest, cv2.COLOR_RGB2GRAY)
+    swapped = np.ascontiguousarray(frame[..., ::-1])[..., ::-1]
+    np.testing.assert_array_equal(subsample(frame).grey, expected)
+    np.testing.assert_array_equal(subsample(swapped).grey, expected)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 4), (4, 1), (2, 2), (1, 900), (900, 1)])
+def test_monitor_frame_of_few_pixels_is_checked_like_any_other(size) -> None:
+    monitor = FrameMonitor()
+    frame = np.random.default_rng(7).integers(0, 256, (*size, 3), dtype=np.uint8)
+    monitor.reset(frame)
+    assert monitor.check(frame.copy(), SETTINGS) is FrameQuality.REPEATED
+    monitor.check(255 - frame, SETTINGS)
+    assert monitor.check(255 - frame, SETTINGS) is FrameQuality.REPEATED
+
+
+def test_monitor_frame_that_changes_in_a_row_between_those_of_the_grid_is_another() -> None:
+    """Of a camera without noise: what is compared is more than the subsampled grey values."""
+    frame = np.random.default_rng(8).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    monitor = FrameMonitor()
+    monitor.reset(frame)
+    changed = frame.copy()
+    changed[100, 101] ^= 255
+    assert monitor.check(changed, SETTINGS) is FrameQuality.GOOD
+    assert monitor.check(changed.copy(), SETTINGS) is FrameQuality.REPEATED
+
+
+def test_frame_similarity_of_a_frame_to_itself_shifted_and_to_another_scene() -> None:
+    rng = np.random.default_rng(9)
+    coarse = rng.integers(0, 256, (2, 18, 32, 3), dtype=np.uint8)
+    scene, other = (cv2.resize(each, (648, 480), interpolation=cv2.INTER_CUBIC) for each in coarse)
+    now, moved, cut = (
+        frame_statistics(subsample(frame))
+        for frame in (scene[:, :640], scene[:, 8:], other[:, :640])
+    )
+    assert frame_similarity(now, moved) > 0.7
+    assert frame_similarity(now, cut) < SETTINGS.cut_similarity
+
+
 def test_monitor_another_size_is_resized_once(monitor, paint_frame) -> None:
     assert monitor.check(paint_frame(None, 1, (100, 100)), SETTINGS) is FrameQuality.RESIZED
     assert monitor.check(paint_frame(None, 2, (100, 100)), SETTINGS) is FrameQuality.GOOD
