@@ -15,7 +15,7 @@ UNIT = $(RUN) python -m pytest -n auto \
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train-setup demo demo-console demo-robot test test-unit test-slow coverage lint \
-	docs bench bench-training fuzz soak clean distclean python-found
+	docs bench bench-check bench-training fuzz soak clean distclean python-found
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -63,9 +63,13 @@ docs: python-found ## build the documentation site in build/site; a broken link 
 	@$(SETUP) docs
 	@$(RUN) NO_MKDOCS_2_WARNING=1 mkdocs build --strict $(ARGS)
 
-bench: python-found ## measure speed and accuracy on this machine
+bench: python-found ## measure speed, accuracy and the node on this machine; charts of it
 	@$(SETUP) runtime
 	@$(RUN) python -m benchmarks.run $(ARGS)
+
+bench-check: python-found ## name what is more than 10 % slower than the committed results
+	@$(SETUP) runtime
+	@$(RUN) python -m benchmarks.check $(ARGS)
 
 bench-training: python-found ## measure training steps on this machine's CPU and GPU
 	@$(SETUP) train

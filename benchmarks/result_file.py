@@ -28,8 +28,14 @@ def measure_into(path: Path, measure: Callable[[], dict[str, Any]]) -> int:
     except VtModelsError as error:
         print(error, file=sys.stderr)
         return 2
-    write_result(path, result)
+    write_result(path, with_final_load(result))
     return 0
+
+
+def with_final_load(result: dict[str, Any]) -> dict[str, Any]:
+    """Add the load average at the end of a measurement beside the one at its beginning."""
+    machine = {**result["machine"], "load_average_at_end": round(os.getloadavg()[0], 2)}
+    return {**result, "machine": machine}
 
 
 def write_result(path: Path, result: dict[str, Any]) -> None:

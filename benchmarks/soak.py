@@ -24,8 +24,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import cv2
-import numpy as np
 import rclpy
 from builtin_interfaces.msg import Time
 from lifecycle_msgs.srv import GetState
@@ -38,6 +36,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from benchmarks.result_file import write_result
+from benchmarks.scene import Scene
 from vt_interfaces.msg import TrackStatus
 from vt_interfaces.srv import SetTarget
 from vt_models.evaluation.provenance import command_line, provenance
@@ -51,38 +50,18 @@ _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108, read only
 SAMPLE_PERIOD, REQUEST_PERIOD, LONGEST_ANSWER = 5.0, 0.5, 30.0
 
 
-class Scene:
-    """A textured square that moves over a textured ground, with noise."""
-
-    def __init__(self) -> None:
-        self._rng = np.random.default_rng(0)
-        ground = self._rng.integers(40, 215, (HEIGHT // 16, WIDTH // 16, 3), np.uint8)
-        self._ground = cv2.resize(ground, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
-        square = self._rng.integers(0, 255, (6, 6, 3), np.uint8)
-        self._square = cv2.resize(square, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)
-
-    def box(self, number: int) -> tuple[float, float, float, float]:
-        """Where the square is in a frame: x, y, w, h in pixels."""
-        angle = number / 30.0
-        x = (WIDTH - SIDE) * (0.5 + 0.4 * np.sin(angle))
-        y = (HEIGHT - SIDE) * (0.5 + 0.4 * np.cos(0.7 * angle))
-        return float(round(x)), float(round(y)), float(SIDE), float(SIDE)
-
-    def message(self, number: int, phase: str) -> Image:
-        """The image message of a frame."""
-        x, y, w, h = map(int, self.box(0 if phase == "repeated" else number))
-        frame = self._ground.copy()
-        frame[y : y + h, x : x + w] = self._square
-        if phase != "repeated":
-            frame = cv2.add(frame, self._rng.integers(0, 4, frame.shape, np.uint8))
-        if phase == "dark":
-            frame = frame // 64
-        seconds, nanoseconds = divmod(time.time_ns(), 10**9)
-        header = Header(stamp=Time(sec=seconds, nanosec=nanoseconds), frame_id="camera")
-        message = array_to_image(frame, header)
-        if phase == "unreadable":
-            message.step += 1
-        return message
+def image_message(scene: Scene, number: int, phase: str) -> Image:
+    """The image message of a frame."""
+    is_repeated = phase == "repeated"
+    frame = scene.frame(0 if is_repeated else number, noise=not is_repeated)
+    if phase == "dark":
+        frame //= 64
+    seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+    header = Header(stamp=Time(sec=seconds, nanosec=nanoseconds), frame_id="camera")
+    message = array_to_image(frame, header)
+    if phase == "unreadable":
+        message.step += 1
+    return message
 
 
 class Soak:
@@ -140,7 +119,7 @@ class Soak:
 
     def run(self, seconds: float, node: subprocess.Popen[bytes]) -> None:
         """Publish, ask and note for so many seconds, or until the node ends."""
-        scene, requests = Scene(), cycle(REQUESTS)
+        scene, requests = Scene((WIDTH, HEIGHT), SIDE), cycle(REQUESTS)
         schedule = cycle(name for name, duration in PHASES for _ in range(duration))
         begin = time.monotonic()
         next_sample = next_request = next_phase = begin
@@ -158,7 +137,7 @@ class Soak:
                 self.samples.append({"second": round(now - begin, 1), **resources(self._pid)})
                 next_sample += SAMPLE_PERIOD
             if phase != "silent":
-                self._images.publish(scene.message(number, phase))
+                self._images.publish(image_message(scene, number, phase))
                 self.published += 1
                 self._owed_since = self._owed_since or time.monotonic()
             time.sleep(max(0.0, now + self._interval - time.monotonic()))

@@ -423,6 +423,7 @@ def declare_bench(parser: argparse.ArgumentParser) -> None:
     add("--burn-in", type=int, default=10, help="updates not counted; default: %(default)s")
     add_inference(add, backend=False)
     add("--seed", type=int, default=0, help="of random weights; default: %(default)s")
+    add("--plain-torch", action="store_true", help="run each model in plain PyTorch too")
     add_baselines(add)
     add("--output", type=parse_path, help="file to write the JSON object to")
     add_json(add)

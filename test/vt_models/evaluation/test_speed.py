@@ -61,11 +61,54 @@ def test_a_slow_tracker_gets_what_fits_and_the_same_in_every_repeat(monkeypatch)
 
 
 def test_timing_summary_is_median_and_percentile():
-    timing = speed.Timing(np.array([1.0, 3.0]), np.array([[1.0, 2.0], [3.0, 6.0]]))
+    cpu = np.array([[1.0, 1.0], [2.0, 4.0]])
+    timing = speed.Timing(np.array([1.0, 3.0]), np.array([[1.0, 2.0], [3.0, 6.0]]), cpu)
     result = timing.to_dict()
+    assert result["cpu_median_ms"] == 1.5
+    assert [row["cpu_median_ms"] for row in result["repeats"]] == [1.0, 3.0]
     assert (result["median_ms"], result["mean_ms"], result["init_ms"]) == (2.5, 3.0, 2.0)
     assert result["p99_ms"] == pytest.approx(6 - 0.03 * 3)
     assert [row["median_ms"] for row in result["repeats"]] == [1.5, 4.5]
+
+
+def test_processor_time_leaves_out_what_is_waited_for():
+    timing = measure(
+        {"slow": SlowTracker("slow", [])}, synthetic_clip(6), repeats=2, burn_in=1, progress=False
+    )["slow"]
+    assert timing.cpu_ms.shape == timing.update_ms.shape
+    assert (timing.cpu_ms >= 0.0).all()
+    assert np.median(timing.cpu_ms) < np.median(timing.update_ms)
+
+
+def timed(*cpu_ms):
+    return {"repeats": [{"cpu_median_ms": one} for one in cpu_ms]}
+
+
+def test_the_ratio_is_the_median_of_the_repeats_ratios():
+    assert speed.cpu_ratio(timed(10, 20, 90), timed(5, 10, 15)) == 2.0
+
+
+def test_ratios_are_over_nanotrack_and_over_the_plain_torch_form():
+    found = bench_command.ratios(
+        {"a": timed(6, 6), "a_torch": timed(9, 9), "nanotrack": timed(3, 3)}
+    )
+    assert found["over_nanotrack"] == {"a": 2.0, "a_torch": 3.0, "nanotrack": 1.0}
+    assert found["torch_over_onnxruntime"] == {"a": 1.5}
+    assert bench_command.ratios({"a": timed(1)})["over_nanotrack"] == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("flags\t\t: fpu sse2 avx avx2 avx512f", "AVX-512"),
+        ("flags\t\t: fpu sse2 avx avx2", "AVX2"),
+        ("Features\t: fp asimd", "NEON"),
+        ("flags\t\t: fpu", None),
+        ("", None),
+    ],
+)
+def test_the_widest_vector_instructions_are_named(line, name):
+    assert provenance.vector_instructions(f"processor\t: 0\n{line}\nbugs\t: avx512f\n") == name
 
 
 @pytest.mark.parametrize(("frames", "repeats", "burn_in"), [(5, 0, 0), (5, 1, 4), (5, 1, -1)])
@@ -89,7 +132,7 @@ def test_a_clip_of_a_sequence(tmp_path, write_sequence):
 
 
 def test_bench_writes_what_a_reader_needs(monkeypatch, tmp_path, capsys):
-    def make(name, device, threads, seed):
+    def make(name, device, threads, seed, backend):
         if name != "m":
             raise BackendError("no torch")
         return SlowTracker("m", []), "bundled"
@@ -114,7 +157,10 @@ def test_bench_writes_what_a_reader_needs(monkeypatch, tmp_path, capsys):
     assert "vittrack.onnx" in result["left_out"]["vit"]
     assert bench_command.run(parser.parse_args([*options, "--json"])) == 0
     assert json.loads(capsys.readouterr().out)["benchmark"] == "speed"
+    options.append("--plain-torch")
+    assert list(bench_command.bench(parser.parse_args(options))["trackers"]) == ["m", "m_torch"]
     options[options.index("m,n")] = "n"
+    options.remove("--plain-torch")
     file.unlink()
     with pytest.raises(BackendError, match=r"nothing to measure: n: no torch; baseline vit.*onnx"):
         bench_command.run(parser.parse_args(options))

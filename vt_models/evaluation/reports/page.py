@@ -14,8 +14,9 @@ from markupsafe import Markup
 
 from vt_models.evaluation.reports.attention import HOW_TO_READ, SeenFrame, figures_of
 from vt_models.evaluation.reports.failures import Strips
-from vt_models.evaluation.reports.plots import line_chart, reliability_chart, to_svg
+from vt_models.evaluation.reports.plots import bar_chart, line_chart, reliability_chart, to_svg
 from vt_models.evaluation.reports.tables import (
+    TIME,
     Table,
     errors_section,
     real_time_section,
@@ -51,15 +52,43 @@ def page(
             (tracker["model"], len(tracker["failures"]), shown)
             for tracker, shown in zip(trackers, strips, strict=True)
         ]
+    return fill_page(
+        f"Evaluation of {', '.join(one['model'] for one in trackers)}",
+        _of_vot(data) if "protocol" in data else _of_one_pass(data),
+        data.get("about"),
+        data["frames"],
+        failures,
+        seen,
+    )
+
+
+def fill_page(
+    title: str,
+    sections: Sections,
+    about: Mapping[str, Any] | None,
+    frames: Mapping[str, int] | None = None,
+    failures: Sequence[tuple[str, int, Sequence[Any]]] | None = None,
+    seen: Sequence[SeenFrame] = (),
+) -> str:
+    """Fill the template of a report.
+
+    Args:
+        title: of the page.
+        sections: its tables, paragraphs and charts (`side_by_side`).
+        about: what a reader needs to repeat it.
+        frames: of sequences, by name; None where there are none.
+        failures: of each tracker its name, how many there are, and those that are shown.
+        seen: what networks saw.
+    """
     return render(
         "report.html.j2",
-        title=f"Evaluation of {', '.join(one['model'] for one in trackers)}",
-        frames=data["frames"],
-        sections=_of_vot(data) if "protocol" in data else _of_one_pass(data),
+        title=title,
+        frames=frames or {},
+        sections=sections,
         failures=failures,
         attention=[{**vars(one), "figures": figures_of(one.explanation)} for one in seen],
         how_to_read=HOW_TO_READ,
-        about=data.get("about"),
+        about=about,
     )
 
 
@@ -83,7 +112,12 @@ def _of_one_pass(data: Mapping[str, Any]) -> Sections:
     for title, curve, key, x_axis in charts:
         curves = [(t["model"], t["total"].get(key, 0.0), t["curves"][curve]) for t in trackers]
         drawn.append(line_chart(title, x_axis, "share of frames", curves))
-    sections["Curves"] = [_side_by_side(drawn)]
+    sections["Curves"] = [side_by_side(drawn)]
+    times = {one["model"]: {TIME: one["total"]["ms_per_frame"]} for one in trackers}
+    sections["Time"] = [
+        "Of an update, by the clock, one tracker after the other; `vt-models bench` takes turns.",
+        side_by_side([bar_chart("Time per frame", "milliseconds", times, ".1f")]),
+    ]
     areas = [
         (f"{name} ({len(members)})", [t["attributes"].get(name, {}).get("auc") for t in trackers])
         for name, members in data["attributes"].items()
@@ -103,7 +137,7 @@ def _of_one_pass(data: Mapping[str, Any]) -> Sections:
         ]
         sections["Reliability of the score"] = [
             RELIABILITY,
-            _side_by_side(diagrams),
+            side_by_side(diagrams),
         ]
     return sections
 
@@ -116,7 +150,7 @@ def _of_vot(data: Mapping[str, Any]) -> Sections:
     title = "Expected average overlap"
     sections: Sections = {
         f"Total ({data['protocol']})": [vot_totals(trackers)],
-        title: [_side_by_side([line_chart(title, x_axis, "mean overlap", curves)])],
+        title: [side_by_side([line_chart(title, x_axis, "mean overlap", curves)])],
     }
     for key in next(iter(trackers[0]["sequences"].values())):
         rows = [
@@ -127,6 +161,6 @@ def _of_vot(data: Mapping[str, Any]) -> Sections:
     return {**errors_section(data), **real_time_section(trackers), **sections}
 
 
-def _side_by_side(charts: Sequence[str]) -> str:
-    """SVG that the template takes as it is."""
+def side_by_side(charts: Sequence[str]) -> str:
+    """Put charts, which are SVG, beside one another, as the template takes them as they are."""
     return Markup(f'<div class="charts">{"".join(charts)}</div>')  # noqa: S704 - of matplotlib

@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from vt_models.errors import InputError
 
@@ -78,6 +79,54 @@ def reliability_chart(title: str, error: float, rows: Sequence[Mapping[str, floa
         axes.bar(left, row["right"], 0.9 / BINS, align="edge", color=COLOURS[0], alpha=alpha)
     axes.plot((0, 1), (0, 1), "--", color="#4a545e", linewidth=1)
     return figure
+
+
+@matplotlib.rc_context(STYLE)
+def bar_chart(
+    title: str,
+    x_label: str,
+    rows: Mapping[str, Mapping[str, float]],
+    style: str = ".2f",
+    stacked: bool = False,
+) -> str:
+    """Draw numbers as horizontal bars, the first on top, as an `svg` element.
+
+    Args:
+        title: text above.
+        x_label: what x shows, with its unit.
+        rows: of each row the numbers by name; a name has one colour, and the legend has it where
+            there are several.
+        style: of the numbers at the bars, as `format` takes it.
+        stacked: the bars of a row follow one another, without numbers; else they lie below one
+            another.
+    """
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    lines = len(rows) * (1 if stacked else len(names))
+    figure = Figure(figsize=(6.4, 1.2 + 0.24 * (lines + len(names))), layout="constrained")
+    axes = figure.add_subplot()
+    height = 0.8 if stacked else 0.8 / len(names)
+    for number, name in enumerate(names):
+        places = [index for index, row in enumerate(rows.values()) if name in row]
+        values = [row[name] for row in rows.values() if name in row]
+        begins = [0.0] * len(values)
+        if stacked:
+            begins = [sum(row.get(n, 0.0) for n in names[:number]) for row in rows.values()]
+            begins = [begins[place] for place in places]
+        shift = 0.0 if stacked else (number - 0.5 * (len(names) - 1)) * height
+        colour = COLOURS[number % len(COLOURS)]
+        ys = [place + shift for place in places]
+        bars = axes.barh(ys, values, height, begins, color=colour)
+        if not stacked:
+            axes.bar_label(bars, [format(value, style) for value in values], padding=3)
+    axes.set(title=title, xlabel=x_label, yticks=range(len(rows)), yticklabels=list(rows))
+    axes.set_axisbelow(True)
+    axes.grid(axis="x", color="#e1e5e9")
+    axes.margins(x=0.12 if not stacked else 0.0)
+    axes.invert_yaxis()
+    if len(names) > 1:
+        patches = [Patch(color=COLOURS[place % len(COLOURS)]) for place in range(len(names))]
+        figure.legend(patches, names, loc="outside lower left", frameon=False)
+    return to_svg(figure)
 
 
 @matplotlib.rc_context(STYLE)

@@ -22,6 +22,7 @@ from vt_models.errors import InputError
 from vt_models.evaluation.calibration import expected_calibration_error
 from vt_models.evaluation.reports.plots import (
     COLOURS,
+    bar_chart,
     check_chart_path,
     line_chart,
     reliability_chart,
@@ -219,6 +220,7 @@ def test_the_page_has_every_part(tmp_path, reports, sequences):
         "Started by text",
         "Long term: drifting",
         "Curves",
+        "Time",
         "Attributes",
         "Sequences",
         "Reliability of the score",
@@ -249,9 +251,9 @@ def test_the_page_has_every_part(tmp_path, reports, sequences):
     assert [row[0] for row in per_sequence[1:]] == ["goes (6)", "leaves (5)"]
     assert per_sequence[1][1] == f"{reports[0].results[0].accuracy.ao:.3f}"
     assert long_term[1][-3:] == ["–", "–", "0.250"]
-    # three curves, the raw score's diagram and the calibrated one's
-    assert page.tags.count("svg") == 5
-    diagrams = [texts_of(drawing) for drawing in re.findall(r"<svg.*?</svg>", text, re.DOTALL)[3:]]
+    # three curves, times, the raw score's diagram and the calibrated one's
+    assert page.tags.count("svg") == 6
+    diagrams = [texts_of(drawing) for drawing in re.findall(r"<svg.*?</svg>", text, re.DOTALL)[4:]]
     assert "drifting, calibrated" in diagrams[0]
     assert "confidence (expected calibration error 0.030)" in diagrams[0]
     assert "drifting" in diagrams[1]
@@ -342,6 +344,23 @@ def test_a_chart_puts_points_where_they_belong():
     assert min(y for _, y in legend) > y2, "the legend is below"
     assert texts_of(svg)[-1] == "_a$1$  0.500"
     assert svg == line_chart("t", ("x", 2.0), "y", [("_a$1$", 0.5, (1.0, 0.5, 0.0))])
+
+
+def test_bars_have_their_numbers_and_a_legend_where_there_are_several():
+    svg = bar_chart("t", "ms", {"one": {"a": 1.5, "b": 2.0}, "two": {"a": 3.25}}, ".2f")
+    found = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+    assert {"one", "two", "1.50", "2.00", "3.25", "a", "b", "ms", "t"} <= set(found)
+    assert svg == bar_chart("t", "ms", {"one": {"a": 1.5, "b": 2.0}, "two": {"a": 3.25}}, ".2f")
+    alone = bar_chart("t", "ms", {"one": {"a": 1.5}})
+    assert "a" not in re.findall(r"<text[^>]*>([^<]*)</text>", alone)
+
+
+def test_stacked_bars_begin_where_the_previous_one_ends():
+    svg = bar_chart("t", "%", {"one": {"a": 60.0, "b": 40.0}}, stacked=True)
+    corners = re.findall(r'<path d="M ([\d.]+) [\d.]+ \nL ([\d.]+)', svg)
+    bars = [(float(left), float(right)) for left, right in corners if left != right]
+    follow = [(a, b) for a in bars for b in bars if a != b and abs(a[1] - b[0]) < 0.01]
+    assert any((b[1] - b[0]) / (a[1] - a[0]) == pytest.approx(40 / 60, rel=0.01) for a, b in follow)
 
 
 def test_a_tracker_has_one_colour_in_all_charts(tmp_path, reports, sequences):
