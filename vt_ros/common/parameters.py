@@ -191,9 +191,13 @@ def _refusing_many(node: Node, kind: Any, answer: Callable[..., Any]) -> Callabl
 
 
 def _fitted(parameter: Parameter, name: str, setting: Setting | None) -> Parameter:
-    """Return a parameter under a name, a number as the text or float that its setting wants."""
+    """Return a parameter under a name, a number as the text or float that its setting wants.
+
+    A number that is not finite is no text: YAML makes one of the bare words .nan and nan.
+    """
     wanted, value = type(setting.default) if setting else None, parameter.value
-    if (wanted is str and type(value) in (int, float)) or (wanted is float and type(value) is int):
+    is_text = wanted is str and type(value) in (int, float) and math.isfinite(value)
+    if is_text or (wanted is float and type(value) is int):
         return Parameter(name, value=wanted(value))
     return Parameter(name, parameter.type_, value)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from vt_models import VtModelsError, choose_model, create_tracker, get_spec
 from vt_models.longterm.calibration import Calibration, read_calibration
+from vt_models.registry import find_update_policy
 from vt_models.tracker.tracker import Tracker
 from vt_ros.common.errors import describe_error
 from vt_ros.tracker.parameters import ModelRequest
@@ -88,7 +89,7 @@ def objection_to(request: ModelRequest) -> str:
     if request.model == AUTO:
         return ""
     try:
-        get_spec(request.model)
+        find_update_policy(get_spec(request.model), request.update or None)
     except VtModelsError as error:
         return str(error)
     return ""

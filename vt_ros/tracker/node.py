@@ -315,7 +315,7 @@ class TrackerNode(LifecycleNode):
             # The parameters say again what is at work, also those that are locked by now.
             self._undoing = True
             try:
-                self.set_parameters(
+                self.set_parameters_atomically(
                     [
                         Parameter(name, value=getattr(previous.request, name))
                         for name in MODEL_PARAMETERS

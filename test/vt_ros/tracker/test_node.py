@@ -428,6 +428,8 @@ def test_parameters(start):
     ros = feed.ros
     for name, value, reason in (
         ("model", "asymtrack_x", "no model called 'asymtrack_x'"),
+        ("update", "nan", "has no dynamic template, so update='nan' means nothing"),
+        ("update", math.nan, "type"),
         ("device", "abacus", "expected one of auto, cpu"),
         ("image_transport", "compressed", "image_transport cannot change now; deactivate"),
         ("autostart", False, "read-only"),
