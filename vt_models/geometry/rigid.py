@@ -14,6 +14,9 @@ from vt_models.errors import InputError
 Array = NDArray[np.float64]
 
 _LARGEST_NORM_ERROR = 1e-2  # drivers round; a quaternion of zeros means that nothing was filled in
+LARGEST_TRANSLATION = 1e9
+"""Metres: beyond any frame of a robot, and far from where sums of several overflow."""
+
 _NEARLY_PARALLEL = 1e-6
 
 
@@ -34,11 +37,11 @@ class Transform:
         """Make a transform of a quaternion (x, y, z, w) and a translation in metres.
 
         Raises:
-            InputError: a number that is not finite, or a quaternion whose norm is not 1.
+            InputError: a number that is not finite, a translation beyond `LARGEST_TRANSLATION`, or
+                a quaternion whose norm is not 1.
         """
         shift = np.array(translation, np.float64)
-        if not np.isfinite(shift).all():
-            raise InputError(f"translation is {shift.tolist()}, expected finite numbers")
+        check_translation(shift)
         return cls(rotation_matrix(unit_quaternion(quaternion)), shift)
 
     @classmethod
@@ -57,6 +60,15 @@ class Transform:
     def __matmul__(self, other: Transform) -> Transform:
         """Return the transform that applies `other` first."""
         return Transform(self.rotation @ other.rotation, self.apply(other.translation))
+
+
+def check_translation(translation: Array) -> None:
+    """Raise InputError if a (3,) translation in metres is that of no robot's frame."""
+    if not (np.abs(translation) <= LARGEST_TRANSLATION).all():  # nan is not
+        raise InputError(
+            f"translation is {translation.tolist()}, expected finite numbers up to "
+            f"{LARGEST_TRANSLATION:g}"
+        )
 
 
 def unit_quaternion(quaternion: Sequence[float]) -> Array:

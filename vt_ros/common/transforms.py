@@ -24,7 +24,13 @@ from rclpy.time import Time
 from tf2_msgs.msg import TFMessage
 
 from vt_models.errors import InputError
-from vt_models.geometry.rigid import Transform, rotation_matrix, slerp, unit_quaternion
+from vt_models.geometry.rigid import (
+    Transform,
+    check_translation,
+    rotation_matrix,
+    slerp,
+    unit_quaternion,
+)
 from vt_ros.common.convert import NANOSECONDS, stamp_nanoseconds
 
 try:
@@ -143,10 +149,9 @@ class TransformBuffer:
         problem = ""
         if not child or not parent or child == parent:
             problem = "expected two different frames"
-        elif not np.isfinite(translation).all():
-            problem = f"translation is {translation.tolist()}, expected finite numbers"
         else:
             try:
+                check_translation(translation)
                 quaternion = unit_quaternion((rotation.x, rotation.y, rotation.z, rotation.w))
             except InputError as error:
                 problem = str(error)

@@ -111,6 +111,8 @@ def test_circle_is_refused():
         (message("", "b"), "two different frames"),
         (message("a", "b", quaternion=(0, 0, 0, 0)), "expected the norm 1"),
         (message("a", "b", shift=(float("nan"), 0.0, 0.0)), "expected finite numbers"),
+        # Finite, but two of them in a chain were infinite, and so was the position.
+        (message("a", "b", shift=(1.7e308, 0.0, 0.0)), "expected finite numbers up to 1e"),
     ],
 )
 def test_transform_that_makes_no_sense_changes_nothing(robot, bad, said):

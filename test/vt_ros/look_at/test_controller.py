@@ -85,6 +85,19 @@ def test_rates_are_zero_within_half_a_second_of_silence():
     assert is_still(bench.tick(2.0))
 
 
+@pytest.mark.parametrize("gap", [1e-6, 1e-4, 1e-3, 5e-3])
+def test_image_that_comes_twice_does_not_turn_its_noise_into_a_rate(gap):
+    bench, chance = Bench(), np.random.default_rng(0)
+    for _ in range(90):
+        for stamp in (bench.now - 0.05, bench.now - 0.05 + gap):
+            bearing = tuple(chance.normal(0.0, 0.0015, 2))
+            observation = Observation(stamp, "optical", TRACKING, bearing, 1)
+            bench.controller.observe(observation, bench.now)
+        bench.tick(1.0 / 30.0)
+    # 1 rad/s before; 0.015 with each image once.
+    assert max(np.abs(command.rates).max() for command in bench.commands) < 0.03
+
+
 def test_images_that_are_refused_are_silence():
     bench = Bench()
     bench.see(TRACKING, RIGHT)
