@@ -83,7 +83,7 @@ class Session:
     def _take(self, status: TrackStatus) -> None:
         """Hand a status on; one that cannot be used is in the log, with the reason."""
         try:
-            self.controller.observe(_observation(status), self._seconds())
+            self.controller.observe(read_observation(status), self._seconds())
         except InputError as error:
             self._log.warning(f"not used: {error}", throttle_duration_sec=_WARNING_PERIOD)
 
@@ -141,7 +141,7 @@ class Session:
         return response
 
 
-def _observation(status: TrackStatus) -> Observation:
+def read_observation(status: TrackStatus) -> Observation:
     """Return what a status says.
 
     Raises:

@@ -36,7 +36,7 @@ class MessageBuffer:
         self._messages: deque[tuple[int, bytes]] = deque(maxlen=_MOST_MESSAGES)
         self._read: tuple[bytes, Any] | None = None
         self._subscription = node.create_subscription(
-            message_type, topic, self._take, qos_profile_sensor_data, raw=True
+            message_type, topic, self.take, qos_profile_sensor_data, raw=True
         )
 
     def close(self) -> None:
@@ -81,7 +81,8 @@ class MessageBuffer:
                 ) from error
         return self._read[1]
 
-    def _take(self, message: bytes) -> None:
+    def take(self, message: bytes) -> None:
+        """Keep a serialised message; the oldest are forgotten."""
         self._messages.append((serialised_stamp(message), message))
         while sum(len(data) for _, data in self._messages) > _MOST_BYTES:
             self._messages.popleft()

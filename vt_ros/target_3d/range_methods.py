@@ -101,15 +101,19 @@ def create_methods(
 
 
 class DepthImageMethod:
-    """Takes the nearest strong mode of depth in the inner half of the box."""
+    """Takes the nearest strong mode of depth in the inner half of the box.
+
+    Attributes:
+        buffer: of the depth images.
+    """
 
     def __init__(self, node: Node, rectified: bool, gate: RangeGate) -> None:
         self._node, self._gate = node, gate
-        self._buffer = MessageBuffer(node, Image, DEPTH_TOPIC)
+        self.buffer = MessageBuffer(node, Image, DEPTH_TOPIC)
         self._calibration = Calibration(rectified)
         self._info = node.create_subscription(
             CameraInfo,
-            f"{self._buffer.topic.rpartition('/')[0]}/camera_info",
+            f"{self.buffer.topic.rpartition('/')[0]}/camera_info",
             self._calibration.take,
             qos_profile_sensor_data,
         )
@@ -117,7 +121,7 @@ class DepthImageMethod:
     def locate(self, sighting: Sighting) -> Position:
         """See `RangeMethod.locate`."""
         view, settings = sighting.view, sighting.settings
-        message = self._buffer.find(sighting.stamp, settings.depth_sync_tolerance, sighting.final)
+        message = self.buffer.find(sighting.stamp, settings.depth_sync_tolerance, sighting.final)
         check_alignment(message, sighting.frame_id, sighting.size, view, self._calibration)
         depths = read_depth(message, settings.depth_unit)
         limits = settings.nearest, settings.farthest
@@ -145,21 +149,25 @@ class DepthImageMethod:
 
     def close(self) -> None:
         """End the subscriptions."""
-        self._buffer.close()
+        self.buffer.close()
         self._node.destroy_subscription(self._info)
 
 
 class PointCloudMethod:
-    """Takes the nearest strong mode of the ranges of points in the inner half of the box."""
+    """Takes the nearest strong mode of the ranges of points in the inner half of the box.
+
+    Attributes:
+        buffer: of the clouds.
+    """
 
     def __init__(self, node: Node, transforms: Transforms, gate: RangeGate) -> None:
         self._transforms, self._gate = transforms, gate
-        self._buffer = MessageBuffer(node, PointCloud2, POINTS_TOPIC)
+        self.buffer = MessageBuffer(node, PointCloud2, POINTS_TOPIC)
 
     def locate(self, sighting: Sighting) -> Position:
         """See `RangeMethod.locate`."""
         settings = sighting.settings
-        message = self._buffer.find(sighting.stamp, settings.cloud_sync_tolerance, sighting.final)
+        message = self.buffer.find(sighting.stamp, settings.cloud_sync_tolerance, sighting.final)
         points = self._to_camera(message, sighting).apply(read_points(message))
         inside = points[sighting.view.inner_half(points)]
         ranges = usable(np.linalg.norm(inside, axis=1), settings.nearest, settings.farthest)
@@ -178,7 +186,7 @@ class PointCloudMethod:
 
     def close(self) -> None:
         """End the subscription."""
-        self._buffer.close()
+        self.buffer.close()
 
     def _to_camera(self, message: PointCloud2, sighting: Sighting) -> Transform:
         """Return the transform from the cloud's frame to the camera's.
