@@ -74,7 +74,7 @@ def charts(results: Results) -> dict[str, str]:
             drawn["speed"] = bar_chart(title, "times NanoTrack v2", rows)
     if "operators" in results:
         rows = {
-            name: {kind: 100.0 * model["kinds"][kind]["share"] for kind in KINDS}
+            name: {label: 100.0 * model["kinds"][kind]["share"] for kind, label in KINDS.items()}
             for name, model in results["operators"]["models"].items()
         }
         if rows:

@@ -52,7 +52,7 @@ from vt_ros.common.resources import fast_dds_environment
 
 SIZES = {"640x480": (640, 480), "1280x720": (1280, 720), "1920x1080": (1920, 1080)}
 KINDS = ("raw", "jpeg")
-RATE, WARM_FRAMES, FRAMES, SCENE_FRAMES = 30.0, 20, 60, 30
+RATE, START_UP_RATE, WARM_FRAMES, FRAMES, SCENE_FRAMES = 30.0, 100.0, 20, 60, 30
 MOST_DROPS, PEAK_SECONDS, PEAK_STEP, LOWEST_PEAK, HIGHEST_PEAK = 0.05, 1.5, 1.15, 20.0, 500.0
 WORK_UPDATES, SECONDS_TO_START, SECONDS_TO_SETTLE = 10, 60.0, 0.5
 
@@ -69,6 +69,7 @@ class Stream:
     def __init__(self, kind: str, folder: Path, context: rclpy.Context) -> None:
         self.kind, self.file = kind, folder / f"{kind}.json"
         transport = "compressed" if kind == "jpeg" else "raw"
+        self.begin = time.monotonic()
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "benchmarks.node_process", str(self.file), "--ros-args"),
@@ -78,6 +79,7 @@ class Stream:
         )
         self.arrived: dict[int, int] = {}
         self.states: list[int] = []
+        self.first: dict[int, float] = {}
         self.node = rclpy.create_node("benchmark", namespace=f"/{kind}", context=context)
         message_type, topic = (Image, "image_raw")
         if kind == "jpeg":
@@ -87,9 +89,7 @@ class Stream:
         self.node.create_subscription(
             Detection2DArray, "tracker/detections", self._on_detections, 100
         )
-        self.node.create_subscription(
-            TrackStatus, "tracker/status", lambda status: self.states.append(status.state), 100
-        )
+        self.node.create_subscription(TrackStatus, "tracker/status", self._on_status, 100)
 
     def wait(self) -> None:
         """Wait until the node is active; BackendError if it is not in time."""
@@ -134,6 +134,29 @@ class Stream:
         if not answer.result().success:
             raise BackendError(f"set_target was refused: {answer.result().message}")
 
+    def start_up(self, image: bytes, box: Sequence[float]) -> dict[str, float]:
+        """Return the seconds from the process's start to its first status, and to TRACKING.
+
+        Images come all the time, and the target is asked for as soon as there is the service.
+        """
+        answer = None
+        while TrackStatus.STATE_TRACKING not in self.first:
+            self.publish([image] * 2, START_UP_RATE)
+            has_failed = answer is not None and answer.done() and not answer.result().success
+            if self.target.service_is_ready() and (answer is None or has_failed):
+                request = SetTarget.Request(box=bounding_box_from_xywh(box))
+                answer = self.target.call_async(request)
+            if time.monotonic() - self.begin > SECONDS_TO_START:
+                raise BackendError(f"no target {SECONDS_TO_START:g} s after the node's start")
+        return {
+            "first_status_s": min(self.first.values()) - self.begin,
+            "first_target_s": self.first[TrackStatus.STATE_TRACKING] - self.begin,
+        }
+
+    def _on_status(self, status: TrackStatus) -> None:
+        self.states.append(status.state)
+        self.first.setdefault(status.state, time.monotonic())
+
     def _on_detections(self, message: Detection2DArray) -> None:
         self.arrived[stamp_nanoseconds(message.header.stamp)] = time.time_ns()
 
@@ -157,7 +180,10 @@ def benchmark(repeats: int, peak_repeats: int, domain: int) -> dict[str, Any]:
     scenes = {name: Scene(size, size[1] // 8) for name, size in SIZES.items()}
     blocks: list[dict[str, Any]] = []
     peaks: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory(prefix="vt_ros-") as folder, _nodes(Path(folder)) as streams:
+    start_up = [_start_up(scenes["640x480"]) for _ in range(repeats)]
+    with _nodes(KINDS) as streams:
+        for stream in streams:
+            stream.wait()
         images = {
             (name, kind): [_serialised(scene, number, kind) for number in range(SCENE_FRAMES)]
             for name, scene in scenes.items()
@@ -175,8 +201,17 @@ def benchmark(repeats: int, peak_repeats: int, domain: int) -> dict[str, Any]:
                 if number < peak_repeats:
                     peaks.setdefault(case, []).append(highest_rate(_drops(stream, shown)))
         rows = {stream.kind: stream.rows() for stream in streams}
-    cases = summary(blocks, rows, peaks)
-    return {"benchmark": "node", **about, "rate": RATE, "frames": FRAMES, "cases": cases}
+    return {
+        "benchmark": "node",
+        **about,
+        "rate": RATE,
+        "frames": FRAMES,
+        "cases": summary(blocks, rows, peaks),
+        "start_up": {
+            **{key: float(np.median([one[key] for one in start_up])) for key in start_up[0]},
+            "repeats": start_up,
+        },
+    }
 
 
 def summary(
@@ -260,9 +295,14 @@ def to_text(result: Mapping[str, Any]) -> str:
     return f"{table('node at 30 Hz', columns, result['cases'].items())}\n"
 
 
+def _start_up(scene: Scene) -> dict[str, float]:
+    with _nodes(("raw",)) as streams:
+        return streams[0].start_up(_serialised(scene, 0, "raw"), scene.box(0))
+
+
 @contextmanager
-def _nodes(folder: Path) -> Iterator[list[Stream]]:
-    """Start the nodes, and spin this process's side; ends them all."""
+def _nodes(kinds: Sequence[str]) -> Iterator[list[Stream]]:
+    """Start nodes for images of some kinds, and spin this process's side; ends them all."""
     context = rclpy.Context()
     rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
     executor = SingleThreadedExecutor(context=context)
@@ -273,18 +313,19 @@ def _nodes(folder: Path) -> Iterator[list[Stream]]:
             executor.spin()
 
     spinner = threading.Thread(target=spin, daemon=True)
+    folder = tempfile.TemporaryDirectory(prefix="vt_ros-")
     try:
-        for kind in KINDS:
-            streams.append(Stream(kind, folder, context))
+        for kind in kinds:
+            streams.append(Stream(kind, Path(folder.name), context))
             executor.add_node(streams[-1].node)
         spinner.start()
-        for stream in streams:
-            stream.wait()
         yield streams
     finally:
         for stream in streams:
             if stream.process.poll() is None:
                 stream.process.kill()
+            stream.process.wait()
+        folder.cleanup()
         executor.shutdown()
         for stream in streams:
             stream.node.destroy_node()

@@ -42,10 +42,16 @@ from vt_models.runtime.onnx_engine import _session_options
 
 RUNS, BURN_IN, SGEMM_SIDE = 60, 10, 512
 
-DENSE, DEPTHWISE = "dense convolutions and matrix products", "depthwise convolutions"
-POINTWISE, REDUCTIONS = "activations and arithmetic by element", "normalisation and reductions"
-LAYOUT = "layout and shapes"
-KINDS = (DENSE, DEPTHWISE, POINTWISE, REDUCTIONS, LAYOUT)
+DENSE, DEPTHWISE, POINTWISE = "dense", "depthwise", "pointwise"
+REDUCTIONS, LAYOUT = "reductions", "layout"
+KINDS = {
+    DENSE: "dense convolutions and matrix products",
+    DEPTHWISE: "depthwise convolutions",
+    POINTWISE: "activations, arithmetic by element",
+    REDUCTIONS: "normalisation and reductions",
+    LAYOUT: "layout and shapes",
+}
+"""Kinds of operators, and what to call them."""
 _PRODUCTS = {"Conv", "FusedConv", "MatMul", "FusedMatMul", "Gemm", "FusedGemm"}
 _REDUCTIONS = ("Reduce", "LayerNorm", "SkipLayerNorm", "Softmax", "InstanceNorm", "GroupNorm")
 _LAYOUT = {
@@ -65,12 +71,12 @@ def benchmark(models: Iterable[str], seed: int = 0) -> dict[str, Any]:
     left_out: dict[str, str] = {}
     for name in models:
         try:
-            exported, weights = _exported(name, seed)
+            exported, weights = exported_model(name, seed)
             graphs = {name: (SEARCH_GRAPH, exported.spec)}
             if exported.spec.narrow is not None:
                 graphs[f"{name}_narrow"] = (NARROW_SEARCH_GRAPH, exported.spec.narrow)
             for place, (graph, spec) in graphs.items():
-                feed = _inputs(exported, spec.search_size, seed)
+                feed = noise_inputs(exported, spec.search_size, seed)
                 measured[place] = {"weights": weights, **_measure(exported.files[graph], feed)}
                 print(to_text(place, measured[place]))
         except (BackendError, ExportError, InputError) as error:
@@ -83,7 +89,7 @@ def benchmark(models: Iterable[str], seed: int = 0) -> dict[str, Any]:
 def to_text(name: str, model: Mapping[str, Any]) -> Table:
     """Return a table of the kinds of operators."""
     rows = [
-        (kind, (one["ms"], one["share"], one["gflops_per_s"]))
+        (KINDS[kind], (one["ms"], one["share"], one["gflops_per_s"]))
         for kind, one in model["kinds"].items()
     ]
     total = model["run_ms"], 1.0, model["gflop"] / model["run_ms"] * 1e3
@@ -147,7 +153,7 @@ def summary(events: Iterable[Event], run_ms: float, sgemm: float | None) -> dict
         arithmetic, is_depthwise = operations(same[0])
         operator = same[0]["args"]["op_name"]
         ms = 1e-3 * float(np.median([event["dur"] for event in same]))
-        name = f"{operator} (depthwise)" if is_depthwise else operator
+        name = f"Depthwise{operator}" if is_depthwise else operator
         for sums in (
             kinds[kind_of(operator, arithmetic, is_depthwise)],
             operators.setdefault(name, [0.0, 0]),
@@ -223,7 +229,16 @@ def sgemm_program() -> Callable[[], object] | None:
     return lambda: session.run(None, {"a": matrix})
 
 
-def _exported(name: str, seed: int) -> tuple[ExportedModel, str]:
+def exported_model(name: str, seed: int) -> tuple[ExportedModel, str]:
+    """Read the bundled export of a model, else make one with random weights.
+
+    Returns:
+        The export, and "bundled" or "random".
+
+    Raises:
+        InputError: unknown name, or a model with a dynamic template or language.
+        BackendError, ExportError: there are no random weights without torch, or no export.
+    """
     spec = get_spec(name)
     if spec.dynamic_template or spec.language:
         raise InputError("its search graph takes more than a template; profiled are those without")
@@ -239,8 +254,8 @@ def _exported(name: str, seed: int) -> tuple[ExportedModel, str]:
         return read_export(Path(folder) / name), "random"
 
 
-def _inputs(exported: ExportedModel, side: int, seed: int) -> dict[str, NDArray[Any]]:
-    """Noise for a search graph with crops of `side` pixels, and a template's state of noise."""
+def noise_inputs(exported: ExportedModel, side: int, seed: int) -> dict[str, NDArray[Any]]:
+    """Return noise for a search graph with crops of `side` pixels, and a template's state."""
     spec = exported.spec
     rng = np.random.default_rng(seed)
     crop = rng.integers(0, 256, (1, spec.template_size, spec.template_size, 3), np.uint8)

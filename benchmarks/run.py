@@ -5,9 +5,10 @@
 
 writes a JSON file for each part into `benchmarks/results/local`, which git ignores; add
 `--output benchmarks/results` to make results to commit. Parts: `speed` (models, their plain
-PyTorch form and baselines), `accuracy`, `node`, `scaling` (threads, image size, targets) and
-`operators`. `report.html` shows what is there. Without sequences the speed is measured on a
-synthetic video and the accuracy is left out. See docs/evaluation.md and docs/performance.md.
+PyTorch form and baselines), `accuracy`, `node`, `scaling` (threads, image size, targets),
+`operators`, and `alternatives` (runtimes and formats). `report.html` shows what is there. Without
+sequences the speed is measured on a synthetic video and the accuracy is left out. See
+docs/evaluation.md and docs/performance.md.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 
 import cv2
 
-from benchmarks import operators, scaling
+from benchmarks import alternatives, operators, scaling
 from benchmarks.result_file import SHARED, measure_into
 from vt_models.api import create_tracker
 from vt_models.cli import bench as bench_command
@@ -154,12 +155,18 @@ def _operators(args: argparse.Namespace) -> dict[str, Any]:
     return operators.benchmark(args.model)
 
 
+def _alternatives(args: argparse.Namespace) -> dict[str, Any]:
+    cv2.setNumThreads(1)
+    return alternatives.benchmark(args.model)
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "speed": _speed,
     "accuracy": _accuracy,
     "node": _node,
     "scaling": _scaling,
     "operators": _operators,
+    "alternatives": _alternatives,
 }
 """What can be measured, each into a file of its name."""
 
