@@ -61,13 +61,15 @@ class Timing:
     cpu_ms: NDArray[np.float64]
 
     def to_dict(self) -> dict[str, Any]:
-        """Medians and the 99th percentile over all updates, and the same for each repeat."""
+        """Medians and the 99th percentile over all updates, how many there were in each repeat."""
         repeats = [
             {"init_ms": float(init), **_summary(updates, cpu)}
             for init, updates, cpu in zip(self.init_ms, self.update_ms, self.cpu_ms, strict=True)
         ]
         summary = _summary(self.update_ms, self.cpu_ms)
-        return {**summary, "init_ms": float(np.median(self.init_ms)), "repeats": repeats}
+        init_ms = float(np.median(self.init_ms))
+        updates = self.update_ms.shape[1]
+        return {**summary, "init_ms": init_ms, "updates": updates, "repeats": repeats}
 
 
 def measure(
