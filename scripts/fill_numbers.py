@@ -7,7 +7,8 @@ A number that a benchmark measured stands between two comments:
     <!-- number accuracy.json trackers.csrt.total.ao .3f -->0.644<!-- /number -->
 
 file below benchmarks/results, keys down to the value (a slash instead of the point where a key has
-points), and a format: one of Python's (`.3f`), or `percent`. Standard library only.
+points; keys may have spaces), and a format: one of Python's (`.3f`), or `percent`. Standard
+library only.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-NUMBER = re.compile(r"<!-- number (\S+) (\S+) (\S+) -->(.*?)<!-- /number -->")
+NUMBER = re.compile(r"<!-- number (\S+) ([^<>]+?) (\S+) -->(.*?)<!-- /number -->")
 
 
 class NumberError(Exception):

@@ -48,9 +48,9 @@ def test_tables_of_trackers_are_filled(page: str, trackers: int, accuracy: int, 
 
 
 def test_a_number_is_replaced_and_its_mark_stays(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text(json.dumps({"x": {"y": [0.12345]}, "b.c": {"d": 0.5}}))
+    (tmp_path / "a.json").write_text(json.dumps({"x": {"y": [0.12345]}, "b.c, d": {"e": 0.5}}))
     text = "AO <!-- number a.json x.y.0 .3f -->0.9<!-- /number -->, {}".format(
-        "<!-- number a.json b.c/d percent -->1 %<!-- /number -->"
+        "<!-- number a.json b.c, d/e percent -->1 %<!-- /number -->"
     )
     new = fill_numbers.filled(text, tmp_path)
     assert "-->0.123<!--" in new
