@@ -21,13 +21,6 @@ ROOT_PAGES = {"index.md", "CONTRIBUTING.md"}  # made of README.md and CONTRIBUTI
 TUTORIALS = sorted((DOCS / "tutorials").glob("*.md"))
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads mkdocs.yml without importing the Python names in it."""
-
-
-_Loader.add_multi_constructor("tag:yaml.org,2002:python/name:", lambda *_: None)
-
-
 def nav_pages(entries: list[Any]) -> list[str]:
     found = []
     for entry in entries:
@@ -37,7 +30,7 @@ def nav_pages(entries: list[Any]) -> list[str]:
 
 
 def configuration() -> dict[str, Any]:
-    return yaml.load((ROOT / "mkdocs.yml").read_text("utf-8"), _Loader)  # noqa: S506 - a safe one
+    return yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))
 
 
 def test_every_page_of_the_navigation_exists() -> None:
@@ -52,6 +45,14 @@ def test_every_tutorial_is_linked_where_github_shows_the_folder() -> None:
     links = re.findall(r"\]\(([^)#]+)", text)
     assert [link for link in links if not (DOCS / link).is_file()] == []
     assert {page.name for page in TUTORIALS} <= {Path(link).name for link in links}
+
+
+def test_no_page_makes_the_site_ask_another_server() -> None:
+    """The theme loads Mermaid's script from unpkg.com as soon as a page has such a diagram."""
+    pages = [*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    outside = re.compile(r"^ *```mermaid|!\[[^\]]*\]\(https?:|<(img|script)[^>]*https?:", re.M)
+    assert [page.name for page in pages if outside.search(page.read_text("utf-8"))] == []
+    assert configuration()["theme"]["font"] is False
 
 
 @pytest.mark.parametrize("page", sorted((DOCS / "reference").glob("*.md")), ids=lambda p: p.name)
