@@ -196,8 +196,8 @@ def _fitted(parameter: Parameter, name: str, setting: Setting | None) -> Paramet
     A number that is not finite is no text: YAML makes one of the bare words .nan and nan.
     """
     wanted, value = type(setting.default) if setting else None, parameter.value
-    is_text = wanted is str and type(value) in (int, float) and math.isfinite(value)
-    if is_text or (wanted is float and type(value) is int):
+    is_number = type(value) in (int, float) and math.isfinite(value)
+    if (wanted is str and is_number) or (wanted is float and type(value) is int):
         return Parameter(name, value=wanted(value))
     return Parameter(name, parameter.type_, value)
 

@@ -71,10 +71,13 @@ class TargetService:
         self._node, self._live, self._state = node, live, state
         self._search: _Search | None = None
         # A request waits for a frame, or for what is searched in it; a later one must be heard.
-        create_service_for_many(node, SetTarget, "~/set_target", self._on_set_target)
-        create_service_for_many(node, Trigger, "~/clear_target", self._on_clear_target)
-        create_service_for_many(node, SetBool, "~/confirm_target", self._on_confirm_target)
-        create_service_for_many(node, Trigger, "~/save_recording", self._on_save_recording)
+        for service_type, name, callback in (
+            (SetTarget, "set_target", self._on_set_target),
+            (Trigger, "clear_target", self._on_clear_target),
+            (SetBool, "confirm_target", self._on_confirm_target),
+            (Trigger, "save_recording", self._on_save_recording),
+        ):
+            create_service_for_many(node, service_type, f"~/{name}", callback, _refuse)
 
     def cancel_search(self, code: int, reason: str) -> None:
         """Refuse the request whose target is still being searched for, if there is one."""
@@ -214,7 +217,7 @@ class TargetService:
             self._state.resources.publishers.prediction.clear()
         response.success = True
         response.message = f"target {number} cleared" if number else "there was no target"
-        self._node.get_logger().info(response.message)
+        self._node.get_logger().info(response.message, throttle_duration_sec=0.1)
         return response
 
     async def _on_confirm_target(
@@ -254,3 +257,10 @@ class TargetService:
             return response
         response.success = True
         return response
+
+
+def _refuse(response: Any, reason: str) -> None:
+    """Refuse a request of any of the services, before any work on it."""
+    response.message = reason
+    if isinstance(response, SetTarget.Response):
+        response.error_code = _Code.ERROR_CANCELLED
