@@ -54,6 +54,7 @@ EXIT_KEPT, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 _PATIENCE = 120.0
 _DISCOVERY = 0.3
 _QUIET = 1.5  # seconds without a result, after which none is expected any more
+_SLOWEST = 2.0  # images per second; with fewer the tracker takes each gap for a camera that stopped
 
 _LOSSLESS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -374,6 +375,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _rate_that_fits(summary: Summary) -> float | None:
+    """Return images per second that this machine can process; None if the speed is not at fault.
+
+    A machine that skips most frames of a video follows jumps, not the target.
+    """
+    if summary.good or summary.missed <= summary.frames:
+        return None
+    return max(_SLOWEST, 0.7 * summary.fps)
+
+
 def _print(summary: Summary, folder: Path) -> None:
     missed = f" ({summary.missed} not processed)" if summary.missed else ""
     print(f"frames          {summary.frames}{missed} at {summary.fps:.1f} per second")
@@ -400,6 +411,15 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--video needs --box or --text: what to track in its first frame")
     try:
         summary = run(arguments)
+        slower = _rate_that_fits(summary)
+        if slower is not None and not arguments.rate:
+            sys.stderr.write(
+                f"this machine processed {summary.fps:.1f} frames a second and skipped "
+                f"{summary.missed}, so the target was not kept; once more at {slower:.1f} a second "
+                "(--rate sets it)\n"
+            )
+            arguments.rate = slower
+            summary = run(arguments)
     except DemoError as error:
         sys.stderr.write(f"error: {error} (logs in {arguments.output})\n")
         return EXIT_FAILED

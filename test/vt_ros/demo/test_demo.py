@@ -20,8 +20,9 @@ from vt_models import get_spec
 from vt_models.geometry.boxes import iou
 from vt_models.runtime.installed_weights import bundled_directory
 from vt_ros.common.resources import footage_file
-from vt_ros.demo import composed_clip
+from vt_ros.demo import composed_clip, demonstration
 from vt_ros.demo.demonstration import main
+from vt_ros.demo.recording import Summary
 
 
 def test_demo_refuses_arguments_that_do_not_fit_together(capsys):
@@ -32,6 +33,33 @@ def test_demo_refuses_arguments_that_do_not_fit_together(capsys):
     said = capsys.readouterr().err
     assert "--video needs --box or --text" in said
     assert "give --video, too" in said
+
+
+@pytest.mark.parametrize(
+    ("missed", "last_state", "arguments", "rates"),
+    [
+        (150, "LOST", [], [0.0, 2.1]),  # too slow for the video: once more, slower
+        (150, "TRACKING", [], [0.0]),  # kept all the same
+        (20, "LOST", [], [0.0]),  # fast enough: the target was really lost
+        (150, "LOST", ["--rate", "9"], [9.0]),  # the user's choice stays
+    ],
+)
+def test_demo_is_shown_slower_where_the_machine_skipped_most_frames(
+    monkeypatch, tmp_path, capsys, missed, last_state, arguments, rates
+):
+    asked = []
+
+    def run(parsed):
+        asked.append(parsed.rate)
+        again = len(asked) > 1
+        state = "TRACKING" if again else last_state
+        return Summary(22, 0 if again else missed, 3.0, 9, 9, 9, 0.5, {state: 22}, state)
+
+    monkeypatch.setattr(demonstration, "run", run)
+    code = main(["--output", str(tmp_path), *arguments])
+    assert asked == pytest.approx(rates)
+    assert (code == 0) == (last_state == "TRACKING" or len(rates) == 2)
+    assert ("once more at 2.1 a second" in capsys.readouterr().err) == (len(rates) == 2)
 
 
 @pytest.fixture
