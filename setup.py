@@ -63,12 +63,17 @@ setup(
         "bags": requirements("bags"),
         "console": requirements("console"),
         "grounding": requirements("grounding"),
+        "onvif": requirements("onvif"),
         "report": requirements("report"),
         "streams": requirements("streams"),
         "train": requirements("train"),
         "lint": requirements("lint"),
-        "test": every("bags", "streams", "train", "grounding", "report", "console", "test"),
-        "dev": every("bags", "streams", "train", "grounding", "report", "console", "test", "lint"),
+        "test": every(
+            "bags", "streams", "train", "grounding", "report", "console", "onvif", "test"
+        ),
+        "dev": every(
+            "bags", "streams", "train", "grounding", "report", "console", "onvif", "test", "lint"
+        ),
     },
     zip_safe=False,
     entry_points={

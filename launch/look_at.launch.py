@@ -17,7 +17,8 @@ ARGUMENTS = {
     "name": Argument("Name of the node.", "look_at"),
     "tracker": Argument("Name of the tracker node."),
     "output": Argument(
-        "What is commanded.", choices=("", "twist", "joint_trajectory", "joint_state", "mavlink")
+        "What is commanded.",
+        choices=("", "twist", "joint_trajectory", "joint_state", "mavlink", "onvif"),
     ),
     "cmd_vel": Argument("Topic of the rates of output:=twist; empty: ~/cmd_vel."),
 }

@@ -51,7 +51,7 @@ EXTRAS = {  # steps that install requirements files: title, then the files
     "console": ("the operator's page (aiohttp)", "console"),
     "lint": ("lint tools", "lint"),
     "docs": ("the documentation site's tools", "docs"),
-    "test": ("test tools", "test", "report", "bags", "streams"),
+    "test": ("test tools", "test", "report", "bags", "streams", "onvif"),
 }
 # Message packages in the order in which they are built; fallbacks have no wheel on PyPI.
 INTERFACES = (

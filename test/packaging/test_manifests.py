@@ -35,7 +35,7 @@ KEYS = {
     "tqdm": "python3-tqdm",
 }
 WITHOUT_KEY = {"vt_models", "vt_ros"}  # our own
-OPTIONAL = {"bond", "matplotlib", "rosbags", "simplejpeg"}  # used where it is installed
+OPTIONAL = {"bond", "matplotlib", "onvif", "rosbags", "simplejpeg"}  # used where it is installed
 
 
 def manifest(repository: Path, name: str) -> ET.Element:

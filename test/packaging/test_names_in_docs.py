@@ -29,6 +29,7 @@ FOREIGN = {
 }
 # Words with underscores that are names of ROS, Nav2, PX4 or MAVLink, and none of ours.
 FOREIGN_WORDS = {
+    "bt_navigator",
     "detection_timeout",
     "node_names",
     "opennav_following",

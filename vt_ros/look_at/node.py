@@ -18,7 +18,7 @@ from vt_ros.look_at.parameters import SETTINGS, LookAtSettings, read_settings
 from vt_ros.look_at.session import Session
 
 # Beginnings of parameters; after a change of one the dead time may be another.
-_ABOUT_THE_DRIVE = ("output", "axes", "mount.", "joints.", "mavlink.", "dead_time.")
+_ABOUT_THE_DRIVE = ("output", "axes", "mount.", "joints.", "mavlink.", "onvif.", "dead_time.")
 
 
 class LookAtNode(ManagedNode[LookAtSettings, Session]):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where rates of the camera go: a topic of angular rates, two joints, or a MAVLink gimbal."""
+"""Where rates of the camera go: a topic, two joints, a MAVLink gimbal, or an ONVIF camera."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from vt_ros.common.errors import describe_error
 from vt_ros.look_at.control_law import Pair
 from vt_ros.look_at.controller import Phase
 from vt_ros.look_at.gimbal_manager import GimbalManagerClient
+from vt_ros.look_at.onvif_head import OnvifHead
 from vt_ros.look_at.parameters import (
     JOINT_STATE,
     JOINT_TRAJECTORY,
     MAVLINK,
     GimbalSettings,
     LookAtSettings,
+    OnvifSettings,
 )
 from vt_ros.mavlink.links import create_link
 
@@ -69,6 +71,8 @@ def create_output(node: Node, settings: LookAtSettings) -> Output:
     """
     if settings.output == MAVLINK:
         return MavlinkOutput(node, settings)
+    if settings.onvif is not None:
+        return OnvifOutput(node, settings, settings.onvif)
     if settings.output == JOINT_TRAJECTORY:
         return JointTrajectoryOutput(node, settings)
     if settings.output == JOINT_STATE:
@@ -310,6 +314,38 @@ class MavlinkOutput:
                 following = time.monotonic() + _CLIENT_TICK
                 self._client.tick()
         self._link.close()
+
+
+class OnvifOutput:
+    """Rates as velocities of an ONVIF camera."""
+
+    position: Pair | None = None
+
+    def __init__(self, node: Node, settings: LookAtSettings, onvif: OnvifSettings) -> None:
+        self._matrix = settings.mount.pan_and_tilt()
+        self._fastest = onvif.pan_rate, onvif.tilt_rate
+        self._head = OnvifHead(onvif, node.get_logger())
+
+    @property
+    def problem(self) -> str:
+        """The camera does not answer, or cannot be moved."""
+        return self._head.problem
+
+    def send(self, rates: Pair, phase: Phase) -> None:
+        """Have the velocities sent."""
+        if phase is Phase.HOMING:
+            self._head.go_home()
+            return
+        yaw, pitch = self._matrix @ rates  # to the left, and downwards
+        pan_rate, tilt_rate = self._fastest
+        self._head.set_velocity(-float(yaw) / pan_rate, -float(pitch) / tilt_rate)
+
+    def rest(self) -> None:
+        """Send nothing: what was sent last was a Stop."""
+
+    def close(self) -> None:
+        """Stop the camera."""
+        self._head.close(_PATIENCE_AT_END)
 
 
 def _nobody_subscribes(publisher: Publisher) -> str:

@@ -3,24 +3,31 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from vt_models.errors import InputError
+from vt_models.files import open_regular
 from vt_ros.common.parameters import Setting, Value, check_ros_name
 from vt_ros.look_at.control_law import LawSettings
 from vt_ros.look_at.controller import ControllerSettings
 from vt_ros.look_at.mount import Mount
 from vt_ros.mavlink.links import LinkUrl, parse_url
 
-TWIST, JOINT_TRAJECTORY, JOINT_STATE, MAVLINK = (
+TWIST, JOINT_TRAJECTORY, JOINT_STATE, MAVLINK, ONVIF = (
     "twist",
     "joint_trajectory",
     "joint_state",
     "mavlink",
+    "onvif",
 )
+_MOST_PASSWORD_BYTES = 1024
 _HOLD, _SEARCH, _HOME = "hold", "search", "home"
 _AXES = {"both": (True, True), "pan": (True, False), "tilt": (False, True)}
 _HALF_TURN = 3.1416
@@ -40,8 +47,9 @@ SETTINGS = (
         "output",
         TWIST,
         "What is commanded: angular rates on ~/cmd_vel, positions of two joints on "
-        "~/joint_trajectory, velocities of two joints on ~/joint_command, or a MAVLink gimbal.",
-        choices=(TWIST, JOINT_TRAJECTORY, JOINT_STATE, MAVLINK),
+        "~/joint_trajectory, velocities of two joints on ~/joint_command, a MAVLink gimbal, or an "
+        "ONVIF camera.",
+        choices=(TWIST, JOINT_TRAJECTORY, JOINT_STATE, MAVLINK, ONVIF),
     ),
     Setting("rate", 50.0, "Commands a second.", 10.0, 200.0),
     Setting("axes", "both", "What turns.", choices=tuple(_AXES)),
@@ -190,6 +198,17 @@ SETTINGS = (
         True,
         "Rates are off the horizon and the compass, so that the vehicle's turns do not count.",
     ),
+    Setting("onvif.host", "", "Address or name of the ONVIF camera."),
+    Setting("onvif.port", 80, "Its HTTP port.", 1, 65535),
+    Setting("onvif.username", "", "User there; empty: none is asked for."),
+    Setting(
+        "onvif.password_file",
+        "",
+        "File with the user's password in its only line, that nobody else may read.",
+    ),
+    Setting("onvif.profile", "", "Token of a media profile with pan and tilt; empty: the first."),
+    Setting("onvif.pan_rate", 1.0, "Rate of pan at the largest velocity, rad/s.", 0.01, 10.0),
+    Setting("onvif.tilt_rate", 1.0, "Rate of tilt at the largest velocity, rad/s.", 0.01, 10.0),
     Setting("hardware_id", "none", "hardware_id in /diagnostics.", live=True),
 )
 
@@ -217,6 +236,19 @@ class GimbalSettings:
 
 
 @dataclass(frozen=True)
+class OnvifSettings:
+    """An ONVIF camera; see the parameters onvif.*. The password is in no representation."""
+
+    host: str
+    port: int
+    username: str
+    password: str = field(repr=False)
+    profile: str
+    pan_rate: float
+    tilt_rate: float
+
+
+@dataclass(frozen=True)
 class LookAtSettings:
     """The parameters together.
 
@@ -229,6 +261,7 @@ class LookAtSettings:
         mount: of the camera there.
         joints: of the outputs that have some.
         gimbal: of the output that is one.
+        onvif: the camera of the output that is one; None: it is another output.
         hardware_id: in /diagnostics.
     """
 
@@ -240,6 +273,7 @@ class LookAtSettings:
     mount: Mount
     joints: JointSettings
     gimbal: GimbalSettings
+    onvif: OnvifSettings | None
     hardware_id: str
 
 
@@ -324,5 +358,57 @@ def read_settings(value: Callable[[str], Value]) -> LookAtSettings:
             gimbal_device_id=int(value("mavlink.gimbal_device_id")),
             yaw_lock=bool(value("mavlink.yaw_lock")),
         ),
+        onvif=_read_onvif(value) if output == ONVIF else None,
         hardware_id=str(value("hardware_id")),
     )
+
+
+def _read_onvif(value: Callable[[str], Value]) -> OnvifSettings:
+    """Return how to reach the camera; see `read_settings`."""
+    if importlib.util.find_spec("onvif") is None:
+        raise InputError(
+            "output is onvif, which needs the Python package onvif-zeep-async: "
+            "pip install 'vt_ros[onvif]'"
+        )
+    host, username = str(value("onvif.host")), str(value("onvif.username"))
+    if not host or any(sign in host for sign in "/@: \t"):
+        raise InputError(f"onvif.host is {host!r}, expected an address or a name, as 192.168.1.64")
+    if bool(username) != bool(value("onvif.password_file")):
+        raise InputError("onvif.username and onvif.password_file belong together: give both")
+    return OnvifSettings(
+        host=host,
+        port=int(value("onvif.port")),
+        username=username,
+        password=_read_password(str(value("onvif.password_file"))),
+        profile=str(value("onvif.profile")),
+        pan_rate=float(value("onvif.pan_rate")),
+        tilt_rate=float(value("onvif.tilt_rate")),
+    )
+
+
+def _read_password(given: str) -> str:
+    """Return the password in a file; its content is in no message.
+
+    Raises:
+        InputError: the file cannot be read, others may read it, or it holds no line of text.
+    """
+    if not given:
+        return ""
+    path = Path(given).expanduser()
+    try:
+        with open_regular(path, _MOST_PASSWORD_BYTES) as file:
+            mode = os.fstat(file.fileno()).st_mode
+            password = file.read().decode("utf-8").rstrip("\r\n")
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"onvif.password_file: {path} cannot be read ({reason})") from error
+    except UnicodeDecodeError:
+        raise InputError(f"onvif.password_file: {path} holds no UTF-8 text") from None
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise InputError(
+            f"onvif.password_file: others than the owner may use {path} (mode "
+            f"{stat.S_IMODE(mode):o}); run `chmod 600 {path}`"
+        )
+    if not password or "\n" in password:
+        raise InputError(f"onvif.password_file: {path} holds no password in one line")
+    return password
