@@ -57,10 +57,12 @@ def main(arguments: list[str] | None = None) -> int:
     add = parser.add_argument
     add("--against", type=Path, default=COMMITTED, help="earlier results; default: %(default)s")
     add("--only", default=",".join(PARTS), help="default: %(default)s")
+    add("--rate", type=float, help="of the node's images, Hz; default: the earlier one")
     add("--fresh", type=Path, help="compare the results there; default: measure anew")
     add("--output", type=Path, default=FRESH, help="of what is measured; default: %(default)s")
     args = parser.parse_args(arguments)
-    options = run.parse(["--only", args.only, "--peak-repeats", "0"])
+    rate = [] if args.rate is None else ["--rate", str(args.rate)]
+    options = run.parse(["--only", args.only, "--peak-repeats", "0", *rate])
     committed = read(args.against)
     found = Comparison()
     measured = read(args.fresh) if args.fresh is not None else {}
@@ -70,6 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         if args.fresh is None:
             try:
+                if args.rate is None:
+                    options.rate = committed[part].get("rate", options.rate)
                 measured[part] = _measure(part, committed[part], options)
             except VtModelsError as error:
                 found.skipped.append(f"{part}: {error}")
@@ -111,8 +115,8 @@ def compare(
     drops = [one["drops"] for one in now.get("cases", {}).values()]
     if drops and max(drops) > MOST_DROPS:
         found.skipped.append(
-            f"{part}: {max(drops):.0%} of the images were dropped at 30 Hz: times mean "
-            "little then; end other programs"
+            f"{part}: {max(drops):.0%} of the images were dropped, and times mean little then; end "
+            "other programs, or give a lower --rate"
         )
         return
     earlier, later = ratios(part, before, reference), ratios(part, now, reference)

@@ -5,8 +5,8 @@
 
 Two nodes run, one takes raw images and one JPEG (quality 80); sizes and kinds take turns, and a
 fixed piece of work (`benchmarks.reference`) before each, so that `make bench-check` can compare
-ratios. Images come at 30 Hz from this process, serialised before; the highest rate is that at which
-at most 5 % of the images are without detections.
+ratios. Images come at 30 Hz (`--rate`) from this process, serialised before; the highest rate is
+that at which at most 5 % of the images are without detections.
 """
 
 from __future__ import annotations
@@ -161,13 +161,14 @@ class Stream:
         self.arrived[stamp_nanoseconds(message.header.stamp)] = time.time_ns()
 
 
-def benchmark(repeats: int, peak_repeats: int, domain: int) -> dict[str, Any]:
+def benchmark(repeats: int, peak_repeats: int, domain: int, rate: float = RATE) -> dict[str, Any]:
     """Measure the node with its default parameters.
 
     Args:
-        repeats: at 30 Hz.
+        repeats: at the fixed rate.
         peak_repeats: of the search for the highest rate; 0 leaves it out.
         domain: of ROS, of its own.
+        rate: the fixed one, Hz.
 
     Raises:
         BackendError: a node does not start, or refuses the target.
@@ -197,14 +198,14 @@ def benchmark(repeats: int, peak_repeats: int, domain: int) -> dict[str, Any]:
                 work = _work_ms()
                 stream.start(shown, scenes[name].box(0))
                 if number < repeats:
-                    blocks.append({"case": case, "reference_ms": work, **_at_30_hz(stream, shown)})
+                    blocks.append({"case": case, "reference_ms": work, **_at(rate, stream, shown)})
                 if number < peak_repeats:
                     peaks.setdefault(case, []).append(highest_rate(_drops(stream, shown)))
         rows = {stream.kind: stream.rows() for stream in streams}
     return {
         "benchmark": "node",
         **about,
-        "rate": RATE,
+        "rate": rate,
         "frames": FRAMES,
         "cases": summary(blocks, rows, peaks),
         "start_up": {
@@ -292,7 +293,8 @@ def to_text(result: Mapping[str, Any]) -> str:
         *("overhead_ms", "cpu_median_ms", "network_ms", "age_p50_ms", "age_p99_ms"),
         *("latency_p50_ms", "latency_p99_ms", "cpu_share", "peak_hz", "tracking"),
     )
-    return f"{table('node at 30 Hz', columns, result['cases'].items())}\n"
+    title = f"node at {result['rate']:g} Hz"
+    return f"{table(title, columns, result['cases'].items())}\n"
 
 
 def _start_up(scene: Scene) -> dict[str, float]:
@@ -332,10 +334,10 @@ def _nodes(kinds: Sequence[str]) -> Iterator[list[Stream]]:
         rclpy.shutdown(context=context)
 
 
-def _at_30_hz(stream: Stream, shown: Iterator[bytes]) -> dict[str, Any]:
-    stream.publish((next(shown) for _ in range(WARM_FRAMES)), RATE)
+def _at(rate: float, stream: Stream, shown: Iterator[bytes]) -> dict[str, Any]:
+    stream.publish((next(shown) for _ in range(WARM_FRAMES)), rate)
     stream.states.clear()
-    stamps = stream.publish((next(shown) for _ in range(FRAMES)), RATE)
+    stamps = stream.publish((next(shown) for _ in range(FRAMES)), rate)
     time.sleep(SECONDS_TO_SETTLE)
     states = list(stream.states)
     tracking = states.count(TrackStatus.STATE_TRACKING) / len(states) if states else 0.0

@@ -74,12 +74,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--plain-torch", default=True, action=argparse.BooleanOptionalAction, help=torch_help)
     add("--repeats", default=5, type=int, help="of times; default: %(default)s")
     add("--peak-repeats", default=3, type=int, help="of the node's highest rate; default: 3")
+    add("--rate", default=30.0, type=float, help="of the node's images, Hz; default: %(default)s")
     add("--domain", default=98, type=int, help="of ROS, of its own; default: %(default)s")
     add("--output", type=Path, default=RESULTS, help="directory; default: %(default)s")
     given = sys.argv[1:] if arguments is None else arguments
     args = parser.parse_args(with_current_names(["bench", *given])[1:])
     if args.repeats < 1:
         parser.error(f"--repeats is {args.repeats}; expected 1 or more")
+    if not 0.1 <= args.rate <= 1000.0:
+        parser.error(f"--rate is {args.rate}; expected 0.1 to 1000")
     if not args.root.is_dir():
         missing = f"{args.root}: no such directory; no accuracy, speed on a synthetic video"
         print(missing, file=sys.stderr)
@@ -140,7 +143,7 @@ def _node(args: argparse.Namespace) -> dict[str, Any]:
         from benchmarks import node  # noqa: PLC0415 - needs ROS 2
     except ImportError as error:
         raise BackendError(f"the node needs ROS 2: {error}; run `make setup`") from error
-    result = node.benchmark(args.repeats, args.peak_repeats, args.domain)
+    result = node.benchmark(args.repeats, args.peak_repeats, args.domain, args.rate)
     print(node.to_text(result))
     return result
 
