@@ -14,7 +14,7 @@ from vt_models.grounding.export import export_detector
 from vt_models.grounding.export_directory import MANIFEST
 from vt_models.grounding.text_detector_export import export_text_detector
 from vt_models.grounding.zero_shot import open_detector
-from vt_models.nets.text_detector import NAME, TextDetector
+from vt_models.nets.text_detector import NAME, NAMES, TextDetector
 from vt_models.weights.tensors import load_weights
 
 DEFAULT_CANVAS = (384, 640)
@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
             args.output,
             canvas=args.size or DEFAULT_CANVAS,
             threshold=threshold,
+            names=tuple(json.loads(facts.pop(NAMES, "[]"))),
             facts={"source": Path(args.source).name, "trained": facts},
         )
     manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))

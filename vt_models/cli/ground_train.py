@@ -15,7 +15,7 @@ import torch
 from vt_models.cli.options import check_counts, seconds_of, training_device
 from vt_models.errors import InputError
 from vt_models.nets.bert import load_text_weights
-from vt_models.nets.text_detector import NAME, STRIDES, TextDetector
+from vt_models.nets.text_detector import NAME, NAMES, STRIDES, TextDetector
 from vt_models.training.cpu import prepare_cpu
 from vt_models.training.data.targets import load_image_pack
 from vt_models.training.run_bar import RunBar
@@ -52,7 +52,11 @@ def run(args: argparse.Namespace) -> int:
     if trainer.stopped:
         sys.stderr.write(f"stopped at {trainer.samples} images; the same command goes on there\n")
         return 130
-    facts = {"settings": json.dumps(dataclasses.asdict(settings)), "samples": str(trainer.samples)}
+    facts = {
+        "settings": json.dumps(dataclasses.asdict(settings)),
+        "samples": str(trainer.samples),
+        NAMES: json.dumps(trainer.names),
+    }
     save_weights(to_tensors(trainer.averaged_net), args.output / WEIGHTS, NAME, facts)
     sys.stdout.write(f"weights: {args.output / WEIGHTS}\n")
     return 0

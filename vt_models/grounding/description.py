@@ -118,6 +118,15 @@ def name_of(text: str) -> str:
     return " ".join(kept + last)
 
 
+def says_something(text: str) -> bool:
+    """Return whether there is any word but articles and prepositions.
+
+    >>> says_something("the left"), says_something("1234 !"), says_something("the the")
+    (True, False, False)
+    """
+    return not set(_words_of(text)) <= _ARTICLES | _BESIDE
+
+
 def _words_of(text: str) -> list[str]:
     return re.findall(r"[^\W\d_]+", text.lower())
 

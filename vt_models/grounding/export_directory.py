@@ -37,6 +37,7 @@ OUTPUTS = ("scores", "boxes")
 _MOST_SIDE = 4096
 """Pixels; the largest published detectors see 1333."""
 _MOST_PIECES = 1024
+_MOST_NAMES, _LONGEST_NAME = 10_000, 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,8 @@ class DetectorExport:
         names_only: the network knows what things are called and nothing of sides, sizes and
             colours; these are then judged by rules (`vt_models.grounding.attributes`). Where
             `grounding.json` does not say so, it knows them.
+        names: that the network was trained on, if it knows names only; empty: it was trained on
+            texts of any kind.
         files: contents by name.
     """
 
@@ -80,6 +83,7 @@ class DetectorExport:
     text: TextFormat
     default_threshold: float
     names_only: bool = False
+    names: tuple[str, ...] = ()
     files: dict[str, bytes]
 
     def manifest(self) -> dict[str, Any]:
@@ -118,6 +122,7 @@ def read_detector(directory: str | Path) -> DetectorExport:
             ),
             default_threshold=_number(manifest["default_threshold"], 0, 1, float),
             names_only=bool(manifest.get("names_only", False)),
+            names=_names(manifest.get("names", [])),
             files={
                 name: read_checked(directory / name, manifest["files"][name])
                 for name in (GRAPH, TOKENIZER)
@@ -128,6 +133,15 @@ def read_detector(directory: str | Path) -> DetectorExport:
             f"{directory / MANIFEST} is not a complete description of a detector "
             f"({type(error).__name__}: {error}); export the model again"
         ) from error
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > _MOST_NAMES:
+        raise ValueError(f"{reprlib.repr(value)} where up to {_MOST_NAMES} names belong")
+    for name in value:
+        if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:
+            raise ValueError(f"{reprlib.repr(name)} where a name belongs")
+    return tuple(value)
 
 
 def _number(value: Any, low: int, high: int, kind: type[float] = int) -> Any:

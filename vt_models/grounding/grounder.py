@@ -11,10 +11,11 @@ from typing import Protocol, TypeAlias
 
 import cv2
 
+from vt_models.errors import InputError
 from vt_models.geometry.boxes import Box, iou
 from vt_models.geometry.crop import check_frame
 from vt_models.grounding.attributes import weigh
-from vt_models.grounding.description import name_of
+from vt_models.grounding.description import name_of, says_something
 from vt_models.grounding.results import (
     Candidate,
     Frame,
@@ -122,11 +123,17 @@ class Grounder:
         words = check_text(text, settings.max_text_length)
         is_cancelled = cancelled or (lambda: False)
         check_cancelled(is_cancelled)
+        asked = words
+        if self._detector.names_only:
+            if not says_something(words):
+                raise InputError(
+                    f"{words!r} describes nothing; describe the target, e.g. 'the red car'"
+                )
+            asked = name_of(words)
         while not self._turn.acquire(timeout=_POLL):
             check_cancelled(is_cancelled)
         try:
             start = time.perf_counter()
-            asked = name_of(words) if self._detector.names_only else words
             found = self._detector.detect(frame, asked, is_cancelled)
             seconds = time.perf_counter() - start
         finally:

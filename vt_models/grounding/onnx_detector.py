@@ -30,6 +30,7 @@ from vt_models.grounding.export_directory import (
     read_detector,
 )
 from vt_models.grounding.grounder import Cancelled, check_cancelled
+from vt_models.grounding.names import check_known
 from vt_models.grounding.results import Candidate, Frame
 from vt_models.grounding.text import prompt_of
 from vt_models.runtime.engine import check_device, check_threads
@@ -141,6 +142,7 @@ class OnnxDetector:
     ) -> None:
         self.default_threshold = exported.default_threshold
         self.names_only = exported.names_only
+        self._names = frozenset(exported.names)
         self._canvas, self._padding = exported.canvas, exported.padding
         self._encode = PromptEncoder(exported.files[TOKENIZER], exported.text)
         device, threads = check_device(device), check_threads(threads)
@@ -150,6 +152,7 @@ class OnnxDetector:
 
     def detect(self, frame: Frame, text: str, cancelled: Cancelled) -> list[Candidate]:
         """Boxes of the frame with their scores, the best few hundred; see `Detector.detect`."""
+        check_known(text, self._names)
         ids, mask = self._encode(text)
         placed = place(frame, self._canvas, self._padding)
         inputs: dict[str, NDArray[Any]] = {

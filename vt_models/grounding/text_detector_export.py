@@ -49,6 +49,7 @@ def export_text_detector(
     *,
     canvas: tuple[int, int],
     threshold: float,
+    names: tuple[str, ...] = (),
     storage: Storage = "int8",
     facts: dict[str, Any] | None = None,
 ) -> Path:
@@ -59,6 +60,8 @@ def export_text_detector(
         directory: to create. A previous export there is replaced; its other files are kept.
         canvas: (height, width) of the images in pixels, multiples of 32.
         threshold: the score from which on a box is worth believing.
+        names: that the network was trained on; what is called by none of them is refused. Empty:
+            any text is searched for.
         storage: of the weights, see `vt_models.export.weight_storage`.
         facts: more entries of `grounding.json`.
 
@@ -89,6 +92,7 @@ def export_text_detector(
         text=TextFormat(length=TEXT_LENGTH, lower_case=True, ending="", separators="", pad_id=0),
         default_threshold=threshold,
         names_only=True,
+        names=names,
         files={TOKENIZER: vocabulary()},
     )
     described = with_graph(described, module, stored)

@@ -31,6 +31,8 @@ from vt_models.nets.pretrained import Depthwise
 
 NAME = "text_detector"
 """What weights files and exports call this network."""
+NAMES = "names"
+"""Entry of a weights file: the names that it was trained on, as JSON."""
 STRIDES = (8, 16, 32)
 TEXT = BertConfig(dim=192, depth=3, heads=6, hidden=768, embedding=64, positions=64)
 """The text encoder that `vt-models distill-text-encoder` makes."""

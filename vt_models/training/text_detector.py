@@ -179,6 +179,11 @@ class DetectorTrainer:
         self.checkpoint = directory / "last.pt"
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """That are learnt."""
+        return self._dataset.names
+
+    @property
     def stopped(self) -> bool:
         """`stop` ended the run before its end."""
         return self._stopping and self.samples < self.settings.optim.samples

@@ -10,6 +10,7 @@ import pytest
 
 from vt_models.datasets.folder import FolderDataset
 from vt_models.datasets.images import read_image
+from vt_models.errors import InputError
 from vt_models.geometry.boxes import iou
 from vt_models.grounding import Grounder, GroundingSettings, create_grounder
 from vt_models.grounding.confusion import cases, judge
@@ -33,6 +34,7 @@ def grounder() -> Grounder:
 def test_bundled_detector_is_small_and_lists_its_names() -> None:
     exported = read_detector(BUNDLED)
     assert exported.names_only
+    assert len(exported.names) == 82
     assert sum(len(data) for data in exported.files.values()) < MOST_BYTES
     assert (BUNDLED / "MODEL_CARD.md").is_file()
 
@@ -53,6 +55,34 @@ def test_bundled_detector_finds_objects_by_name(
     assert found.status == "found", found.reason
     assert found.chosen is not None
     assert float(iou(found.chosen.box, chosen.boxes[0])) > 0.5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("asdf", "hello", "test", "[SEP] [CLS]", "lorem ipsum dolor sit amet", "happiness"),
+        *("1234", "😀😀", "the the the", "of and but", "{}1", "null", "x", "the wug on the left"),
+        *("excavator", "the head of the surfer"),
+    ],
+)
+def test_bundled_detector_refuses_what_it_has_not_learnt(grounder: Grounder, text: str) -> None:
+    """The network itself finds something for most of these, with scores like those of a car."""
+    frame = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+    with pytest.raises(InputError, match=r"describes nothing|does not know what"):
+        grounder.find(frame, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("the left", "a red one", "the police car", "two dogs", "puppy", "the women", "buses"),
+        *("a taxi", "the surfer riding the wave", "Sports Ball", "something on the road"),
+    ],
+)
+def test_bundled_detector_takes_other_words_for_what_it_has_learnt(
+    grounder: Grounder, text: str
+) -> None:
+    assert grounder.find(np.zeros((120, 160, 3), np.uint8), text).backend == "onnx"
 
 
 @pytest.mark.parametrize("sequence", ["davis_car-roundabout", "otb_Jogging1", "uav123_person11"])

@@ -147,6 +147,9 @@ def test_a_changed_file_is_refused(red: Any, red_detector: Path, tmp_path: Path)
         ({"canvas": "large"}, "not a complete description"),
         ({"text": {"length": 16}}, "lower_case"),
         ({"padding": [0, 0]}, "not a complete description"),
+        ({"names": "car"}, "up to 10000 names"),
+        ({"names": ["car", 7]}, "7 where a name belongs"),
+        ({"names": [""]}, "where a name belongs"),
         ({"files": {}}, "detector.onnx"),
     ],
 )

@@ -224,9 +224,12 @@ def test_the_commands_make_a_detector(
     assert "128x96" in capsys.readouterr().out
     manifest = json.loads((tmp_path / "detector" / "grounding.json").read_text())
     assert manifest["names_only"] is True
+    assert manifest["names"] == ["boat", "car"]
     assert manifest["trained"]["samples"] == "8"
     assert manifest["parity"]["score_abs"] < 1e-4
-    assert create_grounder("onnx", output).find(np.zeros((60, 80, 3), np.uint8), "a dog")
+    assert create_grounder("onnx", output).find(np.zeros((60, 80, 3), np.uint8), "a car")
+    with pytest.raises(InputError, match="has learnt 2 names, such as car, boat"):
+        create_grounder("onnx", output).find(np.zeros((60, 80, 3), np.uint8), "a dog")
 
 
 @pytest.mark.parametrize(
