@@ -523,6 +523,19 @@ def declare_weights(parser: argparse.ArgumentParser) -> None:
     add("--output", required=True, type=parse_path, help="the .safetensors file to write")
     add_json(add)
 
+    averaging = actions.add_parser(
+        "mean",
+        help="average weights of one model that were trained from one start",
+        description="Write the weighted mean of .safetensors files of one model, value by value: "
+        "checkpoints of a run, or runs that began with the same weights.",
+    )
+    add = averaging.add_argument
+    add("files", type=parse_path, nargs="+", metavar="FILE", help=".safetensors, two or more")
+    add("--model", required=True, help="name of the model, see `vt-models models`")
+    add("--shares", help="of each file, for instance 0.25,0.75; default: equal")
+    add("--output", required=True, type=parse_path, help="the .safetensors file to write")
+    add_json(add)
+
     verifying = actions.add_parser(
         "verify",
         help="check export directories: sha256, description, and that they run",

@@ -67,7 +67,7 @@ COMMANDS = {
     "ground": "find what a text describes in an image",
     "ground-train": "train the detector that finds things by name",
     "ground-export": "make an ONNX detector from a checkpoint or weights",
-    "weights": "import published checkpoints, check weights",
+    "weights": "import published checkpoints, average and check weights",
     "models": "list the models",
     "bench": "measure speed",
     "doctor": "explain this environment, with remedies",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vt-models weights`: published checkpoints to weights files; export directories checked."""
+"""`vt-models weights`: published checkpoints imported, weights averaged, exports checked."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import json
 import sys
 
 from vt_models.cli.options import check_weights_file
-from vt_models.errors import VtModelsError
+from vt_models.errors import InputError, VtModelsError
+from vt_models.registry import get_spec
 from vt_models.runtime.export_directory import TORCH_WEIGHTS
 from vt_models.verify import Verified, verify, weights_here
 
 
 def run(args: argparse.Namespace) -> int:
     """Run `vt-models weights`; raises VtModelsError for what the command prints in one line."""
-    return _verify(args) if args.action == "verify" else _import(args)
+    actions = {"import": _import, "mean": _mean, "verify": _verify}
+    return actions[args.action](args)
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -50,6 +52,28 @@ def _verified(one: Verified) -> str:
         f"{one.does}; exported with {one.commit[:7] or 'unknown code'}"
         + (remarks and f"; {remarks}")
     )
+
+
+def _mean(args: argparse.Namespace) -> int:
+    from vt_models.weights.mean import save_mean  # noqa: PLC0415 - needs an extra
+
+    check_weights_file(args.output, *args.files)
+    shares = None
+    if args.shares is not None:
+        try:
+            shares = [float(share) for share in args.shares.split(",")]
+        except ValueError:
+            raise InputError(
+                f"--shares {args.shares!r}: expected numbers such as 0.25,0.75"
+            ) from None
+    written = save_mean(args.files, get_spec(args.model).name, args.output, shares)
+    about = {"model": args.model, "output": str(written), "files": [str(f) for f in args.files]}
+    sys.stdout.write(
+        json.dumps(about, indent=2) + "\n"
+        if args.json
+        else f"wrote {written}, the mean of {len(args.files)} files\n"
+    )
+    return 0
 
 
 def _import(args: argparse.Namespace) -> int:
