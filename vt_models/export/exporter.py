@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from vt_models.errors import ExportError
 from vt_models.export.batch_norm_folding import fold_batch_norms
+from vt_models.export.inference_forms import use_inference_forms
 from vt_models.export.parity import OUTPUT_TOLERANCE, SEQUENCE_TOLERANCE_PX, check_engines
 from vt_models.export.weight_storage import Storage, Stored, round_weights, store_weights
 from vt_models.files import draft_of_directory, parse_json, read_bytes
@@ -86,9 +87,10 @@ def export_model(
 ) -> Path:
     """Export a network; either a checked directory appears at `directory`, or nothing changes.
 
-    The network is copied, merged, and its batch norms are folded. The graphs normalise inside
-    and compute in float32. The graphs are then loaded as a tracker would load them and compared
-    with the torch network: 1e-4 on outputs, 0.05 px over 12 frames.
+    The network is copied, merged, and its batch norms are folded. The graphs normalise inside,
+    compute in float32, and have the forms of `vt_models.export.inference_forms`. They are then
+    loaded as a tracker would load them and compared with the torch network, which has none of
+    these forms: 1e-4 on outputs, 0.05 px over 12 frames.
 
     Args:
         net: the network, on any device.
@@ -115,12 +117,14 @@ def export_model(
     stored = copy.deepcopy(plain)
     folded = fold_batch_norms(stored, lambda: example_graphs(stored, spec))
     rounded = round_weights(stored, storage)
-    graphs = example_graphs(stored, spec)
+    exported = copy.deepcopy(stored)
+    use_inference_forms(exported)
+    graphs = example_graphs(exported, spec)
 
     with draft_of_directory(directory) as built:
         contents = {graph.file: onnx_bytes(graph, rounded) for graph in graphs}
         if spec.narrow is not None:
-            narrow = example_graphs(stored, spec.narrow)[0]._replace(file=NARROW_SEARCH_GRAPH)
+            narrow = example_graphs(exported, spec.narrow)[0]._replace(file=NARROW_SEARCH_GRAPH)
             contents[narrow.file] = onnx_bytes(narrow, rounded)
         if spec.language:
             from vt_models.text import vocabulary  # noqa: PLC0415 - language models only

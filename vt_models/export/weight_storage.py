@@ -103,6 +103,8 @@ def store_weights(model: onnx.ModelProto, stored: Stored) -> None:
             continue
         values = numpy_helper.to_array(tensor)
         scaled = stored.scaled.get(values.tobytes()) if values.size else None
+        if scaled is not None and (*scaled.values.shape, 1, 1) == values.shape:
+            scaled = Scaled(scaled.values[..., None, None], scaled.scale[..., None, None])
         if scaled is not None and scaled.values.shape == values.shape:
             nodes += _as_bytes(model, tensor, scaled)
         elif values.size >= _HALF_MIN_ELEMENTS:
