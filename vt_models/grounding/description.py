@@ -41,7 +41,10 @@ _BESIDE = frozenset(
 )
 """What begins with one of these words is said beside the name."""
 _THINGS_IN_ING = frozenset(
-    ("building", "ceiling", "clothing", "duckling", "painting", "railing", "ring", "swing", "wing")
+    (
+        *("building", "ceiling", "clothing", "duckling", "painting", "parking", "railing", "ring"),
+        *("swing", "wing"),
+    )
 )
 """Other words in -ing say what a thing does."""
 _ARTICLES = frozenset(

@@ -77,6 +77,7 @@ def test_bundled_detector_refuses_what_it_has_not_learnt(grounder: Grounder, tex
     [
         *("the left", "a red one", "the police car", "two dogs", "puppy", "the women", "buses"),
         *("a taxi", "the surfer riding the wave", "Sports Ball", "something on the road"),
+        *("the parking meter", "the diningtable", "tvmonitor"),
     ],
 )
 def test_bundled_detector_takes_other_words_for_what_it_has_learnt(
@@ -151,3 +152,8 @@ def test_pjvlt_tiny_grounds_texts_with_bundled_weights(shared_dir: Path) -> None
     assert len(chosen) == 8
     assert right >= 5
     assert higher >= 6
+
+
+def test_bundled_detector_can_be_asked_for_each_of_its_names(grounder: Grounder) -> None:
+    for name in read_detector(BUNDLED).names:
+        grounder.find(np.zeros((32, 32, 3), np.uint8), f"the {name}")
