@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -78,7 +79,7 @@ def unit_quaternion(quaternion: Sequence[float]) -> Array:
         InputError: it is not finite, or far from that.
     """
     values = np.array(quaternion, np.float64)
-    norm = float(np.linalg.norm(values))
+    norm = math.hypot(*values)  # unlike the sum of squares, it does not overflow
     if not abs(norm - 1.0) <= _LARGEST_NORM_ERROR:  # nan is not
         raise InputError(f"quaternion is {values.tolist()}, expected the norm 1")
     return values / norm

@@ -32,6 +32,7 @@ from vt_models.geometry.rigid import (
     unit_quaternion,
 )
 from vt_ros.common.convert import NANOSECONDS, stamp_nanoseconds
+from vt_ros.common.errors import frame_id_problem
 
 try:
     import tf2_ros
@@ -39,6 +40,7 @@ except ImportError:
     tf2_ros = None
 
 _CACHE_SECONDS = 10.0  # as tf2's
+_MOST_FRAMES = 10_000  # more are a program that never gives a name twice
 _DEEPEST = 1000  # frames between one and the root, as tf2's MAX_GRAPH_DEPTH
 
 
@@ -146,9 +148,14 @@ class TransformBuffer:
         child, parent = _name(message.child_frame_id), _name(message.header.frame_id)
         rotation, shift = message.transform.rotation, message.transform.translation
         translation = np.array((shift.x, shift.y, shift.z))
-        problem = ""
+        problem = frame_id_problem(child) or frame_id_problem(parent)
+        if problem:
+            self.refused = f"TF: {problem}"
+            return
         if not child or not parent or child == parent:
             problem = "expected two different frames"
+        elif child not in self._links and len(self._links) >= _MOST_FRAMES:
+            problem = f"there are {_MOST_FRAMES} frames already"
         else:
             try:
                 check_translation(translation)

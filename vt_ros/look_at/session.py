@@ -14,6 +14,7 @@ from std_srvs.srv import Trigger
 from vt_interfaces.msg import TrackStatus
 from vt_models.errors import InputError
 from vt_ros.common.convert import NANOSECONDS, STATE_NAMES, stamp_nanoseconds
+from vt_ros.common.errors import frame_id_problem
 from vt_ros.look_at.controller import (
     Command,
     LookAtController,
@@ -145,8 +146,11 @@ def read_observation(status: TrackStatus) -> Observation:
     """Return what a status says.
 
     Raises:
-        InputError: it has a state that there is not.
+        InputError: it has a state that there is not, or a frame_id that is none.
     """
+    problem = frame_id_problem(status.header.frame_id)
+    if problem:
+        raise InputError(problem)
     if status.state not in STATE_NAMES:
         raise InputError(f"the state is {status.state}, which is none of TrackStatus")
     return Observation(

@@ -14,6 +14,7 @@ from vt_models.errors import InputError
 from vt_models.geometry.geodesy import GeodeticPoint
 from vt_ros.client import State
 from vt_ros.common.convert import NANOSECONDS
+from vt_ros.common.errors import shortened
 from vt_ros.mavlink.messages import (
     Attitude,
     CameraTrackingGeoStatus,
@@ -69,7 +70,7 @@ class GeoReport:
         now, settings, place = self._clock(), self._settings, position.place
         self._heard, self._problem = now, position.problem
         if place is not None and place.frame_id != settings.frame:
-            self._problem = (
+            self._problem = shortened(
                 f"positions are in {place.frame_id!r}, expected {settings.frame!r}: set "
                 f"output_frame of {settings.target_3d}, or geo.frame"
             )

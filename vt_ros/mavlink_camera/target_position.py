@@ -17,6 +17,7 @@ from vt_interfaces.msg import PositionStatus
 from vt_models.errors import InputError
 from vt_models.geometry.rigid import rotation_matrix, unit_quaternion
 from vt_ros.common.convert import stamp_nanoseconds
+from vt_ros.common.errors import frame_id_problem, shortened
 
 Array = NDArray[np.float64]
 
@@ -133,14 +134,15 @@ def read_position(
     """
     stamp, target_id = stamp_nanoseconds(status.header.stamp), int(status.target_id)
     if not status.method or not detections.detections:
-        reason = status.message or "target_3d has no position in this frame"
+        reason = shortened(status.message) or "target_3d has no position in this frame"
         return TargetPosition(stamp, target_id, None, reason)
     if velocity is not None and stamp_nanoseconds(velocity.header.stamp) != stamp:
         velocity = None
     try:
         place = _read_place(status, detections, velocity)
     except InputError as error:
-        return TargetPosition(stamp, target_id, None, f"target_3d makes no sense: {error}")
+        reason = shortened(f"target_3d makes no sense: {error}")
+        return TargetPosition(stamp, target_id, None, reason)
     return TargetPosition(stamp, target_id, place)
 
 
@@ -149,7 +151,10 @@ def _read_place(
     detections: Detection3DArray,
     velocity: TwistWithCovarianceStamped | None,
 ) -> Place:
-    detection = detections.detections[0]
+    detection, frame_id = detections.detections[0], detections.header.frame_id
+    problem = frame_id_problem(frame_id)
+    if problem:
+        raise InputError(problem)
     if detection.id != str(status.target_id):
         raise InputError(f"the detection is of target {detection.id!r}, not of {status.target_id}")
     if len(detection.results) != 1:
@@ -169,7 +174,7 @@ def _read_place(
         covariance = _covariance("the velocity", velocity.twist.covariance)
         moving = Velocity(velocity.header.frame_id.removeprefix("/"), vector, covariance)
     return Place(
-        frame_id=detections.header.frame_id.removeprefix("/"),
+        frame_id=frame_id.removeprefix("/"),
         point=point,
         covariance=_covariance("the position", pose.covariance),
         direction=axes[:, 0],

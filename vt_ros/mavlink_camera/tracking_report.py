@@ -13,6 +13,7 @@ from vt_ros.mavlink.messages import (
     TrackingStatus,
 )
 
+_LARGEST_SIDE = 65_535  # pixels; MAVLink has 16 bits for it
 _MOST_ESTIMATES = 1024  # 10 s, the longest delay, at 100 images a second
 
 _ERROR = CameraTrackingImageStatus(tracking_status=TrackingStatus.ERROR)
@@ -45,13 +46,17 @@ class TrackingReport:
                 that disagree, counts as none or as the whole delay.
             delay: seconds after exposure at which it is to be reported.
         """
-        status = estimate.status
-        if status.image_width and status.image_height:  # else the frame could not be read
-            self.size = status.image_width, status.image_height
+        size = estimate.status.image_width, estimate.status.image_height
+        if not all(size):  # the frame could not be read: a predicted box is of the one before
+            size = self.size
+        elif max(size) > _LARGEST_SIDE:  # of no image, so the box is of none
+            size = 0, 0
+        else:
+            self.size = size
         self.state, self._heard = estimate.state, now
         self.target_id = estimate.target_id
         report_at = now + min(max(delay - image_age, 0.0), delay)
-        self._estimates.append((report_at, estimate, self.size))
+        self._estimates.append((report_at, estimate, size))
 
     def silence(self, now: float) -> float:
         """Return for how many seconds no estimate has come; infinity before the first one."""
@@ -71,14 +76,20 @@ class TrackingReport:
         _, estimate, (width, height) = estimates[0]
         if estimate.state is State.IDLE:
             return CameraTrackingImageStatus()
-        if estimate.state is State.LOST or estimate.box is None or not width:
+        box = estimate.box
+        if (
+            estimate.state is State.LOST
+            or box is None
+            or not width
+            or not all(map(math.isfinite, box))
+        ):
             return CameraTrackingImageStatus(
                 tracking_status=TrackingStatus.ERROR, tracking_mode=TrackingMode.RECTANGLE
             )
         status = TrackingStatus.ACTIVE
         if estimate.state is State.COASTING:
             status |= TrackingStatus.COASTING
-        x, y, w, h = estimate.box
+        x, y, w, h = box
         left, top, right, bottom = (
             min(max(value, 0.0), 1.0)
             for value in (x / width, y / height, (x + w) / width, (y + h) / height)

@@ -22,6 +22,7 @@ from vt_models.geometry.position import BoxView, Position
 from vt_models.geometry.rigid import Transform, facing
 from vt_ros.client import Estimate, EstimateSubscription, State
 from vt_ros.common.convert import NANOSECONDS
+from vt_ros.common.errors import frame_id_problem, shortened
 from vt_ros.common.transforms import TransformError, TransformNotYetError, create_transforms
 from vt_ros.target_3d.depth_image import Calibration
 from vt_ros.target_3d.errors import NoPositionError, NotYetError
@@ -136,6 +137,7 @@ class Session:
 
     def _give_up(self, estimate: Estimate, reason: str) -> None:
         """Say why a frame gives no position."""
+        reason = shortened(reason)
         self.measured, self.located, self.last = estimate.measured, False, reason
         self.counts["none" if estimate.measured else "not measured"] += 1
         if estimate.measured:
@@ -152,6 +154,9 @@ class Session:
             self._last_target, self._last_stamp = estimate.target_id, 0
             self._gate.reset()
             self._filter.reset()
+        problem = frame_id_problem(estimate.frame_id)
+        if problem:
+            raise NoPositionError(problem)
         if not estimate.measured:
             raise NoPositionError(
                 f"the target is not measured in this frame: {estimate.state.name}"
@@ -214,7 +219,7 @@ class Session:
                 refusals.append(f"{method}: {error}")
             except _REASONS as error:
                 refusals.append(f"{method}: {error}")
-        message = "; ".join(refusals)
+        message = shortened("; ".join(refusals))
         if position is None:
             raise NoPositionError(message)
         self._follow(estimate, position, to_fixed)
@@ -243,9 +248,9 @@ class Session:
         except TransformNotYetError as error:
             if not final:
                 raise
-            self.velocity_problem = str(error)
+            self.velocity_problem = shortened(str(error))
         except TransformError as error:
-            self.velocity_problem = str(error)
+            self.velocity_problem = shortened(str(error))
         return None
 
     def _follow(self, estimate: Estimate, position: Position, to_fixed: Transform | None) -> None:

@@ -110,6 +110,7 @@ def test_circle_is_refused():
         (message("a", "a"), "two different frames"),
         (message("", "b"), "two different frames"),
         (message("a", "b", quaternion=(0, 0, 0, 0)), "expected the norm 1"),
+        (message("a", "b" * 2000), "frame_id has 2000 characters"),
         (message("a", "b", shift=(float("nan"), 0.0, 0.0)), "expected finite numbers"),
         # Finite, but two of them in a chain were infinite, and so was the position.
         (message("a", "b", shift=(1.7e308, 0.0, 0.0)), "expected finite numbers up to 1e"),
@@ -214,3 +215,14 @@ def test_reader_hears_moving_and_latched_transforms_over_dds(ros):
     transform = ros.until(found, "both transforms")
     assert transform.translation == pytest.approx((2.1, 0.0, 0.5))
     reader.close()
+
+
+def test_frames_without_end_do_not_fill_the_memory():
+    buffer = TransformBuffer()
+    buffer.add(message("odom", "base"), static=True)
+    for number in range(10_100):
+        buffer.add(message("odom", f"frame_{number}"), static=True)
+    assert len(buffer._links) == 10_000
+    assert "10000 frames already" in buffer.refused
+    buffer.add(message("odom", "base", shift=(1.0, 0.0, 0.0)), static=True)
+    assert buffer.lookup("odom", "base", 0).translation[0] == 1.0

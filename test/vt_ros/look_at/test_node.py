@@ -152,6 +152,7 @@ def test_twist_turns_to_the_target_and_is_zero_after_silence_and_bad_messages(be
         ({"azimuth": math.nan, "elevation": math.nan}, "no usable camera_info"),
         ({"azimuth": 12.0}, "radians from -pi to pi"),
         ({"frame_id": "rear"}, "expected 'optical'"),
+        ({"frame_id": "f" * 5000}, "frame_id has 5000 characters"),
         ({"age": 30.0}, "synchronise the clocks"),
         ({"state": 17}, "the state is 17"),
     )

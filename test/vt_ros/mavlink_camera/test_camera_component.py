@@ -453,6 +453,24 @@ def test_status_of_a_lost_target_is_an_error_without_a_box(bench):
     assert math.isnan(status.rec_top_x)
 
 
+@pytest.mark.parametrize("size", [(2**32 - 1, 480), (640, 70_000)])
+def test_size_of_no_image_is_an_error_and_silences_nothing(bench, size):
+    """16 bits hold a side: it was an exception in the thread that sends everything."""
+    bench.see(size=(640, 480))
+    bench.see(size=size)
+    assert bench.status().tracking_status == 2
+    _, information = bench.command(Command.REQUEST_CAMERA_INFORMATION, 1.0)
+    assert (information.resolution_h, information.resolution_v) == (640, 480)
+    bench.see(size=(640, 480))
+    assert bench.status().tracking_status == 1
+
+
+def test_box_that_is_not_finite_is_an_error(bench):
+    bench.see(box=(math.nan, 50.0, 200.0, 100.0))
+    assert bench.status().tracking_status == 2
+    assert math.isnan(bench.status().rec_top_x)
+
+
 def test_status_without_a_target_is_idle(bench):
     status = bench.status()
     assert (status.tracking_status, status.tracking_mode) == (0, 0)

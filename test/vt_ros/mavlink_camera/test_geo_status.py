@@ -297,6 +297,7 @@ def test_silent_tracker_and_silent_target_3d_have_no_place():
     [
         ({"method": ""}, "no depth"),
         ({"frame": "odom"}, "positions are in 'odom', expected 'map'"),
+        ({"frame": "f" * 100_000}, "frame_id has 100000 characters"),
         ({"target_id": 7}, "of another target"),
         ({"point": (math.nan, 0.0, 0.0)}, "the position is"),
         ({"point": (1e300, 0.0, 0.0)}, "the position is"),
@@ -314,6 +315,7 @@ def test_position_that_makes_no_sense_ends_the_one_before_and_says_why(fields, r
     bench.locate(fields.pop("point", (10.0, 0.0, 0.0)), **fields)
     assert_unknown(bench.geo())
     assert reason in bench.component.describe_geo()
+    assert len(bench.component.describe_geo()) < 1000
 
 
 @pytest.mark.parametrize(

@@ -409,6 +409,7 @@ def test_input_that_is_wrong_gives_no_position_but_its_reason(world):
     nan = float("nan")
     cases = {
         "encoding 'bgr8', expected 16UC1": {"depth": depth(encoding="bgr8")},
+        "has the encoding 'eee": {"depth": depth(encoding="e" * 100_000)},
         "does the driver write millimetres": {"depth": depth(1000 * depths, "32FC1")},
         "set depth.unit": {"depth": depth(depths / 1000)},
         "align_depth.enable": {"depth": depth(frame_id="depth_optical")},
@@ -423,6 +424,7 @@ def test_input_that_is_wrong_gives_no_position_but_its_reason(world):
         "s old, more than max_age": {"stamp": world.now() - 40 * second, "tf": False},
         "in the future": {"stamp": world.now() + 40 * second, "tf": False},
         "no frame_id": {"frame_id": ""},
+        "frame_id has 5000 characters": {"frame_id": "f" * 5000},
         "COASTING": {"state": TrackStatus.STATE_COASTING},
         "LOST": {"state": TrackStatus.STATE_LOST},
         "waits for ~/confirm_target": {"unconfirmed": True},
@@ -436,6 +438,7 @@ def test_input_that_is_wrong_gives_no_position_but_its_reason(world):
             options["depth"] = make(stamp)
         _, status = world.send(foot, stamp=stamp, **options)
         assert said in status.message, status
+        assert len(status.message) < 1000  # it is in /diagnostics, too
         assert status.method == ""
         assert math.isnan(status.range)
     ros.until(lambda: detections[-1].header.stamp == status.header.stamp, "the last detections")
