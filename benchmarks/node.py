@@ -229,8 +229,9 @@ def summary(
         peaks: highest rates by case, Hz.
 
     Returns:
-        By case numbers over all repeats, and "repeats". "cpu_median_ms" is the processor time a
-        frame of the whole process without the network's, "reference_cpu_ms" that of the fixed work.
+        By case numbers over all repeats, and "repeats". Processor times of a frame, without the
+        network's: "cpu_median_ms" of the whole process, "thread_cpu_ms" of the tracking thread;
+        "reference_cpu_ms" that of the fixed work.
     """
     cases: dict[str, list[dict[str, Any]]] = {}
     for block in blocks:
@@ -246,6 +247,7 @@ def summary(
         cases.setdefault(block["case"], []).append(
             {
                 "cpu_median_ms": (1e3 * cpu_s - network) / frames,
+                "thread_cpu_ms": float(np.median([row["thread_cpu_ms"] for row in found[1:]])),
                 "reference_cpu_ms": block["reference_ms"],
                 "overhead_ms": float(np.median([row["overhead_ms"] for row in found])),
                 "network_ms": float(np.median([row["network_ms"] for row in found])),
@@ -290,7 +292,14 @@ def highest_rate(drops: Callable[[float], float]) -> float:
 def to_text(result: Mapping[str, Any]) -> str:
     """Return a table with a line for each case."""
     columns = (
-        *("overhead_ms", "cpu_median_ms", "network_ms", "age_p50_ms", "age_p99_ms"),
+        *(
+            "overhead_ms",
+            "cpu_median_ms",
+            "thread_cpu_ms",
+            "network_ms",
+            "age_p50_ms",
+            "age_p99_ms",
+        ),
         *("latency_p50_ms", "latency_p99_ms", "cpu_share", "peak_hz", "tracking"),
     )
     title = f"node at {result['rate']:g} Hz"

@@ -34,6 +34,8 @@ class Row(NamedTuple):
         overhead_ms: from the callback with the image to the detections, without the network.
         network_ms, network_cpu_ms: of the network, by the clock and of the processor.
         age_ms: of the image when its detections were published.
+        thread_cpu_ms: processor time of the tracking thread since the previous detections, without
+            the network; other programs, and images that are dropped, change it little.
         cpu_s: processor time of the process so far.
     """
 
@@ -42,6 +44,7 @@ class Row(NamedTuple):
     network_ms: float
     network_cpu_ms: float
     age_ms: float
+    thread_cpu_ms: float
     cpu_s: float
 
 
@@ -57,6 +60,7 @@ class Stopwatch:
     _received: dict[int, float]
     _network_s: float = 0.0
     _network_cpu_s: float = 0.0
+    _thread_cpu_s: float = 0.0
 
     def install(self) -> None:
         """Wrap the functions of this process."""
@@ -93,8 +97,10 @@ class Stopwatch:
             network, cpu = self._network_s, self._network_cpu_s
             overhead = time.monotonic() - received - network
             age = 1e-6 * (time.time_ns() - stamp)
-            times = (1e3 * overhead, 1e3 * network, 1e3 * cpu, age, time.process_time())
-            self.rows.append(Row(stamp, *times))
+            thread = time.thread_time() - self._thread_cpu_s - cpu
+            times = (1e3 * overhead, 1e3 * network, 1e3 * cpu, age, 1e3 * thread)
+            self.rows.append(Row(stamp, *times, time.process_time()))
+        self._thread_cpu_s = time.thread_time()
         self._network_s = self._network_cpu_s = 0.0
 
 

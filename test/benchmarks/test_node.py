@@ -17,6 +17,7 @@ from vt_models.errors import BackendError
 
 def row(number, cpu_s, network_cpu_ms=4.0, overhead_ms=2.0):
     times = {"overhead_ms": overhead_ms, "network_ms": 5.0, "age_ms": 10.0 + number}
+    times["thread_cpu_ms"] = 1.0 + number
     return {"stamp": number * 10**9, "cpu_s": cpu_s, "network_cpu_ms": network_cpu_ms, **times}
 
 
@@ -30,6 +31,7 @@ def test_processor_time_of_the_network_does_not_count() -> None:
     found = node.summary([block((0, 1, 2, 3))], rows, {"raw_640x480": [40.0, 46.0, 100.0]})
     numbers = found["raw_640x480"]
     assert numbers["cpu_median_ms"] == pytest.approx(7.0 - 4.0)
+    assert numbers["thread_cpu_ms"] == 2.5
     assert numbers["cpu_share"] == pytest.approx(0.007)
     assert numbers["drops"] == pytest.approx(0.25)
     assert (numbers["age_p50_ms"], numbers["latency_p50_ms"]) == (11.0, 13.0)
