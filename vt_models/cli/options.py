@@ -194,6 +194,17 @@ def training_device(device: str) -> str:
     return device
 
 
+def check_output_file(option: str, output: Path) -> None:
+    """InputError where a file cannot be written: no folder, or a pipe, device or folder is there.
+
+    Checked before the work, whose end is late to find that out.
+    """
+    if not output.parent.is_dir():
+        raise InputError(f"{option} {output}: the folder {output.parent} does not exist; create it")
+    if output.exists() and not output.is_file():
+        raise InputError(f"{option} {output} is there and is not a regular file; give another name")
+
+
 def check_not_input(option: str, output: Path | None, *inputs: Path | None) -> None:
     """InputError where a file to write, named by an option, is one of those that are read."""
     for path in inputs:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from vt_models.api import create_tracker
 from vt_models.cli import track_targets
-from vt_models.cli.options import check_not_input
+from vt_models.cli.options import check_not_input, check_output_file
 from vt_models.errors import InputError
 from vt_models.explain import responses
 from vt_models.files import write_text
@@ -122,8 +122,7 @@ def _start(
 def _check_output(path: Path, video: Path) -> None:
     if path.suffix.lower() not in _SUFFIXES:
         raise InputError(f"--output {path} must end in .mp4 or .csv")
-    if not path.parent.is_dir():
-        raise InputError(f"--output {path}: the folder {path.parent} does not exist; create it")
+    check_output_file("--output", path)
     check_not_input("--output", path, video)
 
 

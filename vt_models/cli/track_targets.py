@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from vt_models.api import create_tracker
 from vt_models.auto_model import AUTO, choose_model
-from vt_models.cli.options import check_not_input
+from vt_models.cli.options import check_not_input, check_output_file
 from vt_models.errors import InputError, install_hint
 from vt_models.geometry.bearing import BearingFinder
 from vt_models.grounding import create_grounder
@@ -254,8 +254,7 @@ def _check(args: argparse.Namespace, is_a_bag: bool) -> None:
         suffix = path.suffix.lower()
         if suffix not in _SUFFIXES:
             raise InputError(f"--output {path} must end in {', '.join(_SUFFIXES)}")
-        if not path.parent.is_dir():
-            raise InputError(f"--output {path}: the folder {path.parent} does not exist; create it")
+        check_output_file("--output", path)
         check_not_input("--output", path, args.video)
         if args.video.is_dir() and path.resolve().parent == args.video.resolve():
             raise InputError(f"--output {path} lies in {args.video}, which is read; give another")

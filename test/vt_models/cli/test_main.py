@@ -261,6 +261,24 @@ def test_track_errors_are_one_line_and_status_2(
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+def test_track_refuses_an_output_that_is_no_file_before_it_tracks(
+    folder, exported_small, tmp_path, capfd, kind
+) -> None:
+    output = tmp_path / "out.csv"
+    if kind == "pipe":
+        os.mkfifo(output)
+    elif kind == "folder":
+        output.mkdir()
+    else:
+        output.symlink_to("/dev/null")
+    arguments = ["track", str(folder), "--box", BOX, "--weights", str(exported_small)]
+    assert main([*arguments, "--output", str(output)]) == 2
+    captured = capfd.readouterr()
+    assert "out.csv is there and is not a regular file; give another name" in captured.err
+    assert captured.err.count("\n") == 1, "frames were tracked"
+
+
 @pytest.mark.usefixtures("ctrl_c_counts")
 @pytest.mark.parametrize("by", ["image", signal.SIGINT, signal.SIGTERM])
 def test_track_that_stops_midway_keeps_what_it_has(
