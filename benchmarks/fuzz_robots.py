@@ -78,6 +78,7 @@ def robot_kinds() -> dict[str, Kind]:
         "depth images": Kind(depth_images(), locate_by_depth),
         "point clouds": Kind(point_clouds(), locate_by_points),
         "TF": Kind(st.tuples(st.lists(transforms(), max_size=12), lookups()), look_up),
+        "parameters of these nodes": Kind(changed_parameters(), read_parameters),
         "statuses of the tracker": Kind(st.lists(statuses(), max_size=60), look_at),
     }
 
@@ -380,6 +381,66 @@ def look_up(given: tuple[list[tuple[TransformStamped, bool]], tuple[str, str, Ti
         raise AssertionError(f"no transform: {found}")
     if not np.allclose(found.rotation @ found.rotation.T, np.eye(3), atol=1e-6):
         raise AssertionError(f"no rotation: {found.rotation}")
+
+
+# Parameters
+
+TABLES = {
+    "look_at": (LOOK_AT_SETTINGS, read_look_at_settings),
+    "mavlink_camera": (MAVLINK_SETTINGS, read_mavlink_settings),
+    "target_3d": (TARGET_3D_SETTINGS, read_target_3d_settings),
+}
+
+
+def changed_parameters() -> st.SearchStrategy[tuple[str, dict[str, Any]]]:
+    """A node, and values for some of its parameters that ROS would let pass: by type and range."""
+
+    def value(setting: Setting) -> st.SearchStrategy[Any]:
+        default = setting.default
+        if setting.choices:
+            return st.sampled_from(setting.choices)
+        if isinstance(default, bool):
+            return st.booleans()
+        if (
+            isinstance(default, int | float)
+            and setting.low is not None
+            and setting.high is not None
+        ):
+            if isinstance(default, int):
+                return st.integers(int(setting.low), int(setting.high))
+            return st.floats(setting.low, setting.high)
+        words = st.one_of(
+            st.text(max_size=20),
+            st.sampled_from(
+                ["", "/", "~", "a/b", "udpin:[::]:0", "serial:/dev/null:57600", "é" * 99]
+            ),
+            st.sampled_from(
+                ["tcp:a:99999", "udpout:\0:1", "..", "/etc/shadow", "http://a", "target"]
+            ),
+        )
+        return st.lists(words, max_size=4) if isinstance(default, list) else words
+
+    return st.one_of(
+        *(
+            st.tuples(
+                st.just(name),
+                st.fixed_dictionaries({}, optional={one.name: value(one) for one in table}),
+            )
+            for name, (table, _) in TABLES.items()
+        )
+    )
+
+
+def read_parameters(given: tuple[str, dict[str, Any]]) -> None:
+    """Read parameters together; they make sense, or are refused with a reason."""
+    name, changes = given
+    table, read = TABLES[name]
+    try:
+        read(defaults(table, **changes).__getitem__)
+    except InputError as error:
+        if not str(error):
+            raise AssertionError("refused without a reason") from error
+        raise
 
 
 # Statuses

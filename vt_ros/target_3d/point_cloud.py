@@ -9,11 +9,12 @@ from sensor_msgs.msg import PointCloud2, PointField
 
 from vt_ros.target_3d.errors import NoPositionError
 
+_FARTHEST = 1e6  # metres; what is farther is no point, and its square may overflow
 _KINDS = {PointField.FLOAT32: "f4", PointField.FLOAT64: "f8"}
 
 
 def read_points(message: PointCloud2) -> NDArray[np.float64]:
-    """Return the points of a cloud that are finite.
+    """Return the points of a cloud that are finite and within 1000 km.
 
     Args:
         message: with the fields x, y and z in metres, float32 or float64, organised or not, any
@@ -61,5 +62,7 @@ def read_points(message: PointCloud2) -> NDArray[np.float64]:
     table = np.ndarray(
         (rows, columns), layout, message.data, strides=(message.row_step, message.point_step)
     )
-    points = np.stack([table[name].ravel() for name in ("x", "y", "z")], axis=1).astype(np.float64)
-    return points[np.isfinite(points).all(axis=1)]
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        columns_of = [table[name].ravel().astype(np.float64) for name in ("x", "y", "z")]
+    points = np.stack(columns_of, axis=1)
+    return points[(np.abs(points) <= _FARTHEST).all(axis=1)]  # nan is not

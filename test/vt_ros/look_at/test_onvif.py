@@ -48,6 +48,7 @@ class FakeCamera:
 
     def __init__(self, profiles=("fixed", "moving")):
         self.calls, self.is_mute, self.bad_passwords = [], False, 0
+        self.nonsense = {}  # what it answers instead, by operation
         self._profiles, self._ready, self._port = profiles, threading.Event(), 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -122,6 +123,8 @@ class FakeCamera:
             "GetServices": f"<tds:GetServicesResponse>{services}</tds:GetServicesResponse>",
             "GetProfiles": f"<trt:GetProfilesResponse>{profiles}</trt:GetProfilesResponse>",
         }
+        if operation in self.nonsense:
+            return web.Response(text=self.nonsense[operation], content_type="application/soap+xml")
         return self._envelope(answers.get(operation, f"<tptz:{operation}Response/>"))
 
     @staticmethod
@@ -246,6 +249,26 @@ def test_what_is_wrong_is_said_without_the_password(camera, changes, words):
     assert "wrong-secret" not in head.problem
     assert "wrong-secret" not in repr(settings_of(camera, **changes))
     assert not camera.of("ContinuousMove")
+    head.close(PATIENCE)
+
+
+BOMB = (
+    '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">'
+    + "".join(f'<!ENTITY {chr(98 + k)} "{f"&{chr(97 + k)};" * 10}">' for k in range(9))
+    + "]><x>&j;</x>"
+)
+
+
+@pytest.mark.parametrize("text", ["", "hello", "<x/>", "<a><b></a>", "\0" * 1000, BOMB])
+@pytest.mark.parametrize("operation", ["GetServices", "GetProfiles", "Stop"])
+def test_camera_that_answers_nonsense_is_a_problem_and_asked_again(camera, operation, text):
+    camera.nonsense[operation] = text
+    head = OnvifHead(settings_of(camera), get_logger("test_onvif"))
+    until(lambda: not head.problem or "has not answered yet" not in head.problem, "a reason")
+    if operation == "GetProfiles":
+        assert f"the ONVIF camera at 127.0.0.1:{camera.port}: " in head.problem
+    camera.nonsense.clear()
+    until(lambda: not head.problem, "the camera")
     head.close(PATIENCE)
 
 

@@ -69,6 +69,8 @@ def test_points_that_are_not_finite_are_left_out_and_none_are_none():
     points = np.array([(1.0, 2.0, 3.0), (np.nan, 2.0, 3.0), (1.0, np.inf, 3.0)])
     assert read_points(cloud(points)).tolist() == [[1.0, 2.0, 3.0]]
     assert read_points(cloud(np.zeros((0, 3)))).shape == (0, 3)
+    far = np.array([(1.0, 2.0, 3.0), (1e300, 2.0, 3.0)])  # its square is infinite
+    assert read_points(cloud(far, kind="f8")).tolist() == [[1.0, 2.0, 3.0]]
 
 
 def test_cloud_without_usable_fields_is_refused():
