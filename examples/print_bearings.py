@@ -11,7 +11,7 @@ import argparse
 import math
 import sys
 
-from vt_ros.client import State, TrackerClient, TrackerError
+from vt_ros.client import Estimate, State, TrackerClient, TrackerError
 
 
 def main() -> int:
@@ -31,19 +31,27 @@ def main() -> int:
 def print_bearings(tracker: TrackerClient, count: int) -> None:
     """Print `count` directions, or directions for ever if that is 0."""
     tracker.wait_for_state(State.TRACKING, timeout=60.0)
-    printed = 0
+    printed, reason = 0, ""
     for estimate in tracker.estimates():
-        if not estimate.measured:
-            print(f"{estimate.state.name}: {estimate.status.message}")
-        elif math.isnan(estimate.azimuth):
-            print("no direction: no usable camera_info; /diagnostics says why")
+        if not estimate.measured or math.isnan(estimate.azimuth):
+            previous, reason = reason, why_none(estimate)
+            if reason != previous:
+                print(reason)
         else:
+            reason = ""
             right, down = math.degrees(estimate.azimuth), math.degrees(estimate.elevation)
             sigma = math.degrees(estimate.status.bearing_sigma)
             print(f"{right:+.2f} right, {down:+.2f} down, +-{sigma:.2f} degrees")
             printed += 1
             if printed == count:
                 return
+
+
+def why_none(estimate: Estimate) -> str:
+    """Return why there is no direction; every image without one says the same again."""
+    if estimate.measured:
+        return "no direction: no usable camera_info; /diagnostics says why"
+    return f"{estimate.state.name}: {estimate.status.message}"
 
 
 if __name__ == "__main__":
