@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import rclpy
+from rclpy.executors import ExternalShutdownException
 from std_srvs.srv import Trigger
 
 from vt_models.errors import InputError
@@ -155,7 +156,7 @@ def main(argv: list[str] | None = None) -> int:
     except (DemoError, InputError) as error:
         sys.stderr.write(f"error: {error} (logs in {folder})\n")
         return EXIT_FAILED
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ExternalShutdownException):  # Ctrl-C, or SIGTERM by rclpy
         sys.stderr.write("interrupted\n")
         return EXIT_INTERRUPTED
     moments = recording.moments

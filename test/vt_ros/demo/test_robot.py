@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import csv
+import signal
 import subprocess
 import sys
+import time
 
 import cv2
 import numpy as np
@@ -39,6 +41,20 @@ def test_gimbal_follows_the_car_through_both_occlusions(tmp_path):
     lost = [row for row in rows if row["state"] == "LOST"]
     assert float(lost[-1]["pan_rate"]) == 0.0  # it holds, and does not run away
     assert abs(float(rows[-1]["car_pan"]) - float(rows[-1]["camera_pan"])) < 0.05
+
+
+@pytest.mark.ros
+def test_program_that_is_ended_says_so_and_ends_its_nodes(tmp_path):
+    command = [sys.executable, "-m", "vt_ros.demo.robot", "--output", str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as program:
+        end = time.monotonic() + 120.0
+        while not (tmp_path / "gimbal_node.log").exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        program.send_signal(signal.SIGTERM)
+        said = program.communicate(timeout=120)[1]
+    assert program.returncode == 130, said
+    assert "interrupted" in said
+    assert "Traceback" not in said
 
 
 def test_program_without_its_extra_is_one_sentence():
