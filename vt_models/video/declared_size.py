@@ -7,6 +7,7 @@ only after its header was read here, and a format whose header is not read here 
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass, field
 
@@ -25,6 +26,12 @@ _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 # What the pixels of a file begin with, and what ends it; padding of any length may follow.
 _ENDS = ((_JPEG, b"\xff\xda", b"\xff\xd9"), (_PNG, b"IDAT", b"IEND"))
+_PNM = re.compile(rb"P[1-6]\s")
+_PNM_SIZE = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d{1,10})(?:\s|#[^\n]*\n)+(\d{1,10})\s")
+_LONGEST_PNM_HEADER = 2**12
+_TIFF_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
+# ImageWidth and ImageLength, TileWidth and TileLength (TIFF 6.0): a decoder reserves both.
+_TIFF_WIDTHS, _TIFF_HEIGHTS, _TIFF_SHORT = (256, 322), (257, 323), 3
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
 
 
@@ -64,6 +71,26 @@ def declared_size(data: bytes) -> DeclaredSize:
     except (struct.error, IndexError) as error:
         raise HeaderError("is cut off within its header") from error
     raise HeaderError("is neither JPEG nor PNG; publish one of these")
+
+
+def declared_size_of_file(data: bytes) -> DeclaredSize:
+    """Read the header of an image file, which may also be PNM, TIFF or WebP.
+
+    Raises:
+        HeaderError: another format, a header without a size, or a JPEG of too many scans.
+    """
+    try:
+        if _PNM.match(data):
+            return _of_pnm(data)
+        if data[:4] in _TIFF_ORDERS:
+            return _of_tiff(data)
+        if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+            return _of_webp(data)
+    except (struct.error, IndexError) as error:
+        raise HeaderError("is cut off within its header") from error
+    if not data.startswith((_JPEG, _PNG, _BMP)):
+        raise HeaderError("is none of JPEG, PNG, BMP, PNM, TIFF and WebP")
+    return declared_size(data)
 
 
 def has_end(data: bytes, declared: DeclaredSize) -> bool:
@@ -135,3 +162,40 @@ def _of_bmp(data: bytes) -> DeclaredSize:
         return DeclaredSize(*struct.unpack_from("<HH", data, 18))
     width, height = struct.unpack_from("<ii", data, 18)
     return DeclaredSize(abs(width), abs(height))
+
+
+def _of_pnm(data: bytes) -> DeclaredSize:
+    found = _PNM_SIZE.match(data[:_LONGEST_PNM_HEADER])
+    if found is None:
+        raise HeaderError("declares no size")
+    return DeclaredSize(int(found[1]), int(found[2]))
+
+
+def _of_tiff(data: bytes) -> DeclaredSize:
+    """Read the first directory: the others are not decoded."""
+    order = _TIFF_ORDERS[data[:4]]
+    (directory,) = struct.unpack_from(f"{order}I", data, 4)
+    (count,) = struct.unpack_from(f"{order}H", data, directory)
+    width = height = 0
+    for number in range(count):
+        place = directory + 2 + 12 * number
+        tag, kind = struct.unpack_from(f"{order}HH", data, place)
+        (value,) = struct.unpack_from(
+            f"{order}{'H' if kind == _TIFF_SHORT else 'I'}", data, place + 8
+        )
+        width = max(width, value) if tag in _TIFF_WIDTHS else width
+        height = max(height, value) if tag in _TIFF_HEIGHTS else height
+    return DeclaredSize(width, height)
+
+
+def _of_webp(data: bytes) -> DeclaredSize:
+    """Read the first chunk: a canvas (VP8X), or the only image."""
+    kind = data[12:16]
+    if kind == b"VP8X":
+        width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
+        return DeclaredSize(width, height)
+    if kind == b"VP8L":
+        (packed,) = struct.unpack_from("<I", data, 21)
+        return DeclaredSize((packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1)
+    width, height = struct.unpack_from("<HH", data, 26)
+    return DeclaredSize(width & 0x3FFF, height & 0x3FFF)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vt_models.video.declared_size import declared_size, has_end
+from vt_models.video.declared_size import HeaderError, declared_size_of_file, has_end
 from vt_models.video.jpeg import decode_jpeg
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -58,12 +58,15 @@ def decode_image(
     Raises:
         ValueError: it is no whole image, or one of more than `MOST_PIXELS`.
     """
+    try:
+        size = declared_size_of_file(data)
+    except HeaderError as error:
+        raise ValueError(f"not a decodable image ({len(data)} bytes): it {error}") from error
+    if size.width * size.height > MOST_PIXELS:
+        raise ValueError(
+            f"declares {size.width}x{size.height} pixels; at most {MOST_PIXELS:,} are decoded"
+        )
     if data.startswith(_DECLARING):
-        size = declared_size(data)
-        if size.width * size.height > MOST_PIXELS:
-            raise ValueError(
-                f"declares {size.width}x{size.height} pixels; at most {MOST_PIXELS:,} are decoded"
-            )
         if size.bits != 8 and mode == cv2.IMREAD_COLOR:
             # OpenCV would keep the upper 8: a thermal image is black by that.
             raise ValueError(f"{size.bits} bits a sample; scale it to 8 over the range it uses")
@@ -79,7 +82,7 @@ def decode_image(
             on_damage(sentence)
         if exif_orientation(data) != UPRIGHT:
             image = None  # only OpenCV turns it
-    if image is None and data:
+    if image is None:
         try:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
         except cv2.error as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vt_models.video.declared_size import HeaderError, declared_size_of_file
 from vt_models.video.images import decode_image, exif_orientation, is_image, natural_key
 
 
@@ -59,6 +61,62 @@ def test_decode_image_declared_size_beyond_the_limit_is_refused() -> None:
             data[place : place + 8] = struct.pack(order, 16000, 65500)
         with pytest.raises(ValueError, match="declares 16000x65500 pixels"):
             decode_image(bytes(data))
+
+
+def tiff(order: str, *entries: tuple[int, int, int]) -> bytes:
+    """The header of a TIFF file with a directory of (tag, type, value)."""
+    data = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(entries))
+    for tag, kind, value in entries:
+        padded = struct.pack(f"{order}H2x" if kind == 3 else f"{order}I", value)
+        data += struct.pack(f"{order}HHI", tag, kind, 1) + padded
+    return data + bytes(4)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"P6 30000 30000 255\n",
+        b"P5\n# a comment 1 1\n30000\n30000\n255\n",
+        tiff("<", (256, 4, 30000), (257, 4, 30000)),
+        tiff(">", (256, 3, 30000), (257, 3, 30000)),
+        tiff("<", (256, 3, 8), (257, 3, 8), (322, 4, 30000), (323, 4, 30000)),
+        b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(4) + b"\x2f\x75\0" * 2,
+    ],
+)
+def test_decode_image_of_other_formats_beyond_the_limit_is_refused(data) -> None:
+    """Nine hundred million pixels would take 2.7 GB, whatever the file holds."""
+    with pytest.raises(ValueError, match="declares 30000x30000 pixels"):
+        decode_image(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(
+            b"",
+            b"P6",
+            b"P6 x",
+            b"P6 #" + b"\n#" * 5000,
+            b"II*\0",
+            b"II*\0\xff\xff\xff\xff",
+            b"RIFF",
+        ),
+        *(b"RIFF\0\0\0\0WEBPVP8L", b"GIF89a\xff\xff\xff\xff", b"#?RADIANCE\n", b"PF\n9 9\n1\n"),
+    ],
+)
+def test_decode_image_whose_size_cannot_be_read_is_refused(data) -> None:
+    with pytest.raises(ValueError, match="not a decodable image"):
+        decode_image(data)
+
+
+@given(
+    st.sampled_from([b"P6 ", b"II*\0", b"MM\0*", b"RIFF\0\0\0\0WEBPVP8 "]), st.binary(max_size=80)
+)
+def test_declared_size_of_any_bytes_is_a_size_or_a_refusal(begin, rest) -> None:
+    with suppress(HeaderError):
+        size = declared_size_of_file(begin + rest)
+        assert size.width >= 0
+        assert size.height >= 0
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
