@@ -55,6 +55,15 @@ def test_no_page_makes_the_site_ask_another_server() -> None:
     assert configuration()["theme"]["font"] is False
 
 
+def test_signatures_are_laid_out_by_the_ruff_that_lints() -> None:
+    """Without a formatter a class with many settings has a signature of 2,590 columns."""
+    pins = [
+        re.findall(r"^ruff==(\S+)", (ROOT / "requirements" / name).read_text("utf-8"), re.M)
+        for name in ("docs.txt", "lint.txt")
+    ]
+    assert pins[0] == pins[1] != []
+
+
 @pytest.mark.parametrize("page", sorted((DOCS / "reference").glob("*.md")), ids=lambda p: p.name)
 def test_every_name_of_the_api_reference_exists(page: Path) -> None:
     names = re.findall(r"^::: (\S+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
