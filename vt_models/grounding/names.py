@@ -61,7 +61,7 @@ _OTHER_WORDS = {
     "laptop": ("computer", "notebook"),
     "fire hydrant": ("hydrant",),
 }
-"""By the names of data sets, what else such a thing is called."""
+"""By the names of datasets, what else such a thing is called."""
 
 
 def check_known(name: str, names: Collection[str]) -> None:
