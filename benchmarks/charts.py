@@ -84,8 +84,8 @@ def charts(results: Results) -> dict[str, str]:
         rows = {}
         for case, numbers in results["node"]["cases"].items():
             kind, size = case.split("_")
-            rows.setdefault(size, {})[kind] = numbers["cpu_median_ms"]
-        title = "The node beside its network, processor time a frame"
+            rows.setdefault(size, {})[kind] = numbers["thread_cpu_ms"]
+        title = "The node's tracking thread beside its network, processor time a frame"
         drawn["node"] = bar_chart(title, "milliseconds", rows, ".1f")
     if "scaling" in results:
         groups = results["scaling"]["groups"]
