@@ -3,8 +3,7 @@
 
 The numbers are the same but for rounding: the exporter compares the graphs with the network as it
 was. What each form saves is a share of the search graph's time: one thread of a Zen 4 EPYC with
-AVX-512, ONNX Runtime 1.31. All together are 5.6 % of asymtrack_lite0 with a crop of 256 pixels, 1 %
-with 176, and 3.4 % of asymtrack_nano with 192.
+AVX-512, ONNX Runtime 1.31. All together are 5.8 % of asymtrack_lite0 with a crop of 256 pixels.
 
 ONNX Runtime keeps maps of convolutions in blocks of 16 channels. An operation that does not know
 these blocks costs a pass over the map before it and one behind it, so most forms here are about
@@ -20,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vt_models.nets.asymtrack_lite import CellSimilarity, SeparableBlock
+from vt_models.nets.asymtrack_lite import CELLS, CellSimilarity, SeparableBlock
 from vt_models.nets.mobilenet import SqueezeExcite
 
 
@@ -45,13 +44,13 @@ def use_inference_forms(net: nn.Module) -> int:
 
 
 class PairedSimilarity(nn.Module):
-    """`CellSimilarity` that searches both maxima at once, by halves.
+    """`CellSimilarity` that searches both maxima at once, in two steps.
 
-    A maximum over the 64 cells of 32 x 32 positions takes ONNX Runtime 0.18 ms as ReduceMax, the
-    length of each position's vector as long as ReduceL2: their steps of 4096 bytes fall into the
-    same places of the cache (of 24 x 24 positions it is 0.02 ms). Halves are compared element by
-    element, and lengths are a product with a row of ones: 4 % less for asymtrack_lite0 with a crop
-    of 256 pixels.
+    A maximum over the 64 cells of 32 x 32 positions takes ONNX Runtime 0.18 ms as one ReduceMax,
+    the length of each position's vector as long as ReduceL2: their steps of 4096 bytes fall into
+    the same places of the cache, which has room for eight (of 24 x 24 positions it is 0.02 ms). So
+    it is the maximum of eight maxima of eight, and lengths are a product with a row of ones: 4 %
+    less for asymtrack_lite0 with a crop of 256 pixels.
     """
 
     def __init__(self, given: CellSimilarity) -> None:  # noqa: ARG002 - it has no weights
@@ -63,10 +62,8 @@ class PairedSimilarity(nn.Module):
         squares = torch.ones(1, 1, features.shape[1]) @ (features * features)
         similarity = (cells @ features) * (1.0 / squares.sqrt().clamp(min=1e-4))
         excluded = torch.cat([2.0 * (inside < 0.5), 2.0 * (inside >= 0.5)], 0)
-        largest = similarity - excluded
-        while (half := largest.shape[1] // 2) > 0:
-            largest = torch.maximum(largest[:, :half], largest[:, half:])
-        largest = largest.clamp(min=-1.0).transpose(0, 1)
+        largest = (similarity - excluded).unflatten(1, (CELLS, CELLS)).amax(2).amax(1)
+        largest = largest.clamp(min=-1.0)[None]
         return torch.cat([similarity, largest], 1).unflatten(2, search.shape[2:])
 
 
