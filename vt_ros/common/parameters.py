@@ -97,6 +97,17 @@ class Setting:
         return f"{self.name} is {value!r}, expected one of {', '.join(self.choices)}"
 
 
+# What several nodes have.
+AUTOSTART = Setting(
+    "autostart",
+    True,
+    "Configure and activate by itself at start; else a manager does.",
+    read_only=True,
+)
+HARDWARE_ID = Setting("hardware_id", "none", "hardware_id in /diagnostics.", live=True)
+TRACKER = Setting("tracker", "tracker", "Name of the tracker node, relative or absolute.")
+
+
 def declare(node: Node, settings: Iterable[Setting]) -> None:
     """Declare a table of parameters on a node; a choice that is not offered is refused.
 

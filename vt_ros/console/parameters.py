@@ -15,7 +15,7 @@ from typing import Any
 from vt_models.errors import InputError
 from vt_models.files import open_regular
 from vt_models.video.image_messages import MAX_MEGAPIXELS
-from vt_ros.common.parameters import Setting, Value, check_ros_name
+from vt_ros.common.parameters import AUTOSTART, HARDWARE_ID, Setting, Value, check_ros_name
 
 _HOST_NAME = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?"
 _SHORTEST_TOKEN, _LONGEST_TOKEN, _MOST_TOKEN_BYTES = 16, 256, 1024
@@ -25,12 +25,7 @@ _HOW_TO_MAKE_ONE = (
 )
 
 SETTINGS = (
-    Setting(
-        "autostart",
-        True,
-        "Configure and activate by itself at start; else a manager does.",
-        read_only=True,
-    ),
+    AUTOSTART,
     Setting(
         "trackers",
         ["tracker"],
@@ -139,7 +134,7 @@ SETTINGS = (
         1,
         4096,
     ),
-    Setting("hardware_id", "none", "hardware_id in /diagnostics.", live=True),
+    HARDWARE_ID,
 )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from vt_models.errors import InputError
 from vt_models.files import open_regular
-from vt_ros.common.parameters import Setting, Value, check_ros_name
+from vt_ros.common.parameters import AUTOSTART, HARDWARE_ID, TRACKER, Setting, Value, check_ros_name
 from vt_ros.look_at.control_law import LawSettings
 from vt_ros.look_at.controller import ControllerSettings
 from vt_ros.look_at.mount import Mount
@@ -36,13 +36,8 @@ _LONGEST_STROKE = 2.0  # seconds
 _LEAST_SHARE = 0.3
 
 SETTINGS = (
-    Setting(
-        "autostart",
-        True,
-        "Configure and activate by itself at start; else a manager does.",
-        read_only=True,
-    ),
-    Setting("tracker", "tracker", "Name of the tracker node, relative or absolute."),
+    AUTOSTART,
+    TRACKER,
     Setting(
         "output",
         TWIST,
@@ -209,7 +204,7 @@ SETTINGS = (
     Setting("onvif.profile", "", "Token of a media profile with pan and tilt; empty: the first."),
     Setting("onvif.pan_rate", 1.0, "Rate of pan at the largest velocity, rad/s.", 0.01, 10.0),
     Setting("onvif.tilt_rate", 1.0, "Rate of tilt at the largest velocity, rad/s.", 0.01, 10.0),
-    Setting("hardware_id", "none", "hardware_id in /diagnostics.", live=True),
+    HARDWARE_ID,
 )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from vt_models.errors import InputError
 from vt_models.geometry.geodesy import GeodeticPoint
-from vt_ros.common.parameters import Setting, Value, check_ros_name
+from vt_ros.common.parameters import AUTOSTART, HARDWARE_ID, TRACKER, Setting, Value, check_ros_name
 from vt_ros.mavlink.links import LinkUrl, parse_url
 from vt_ros.mavlink.messages import ComponentType
 
@@ -31,12 +31,7 @@ _FRAMES = {_NOWHERE: "", _ORIGIN: "map", _AUTOPILOT: "base_link"}
 _LONGEST_NAME, _LONGEST_URI = 32, 159  # bytes
 
 SETTINGS = (
-    Setting(
-        "autostart",
-        True,
-        "Configure and activate by itself at start; else a manager does.",
-        read_only=True,
-    ),
+    AUTOSTART,
     Setting(
         "url",
         "udpout:127.0.0.1:14550",
@@ -60,7 +55,7 @@ SETTINGS = (
     ),
     Setting("controller_component_id", 191, "MAVLink component of the controller.", 1, 255),
     Setting("signed", "accept", "Signed messages; no key is held.", choices=("accept", "refuse")),
-    Setting("tracker", "tracker", "Name of the tracker node, relative or absolute."),
+    TRACKER,
     Setting("camera_name", "vt_ros", "Name that ground stations show, at most 32 bytes."),
     Setting(
         "horizontal_fov",
@@ -184,7 +179,7 @@ SETTINGS = (
         0.0,
         0.5,
     ),
-    Setting("hardware_id", "none", "hardware_id in /diagnostics.", live=True),
+    HARDWARE_ID,
 )
 
 

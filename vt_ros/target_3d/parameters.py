@@ -8,20 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from vt_models.errors import InputError
-from vt_ros.common.parameters import Setting, check_ros_name
+from vt_ros.common.parameters import AUTOSTART, HARDWARE_ID, TRACKER, Setting, check_ros_name
 
 DEPTH_IMAGE, POINT_CLOUD = "depth_image", "point_cloud"
 GROUND_PLANE, KNOWN_SIZE = "ground_plane", "known_size"
 METHODS = (DEPTH_IMAGE, POINT_CLOUD, GROUND_PLANE, KNOWN_SIZE)
 
 SETTINGS = (
-    Setting(
-        "autostart",
-        True,
-        "Configure and activate by itself at start; else a manager does.",
-        read_only=True,
-    ),
-    Setting("tracker", "tracker", "Name of the tracker node, relative or absolute."),
+    AUTOSTART,
+    TRACKER,
     Setting(
         "methods",
         [DEPTH_IMAGE],
@@ -224,7 +219,7 @@ SETTINGS = (
         0.1,
         60.0,
     ),
-    Setting("hardware_id", "none", "hardware_id in /diagnostics.", live=True),
+    HARDWARE_ID,
 )
 
 

@@ -13,7 +13,7 @@ from vt_models.grounding import GroundingSettings, list_grounders
 from vt_models.longterm import LongTermSettings
 from vt_models.longterm.settings import OLD_NAMES
 from vt_models.video.image_messages import MAX_MEGAPIXELS
-from vt_ros.common.parameters import Setting, Value
+from vt_ros.common.parameters import AUTOSTART, Setting, Value
 
 TARGET_PREFIX = "target."
 NO_GROUNDING = "none"
@@ -22,12 +22,7 @@ _GROUNDING = {field.name: field for field in fields(GroundingSettings)}
 _OLD_TARGET_NAMES = {new: f"{TARGET_PREFIX}{old}" for old, new in OLD_NAMES.items()}
 
 SETTINGS = (
-    Setting(
-        "autostart",
-        True,
-        "Configure and activate by itself at start; else a manager does.",
-        read_only=True,
-    ),
+    AUTOSTART,
     Setting(
         "locked",
         [
