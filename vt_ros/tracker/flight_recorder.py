@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -110,7 +111,7 @@ class FlightRecorder:
         # Trackers that share a folder keep and remove recordings of their own.
         self._prefix = node_name.strip("/").replace("/", "_")
         self._own = re.compile(
-            rf"\d{{8}}_\d{{6}}_{re.escape(self._prefix)}_target\d+_(lost|on_demand)(_\d+)?"
+            rf"\d{{8}}_\d{{6}}(_\d{{3}})?_{re.escape(self._prefix)}_target\d+_(lost|on_demand)(_\d+)?"
         )
         self._lock = threading.Lock()
         self._entries: deque[_Entry] = deque(maxlen=_MOST_FRAMES)
@@ -222,8 +223,9 @@ class FlightRecorder:
             parent = live.recorder.folder
             parent.mkdir(parents=True, exist_ok=True)
             target = f"target{entries[-1].frame.target_id}"
-            stem = f"{time.strftime('%Y%m%d_%H%M%S')}_{self._prefix}_{target}_{cause}"
-            path = _free(parent / stem)
+            # To the millisecond: the name of one that was removed is not given to another.
+            now = f"{datetime.now().astimezone():%Y%m%d_%H%M%S_%f}"[:-3]
+            path = _free(parent / f"{now}_{self._prefix}_{target}_{cause}")
             with draft_of_directory(path) as draft:
                 self._write_sheet(draft / SHEET, entries, cause, live)
                 missing = _write_bag(draft, entries, self._node_name)

@@ -184,7 +184,7 @@ def test_recordings_of_trackers_that_share_a_folder_are_told_apart(tmp_path):
         recorder_of(tmp_path, name)[0].save().result(10.0)
         for name in ("/left/tracker", "/right/tracker")
     ]
-    assert [path.name.split("_", 2)[2] for path in paths] == [
+    assert [path.name.split("_", 3)[3] for path in paths] == [
         "left_tracker_target1_on_demand",
         "right_tracker_target1_on_demand",
     ]
