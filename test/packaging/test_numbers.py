@@ -38,12 +38,12 @@ def test_tables_of_trackers_are_filled(page: str, trackers: int, accuracy: int, 
     rows = [
         line
         for line in (ROOT / page).read_text(encoding="utf-8").splitlines()
-        if line.startswith("|") and "speed_small.json" in line
+        if line.startswith("|") and "performance/speed.json" in line
     ]
     assert len(rows) >= trackers
     for row in rows:
         assert row.count("<!-- number accuracy.json") == accuracy
-        assert row.count("<!-- number speed_small.json") == speed
+        assert row.count("<!-- number performance/speed.json") == speed
         assert not re.search(r"\d\.\d", re.sub(r"<!-- number.*?/number -->", "", row)), row
 
 

@@ -43,8 +43,8 @@ _RECENT_INTERVAL = 10
 # So many keyframes, so many seconds apart at least: two seconds of them.
 _KEYFRAMES, _KEYFRAME_SECONDS = 6, 1.0 / 3.0
 # Of two places with about the same score and appearance the one that is nearer to the prediction,
-# by half a side, is the target's. So 0.016 of the frames in which a copy passes a target say
-# TRACKING on the copy, and without it 0.028.
+# by half a side, is the target's. Of the frames in which a copy passes a target 0.02 say TRACKING
+# on the copy; the short-term tracker follows it in 0.26 (longterm.json, look_alikes).
 _EQUAL_SCORE, _EQUAL_SIMILARITY, _LEAST_SIMILARITY, _NEARER = 0.8, 0.1, 0.6, 0.5
 # Caps of step and growth scale with the confidence, down to this share.
 _LEAST_CAP_SHARE = 0.6
