@@ -244,13 +244,15 @@ def test_box_on_the_screen_is_that_of_the_frame_below_it(open_page, camera):
             for stamp, box in list(camera.boxes.items())[-60:]
             if np.abs(np.add(box[:2], 24.0) - seen).max() < 1.5
         ]
-        said = [
-            (detection.bbox.center.position.x, detection.bbox.center.position.y)
-            for detections in list(camera.feed.detections)
-            if stamp_nanoseconds(detections.header.stamp) in stamps
-            for detection in detections.detections
-        ]
-        assert said, "the frame on the screen is one of the last"
+        said = camera.feed.ros.until(
+            lambda at=stamps: [
+                (detection.bbox.center.position.x, detection.bbox.center.position.y)
+                for detections in list(camera.feed.detections)
+                if stamp_nanoseconds(detections.header.stamp) in at
+                for detection in detections.detections
+            ],
+            "what the tracker said of the frame on the screen",
+        )
         assert min(np.abs(np.subtract(middle, drawn)).max() for middle in said) < 1.5
 
 
