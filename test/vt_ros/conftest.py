@@ -332,6 +332,24 @@ class Feed:
         ros.until(lambda: ros.node.count_publishers("tracker/status") == 1, "tracker/status")
         self.until_connected()
 
+    @contextlib.contextmanager
+    def playing(self, period=0.05, step=1):
+        """Publish the scene as a camera does, while the test does something else."""
+        ended = threading.Event()
+
+        def play():
+            while not ended.wait(period):
+                self.step += step
+                self.publisher.publish(self.message())
+
+        thread = threading.Thread(target=play)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
     def until_connected(self):
         """Until an image gets through and its status and detections come back."""
         self.ros.until(lambda: self.send() and self.detections, "the first answer")

@@ -155,5 +155,8 @@ def test_pjvlt_tiny_grounds_texts_with_bundled_weights(shared_dir: Path) -> None
 
 
 def test_bundled_detector_can_be_asked_for_each_of_its_names(grounder: Grounder) -> None:
-    for name in read_detector(BUNDLED).names:
-        grounder.find(np.zeros((32, 32, 3), np.uint8), f"the {name}")
+    grey = np.zeros((32, 32, 3), np.uint8)
+    found = {name: grounder.find(grey, f"the {name}") for name in read_detector(BUNDLED).names}
+    assert len(found) > 80
+    with pytest.raises(InputError, match="does not know what 'xyzzy' is"):
+        grounder.find(grey, "the xyzzy")

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import threading
 
 import pytest
 
@@ -20,32 +18,7 @@ class Console:
         self.host = self.url.removeprefix("http://").removesuffix("/")
 
 
-@contextlib.contextmanager
-def play(feed, period=0.05, step=1):
-    """Publish the scene as a camera does, while the test does something else."""
-    ended = threading.Event()
-
-    def run():
-        while not ended.wait(period):
-            feed.step += step
-            feed.publisher.publish(feed.message())
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
 @pytest.fixture(scope="session")
 def start_console():
     """Class of console nodes: called with a ROS session and parameters."""
     return Console
-
-
-@pytest.fixture(scope="session")
-def playing():
-    """Context in which a feed goes on by itself."""
-    return play

@@ -355,7 +355,7 @@ def test_viewer_is_refused_whatever_would_change_something(guarded):
     visit(guarded, visitor, headers=bearer(VIEWER))
 
 
-def test_frame_comes_with_the_state_of_its_own_stamp(feed, open_console, playing):
+def test_frame_comes_with_the_state_of_its_own_stamp(feed, open_console):
     async def visitor(session):
         async with session.ws_connect("/ws") as socket:
             browser = Browser(socket)
@@ -370,7 +370,7 @@ def test_frame_comes_with_the_state_of_its_own_stamp(feed, open_console, playing
             await browser.until(lambda: len(browser.frames) > count + 8, "frames with a target")
             return browser.frames[count:]
 
-    with playing(feed):
+    with feed.playing():
         frames = visit(open_console, visitor)
     told = lambda: {stamp_nanoseconds(one.header.stamp): one for one in feed.status}  # noqa: E731
     stamps = {int(state["stamp"]) for state, _ in frames}
@@ -390,7 +390,7 @@ def test_frame_comes_with_the_state_of_its_own_stamp(feed, open_console, playing
     assert max(offsets) < 6, "it moves by 3 pixels a frame"
 
 
-def test_next_frame_waits_until_the_last_was_shown_and_is_the_newest(feed, open_console, playing):
+def test_next_frame_waits_until_the_last_was_shown_and_is_the_newest(feed, open_console):
     async def visitor(session):
         async with session.ws_connect("/ws") as slow, session.ws_connect("/ws") as quick:
             stalled, other = Browser(slow, shows=False), Browser(quick)
@@ -407,11 +407,11 @@ def test_next_frame_waits_until_the_last_was_shown_and_is_the_newest(feed, open_
             await other.until(lambda: len(other.frames) > count + 5, "frames go on")
             assert len(feed.status) > begin, "and so does the tracker"
 
-    with playing(feed):
+    with feed.playing():
         visit(open_console, visitor)
 
 
-def test_hidden_tile_is_sent_nothing(feed, open_console, playing):
+def test_hidden_tile_is_sent_nothing(feed, open_console):
     async def visitor(session):
         async with session.ws_connect("/ws") as socket:
             browser = Browser(socket)
@@ -428,7 +428,7 @@ def test_hidden_tile_is_sent_nothing(feed, open_console, playing):
             image = cv2.imdecode(np.frombuffer(browser.frames[-1][1], np.uint8), cv2.IMREAD_COLOR)
             assert image.shape[1] == 100, "no larger than it is shown"
 
-    with playing(feed):
+    with feed.playing():
         visit(open_console, visitor)
 
 
@@ -522,7 +522,7 @@ def test_one_browser_too_many_is_told_so(open_console):
     visit(open_console, visitor)
 
 
-def test_snapshot_is_the_newest_frame_in_full_size(feed, open_console, playing):
+def test_snapshot_is_the_newest_frame_in_full_size(feed, open_console):
     async def visitor(session):
         async with session.ws_connect("/ws") as socket:
             browser = Browser(socket)
@@ -536,7 +536,7 @@ def test_snapshot_is_the_newest_frame_in_full_size(feed, open_console, playing):
             async with session.get(f"/snapshot{query}") as answer:
                 assert answer.status == status
 
-    with playing(feed):
+    with feed.playing():
         visit(open_console, visitor)
 
 

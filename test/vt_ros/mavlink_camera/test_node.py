@@ -116,25 +116,6 @@ class Station:
         return b"".join(text.text.rstrip(b"\0") for text in self.of(StatusText)).decode()
 
 
-@contextlib.contextmanager
-def playing(feed, step=1):
-    """Publish some twenty frames a second, as a camera does, while the test does something else."""
-    ended = threading.Event()
-
-    def play():
-        while not ended.wait(0.05):
-            feed.step += step
-            feed.publisher.publish(feed.message())
-
-    thread = threading.Thread(target=play)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
 @pytest.fixture(scope="module")
 def port():
     return free_port()
@@ -232,7 +213,7 @@ def test_mavsdk_finds_the_camera_tracks_a_rectangle_and_gets_the_box_back(feed, 
         "CAMERA_TRACKING_IMAGE_STATUS",
         lambda message, _: received.append(json.loads(message.fields_json)),
     )
-    with playing(feed):
+    with feed.playing():
         count = len(feed.status)
         ros.until(lambda: len(feed.status) > count + 3, "a steady stream of images")
         camera.track_rectangle(CAMERA, *corners(feed))
@@ -321,7 +302,7 @@ def set_parameter(ros, name, value):
 def test_what_was_marked_starts_on_the_frame_that_the_operator_saw(feed, station):
     latency, ros = 0.7, feed.ros
     set_parameter(ros, "video_latency", latency)
-    with playing(feed):
+    with feed.playing():
         time.sleep(1.5)
         published = len(feed.status)
         begin = ros.node.get_clock().now().nanoseconds
