@@ -112,7 +112,14 @@ class Station:
                 time.sleep(0.01)
             assert len(self.of(CommandAck)) < 1000
 
-    def texts(self):
+    def until_said(self, words):
+        """Until a STATUSTEXT has these words: it comes after the acknowledgement."""
+        end = time.monotonic() + 30.0
+        while words not in (texts := self._texts()):
+            assert time.monotonic() < end, texts
+            time.sleep(0.01)
+
+    def _texts(self):
         return b"".join(text.text.rstrip(b"\0") for text in self.of(StatusText)).decode()
 
 
@@ -262,7 +269,7 @@ def test_lost_target_is_an_error_and_the_operator_is_told(feed, station):
     coasting = [status for status in statuses if status.tracking_status == 9]
     assert all(not math.isnan(status.rec_top_x) for status in coasting)
     assert math.isnan(statuses[-1].rec_top_x)
-    assert "Target lost: " in station.texts()
+    station.until_said("Target lost: ")
     feed.until_tracked()
     station.until(StatusText, lambda text: b"found again" in text.text)
 
@@ -289,7 +296,7 @@ def test_refusal_of_the_tracker_comes_back_with_its_reason(feed, station):
     before = feed.answered().target_id
     tiny = (0.5, 0.5, 0.5 + 1e-3, 0.5 + 1e-3)
     assert station.command(Command.CAMERA_TRACK_RECTANGLE, *tiny) is Result.DENIED
-    assert "2x2" in station.texts()
+    station.until_said("2x2")
     assert feed.answered().target_id == before
 
 
@@ -363,7 +370,7 @@ def test_without_a_tracker_commands_are_rejected_for_now_and_the_status_is_an_er
     station.until(Heartbeat)
     for command in ((Command.CAMERA_TRACK_POINT, 0.5, 0.5), (Command.CAMERA_STOP_TRACKING,)):
         assert station.command(*command) is Result.TEMPORARILY_REJECTED
-    assert "is the tracker running" in station.texts()
+    station.until_said("is the tracker running")
     station.command(Command.REQUEST_MESSAGE, STATUS)
     assert station.until(CameraTrackingImageStatus).tracking_status == 2
     station.socket.close()
